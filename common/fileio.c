@@ -1,0 +1,192 @@
+#include "common/fileio.h"
+
+#include <fcntl.h>
+#include <ftw.h>
+#include <libgen.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+
+int read_full(int fd, void *p, size_t n)
+{
+        while (n > 0) {
+                ssize_t r = read(fd, p, n);
+
+                if (r < 0 && errno == EINTR)
+                        continue;
+                if (r < 0)
+                        return -errno;
+                if (r == 0)
+                        return -ENODATA;
+                p = (char *)p + r;
+                n -= r;
+        }
+        return 0;
+}
+
+int write_full(int fd, const void *p, size_t n)
+{
+        while (n > 0) {
+                ssize_t r = write(fd, p, n);
+
+                if (r < 0 && errno == EINTR)
+                        continue;
+                if (r < 0)
+                        return -errno;
+                p = (const char *)p + r;
+                n -= r;
+        }
+        return 0;
+}
+
+int pread_full(int fd, void *p, size_t n, uint64_t off)
+{
+        while (n > 0) {
+                ssize_t r = pread(fd, p, n, off);
+
+                if (r < 0 && errno == EINTR)
+                        continue;
+                if (r < 0)
+                        return -errno;
+                if (r == 0)
+                        return -ENODATA;
+                p = (char *)p + r;
+                off += r;
+                n -= r;
+        }
+        return 0;
+}
+
+int pwrite_full(int fd, const void *p, size_t n, uint64_t off)
+{
+        while (n > 0) {
+                ssize_t r = pwrite(fd, p, n, off);
+
+                if (r < 0 && errno == EINTR)
+                        continue;
+                if (r < 0)
+                        return -errno;
+                p = (const char *)p + r;
+                off += r;
+                n -= r;
+        }
+        return 0;
+}
+
+int file_read(const char *path, size_t max, char **ret, size_t *ret_len, struct err **e)
+{
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+        _cleanup_free_ char *p = NULL;
+        size_t len = 0, size = 0;
+
+        if (fd < 0)
+                return err_errno(e, -errno, "open '%s'", path);
+        for (;;) {
+                ssize_t r;
+
+                if (len == size) {
+                        char *q = realloc(p, (size = MAX(size * 2, (size_t)4096)) + 1);
+
+                        if (!q)
+                                return err_errno(e, -ENOMEM, "read '%s'", path);
+                        p = q;
+                }
+                r = read(fd, p + len, size - len);
+                if (r < 0 && errno == EINTR)
+                        continue;
+                if (r < 0)
+                        return err_errno(e, -errno, "read '%s'", path);
+                if (r == 0)
+                        break;
+                len += r;
+                if (len > max)
+                        return err_errno(e, -EFBIG, "read '%s'", path);
+        }
+        p[len] = '\0';
+        if (ret_len)
+                *ret_len = len;
+        *ret = TAKE_PTR(p);
+        return 0;
+}
+
+int fsync_parent(const char *path)
+{
+        _cleanup_free_ char *copy = strdup(path);
+        _cleanup_close_ int fd = -1;
+
+        if (!copy)
+                return -ENOMEM;
+        fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 || fsync(fd) < 0)
+                return -errno;
+        return 0;
+}
+
+int file_replace(const char *path, const void *p, size_t n, mode_t mode, struct err **e)
+{
+        _cleanup_free_ char *tmp = path_printf("%s.new", path);
+        _cleanup_close_ int fd = -1;
+        int r;
+
+        if (!tmp)
+                return err_errno(e, -ENOMEM, "write '%s'", path);
+        fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+        if (fd < 0)
+                return err_errno(e, -errno, "create '%s'", tmp);
+        r = write_full(fd, p, n);
+        if (r == 0 && fsync(fd) < 0)
+                r = -errno;
+        if (r == 0 && rename(tmp, path) < 0)
+                r = -errno;
+        if (r == 0)
+                r = fsync_parent(path);
+        if (r < 0) {
+                unlink(tmp);
+                return err_errno(e, r, "write '%s'", path);
+        }
+        return 0;
+}
+
+int mkdir_parents(const char *path, mode_t mode, struct err **e)
+{
+        _cleanup_free_ char *copy = strdup(path);
+
+        if (!copy)
+                return err_errno(e, -ENOMEM, "mkdir '%s'", path);
+        for (char *p = copy + 1;; p++) {
+                char c = *p;
+
+                if (c != '/' && c != '\0')
+                        continue;
+                *p = '\0';
+                if (mkdir(copy, mode) < 0 && errno != EEXIST)
+                        return err_errno(e, -errno, "mkdir '%s'", copy);
+                if (c == '\0')
+                        return 0;
+                *p = c;
+        }
+}
+
+static int remove_one(const char *path, const struct stat *st _unused_, int type _unused_,
+                      struct FTW *ftw _unused_)
+{
+        return remove(path) < 0 && errno != ENOENT ? -1 : 0;
+}
+
+int remove_tree(const char *path, struct err **e)
+{
+        if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) < 0 && errno != ENOENT)
+                return err_errno(e, -errno, "remove '%s'", path);
+        return 0;
+}
+
+char *path_printf(const char *fmt, ...)
+{
+        va_list ap;
+        char *p;
+        int n;
+
+        va_start(ap, fmt);
+        n = vasprintf(&p, fmt, ap);
+        va_end(ap);
+        return n < 0 ? NULL : p;
+}

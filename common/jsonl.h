@@ -1,0 +1,17 @@
+/* JSON lines over a UNIX stream socket: the daemons' control sockets.
+ *
+ * One request a line, {"op": "...", ...}; one answer a line, {"ok": true, ...} or
+ * {"ok": false, "errno": 17, "error": "words"}. */
+#pragma once
+
+#include <jansson.h>
+#include <stdint.h>
+#include "common/err.h"
+
+enum { JSONL_MAX = 1 << 20 }; /* a line that is longer is refused and the connection closed */
+
+/* Sends request (borrowed) to the socket at path and waits at most timeout_ms for the answer.
+ * On {"ok": true} gives the answer to *ret (may be NULL) and returns 0.  On {"ok": false} returns
+ * its -errno with its words.  -ECONNREFUSED or -ENOENT when nobody listens, -ETIMEDOUT when the
+ * outcome is unknown, -EPROTO when the answer is no answer.  Blocks; any thread. */
+int jsonl_call(const char *path, json_t *request, int timeout_ms, json_t **ret, struct err **e);

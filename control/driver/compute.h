@@ -1,0 +1,85 @@
+/* Compute: where guests run.  Driver: backend/compute/libvirt.
+ *
+ * Calls block and are made on job workers; the event callback comes on the driver's own thread
+ * and must not block.  A guest is known by its UUID, on the host and here alike. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include "common/err.h"
+
+struct guest_disk {
+        char target[16];       /* vda */
+        const char *socket;    /* NBD over this UNIX socket */
+        const char *export;    /* export name */
+        const char *serial;    /* what the guest reads; at most 20 characters are shown by virtio */
+        bool readonly;
+};
+
+struct guest {
+        char uuid[37];
+        const char *name;         /* unique on the host, e.g. web-1a2b3c4d */
+        const char *title;        /* tenant/name, for virsh list --title */
+        unsigned vcpus;
+        uint64_t memory;          /* bytes */
+        uid_t uid;                /* QEMU runs as this user; (uid_t)-1: the driver's default */
+        gid_t gid;
+        const struct guest_disk *disks;
+        unsigned ndisks;          /* in boot order */
+        const char *console_log;  /* file that grows; kept over restarts of the guest */
+        const char *console_sock; /* socket that speaks the serial line */
+        const char *kernel;       /* direct kernel boot; NULL: the disk boots */
+        const char *initrd;
+        const char *cmdline;
+        bool kvm;                 /* only after a probe that booted; else TCG */
+};
+
+enum guest_state {
+        GUEST_GONE,    /* not there: never started, ended, or destroyed */
+        GUEST_RUNNING,
+        GUEST_PAUSED,  /* by us */
+        GUEST_STALLED, /* paused by an I/O error of a disk: resume once the disk answers */
+        GUEST_CRASHED,
+};
+const char *guest_state_name(enum guest_state s);
+
+/* Why a guest left: told with GUEST_GONE events. */
+enum guest_reason { GUEST_REASON_NONE, GUEST_REASON_SHUTDOWN, GUEST_REASON_DESTROYED,
+                    GUEST_REASON_FAILED };
+
+struct compute_events {
+        void (*changed)(void *arg, const char *uuid, enum guest_state now, enum guest_reason why);
+        /* The connection to the engine was lost and is back: list everything again. */
+        void (*resync)(void *arg);
+        void *arg;
+};
+
+struct compute;
+struct compute_ops {
+        const char *name;
+        /* All of these: -ENOENT no such guest, -ECONNREFUSED the engine is down (say so, the job
+         * tries again), -ETIMEDOUT outcome unknown, -EIO with the engine's words. */
+        /* Success if that UUID runs already.  Returns when QEMU runs. */
+        int (*start)(struct compute *c, const struct guest *g, struct err **e);
+        int (*shutdown)(struct compute *c, const char *uuid, struct err **e); /* asks by ACPI */
+        int (*destroy)(struct compute *c, const char *uuid, struct err **e);  /* gone is success */
+        int (*reboot)(struct compute *c, const char *uuid, bool hard, struct err **e);
+        int (*pause)(struct compute *c, const char *uuid, struct err **e);
+        int (*resume)(struct compute *c, const char *uuid, struct err **e);
+        /* Idempotent: attached already is success. */
+        int (*attach)(struct compute *c, const char *uuid, const struct guest_disk *d,
+                      struct err **e);
+        /* Returns 0 when the guest's device is really gone (DEVICE_REMOVED, or not in the XML);
+         * -ETIMEDOUT when the guest had not let go after timeout_ms. */
+        int (*detach)(struct compute *c, const char *uuid, const char *target, int timeout_ms,
+                      struct err **e);
+        int (*state)(struct compute *c, const char *uuid, enum guest_state *ret, struct err **e);
+        int (*list)(struct compute *c,
+                    int (*each)(void *arg, const char *uuid, enum guest_state s), void *arg,
+                    struct err **e);
+        void (*close)(struct compute *c);
+};
+struct compute {
+        const struct compute_ops *ops;
+};

@@ -1,0 +1,73 @@
+/* The store: where objects survive.  Drivers: backend/store/sqlite (one machine), later rados.
+ *
+ * The store holds records: scope (a tenant's id, or "cloud"), key (the object's id), version and
+ * a value of bytes.  A transaction touches one scope, is atomic, and is durable when its callback
+ * says committed.  Transactions of one scope become visible and durable in the order of their
+ * store_commit() calls. */
+#pragma once
+
+#include <stdint.h>
+#include "common/err.h"
+
+/* How a commit ended.  UNKNOWN: it may still land; re-read the txn id to settle it. */
+enum store_result { STORE_COMMITTED, STORE_CONFLICT, STORE_UNKNOWN, STORE_FAILED };
+
+struct store_record {
+        const char *scope;
+        const char *key;
+        uint64_t version;
+        const void *value;
+        size_t len;
+};
+
+struct store_put {
+        char *key;
+        uint64_t expect;  /* version that must be there now; 0: the key must be absent */
+        uint64_t version; /* the new version, > expect; 0: delete the key */
+        char *value;      /* text; NULL for a delete */
+        size_t len;
+};
+
+/* Built by the caller, owned by the store from store_commit() until the callback has returned;
+ * the store frees it (store_txn_free). */
+struct store_txn {
+        char id[37];    /* transaction id: a UUID, recorded with the commit */
+        char scope[40];
+        struct store_put *puts;
+        size_t n;
+        /* Called exactly once, on the store's thread; must not block and must not call back into
+         * the store except store_commit().  err is borrowed and NULL unless FAILED. */
+        void (*done)(void *arg, enum store_result result, const struct err *err);
+        void *arg;
+};
+
+struct store;
+struct store_ops {
+        const char *name;
+        /* Calls each for every record, any order, on the caller's thread, before the first commit.
+         * A negative return stops and is returned. */
+        int (*load)(struct store *s, int (*each)(void *arg, const struct store_record *r),
+                    void *arg, struct err **e);
+        /* Queues; never blocks on I/O.  Any thread. */
+        void (*commit)(struct store *s, struct store_txn *t);
+        /* 1 when the transaction id is committed, 0 when it is not, -errno when that cannot be
+         * known now.  Blocks. */
+        int (*committed)(struct store *s, const char *txn_id, struct err **e);
+        /* Records of a scope whose change number is above `since`, with the newest number in
+         * *ret_now: what another host changed.  A deleted key comes with value NULL.  Blocks. */
+        int (*changes)(struct store *s, uint64_t since,
+                       int (*each)(void *arg, const struct store_record *r), void *arg,
+                       uint64_t *ret_now, struct err **e);
+        /* Waits for what is queued, then closes. */
+        void (*close)(struct store *s);
+};
+struct store {
+        const struct store_ops *ops;
+};
+
+/* An empty transaction; NULL only without memory. */
+struct store_txn *store_txn_new(const char *scope);
+/* value may be NULL (delete); both are copied.  0 or -ENOMEM. */
+int store_txn_add(struct store_txn *t, const char *key, uint64_t expect, uint64_t version,
+                  const char *value);
+void store_txn_free(struct store_txn *t);

@@ -1,0 +1,65 @@
+/* The volume service as control/ sees it: blockd, behind its control socket.
+ *
+ * Every call is idempotent by its ids: repeating one whose answer was lost is safe, and what is
+ * already so is success.  Every call blocks (milliseconds, import and clone included) and may be
+ * made on any worker thread, never on a FUSE thread.
+ * Errors: -ENOENT no such volume, -EEXIST there with other facts, -EBUSY exported, -ENOSPC full,
+ * -ECONNREFUSED blockd is down (the job waits and tries again), -ETIMEDOUT outcome unknown. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include "common/err.h"
+
+struct volume_facts {
+        char id[37];
+        uint64_t size;     /* bytes the guest sees */
+        uint64_t used;     /* bytes this volume itself occupies */
+        char parent[37];   /* the image or volume it was cloned from, "" if none or flattened */
+        unsigned exports;  /* how many exports it has now */
+};
+
+struct volume_export {
+        const char *id;     /* the attachment's id: one export, one socket */
+        const char *volume;
+        uid_t uid;          /* who may enter the socket's folder */
+        gid_t gid;
+        bool readonly;
+};
+
+struct volume_service;
+struct volume_service_ops {
+        const char *name;
+        int (*ping)(struct volume_service *s, struct err **e);
+        int (*create)(struct volume_service *s, const char *id, uint64_t size, struct err **e);
+        /* Takes over the raw file at path as an immutable base that clones grow from.  Same file
+         * system: a hard link; the caller may remove its name afterwards. */
+        int (*import)(struct volume_service *s, const char *id, const char *path, struct err **e);
+        /* O(1), whatever the size.  size >= the parent's; what is past the parent reads as zeros. */
+        int (*clone)(struct volume_service *s, const char *id, const char *parent, uint64_t size,
+                     struct err **e);
+        int (*resize)(struct volume_service *s, const char *id, uint64_t size, struct err **e);
+        /* A parent's bytes live on, nameless, until its last clone is gone.  Missing is success. */
+        int (*remove)(struct volume_service *s, const char *id, struct err **e);
+        int (*stat)(struct volume_service *s, const char *id, struct volume_facts *ret,
+                    struct err **e);
+        int (*list)(struct volume_service *s,
+                    int (*each)(void *arg, const struct volume_facts *f), void *arg,
+                    struct err **e);
+        /* Gives the socket's path (caller frees).  The export is durable: blockd brings it back by
+         * itself.  NBD export name on that socket: the volume's id, and "" too. */
+        int (*export)(struct volume_service *s, const struct volume_export *x, char **ret_socket,
+                      struct err **e);
+        /* Closes the export, its connections and its socket.  Missing is success. */
+        int (*unexport)(struct volume_service *s, const char *id, struct err **e);
+        int (*list_exports)(struct volume_service *s,
+                            int (*each)(void *arg, const char *id, const char *volume), void *arg,
+                            struct err **e);
+        void (*close)(struct volume_service *s);
+};
+struct volume_service {
+        const struct volume_service_ops *ops;
+        /* The socket where root and blockd's own uid may open any volume by its id. */
+        const char *shared_socket;
+};
