@@ -117,6 +117,9 @@ void wait_done(struct control *c);
 void wait_changed(struct control *c, uint64_t no);
 void wait_gone(struct control *c, uint64_t no);
 
+/* access.c */
+bool caller_in_group(const struct caller *who, gid_t gid);
+
 /* action.c */
 int authorise(struct control *c, const struct caller *who, const struct object *o, enum role need,
               const char *what, struct err **e);

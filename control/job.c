@@ -4,6 +4,8 @@
 
 #include <utlist.h>
 
+#include "common/fault.h"
+
 enum {
         WORKERS_MAX = 8,
         IDLE_US = 20 * 1000000,     /* an idle worker leaves */
@@ -52,6 +54,11 @@ struct object *job_start(struct txn *t, struct object *target, const struct job_
         return o; /* txn_answered() adopts it once it is durable */
 }
 
+static int by_number(const struct job *a, const struct job *b)
+{
+        return a->no < b->no ? -1 : a->no > b->no;
+}
+
 void jobs_adopt(struct control *c, struct object *o)
 {
         struct job_engine *g = c->jobs;
@@ -66,7 +73,7 @@ void jobs_adopt(struct control *c, struct object *o)
                           .step = object_num(o, "step"),
                           .deadline = (int64_t)object_num(o, "deadline") * 1000000};
         pthread_mutex_lock(&g->lock);
-        DL_APPEND(g->v, j);
+        DL_INSERT_INORDER(g->v, j, by_number);
         pthread_mutex_unlock(&g->lock);
         target = model_by_no(c, j->target);
         if (target && !target->job)
@@ -192,10 +199,11 @@ static void prune(struct txn *t, const struct object *o)
 /* Frees the job once its end is recorded; others of its target may run now. */
 static void job_forget(struct job *j)
 {
-        struct job_engine *g = j->c->jobs;
+        struct control *c = j->c;
+        struct job_engine *g = c->jobs;
         struct object *o;
 
-        pthread_rwlock_wrlock(&j->c->model);
+        pthread_rwlock_wrlock(&c->model);
         o = model_by_no(j->c, j->target);
         if (o && o->job == j->no)
                 o->job = o->done = o->total = 0;
@@ -216,7 +224,7 @@ static void job_forget(struct job *j)
         free(j->args);
         free(j->waiting);
         free(j);
-        jobs_changed(j->c, 0);
+        jobs_changed(c, 0);
 }
 
 /* Records the end.  0: it is over.  JOB_AGAIN: start over.  -errno: the store refused, try later. */

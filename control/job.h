@@ -61,7 +61,9 @@ unsigned job_live_count(struct control *c);
 
 /* For steps. */
 void job_progress(struct job *j, uint64_t done, uint64_t total);
-int job_wait(struct job *j, int64_t usec, const char *fmt, ...) _printf_(3, 4); /* JOB_AGAIN */
+/* Gives JOB_AGAIN: run the step again after usec (0: only at the deadline), or when object watch
+ * (0: none) has changed.  The words say what it waits for. */
+int job_wait(struct job *j, uint64_t watch, int64_t usec, const char *fmt, ...) _printf_(4, 5);
 int job_cancelled(struct job *j, struct err **e); /* 0, -ECANCELED, or -EINTR: the daemon stops */
 
 /* Engine. */

@@ -3,6 +3,8 @@
 
 #include <ctype.h>
 
+#include "common/size.h"
+
 const struct kind *const kinds[] = {&kind_cloud, &kind_tenant,   &kind_flavor, &kind_host,
                                     &kind_image, &kind_volume,   &kind_instance, &kind_job,
                                     NULL};

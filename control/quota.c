@@ -4,6 +4,8 @@
  * growing refuses the whole transaction.  Nothing is stored, so nothing can drift. */
 #include "control/internal.h"
 
+#include "common/size.h"
+
 static const char *const quota_names[NQUOTAS] = {
         [Q_INSTANCES] = "instances",     [Q_VCPUS] = "vcpus",   [Q_MEMORY] = "memory",
         [Q_VOLUMES] = "volumes",         [Q_VOLUME_SIZE] = "volume_size",

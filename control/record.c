@@ -179,7 +179,7 @@ static int load_one(void *arg, const struct store_record *r)
         struct loading *l = arg;
         json_t *rec = json_loadb(r->value, r->len, 0, NULL);
         struct err *err = NULL;
-        struct object *o;
+        struct object *o = NULL;
         int code;
 
         code = rec ? read_object(rec, r, &o, &err) : err_set(&err, -EPROTO, "not JSON");
