@@ -41,8 +41,8 @@ int input_load(const struct image_input *in, uint8_t **ret, uint64_t n, uint64_t
                 return r;
         if (n > max)
                 return err_set(e, -EINVAL,
-                               "image is out of proportion: %s has %" PRIu64 " bytes (limit %" PRIu64
-                               ")",
+                               "image is out of proportion: %s has %" PRIu64
+                               " bytes (limit %" PRIu64 ")",
                                what, n, max);
         p = malloc(MAX(n, (uint64_t)1));
         if (!p)

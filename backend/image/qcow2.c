@@ -6,8 +6,8 @@
 enum {
         HEADER_V2 = 72,
         HEADER_V3 = 104,
-        L1_MAX = 32 << 20,       /* bytes; QEMU's own ceiling */
-        REFTABLE_MAX = 8 << 20,  /* bytes; QEMU's own ceiling */
+        L1_MAX = 32 << 20,      /* bytes; QEMU's own ceiling */
+        REFTABLE_MAX = 8 << 20, /* bytes; QEMU's own ceiling */
         SNAPSHOTS_MAX = 4096,
         EXTENSIONS_MAX = 64,
 };
@@ -94,7 +94,8 @@ static int refuse_backing(const struct qcow2 *q, struct err **e)
 
         if (r < 0)
                 return r;
-        return err_set(e, -EINVAL, "image names a backing file '%s': refused, an image must be whole",
+        return err_set(e, -EINVAL,
+                       "image names a backing file '%s': refused, an image must be whole",
                        input_text(text, name, n));
 }
 
@@ -172,8 +173,8 @@ static int geometry_check(struct qcow2 *q, struct err **e)
             (q->incompat & INCOMPAT_EXTENDED_L2 && q->cluster_bits < 14))
                 return err_set(e, -EINVAL, "qcow2 cluster size 2^%u is not valid", q->cluster_bits);
         q->cluster = 1ULL << q->cluster_bits;
-        if (q->version == 3 && (q->header_len < HEADER_V3 || q->header_len > q->cluster ||
-                                q->header_len % 8))
+        if (q->version == 3 &&
+            (q->header_len < HEADER_V3 || q->header_len > q->cluster || q->header_len % 8))
                 return err_set(e, -EINVAL, "qcow2 header length %u is not valid", q->header_len);
         if (q->refcount_order > 6)
                 return err_set(e, -EINVAL, "qcow2 refcount order %u is not valid",
@@ -187,8 +188,8 @@ static int geometry_check(struct qcow2 *q, struct err **e)
         need = q->size / span + (q->size % span != 0);
         if (q->l1_entries < need)
                 return err_set(e, -EINVAL,
-                               "image is out of proportion: virtual size %" PRIu64
-                               " needs %" PRIu64 " L1 entries, it has %u",
+                               "image is out of proportion: virtual size %" PRIu64 " needs %" PRIu64
+                               " L1 entries, it has %u",
                                q->size, need, q->l1_entries);
         return 0;
 }
@@ -256,7 +257,8 @@ static int l2_entry_check(const struct qcow2 *q, const uint8_t *p, uint64_t want
         return input_want(q->in, off, want, "cluster", e);
 }
 
-static int l2_check(const struct qcow2 *q, uint64_t off, uint64_t guest, uint8_t *l2, struct err **e)
+static int l2_check(const struct qcow2 *q, uint64_t off, uint64_t guest, uint8_t *l2,
+                    struct err **e)
 {
         uint64_t step = l2_entry_size(q);
         int r = table_check(q, off, q->cluster, "L2 table", e);

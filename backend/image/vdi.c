@@ -51,8 +51,8 @@ static int header_check(struct vdi *v, struct err **e)
         v->size = get_le64(h + 0x170);
         v->blocks = get_le32(h + 0x180);
         v->allocated = get_le32(h + 0x184);
-        if (get_le32(h + 0x168) != 512 || get_le32(h + 0x178) != BLOCK_SIZE ||
-            v->map_off % 512 || v->data_off % 512 || v->map_off < HEADER_SIZE)
+        if (get_le32(h + 0x168) != 512 || get_le32(h + 0x178) != BLOCK_SIZE || v->map_off % 512 ||
+            v->data_off % 512 || v->map_off < HEADER_SIZE)
                 return err_set(e, -EINVAL, "VDI sector size, block size or offsets are not valid");
         if (v->size == 0)
                 return err_set(e, -EINVAL, "image has a virtual size of 0");

@@ -41,7 +41,7 @@ static bool checksum_good(const uint8_t *p, size_t n, size_t at)
 /* Writers that mean current_size; all others mean the cylinders, heads and sectors. */
 static bool size_is_current(const uint8_t *app)
 {
-        static const char apps[][4] = {"win ", "qem2", "d2v ", {'t', 'a', 'p', 0},
+        static const char apps[][4] = {"win ", "qem2",          "d2v ", {'t', 'a', 'p', 0},
                                        "CTXS", {'w', 'a', 0, 0}};
 
         for (size_t i = 0; i < ARRAY_SIZE(apps); i++)
@@ -59,8 +59,9 @@ static int footer_read(struct vhd *v, uint64_t off, struct err **e)
         if (r < 0)
                 return r;
         if (memcmp(f, "conectix", 8) != 0)
-                return err_set(e, -EINVAL, "image is truncated: a VHD ends with a footer, this does "
-                                           "not");
+                return err_set(e, -EINVAL,
+                               "image is truncated: a VHD ends with a footer, this does "
+                               "not");
         if (!checksum_good(f, sizeof(f), 64))
                 return err_set(e, -EINVAL, "VHD footer is damaged: its checksum is wrong");
         if (get_be32(f + 12) >> 16 != 1)
@@ -98,8 +99,7 @@ static int dynamic_read(struct vhd *v, struct err **e)
         v->table_off = get_be64(h + 16);
         v->blocks = get_be32(h + 28);
         v->block_size = get_be32(h + 32);
-        if (v->block_size < 512 || v->block_size > BLOCK_MAX ||
-            v->block_size & (v->block_size - 1))
+        if (v->block_size < 512 || v->block_size > BLOCK_MAX || v->block_size & (v->block_size - 1))
                 return err_set(e, -EINVAL, "VHD block size %u is not valid", v->block_size);
         if (v->size > (uint64_t)v->blocks * v->block_size)
                 return err_set(e, -EINVAL,

@@ -8,9 +8,9 @@
 enum {
         SECTOR = 512,
         DESCRIPTOR_MAX = 64 << 10,
-        GRAIN_MAX = 1 << 14,       /* sectors: 8 MiB */
-        DIRECTORY_MAX = 32 << 20,  /* bytes */
-        TABLE_ENTRIES_MAX = 512,   /* QEMU's own ceiling */
+        GRAIN_MAX = 1 << 14,      /* sectors: 8 MiB */
+        DIRECTORY_MAX = 32 << 20, /* bytes */
+        TABLE_ENTRIES_MAX = 512,  /* QEMU's own ceiling */
         FLAG_REDUNDANT = 1 << 1,
         FLAG_COMPRESSED = 1 << 16,
         FLAG_MARKERS = 1 << 17,
@@ -56,10 +56,12 @@ static int geometry_check(struct vmdk *v, struct err **e)
                 return err_set(e, -EINVAL, "VMDK version %u is not offered", v->version);
         /* With no capacity a reader would follow the descriptor to other files. */
         if (v->capacity == 0)
-                return err_set(e, -EINVAL, "VMDK header has no capacity: refused, its descriptor "
-                                           "would name other files");
+                return err_set(e, -EINVAL,
+                               "VMDK header has no capacity: refused, its descriptor "
+                               "would name other files");
         if (v->capacity > INT64_MAX / SECTOR)
-                return err_set(e, -EINVAL, "image is out of proportion: VMDK of %" PRIu64 " sectors",
+                return err_set(e, -EINVAL,
+                               "image is out of proportion: VMDK of %" PRIu64 " sectors",
                                v->capacity);
         if (v->grain == 0 || v->grain > GRAIN_MAX || v->grain & (v->grain - 1))
                 return err_set(e, -EINVAL, "VMDK grain size %" PRIu64 " is not valid", v->grain);
@@ -70,8 +72,8 @@ static int geometry_check(struct vmdk *v, struct err **e)
         v->directory_entries = v->capacity / span + (v->capacity % span != 0);
         if (v->directory_entries > DIRECTORY_MAX / 4)
                 return err_set(e, -EINVAL,
-                               "image is out of proportion: VMDK of %" PRIu64 " sectors needs %" PRIu64
-                               " grain tables",
+                               "image is out of proportion: VMDK of %" PRIu64
+                               " sectors needs %" PRIu64 " grain tables",
                                v->capacity, v->directory_entries);
         return 0;
 }
@@ -91,8 +93,9 @@ static int descriptor_check(const struct vmdk *v, struct err **e)
         int r;
 
         if (v->desc_off == 0 || v->desc_len == 0)
-                return err_set(e, -EINVAL, "VMDK has no embedded descriptor: it is one part of a "
-                                           "disk");
+                return err_set(e, -EINVAL,
+                               "VMDK has no embedded descriptor: it is one part of a "
+                               "disk");
         if (v->desc_len > DESCRIPTOR_MAX / SECTOR)
                 return err_set(e, -EINVAL,
                                "image is out of proportion: VMDK descriptor of %" PRIu64 " sectors",
@@ -113,7 +116,8 @@ static int descriptor_check(const struct vmdk *v, struct err **e)
 /* A compressed grain tells its length in a marker: 8 bytes of position, 4 of length. */
 static int grain_check(const struct vmdk *v, uint32_t sector, uint64_t guest, struct err **e)
 {
-        uint64_t want = MIN(v->grain, v->capacity - guest) * SECTOR, off = (uint64_t)sector * SECTOR;
+        uint64_t want = MIN(v->grain, v->capacity - guest) * SECTOR,
+                 off = (uint64_t)sector * SECTOR;
         uint8_t marker[12];
         int r;
 
@@ -162,8 +166,9 @@ static int directory_check(const struct vmdk *v, uint64_t sector, bool grains, s
                 if (table == 0)
                         continue;
                 if (++tables > v->in->size / (v->table_entries * 4ULL))
-                        return err_set(e, -EINVAL, "image is out of proportion: more grain tables "
-                                                   "than the file holds");
+                        return err_set(e, -EINVAL,
+                                       "image is out of proportion: more grain tables "
+                                       "than the file holds");
                 r = grains ? table_check(v, table, i * span, e)
                            : sectors_want(v, table, v->table_entries * 4ULL, "grain table", e);
         }
