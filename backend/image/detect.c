@@ -210,20 +210,18 @@ static int parse(const struct image_input *in, const struct seen *s, const char 
 int image_detect(const struct image_input *in, const char *hint, uint64_t max_virtual,
                  struct image_header *ret, struct err **e)
 {
+        struct image_input bounded = *in;
         struct image_header h = {};
         struct seen s;
         int r;
 
+        bounded.max_virtual = max_virtual;
         if (in->size == 0)
                 return err_set(e, -EINVAL, "image is empty");
         if ((r = look(in, &s, e)) < 0 || (r = hint_check(hint, &s, e)) < 0 ||
-            (r = parse(in, &s, hint, &h, e)) < 0)
+            (r = parse(&bounded, &s, hint, &h, e)) < 0 ||
+            (r = input_size_check(&bounded, h.virtual_size, e)) < 0)
                 return r;
-        if (max_virtual && h.virtual_size > max_virtual)
-                return err_set(e, -EINVAL,
-                               "image has a virtual size of %" PRIu64
-                               " bytes, more than the %" PRIu64 " allowed",
-                               h.virtual_size, max_virtual);
         *ret = h;
         return 0;
 }

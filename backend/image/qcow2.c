@@ -179,8 +179,6 @@ static int geometry_check(struct qcow2 *q, struct err **e)
         if (q->refcount_order > 6)
                 return err_set(e, -EINVAL, "qcow2 refcount order %u is not valid",
                                q->refcount_order);
-        if (q->size == 0)
-                return err_set(e, -EINVAL, "image has a virtual size of 0");
         if (q->size > INT64_MAX)
                 return err_set(e, -EINVAL, "image is out of proportion: virtual size %" PRIu64,
                                q->size);
@@ -191,7 +189,7 @@ static int geometry_check(struct qcow2 *q, struct err **e)
                                "image is out of proportion: virtual size %" PRIu64 " needs %" PRIu64
                                " L1 entries, it has %u",
                                q->size, need, q->l1_entries);
-        return 0;
+        return input_size_check(q->in, q->size, e);
 }
 
 static int table_check(const struct qcow2 *q, uint64_t off, uint64_t bytes, const char *what,
@@ -273,35 +271,45 @@ static int l2_check(const struct qcow2 *q, uint64_t off, uint64_t guest, uint8_t
         return r;
 }
 
-/* Follows the active L1 table to every cluster.  An L2 table belongs to one L1 entry, so a sound
- * image has no more of them than clusters; beyond that the walk would be a bomb. */
-static int clusters_check(const struct qcow2 *q, struct err **e)
+/* Follows the active L1 table to every cluster. */
+static int clusters_walk(const struct qcow2 *q, const uint64_t *l1, struct err **e)
 {
-        _cleanup_free_ uint8_t *l1 = NULL, *l2 = malloc(q->cluster);
-        uint64_t bytes = (uint64_t)q->l1_entries * 8, span, tables = 0;
-        int r = table_check(q, q->l1_off, bytes, "L1 table", e);
+        _cleanup_free_ uint8_t *l2 = malloc(q->cluster);
+        uint64_t span = q->cluster * (q->cluster / l2_entry_size(q));
 
-        if (r < 0)
-                return r;
-        r = input_load(q->in, &l1, bytes, L1_MAX, q->l1_off, "L1 table", e);
-        if (r < 0)
-                return r;
         if (!l2)
                 return err_errno(e, -ENOMEM, "read L2 table");
-        span = q->cluster * (q->cluster / l2_entry_size(q));
-        for (uint64_t i = 0; i < q->l1_entries; i++) {
-                uint64_t off = get_be64(l1 + i * 8) & OFFSET_MASK;
+        for (uint64_t i = 0; i < q->l1_entries && i * span < q->size; i++) {
+                int r = l1[i] ? l2_check(q, l1[i], i * span, l2, e) : 0;
 
-                if (off == 0)
-                        continue;
-                if (++tables > q->in->size / q->cluster)
-                        return err_set(e, -EINVAL,
-                                       "image is out of proportion: more L2 tables than clusters");
-                r = l2_check(q, off, i > q->size / span ? q->size : i * span, l2, e);
                 if (r < 0)
                         return r;
         }
         return 0;
+}
+
+static int clusters_check(const struct qcow2 *q, struct err **e)
+{
+        _cleanup_free_ uint64_t *l1 = NULL, *sorted = NULL;
+        uint64_t bytes = (uint64_t)q->l1_entries * 8;
+        _cleanup_free_ uint8_t *raw = NULL;
+        int r = table_check(q, q->l1_off, bytes, "L1 table", e);
+
+        if (r < 0)
+                return r;
+        r = input_load(q->in, &raw, bytes, L1_MAX, q->l1_off, "L1 table", e);
+        if (r < 0)
+                return r;
+        l1 = malloc(bytes);
+        sorted = malloc(bytes);
+        if (!l1 || !sorted)
+                return err_errno(e, -ENOMEM, "read L1 table");
+        for (uint32_t i = 0; i < q->l1_entries; i++)
+                l1[i] = sorted[i] = get_be64(raw + i * 8ULL) & OFFSET_MASK;
+        if (input_has_twice(sorted, q->l1_entries))
+                return err_set(e, -EINVAL,
+                               "image is out of proportion: two L1 entries lead to one L2 table");
+        return clusters_walk(q, l1, e);
 }
 
 /* The snapshots are not offered, but a reader walks their table. */

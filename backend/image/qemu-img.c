@@ -7,7 +7,7 @@
 #include "common/child.h"
 
 enum {
-        MEMORY_MAX = 1 << 30, /* address space; qemu-img needs about a third of it */
+        MEMORY_MAX = 1 << 30, /* address space; qemu-img needs about half of it */
         LOOK_OUTPUT_MAX = 1 << 20,
         CHECK_CORRUPT = 2, /* exit statuses of qemu-img check */
         CHECK_LEAKS = 3,

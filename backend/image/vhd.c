@@ -12,6 +12,7 @@ enum {
         TYPE_DIFFERENCING = 4,
         BAT_CHUNK = 64 << 10,
         BLOCK_MAX = 256 << 20,
+        TABLE_MAX = 64 << 20, /* bytes; the format's largest disk needs 4 MiB */
 };
 #define BLOCK_NONE 0xffffffffU
 #define CHS_MAX_SECTORS (65535ULL * 16 * 255)
@@ -129,6 +130,8 @@ static int blocks_check(const struct vhd *v, struct err **e)
         uint64_t bytes = (uint64_t)v->blocks * 4;
         int r = input_want(v->in, v->table_off, bytes, "block allocation table", e);
 
+        if (r >= 0 && bytes > TABLE_MAX)
+                return err_set(e, -EINVAL, "image is out of proportion: %u VHD blocks", v->blocks);
         for (uint64_t done = 0; r >= 0 && done < bytes; done += sizeof(bat)) {
                 uint64_t n = MIN(bytes - done, sizeof(bat));
 
@@ -186,8 +189,9 @@ int vhd_parse(const struct image_input *in, struct image_header *ret, struct err
             (head.type != v.type || head.size != v.size || head.other_size != v.other_size ||
              head.dynamic_off != v.dynamic_off))
                 return err_set(e, -EINVAL, "VHD footer and its copy at the start do not agree");
-        if (v.size == 0)
-                return err_set(e, -EINVAL, "image has a virtual size of 0");
+        r = input_size_check(in, v.size, e);
+        if (r < 0)
+                return r;
         r = layout_check(&v, at_start, e);
         if (r < 0)
                 return r;

@@ -75,7 +75,7 @@ static int geometry_check(struct vmdk *v, struct err **e)
                                "image is out of proportion: VMDK of %" PRIu64
                                " sectors needs %" PRIu64 " grain tables",
                                v->capacity, v->directory_entries);
-        return 0;
+        return input_size_check(v->in, v->capacity * SECTOR, e);
 }
 
 static int sectors_want(const struct vmdk *v, uint64_t sector, uint64_t bytes, const char *what,
@@ -150,29 +150,47 @@ static int table_check(const struct vmdk *v, uint32_t sector, uint64_t guest, st
         return r;
 }
 
-/* Every grain that the directory leads to.  A sound file has room for each table by itself. */
+/* Every grain that the directory leads to. */
+static int directory_walk(const struct vmdk *v, const uint8_t *dir, bool grains, struct err **e)
+{
+        uint64_t span = v->grain * v->table_entries;
+
+        for (uint64_t i = 0; i < v->directory_entries; i++) {
+                uint32_t table = get_le32(dir + i * 4);
+                int r = 0;
+
+                if (table && grains)
+                        r = table_check(v, table, i * span, e);
+                else if (table)
+                        r = sectors_want(v, table, v->table_entries * 4ULL, "grain table", e);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 static int directory_check(const struct vmdk *v, uint64_t sector, bool grains, struct err **e)
 {
+        uint64_t bytes = v->directory_entries * 4;
+        _cleanup_free_ uint64_t *sorted = NULL;
         _cleanup_free_ uint8_t *dir = NULL;
-        uint64_t bytes = v->directory_entries * 4, tables = 0, span = v->grain * v->table_entries;
         int r = sectors_want(v, sector, bytes, "grain directory", e);
 
         if (r < 0)
                 return r;
         r = input_load(v->in, &dir, bytes, DIRECTORY_MAX, sector * SECTOR, "grain directory", e);
-        for (uint64_t i = 0; r >= 0 && i < v->directory_entries; i++) {
-                uint32_t table = get_le32(dir + i * 4);
-
-                if (table == 0)
-                        continue;
-                if (++tables > v->in->size / (v->table_entries * 4ULL))
-                        return err_set(e, -EINVAL,
-                                       "image is out of proportion: more grain tables "
-                                       "than the file holds");
-                r = grains ? table_check(v, table, i * span, e)
-                           : sectors_want(v, table, v->table_entries * 4ULL, "grain table", e);
-        }
-        return r;
+        if (r < 0)
+                return r;
+        sorted = calloc(v->directory_entries, sizeof(*sorted));
+        if (!sorted)
+                return err_errno(e, -ENOMEM, "read grain directory");
+        for (uint64_t i = 0; i < v->directory_entries; i++)
+                sorted[i] = get_le32(dir + i * 4);
+        if (input_has_twice(sorted, v->directory_entries))
+                return err_set(e, -EINVAL,
+                               "image is out of proportion: two directory entries lead to one "
+                               "grain table");
+        return directory_walk(v, dir, grains, e);
 }
 
 /* A stream's directory comes last; the footer, a copy of the header, knows where.  The trailer is

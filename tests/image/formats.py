@@ -70,7 +70,7 @@ def qcow2():
     refuses(patched(q, (l2, be64(1 << 63 | 1 << 40))), "truncated: cluster")
     # every L1 entry leads to the same L2 table: a walk as long as the peer likes
     bomb = patched(q, (24, be64(1 << 40)), (36, be32(2048)), (l1, be64(1 << 63 | l2) * 2048))
-    refuses(bomb, "out of proportion: more L2 tables")
+    refuses(bomb, "two L1 entries lead to one L2 table")
     for q in (q, converted(SRC, "qc", "qcow2", "-c")):
         for cut in range(0, len(q), 64 * KIB):
             if not any(q[cut:]):
@@ -108,7 +108,8 @@ def vmdk():
     refuses(patched(v, (12, le64(0))), "no capacity")
     refuses(patched(v, (12, le64(1 << 62))), "out of proportion")
     refuses(patched(v, (12, le64(1 << 50))), "out of proportion")
-    refuses(patched(v, (12, le64(1 << 34))), "truncated: grain")
+    refuses(patched(v, (12, le64(1 << 34))), "two directory entries")
+    refuses(patched(v, (12, le64(1 << 36))), "truncated: grain directory")
     refuses(patched(v, (20, le64(0))), "grain size 0")
     refuses(patched(v, (20, le64(3))), "grain size 3")
     refuses(patched(v, (28, le64(0))), "no embedded descriptor")
@@ -118,6 +119,11 @@ def vmdk():
     refuses(patched(v, (4, le32(9))), "version 9")
     refuses(patched(v, (56, le64(1 << 58))), "truncated: grain directory")
     refuses(patched(v, (56, le64((1 << 64) - 1))), "footer is missing")
+    gd = 512 * int.from_bytes(v[56:64], "little")
+    bomb = patched(v, (12, le64(128 * 512 * 2)), (gd + 4, v[gd:gd + 4]))
+    refuses(bomb, "two directory entries lead to one grain table")
+    for image in (v, s):
+        refuses(image, "more than the 1048576 allowed", limit=MIB)
     for whole in (v, s):
         for cut in range(1024, len(whole), 64 * KIB):
             if any(whole[cut:]):
@@ -127,6 +133,7 @@ def vmdk():
 def vdi():
     v = converted(SRC, "vdi", "vdi")
     accepts(v, "vdi", "vdi", SIZE)
+    refuses(v, "more than the 1048576 allowed", limit=MIB)
     accepts(converted(SRC, "vdis", "vdi", "-o", "static=on"), "-", "vdi", SIZE)
     refuses(patched(v, (0x44, le32(0x00020001))), "version 2.1")
     refuses(patched(v, (0x4c, le32(4))), "names a parent")
@@ -154,6 +161,7 @@ def vhd():
     f = converted(SRC, "vhdf", "vpc", "-o", "subformat=fixed,force_size=on")
     accepts(d, "vhd", "vhd", SIZE)
     accepts(f, "vpc", "vhd", SIZE)
+    refuses(d, "more than the 1048576 allowed", limit=MIB)
     end = len(d) - 512
     accepts(converted(SRC, "vhdc", "vpc"), "-", "vhd", int(probe("detect", path("vhdc"), "vhd", 0)
                                                             .split()[2]))

@@ -47,6 +47,20 @@ def round_trips():
     check(out.startswith("err -22 ") and "no raw view" in out, f"ari: {out}")
 
 
+def hostile():
+    """One of each kind through the driver: refused, and nothing is made of it."""
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-u", "-b", "/etc/passwd",
+        path("h-qcow2"), "1M")
+    converted(SRC, "h-vmdk", "vmdk", "-o", "subformat=monolithicFlat")
+    put("h-vdi", patched(converted(SRC, "c", "vdi"), (0x1b8, b"\1" * 16)))
+    put("h-vhd", converted(SRC, "c", "vpc")[:-512])
+    for fmt in ("qcow2", "vmdk", "vdi", "vhd"):
+        upload(IMAGES, f"h-{fmt}", path(f"h-{fmt}"))
+        out = probe("publish", IMAGES, f"h-{fmt}", fmt)
+        check(out.startswith("err -22 image"), f"hostile {fmt}: {out}")
+        check(os.listdir(os.path.join(IMAGES, f"h-{fmt}")) == ["upload"], f"files of {fmt}")
+
+
 def second_opinion():
     """What our parsers let pass and qemu-img does not."""
     q = converted(SRC, "q", "qcow2")
@@ -112,6 +126,6 @@ def full_disk():
         run("umount", tmp)
 
 
-for part in (round_trips, second_opinion, broken_stream, interrupted, full_disk):
+for part in (round_trips, hostile, second_opinion, broken_stream, interrupted, full_disk):
     part()
 finish()
