@@ -2,6 +2,8 @@
  * The real drivers have suites of their own; here their answers can be chosen. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <cmocka.h>
 #include <fcntl.h>
 
