@@ -24,7 +24,8 @@ void ring_add(struct ring *r, const char *text, size_t max)
                         drop = (char *)memchr(r->text + drop, '\n', r->len - drop) - r->text + 1;
                 r->lost++;
         }
-        memmove(r->text, r->text + drop, r->len - drop);
+        if (drop)
+                memmove(r->text, r->text + drop, r->len - drop);
         r->len -= drop;
         r->text = xrealloc(r->text, r->len + n + 1, 1);
         memcpy(r->text + r->len, text, n + 1);

@@ -333,8 +333,6 @@ void model_done(struct control *c)
 {
         struct object *o, *tmp;
 
-        HASH_ITER(hh_no, c->by_no, o, tmp)
-                o->nlinks = o->nrefs = 0; /* everything goes: no referrer needs to be told */
         HASH_CLEAR(hh_name, c->by_name);
         HASH_CLEAR(hh_id, c->by_id);
         while (c->rooms)

@@ -76,10 +76,11 @@ int quota_check(struct txn *t, struct err **e)
 
                 if (t->delta[q] <= 0 || limit == VALUE_MAX || used + t->delta[q] <= limit)
                         continue;
+                size_human(d, t->delta[q]);
                 memset(t->delta, 0, sizeof(t->delta));
                 return err_set(e, -EDQUOT, "quota of tenant '%s': %s limit=%s used=%s wanted=%s",
                                tenant->name, quota_names[q], size_human(a, limit),
-                               size_human(b, used), size_human(d, t->delta[q]));
+                               size_human(b, used), d);
         }
         for (int q = 0; q < NQUOTAS; q++)
                 room->use.v[q] += t->delta[q];

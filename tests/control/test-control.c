@@ -241,10 +241,11 @@ static int teardown(void **state)
 
 static struct err *last;
 
-static int say(int r, struct err *e)
+/* A pointer, as the error is made by the call that is the other argument. */
+static int say(int r, struct err **e)
 {
         err_free(last);
-        last = e;
+        last = TAKE_PTR(*e);
         return r;
 }
 
@@ -253,7 +254,7 @@ static uint64_t make(const struct kind *k, const char *name)
         struct err *e = NULL;
         uint64_t no = 0;
 
-        if (say(control_create(fake.c, &root, fake.owner, k, name, &no, &e), e) < 0)
+        if (say(control_create(fake.c, &root, fake.owner, k, name, &no, &e), &e) < 0)
                 fail_msg("mkdir %s: %s", name, err_msg(last));
         return no;
 }
@@ -262,7 +263,7 @@ static int set(uint64_t no, const struct kind *k, const char *attr, const char *
 {
         struct err *e = NULL;
 
-        return say(control_set(fake.c, &root, no, kind_attr(k, attr), text, strlen(text), &e), e);
+        return say(control_set(fake.c, &root, no, kind_attr(k, attr), text, strlen(text), &e), &e);
 }
 
 static int link_to(uint64_t no, const struct kind *k, const char *def, const char *name,
@@ -272,21 +273,21 @@ static int link_to(uint64_t no, const struct kind *k, const char *def, const cha
         struct err *e = NULL;
 
         return say(control_link(fake.c, &root, no, kind_link(k, def), name, target, canonical, &e),
-                   e);
+                   &e);
 }
 
 static int verb(uint64_t no, const char *text)
 {
         struct err *e = NULL;
 
-        return say(control_verb(fake.c, &root, no, text, strlen(text), &e), e);
+        return say(control_verb(fake.c, &root, no, text, strlen(text), &e), &e);
 }
 
 static int drop(uint64_t no)
 {
         struct err *e = NULL;
 
-        return say(control_delete(fake.c, &root, no, &e), e);
+        return say(control_delete(fake.c, &root, no, &e), &e);
 }
 
 struct wait_end {
@@ -313,7 +314,7 @@ static int wait_for(uint64_t no, const char *state)
         struct waiter *handle;
         struct err *e = NULL;
         int r = say(control_wait(fake.c, &root, no, state, 10000000, wait_ended, &w, &handle, &e),
-                    e);
+                    &e);
 
         if (r < 0)
                 return r;
@@ -410,16 +411,13 @@ static void test_names(void **state)
 
         make(&kind_volume, "a");
         assert_int_equal(say(control_create(fake.c, &root, fake.owner, &kind_volume, "a", &no, &e),
-                             e), -EEXIST);
-        e = NULL;
+                             &e), -EEXIST);
         assert_int_equal(say(control_create(fake.c, &root, fake.owner, &kind_volume, "-x", &no,
-                                            &e), e), -EINVAL);
-        e = NULL;
+                                            &e), &e), -EINVAL);
         assert_int_equal(say(control_create(fake.c, &stranger, fake.owner, &kind_volume, "x", &no,
-                                            &e), e), -EPERM);
-        e = NULL;
+                                            &e), &e), -EPERM);
         assert_int_equal(say(control_create(fake.c, &stranger, OBJECT_CLOUD, &kind_flavor, "x",
-                                            &no, &e), e), -EPERM);
+                                            &no, &e), &e), -EPERM);
 }
 
 static void test_failed_create(void **state)
@@ -445,12 +443,11 @@ static void test_quota(void **state)
                                             NULL), 0);
         volume("one");
         assert_int_equal(say(control_create(fake.c, &root, fake.owner, &kind_volume, "two", &no,
-                                            &e), e), -EDQUOT);
+                                            &e), &e), -EDQUOT);
         assert_words("limit=1 used=1 wanted=1");
         assert_int_equal(used("volumes "), 1);
-        e = NULL;
         assert_int_equal(say(control_write_line(fake.c, &root, fake.owner, q, "volume limit=1", 14,
-                                                &e), e), -EINVAL);
+                                                &e), &e), -EINVAL);
         assert_int_equal(control_write_line(fake.c, &root, fake.owner, q, "volumes limit=max", 17,
                                             NULL), 0);
         make(&kind_volume, "two");
@@ -566,7 +563,7 @@ static void test_new_and_spec(void **state)
         no = o->no;
         control_unlock(fake.c);
         assert_int_equal(wait_for(no, "available"), 0);
-        assert_int_equal(say(control_apply(fake.c, &root, no, bad, strlen(bad), &e), e), -EINVAL);
+        assert_int_equal(say(control_apply(fake.c, &root, no, bad, strlen(bad), &e), &e), -EINVAL);
         assert_words("nonsense");
         control_rdlock(fake.c);
         assert_int_equal(object_num(model_by_no(fake.c, no), "size"), 2 << 20); /* all or nothing */
@@ -577,12 +574,10 @@ static void test_new_and_spec(void **state)
         render_spec(fake.c, model_by_no(fake.c, no), &spec);
         control_unlock(fake.c);
         assert_non_null(strstr(spec.data, "\"size\": 4194304"));
-        e = NULL;
-        if (say(control_apply(fake.c, &root, no, spec.data, spec.len, &e), e) < 0)
+        if (say(control_apply(fake.c, &root, no, spec.data, spec.len, &e), &e) < 0)
                 fail_msg("what was read cannot be written: %s", err_msg(last));
         buf_done(&spec);
-        e = NULL;
-        assert_int_equal(say(control_apply(fake.c, &root, no, "{\"rev\": 1}", 10, &e), e),
+        assert_int_equal(say(control_apply(fake.c, &root, no, "{\"rev\": 1}", 10, &e), &e),
                          -ESTALE);
 }
 
