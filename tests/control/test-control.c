@@ -195,6 +195,55 @@ static int open_compute(void *arg, struct compute **ret, struct err **e)
         return 0;
 }
 
+/* --- a store that can be told to refuse -------------------------------------------------------- */
+
+struct refusing {
+        struct store store;
+        struct store *real;
+        bool refuse;
+};
+
+static void *refuse_main(void *arg)
+{
+        struct store_txn *t = arg;
+        struct err *e = NULL;
+
+        err_set(&e, -ENOSPC, "told to fail");
+        t->done(t->arg, STORE_FAILED, e);
+        err_free(e);
+        store_txn_free(t);
+        return NULL;
+}
+
+static int r_load(struct store *s, int (*each)(void *arg, const struct store_record *r), void *arg,
+                  struct err **e)
+{
+        struct refusing *f = (struct refusing *)s;
+
+        return f->real->ops->load(f->real, each, arg, e);
+}
+static void r_commit(struct store *s, struct store_txn *t)
+{
+        struct refusing *f = (struct refusing *)s;
+        pthread_t thread;
+
+        if (!f->refuse) {
+                f->real->ops->commit(f->real, t);
+                return;
+        }
+        pthread_create(&thread, NULL, refuse_main, t);
+        pthread_detach(thread);
+}
+static void r_close(struct store *s)
+{
+        struct refusing *f = (struct refusing *)s;
+
+        f->real->ops->close(f->real);
+}
+static const struct store_ops refusing_ops = {
+        .name = "refusing", .load = r_load, .commit = r_commit, .close = r_close};
+static struct refusing refusing;
+
 /* --- the cloud under test --------------------------------------------------------------------- */
 
 static const struct caller root = {0, 0, 0}, stranger = {54321, 54321, 0};
@@ -226,8 +275,9 @@ static int setup(void **state)
         fake = (struct fake){.volumes = {.ops = &volume_ops, .shared_socket = "/s"},
                              .images = {.ops = &image_ops},
                              .compute = {.ops = &compute_ops},
-                             .store = store_memory_new(),
+                             .store = &refusing.store,
                              .lock = PTHREAD_MUTEX_INITIALIZER};
+        refusing = (struct refusing){.store = {.ops = &refusing_ops}, .real = store_memory_new()};
         start_control();
         return 0;
 }
@@ -693,6 +743,42 @@ static void test_many_threads(void **state)
         assert_int_equal(used("volumes "), 8 * 33);
 }
 
+/* A refused commit leaves the model as if it had never been asked. */
+static void test_store_refuses(void **state)
+{
+        uint64_t i = make(&kind_instance, "web"), v = volume("v"), no;
+        struct err *e = NULL;
+        struct buf b = {}, after = {};
+
+        set(i, &kind_instance, "flavor", "small");
+        control_rdlock(fake.c);
+        render_json(fake.c, model_by_no(fake.c, i), &b);
+        render_json(fake.c, model_by_no(fake.c, v), &b);
+        control_unlock(fake.c);
+        refusing.refuse = true;
+        assert_int_equal(say(control_create(fake.c, &root, fake.owner, &kind_volume, "w", &no, &e),
+                             &e), -ENOSPC);
+        assert_words("told to fail");
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vda", "volumes/v"), -ENOSPC);
+        assert_int_equal(set(v, &kind_volume, "size", "8M"), -ENOSPC);
+        assert_int_equal(drop(v), -ENOSPC);
+        assert_int_equal(control_rename(fake.c, &root, v, "other", NULL), -ENOSPC);
+        assert_int_equal(control_set_meta(fake.c, &root, v, "k", "x", 1, NULL), -ENOSPC);
+        refusing.refuse = false;
+        control_rdlock(fake.c);
+        render_json(fake.c, model_by_no(fake.c, i), &after);
+        render_json(fake.c, model_by_no(fake.c, v), &after);
+        assert_null(model_by_name(fake.c, model_by_no(fake.c, fake.owner), &kind_volume, "w"));
+        assert_int_equal(model_by_no(fake.c, v)->nrefs, 0);
+        control_unlock(fake.c);
+        assert_string_equal(b.data, after.data);
+        assert_int_equal(used("volumes "), 1);
+        make(&kind_volume, "w");
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vda", "volumes/v"), 0);
+        buf_done(&b);
+        buf_done(&after);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -702,6 +788,7 @@ int main(void)
                 T(test_start_fails),  T(test_guest_leaves), T(test_link_targets),
                 T(test_new_and_spec), T(test_illegal_verbs), T(test_image),
                 T(test_cut_upload),   T(test_restart),      T(test_many_threads),
+                T(test_store_refuses),
         };
         int r = cmocka_run_group_tests(tests, NULL, NULL);
 
