@@ -1,0 +1,162 @@
+/* What the mount (and later the HTTP API) may ask of the cloud.
+ *
+ * Every change is validated, authorised, committed to the store and only then answered: these
+ * calls block for one fsync, may be made from any thread, and return 0 or -errno with words.
+ * Long work is a job that goes on after the return.  Rendering calls need the read lock
+ * (control_rdlock) and touch memory only. */
+#pragma once
+
+#include <sys/types.h>
+#include "control/kind.h"
+#include "control/model.h"
+
+struct store;
+struct volume_service;
+struct image_service;
+struct compute;
+
+/* Who asks.  pid 0: unknown (another pid namespace). */
+struct caller {
+        uid_t uid;
+        gid_t gid;
+        pid_t pid;
+};
+
+/* Drivers and places; all borrowed and outliving the control. */
+struct control_config {
+        struct store *store;
+        struct volume_service *volumes;
+        struct image_service *images;
+        /* Opens compute on first use (control calls it on a worker); returns a cached one later. */
+        int (*compute)(void *arg, struct compute **ret, struct err **e);
+        void *arg;
+        const char *mount;   /* absolute path of the mount point, for link targets that name it */
+        const char *state;   /* state folder */
+        const char *run;     /* run folder */
+        const char *host;    /* this host's name */
+        uid_t uid;           /* of the daemon: 0, or the plain user who runs it all */
+        gid_t gid;
+};
+
+/* Loads the store, makes what a new cloud needs (default tenant, flavors, this host), settles
+ * interrupted jobs, starts the workers.  Before any other call. */
+int control_start(const struct control_config *cfg, struct control **ret, struct err **e);
+/* Stops the workers (running steps finish; jobs stay for the next start) and frees. */
+void control_stop(struct control *c);
+
+/* --- changes ------------------------------------------------------------------------------ */
+
+/* mkdir.  owner: the tenant's no, or OBJECT_CLOUD. -EEXIST taken, -EDQUOT, -EPERM. */
+int control_create(struct control *c, const struct caller *who, uint64_t owner,
+                   const struct kind *k, const char *name, uint64_t *ret_no, struct err **e);
+/* A write to `new`: "name=v size=1G ..." or a JSON object with "name".  token= repeats the first
+ * answer.  Gives "name id\n" (caller frees). */
+int control_new(struct control *c, const struct caller *who, uint64_t owner, const struct kind *k,
+                const char *text, size_t n, char **ret_line, struct err **e);
+/* rmdir: the name is free at once, the job ends the rest.  -EBUSY lists the referrers. */
+int control_delete(struct control *c, const struct caller *who, uint64_t no, struct err **e);
+int control_rename(struct control *c, const struct caller *who, uint64_t no, const char *name,
+                   struct err **e);
+/* One write(2) to an attribute; text without its trailing newline. */
+int control_set(struct control *c, const struct caller *who, uint64_t no, unsigned attr,
+                const char *text, size_t n, struct err **e);
+/* A FILE_LINES file: one line. */
+int control_write_line(struct control *c, const struct caller *who, uint64_t no, unsigned file,
+                       const char *text, size_t n, struct err **e);
+/* One line of `ctl`. */
+int control_verb(struct control *c, const struct caller *who, uint64_t no, const char *text,
+                 size_t n, struct err **e);
+/* A whole `spec`, all or nothing. */
+int control_apply(struct control *c, const struct caller *who, uint64_t no, const char *json,
+                  size_t n, struct err **e);
+/* symlink(target, <object>/<def>[/name]).  Gives the canonical name (NAME_SIZE bytes). */
+int control_link(struct control *c, const struct caller *who, uint64_t no, unsigned def,
+                 const char *name, const char *target, char *ret_name, struct err **e);
+int control_unlink(struct control *c, const struct caller *who, uint64_t no, unsigned def,
+                   const char *name, struct err **e);
+int control_set_meta(struct control *c, const struct caller *who, uint64_t no, const char *key,
+                     const char *value, size_t n, struct err **e);
+int control_del_meta(struct control *c, const struct caller *who, uint64_t no, const char *key,
+                     struct err **e);
+
+/* --- bulk data ---------------------------------------------------------------------------- */
+
+enum data_type { DATA_NBD, DATA_IMAGE };
+/* An open `data` or `disk`, or an upload. */
+struct data {
+        enum data_type type;
+        uint64_t no;          /* the object */
+        bool writable;
+        char *socket, *export; /* DATA_NBD: connect here */
+        uint64_t size;         /* DATA_NBD: bytes; DATA_IMAGE: at open */
+        struct image_blob *blob;
+        struct image_service *images;
+        bool upload;           /* its close publishes */
+        bool in_order;         /* every write so far began where the last one ended */
+        uint64_t next, received;
+};
+/* Opens file (index in kind->files, FILE_DATA) of object no.  Takes no FUSE worker's time beyond
+ * memory and a local open(2).  -EBUSY in use, -EACCES. O_ACCMODE of flags counts. */
+int control_open_data(struct control *c, const struct caller *who, uint64_t no, unsigned file,
+                      int flags, struct data **ret, struct err **e);
+/* cp FILE images/: a new image named after the file, open for its upload. */
+int control_upload(struct control *c, const struct caller *who, uint64_t tenant,
+                   const char *filename, uint64_t *ret_no, struct data **ret, struct err **e);
+/* I/O of DATA_IMAGE; counts progress and order.  pread gives the count. */
+int64_t data_pread(struct data *d, void *p, size_t n, uint64_t off);
+int data_pwrite(struct control *c, struct data *d, const void *p, size_t n, uint64_t off,
+                struct err **e);
+int data_truncate(struct control *c, struct data *d, uint64_t size);
+int64_t data_seek(struct data *d, uint64_t off, int whence);
+int64_t data_size(struct data *d);
+/* Last close.  An upload that ended well goes on to the checks (a job); cut != NULL says why it
+ * is not whole ("its writer was killed by signal"): the image ends in `error` with these words. */
+void control_close_data(struct control *c, struct data *d, const char *cut);
+
+/* --- waiting ------------------------------------------------------------------------------ */
+
+struct waiter;
+/* Parks until object no is in the state called `state` ("gone" when it has ended, "change" for
+ * any transition).  done(arg, r) is called exactly once unless cancelled, on any thread, possibly
+ * before this returns: r is 0 reached, -EIO another terminal state, -ETIMEDOUT, -ENOENT gone.
+ * Returns -ENOENT for a state this kind has not, -EBUSY when the uid has too many waits. */
+int control_wait(struct control *c, const struct caller *who, uint64_t no, const char *state,
+                 int64_t timeout_us, void (*done)(void *arg, int r), void *arg,
+                 struct waiter **ret, struct err **e);
+/* true: cancelled, done will not be called.  false: done has been or is being called. */
+bool control_wait_cancel(struct control *c, struct waiter *w);
+/* Calls changed(arg, no) after each durable change of object no, on any thread: for poll(2) and
+ * cache invalidation.  Set once, before the mount serves. */
+void control_on_change(struct control *c, void (*changed)(void *arg, uint64_t no), void *arg);
+
+/* --- failures and events ------------------------------------------------------------------ */
+
+/* Writes a failed call into the object's `error`, the tenant's `errors` and the caller's.
+ * op: "write", path: relative to the mount.  no or tenant may be 0. */
+void control_record(struct control *c, const struct caller *who, const char *op, const char *path,
+                    uint64_t no, uint64_t tenant, int code, const struct err *err);
+void control_clear_errors(struct control *c, uint64_t tenant_or_0, uid_t uid);
+
+/* --- rendering (read lock held, memory only; text ends in a newline) ----------------------- */
+
+void render_attr(struct control *c, const struct object *o, unsigned attr, struct buf *out);
+void render_ctl(struct control *c, const struct object *o, struct buf *out);
+void render_spec(struct control *c, const struct object *o, struct buf *out);
+void render_json(struct control *c, const struct object *o, struct buf *out); /* everything */
+void render_index(struct control *c, const struct collection *l, struct buf *out);
+void render_error(struct control *c, const struct object *o, struct buf *out);
+void render_events(struct control *c, const struct object *tenant_or_object, struct buf *out);
+void render_errors(struct control *c, const struct object *tenant, struct buf *out);
+void render_user_error(struct control *c, uid_t uid, bool all, struct buf *out);
+void render_default_tenant(struct control *c, uid_t uid, struct buf *out);
+void render_help(struct control *c, struct buf *out);    /* $C/help */
+void render_version(struct control *c, struct buf *out); /* $C/version */
+/* readlink of a link, relative to the directory that holds it. */
+void render_link(struct control *c, const struct object *o, const struct link *l, struct buf *out);
+/* Path of an object from the mount point: "tenants/default/volumes/root". */
+void render_path(struct control *c, const struct object *o, struct buf *out);
+
+/* Modes: the group that may see an object, and whether this caller is an admin. */
+gid_t object_gid(struct control *c, const struct object *o);
+uid_t control_uid(struct control *c);
+bool caller_is_admin(struct control *c, const struct caller *who);
