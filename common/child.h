@@ -12,9 +12,10 @@
 
 /* What a confined child may do: read the files and folders in `read`, read and write those in
  * `write` (NULL-terminated lists of existing paths; either may be NULL), and compute.  It keeps
- * its uid but no capability, has an empty network namespace, may make threads but no processes
- * and no sockets, and dies of SIGSYS or gets EPERM at what seccomp forbids.  The loader's and the
- * libraries' folders are always readable. */
+ * its uid but no capability (a root child reads what root owns or all may read), may make threads
+ * but no processes and no sockets, and gets EPERM at what seccomp forbids.  With root as caller
+ * its network namespace is empty, too.  Its environment is PATH and LC_ALL=C.  The loader's and
+ * the libraries' folders are always readable.  Walls: confine.h. */
 struct confine {
         const char *const *read;
         const char *const *write;

@@ -179,6 +179,40 @@ int remove_tree(const char *path, struct err **e)
         return 0;
 }
 
+static int copy_bytes(int in, int out)
+{
+        for (;;) {
+                ssize_t n = copy_file_range(in, NULL, out, NULL, 1 << 30, 0);
+
+                if (n == 0)
+                        return 0;
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return -errno;
+        }
+}
+
+int file_copy(const char *from, const char *to, uid_t uid, gid_t gid, mode_t mode, struct err **e)
+{
+        _cleanup_close_ int in = open(from, O_RDONLY | O_CLOEXEC), out = -1;
+        int r;
+
+        if (in < 0)
+                return err_errno(e, -errno, "open '%s'", from);
+        if (unlink(to) < 0 && errno != ENOENT)
+                return err_errno(e, -errno, "replace '%s'", to);
+        out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (out < 0)
+                return err_errno(e, -errno, "create '%s'", to);
+        r = copy_bytes(in, out);
+        if (r == 0 && (fchown(out, uid, gid) < 0 || fchmod(out, mode) < 0))
+                r = -errno;
+        if (r < 0)
+                unlink(to);
+        return r < 0 ? err_errno(e, r, "copy '%s' to '%s'", from, to) : 0;
+}
+
 char *path_printf(const char *fmt, ...)
 {
         va_list ap;

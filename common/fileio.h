@@ -25,5 +25,8 @@ int remove_tree(const char *path, struct err **e);
 /* fsync of the folder that holds path's last component. */
 int fsync_parent(const char *path);
 
+/* Copies the file from to to (replaced), owned by uid:gid (-1 leaves it) with that mode. */
+int file_copy(const char *from, const char *to, uid_t uid, gid_t gid, mode_t mode, struct err **e);
+
 /* A path of formatted parts; the caller frees.  NULL only without memory. */
 char *path_printf(const char *fmt, ...) _printf_(1, 2);

@@ -77,6 +77,8 @@ bool text_clean(const char *text, size_t n, bool lines)
                         return false;
                 if (p[i] < 0x20 && p[i] != '\t' && !(lines && p[i] == '\n'))
                         return false;
+                if (p[i] == 0xc2 && p[i + 1] < 0xa0) /* U+0080..9F: C1, for some terminals ESC */
+                        return false;
                 i += len;
         }
         return true;

@@ -20,7 +20,7 @@ int size_parse(const char *text, size_t n, uint64_t *ret, struct err **e)
         if (n == 0)
                 return err_at(e, -EINVAL, text, n, 0, 0, "a size is missing");
         for (; i < n && isdigit((unsigned char)text[i]); i++) {
-                if (v > (INT64_MAX - 9) / 10)
+                if (v > (uint64_t)(INT64_MAX - (text[i] - '0')) / 10)
                         return err_at(e, -EINVAL, text, n, 0, n, "size is too large");
                 v = v * 10 + (text[i] - '0');
         }

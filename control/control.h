@@ -44,6 +44,14 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
 /* Stops the workers (running steps finish; jobs stay for the next start) and frees. */
 void control_stop(struct control *c);
 
+/* How this host runs guests, as its record has it: compute "" and accel "unknown" if nobody looked
+ * yet.  Set by whoever probed; NULL leaves a value. */
+void control_host(struct control *c, char compute[16], char accel[16]);
+int control_host_set(struct control *c, const char *compute, const char *accel, struct err **e);
+/* What the compute driver's events end in; any thread, does not block on I/O. */
+void control_guest_changed(struct control *c, const char *uuid);
+void control_guests_resync(struct control *c);
+
 /* --- changes ------------------------------------------------------------------------------ */
 
 /* mkdir.  owner: the tenant's no, or OBJECT_CLOUD. -EEXIST taken, -EDQUOT, -EPERM. */

@@ -79,7 +79,26 @@ struct compute_ops {
                     int (*each)(void *arg, const char *uuid, enum guest_state s), void *arg,
                     struct err **e);
         void (*close)(struct compute *c);
+        /* Makes the engine look at its emulators now (seconds on first use after an install or
+         * upgrade), so that no start has to wait for it.  Harmless to repeat. */
+        int (*warm)(struct compute *c, struct err **e);
 };
 struct compute {
         const struct compute_ops *ops;
 };
+
+/* What the libvirt driver makes of struct guest, and what it asks of the caller:
+ *
+ *  - title, cmdline, export, serial and paths are UTF-8 without control characters (-EINVAL);
+ *    paths are absolute; a socket's path is shorter than 108 bytes.  name is name_valid().
+ *    target is vda to vdz.  memory is rounded down to KiB.
+ *  - console_log and console_sock are made by the engine, not by QEMU's user: their folder must
+ *    exist, be the engine's to write, and need not be open to the guest's uid.  A socket left by an
+ *    earlier run is replaced; the log is appended to.
+ *  - The disks' sockets, kernel and initrd are opened by QEMU's user: their folders need x and the
+ *    files r (a socket: rw) for uid or gid.  Nothing is chowned for it.
+ *  - uid and gid mean something where the engine is root (system, embedded); a session's guests
+ *    run as its own user and the fields are ignored.
+ *  - changed() is called for every guest of the engine, also for those of other programs: ignore
+ *    a UUID that is not yours.  list() tells ours only.
+ *  - A guest is transient in the engine: nothing is left of it there when it is gone. */

@@ -39,6 +39,7 @@ struct store_txn {
          * the store except store_commit().  err is borrowed and NULL unless FAILED. */
         void (*done)(void *arg, enum store_result result, const struct err *err);
         void *arg;
+        struct store_txn *next; /* the driver's, while it owns the transaction */
 };
 
 struct store;
@@ -51,15 +52,23 @@ struct store_ops {
         /* Queues; never blocks on I/O.  Any thread. */
         void (*commit)(struct store *s, struct store_txn *t);
         /* 1 when the transaction id is committed, 0 when it is not, -errno when that cannot be
-         * known now.  Blocks. */
+         * known now.  Waits for what was queued before the call.  Ids are remembered for the last
+         * 10,000 transactions.  Blocks; any thread but the store's. */
         int (*committed)(struct store *s, const char *txn_id, struct err **e);
-        /* Records of a scope whose change number is above `since`, with the newest number in
-         * *ret_now: what another host changed.  A deleted key comes with value NULL.  Blocks. */
+        /* Records (of any scope) whose change number is above `since`, with the newest number in
+         * *ret_now: what another host changed.  A deleted key comes with value NULL.  since 0
+         * gives every record there is, and no deleted keys.  -ESTALE when deletions after `since`
+         * are forgotten (10,000 changes are remembered): start again at 0.  each must not call the
+         * store.  Blocks; any thread but the store's. */
         int (*changes)(struct store *s, uint64_t since,
                        int (*each)(void *arg, const struct store_record *r), void *arg,
                        uint64_t *ret_now, struct err **e);
         /* Waits for what is queued, then closes. */
         void (*close)(struct store *s);
+        /* A number that survives: +1 at each call, durable on return, 1 at the first.  Who starts
+         * takes one, so that what an earlier life owned can be told from its own.  Blocks; any
+         * thread but the store's. */
+        int (*epoch)(struct store *s, uint64_t *ret, struct err **e);
 };
 struct store {
         const struct store_ops *ops;

@@ -1,0 +1,274 @@
+/* Guests as a whole: start, stop, pause, list. */
+#include "backend/compute/libvirt/driver.h"
+
+#include "common/fault.h"
+#include "common/fileio.h"
+
+/* The guest, or -ENOENT. */
+static int find(virConnectPtr conn, const char *uuid, virDomainPtr *ret, struct err **e)
+{
+        *ret = virDomainLookupByUUIDString(conn, uuid);
+        if (*ret)
+                return 0;
+        if (virGetLastErrorCode() == VIR_ERR_NO_DOMAIN) {
+                virResetLastError();
+                return err_set(e, -ENOENT, "no guest '%s'", uuid);
+        }
+        return virt_error(conn, e);
+}
+
+static int find_guest(struct compute *c, const char *uuid, virConnectPtr *conn, virDomainPtr *dom,
+                      struct err **e)
+{
+        *conn = link_get(driver(c), e);
+        if (!*conn)
+                return -ECONNREFUSED;
+        return find(*conn, uuid, dom, e);
+}
+
+/* What a failed call on a domain comes to: a guest that went away meanwhile is -ENOENT. */
+static int failed(virConnectPtr conn, virDomainPtr dom, const char *uuid, struct err **e)
+{
+        _cleanup_err_ struct err *why = NULL;
+        int r = virt_error(conn, &why);
+
+        if (r != -ECONNREFUSED && virDomainIsActive(dom) != 1)
+                r = err_set(e, -ENOENT, "no guest '%s'", uuid);
+        else
+                err_move(e, TAKE_PTR(why));
+        virResetLastError();
+        return r;
+}
+
+/* Has the new QEMU reaped when it ends. */
+static void watch(struct driver *d, const char *name)
+{
+        _cleanup_free_ char *path = NULL, *text = NULL;
+        long pid;
+
+        if (!d->reaper)
+                return;
+        path = path_printf("%s/run/qemu/%s.pid", d->root, name);
+        if (!path || file_read(path, 64, &text, NULL, NULL) < 0)
+                return;
+        pid = strtol(text, NULL, 10);
+        if (pid > 1)
+                reaper_watch(d->reaper, (pid_t)pid);
+}
+
+static bool is_active(virConnectPtr conn, const char *uuid)
+{
+        _cleanup_dom_ virDomainPtr dom = virDomainLookupByUUIDString(conn, uuid);
+        bool yes = dom && virDomainIsActive(dom) == 1;
+
+        virResetLastError();
+        return yes;
+}
+
+/* libvirt refuses a name or UUID in use with OPERATION_FAILED; which of them, only a look tells. */
+static bool name_taken(virConnectPtr conn, const char *name, const char *uuid)
+{
+        _cleanup_dom_ virDomainPtr dom = virDomainLookupByName(conn, name);
+        char other[VIR_UUID_STRING_BUFLEN];
+        bool yes = dom && virDomainGetUUIDString(dom, other) == 0 && !streq(other, uuid);
+
+        virResetLastError();
+        return yes;
+}
+
+int op_start(struct compute *c, const struct guest *g, struct err **e)
+{
+        struct driver *d = driver(c);
+        _cleanup_conn_ virConnectPtr conn = link_get(d, e);
+        _cleanup_dom_ virDomainPtr dom = NULL;
+        _cleanup_err_ struct err *why = NULL;
+        _cleanup_free_ char *xml = NULL;
+        int r;
+
+        if (!conn)
+                return -ECONNREFUSED;
+        r = xml_domain(g, d->owner, d->mode != COMPUTE_SESSION, &xml, e);
+        if (r < 0)
+                return r;
+        if (is_active(conn, g->uuid))
+                return 0;
+        r = FAULT("compute.start");
+        if (r < 0)
+                return err_errno(e, r, "start guest");
+        reaper_busy(d->reaper, +1);
+        dom = virDomainCreateXML(conn, xml, 0);
+        if (!dom)
+                r = virt_error(conn, &why);
+        else
+                watch(d, g->name);
+        reaper_busy(d->reaper, -1);
+        if (dom || (r != -ECONNREFUSED && is_active(conn, g->uuid))) /* somebody else was faster */
+                return 0;
+        if (r == -EIO && name_taken(conn, g->name, g->uuid))
+                return err_set(e, -EEXIST, "another guest is named '%s'", g->name);
+        err_move(e, TAKE_PTR(why));
+        return r;
+}
+
+int op_shutdown(struct compute *c, const char *uuid, struct err **e)
+{
+        _cleanup_conn_ virConnectPtr conn = NULL;
+        _cleanup_dom_ virDomainPtr dom = NULL;
+        int r = find_guest(c, uuid, &conn, &dom, e);
+
+        if (r == 0 && virDomainShutdownFlags(dom, VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN) < 0)
+                r = failed(conn, dom, uuid, e);
+        return r;
+}
+
+int op_destroy(struct compute *c, const char *uuid, struct err **e)
+{
+        struct driver *d = driver(c);
+        _cleanup_conn_ virConnectPtr conn = NULL;
+        _cleanup_dom_ virDomainPtr dom = NULL;
+        _cleanup_err_ struct err *why = NULL;
+        int r = find_guest(c, uuid, &conn, &dom, &why);
+
+        if (r == 0) {
+                reaper_busy(d->reaper, +1);
+                if (virDomainDestroy(dom) < 0)
+                        r = failed(conn, dom, uuid, &why);
+                reaper_busy(d->reaper, -1);
+        }
+        if (r == 0 || r == -ENOENT)
+                return 0;
+        err_move(e, TAKE_PTR(why));
+        return r;
+}
+
+int op_reboot(struct compute *c, const char *uuid, bool hard, struct err **e)
+{
+        _cleanup_conn_ virConnectPtr conn = NULL;
+        _cleanup_dom_ virDomainPtr dom = NULL;
+        int r = find_guest(c, uuid, &conn, &dom, e);
+
+        if (r < 0)
+                return r;
+        if (hard ? virDomainReset(dom, 0)
+                 : virDomainReboot(dom, VIR_DOMAIN_REBOOT_ACPI_POWER_BTN))
+                return failed(conn, dom, uuid, e);
+        return 0;
+}
+
+static int state_of(virConnectPtr conn, virDomainPtr dom, enum guest_state *ret, struct err **e)
+{
+        int state, reason;
+
+        if (virDomainGetState(dom, &state, &reason, 0) < 0)
+                return virt_error(conn, e);
+        *ret = guest_state_of(state, reason);
+        return 0;
+}
+
+int op_state(struct compute *c, const char *uuid, enum guest_state *ret, struct err **e)
+{
+        _cleanup_conn_ virConnectPtr conn = NULL;
+        _cleanup_dom_ virDomainPtr dom = NULL;
+        _cleanup_err_ struct err *why = NULL;
+        int r = find_guest(c, uuid, &conn, &dom, &why);
+
+        if (r == 0)
+                r = state_of(conn, dom, ret, &why);
+        if (r == -ENOENT) {
+                *ret = GUEST_GONE;
+                return 0;
+        }
+        if (r < 0)
+                err_move(e, TAKE_PTR(why));
+        return r;
+}
+
+/* Suspend and resume refuse a guest that is where it should be already: that is success. */
+static int settle(virConnectPtr conn, virDomainPtr dom, const char *uuid, bool running,
+                  struct err **e)
+{
+        _cleanup_err_ struct err *why = NULL;
+        enum guest_state s = GUEST_GONE;
+        int r = failed(conn, dom, uuid, &why);
+
+        if (r == -EIO && state_of(conn, dom, &s, NULL) == 0 &&
+            (running ? s == GUEST_RUNNING : s == GUEST_PAUSED))
+                return 0;
+        err_move(e, TAKE_PTR(why));
+        return r;
+}
+
+int op_pause(struct compute *c, const char *uuid, struct err **e)
+{
+        _cleanup_conn_ virConnectPtr conn = NULL;
+        _cleanup_dom_ virDomainPtr dom = NULL;
+        int r = find_guest(c, uuid, &conn, &dom, e);
+
+        if (r == 0 && virDomainSuspend(dom) < 0)
+                r = settle(conn, dom, uuid, false, e);
+        return r;
+}
+
+int op_resume(struct compute *c, const char *uuid, struct err **e)
+{
+        _cleanup_conn_ virConnectPtr conn = NULL;
+        _cleanup_dom_ virDomainPtr dom = NULL;
+        int r = find_guest(c, uuid, &conn, &dom, e);
+
+        if (r == 0 && virDomainResume(dom) < 0)
+                r = settle(conn, dom, uuid, true, e);
+        return r;
+}
+
+/* Whether this cloud started it. */
+static bool is_ours(struct driver *d, virDomainPtr dom)
+{
+        _cleanup_free_ char *metadata =
+                virDomainGetMetadata(dom, VIR_DOMAIN_METADATA_ELEMENT, METADATA_URI, 0);
+        _cleanup_free_ char *owner = metadata ? xml_owner(metadata) : NULL;
+
+        virResetLastError();
+        return owner && streq(owner, d->owner);
+}
+
+int op_list(struct compute *c, int (*each)(void *arg, const char *uuid, enum guest_state s),
+            void *arg, struct err **e)
+{
+        struct driver *d = driver(c);
+        _cleanup_conn_ virConnectPtr conn = link_get(d, e);
+        char uuid[VIR_UUID_STRING_BUFLEN];
+        virDomainPtr *doms = NULL;
+        enum guest_state s = GUEST_GONE;
+        int n, r = 0;
+
+        if (!conn)
+                return -ECONNREFUSED;
+        n = virConnectListAllDomains(conn, &doms, VIR_CONNECT_LIST_DOMAINS_ACTIVE);
+        if (n < 0)
+                return virt_error(conn, e);
+        for (int i = 0; i < n; i++) {
+                /* One that went away meanwhile is left out. */
+                if (r == 0 && is_ours(d, doms[i]) && state_of(conn, doms[i], &s, NULL) == 0 &&
+                    virDomainGetUUIDString(doms[i], uuid) == 0)
+                        r = each(arg, uuid, s);
+                virDomainFree(doms[i]);
+        }
+        free(doms);
+        if (r == 0 && virConnectIsAlive(conn) == 0) /* then "went away" may have been ourselves */
+                r = err_set(e, -ECONNREFUSED, "%s: the connection was lost", d->uri);
+        return r;
+}
+
+int op_warm(struct compute *c, struct err **e)
+{
+        struct driver *d = driver(c);
+        _cleanup_conn_ virConnectPtr conn = link_get(d, e);
+        _cleanup_free_ char *caps = NULL;
+
+        if (!conn)
+                return -ECONNREFUSED;
+        reaper_busy(d->reaper, +1);
+        caps = virConnectGetCapabilities(conn);
+        reaper_busy(d->reaper, -1);
+        return caps ? 0 : virt_error(conn, e);
+}

@@ -1,0 +1,135 @@
+/* The driver's insides.
+ *
+ * Threads: `loop` runs libvirt's event loop (every callback of libvirt's comes there), `link` opens
+ * a lost connection again, and embedded mode has a reaper.  Operations run on their callers'
+ * threads.  `lock` guards what is below it and is never held over a call into libvirt or the
+ * caller's callbacks. */
+#pragma once
+
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "backend/compute/compute.h"
+
+struct reaper;
+
+/* Somebody who waits for a device to leave a guest. */
+struct waiter {
+        struct waiter *next;
+        const char *uuid;
+        const char *alias;
+        bool removed; /* the guest let go, or is gone itself */
+        bool refused; /* the guest said no */
+};
+
+struct driver {
+        struct compute base;
+        enum compute_mode mode;
+        char *uri;
+        char *root; /* embed: libvirt's own folder */
+        char *owner;
+        struct compute_events ev;
+        struct reaper *reaper; /* embed only, else NULL */
+
+        pthread_t loop, link;
+        bool loop_started, link_started;
+        int timer; /* never fires by itself; wakes the loop to end it */
+        _Atomic bool quit;
+
+        pthread_mutex_t lock;
+        pthread_cond_t cond; /* CLOCK_MONOTONIC: conn, lost, closing, a waiter changed */
+        virConnectPtr conn;  /* NULL while the engine is down */
+        char *down;          /* the words of why */
+        bool lost;           /* conn died and is the link thread's to replace */
+        bool closing;
+        struct waiter *waiters;
+};
+
+static inline struct driver *driver(struct compute *c)
+{
+        return (struct driver *)c;
+}
+
+/* connect.c */
+
+/* Opens and registers for events.  Called with the event loop running. */
+int link_open(struct driver *d, struct err **e);
+/* The thread that brings a lost connection back, with growing pauses of 0.1 to 5 s. */
+void *link_run(void *arg);
+/* Ends the connection. */
+void link_close(struct driver *d);
+/* A reference to the connection, or NULL and -ECONNREFUSED's words.  Drop with virConnectClose(). */
+virConnectPtr link_get(struct driver *d, struct err **e);
+static inline void conn_closep(virConnectPtr *c)
+{
+        if (*c)
+                virConnectClose(*c);
+}
+#define _cleanup_conn_ _cleanup_(conn_closep)
+static inline void dom_freep(virDomainPtr *dom)
+{
+        if (*dom)
+                virDomainFree(*dom);
+}
+#define _cleanup_dom_ _cleanup_(dom_freep)
+
+/* error.c */
+
+/* libvirt's last error of this thread as code and words.  conn may be NULL. */
+int virt_error(virConnectPtr conn, struct err **e);
+
+/* event.c */
+int events_register(struct driver *d, virConnectPtr conn, struct err **e);
+/* What libvirt's state and reason are to us. */
+enum guest_state guest_state_of(int state, int reason);
+
+/* domain.c, disk.c: struct compute_ops */
+int op_start(struct compute *c, const struct guest *g, struct err **e);
+int op_shutdown(struct compute *c, const char *uuid, struct err **e);
+int op_destroy(struct compute *c, const char *uuid, struct err **e);
+int op_reboot(struct compute *c, const char *uuid, bool hard, struct err **e);
+int op_pause(struct compute *c, const char *uuid, struct err **e);
+int op_resume(struct compute *c, const char *uuid, struct err **e);
+int op_state(struct compute *c, const char *uuid, enum guest_state *ret, struct err **e);
+int op_list(struct compute *c, int (*each)(void *arg, const char *uuid, enum guest_state s),
+            void *arg, struct err **e);
+int op_warm(struct compute *c, struct err **e);
+int op_attach(struct compute *c, const char *uuid, const struct guest_disk *disk, struct err **e);
+int op_detach(struct compute *c, const char *uuid, const char *target, int timeout_ms,
+              struct err **e);
+
+/* xml.c */
+
+#define METADATA_URI "urn:stratofs:guest:1"
+/* The domain's XML; the caller frees.  dac: give QEMU the guest's uid.  -EINVAL for text that has
+ * no place in it. */
+int xml_domain(const struct guest *g, const char *owner, bool dac, char **ret, struct err **e);
+/* One disk's XML, for hot plugging; the caller frees. */
+int xml_disk(const struct guest_disk *disk, char **ret, struct err **e);
+/* What a live domain's XML says about the disk at target.  0 with found false when there is none.
+ * The caller frees the texts. */
+struct disk_found {
+        bool found;
+        char *alias, *socket, *export;
+};
+int xml_find_disk(const char *xml, const char *target, struct disk_found *ret, struct err **e);
+void disk_found_done(struct disk_found *f);
+/* The owner in a guest's <metadata> element; NULL when there is none.  The caller frees. */
+char *xml_owner(const char *metadata);
+
+/* reap.c: adopted processes of the embedded mode.
+ *
+ * QEMU makes itself a daemon, and libvirt's kill(pid, 0) takes a zombie for a live process: a
+ * destroy, and libvirt's notice of a death, last as long as somebody leaves QEMU unreaped.  In a
+ * container process 1 may never reap.  So this process adopts (PR_SET_CHILD_SUBREAPER) and reaps
+ * at once what it adopted.  What it started itself is not touched: a direct child is in our
+ * session or leads one of its own, an adopted daemon is neither. */
+int reaper_start(struct reaper **ret, struct err **e);
+void reaper_stop(struct reaper *r);
+/* Between these two calls, which nest, adopted children are looked for every 20 ms. */
+void reaper_busy(struct reaper *r, int change);
+/* Reaps this one when it dies, whenever that is.  Nothing happens if it is no child. */
+void reaper_watch(struct reaper *r, pid_t pid);

@@ -1,0 +1,257 @@
+/* The module's entry: from a configuration to a running driver. */
+#include "backend/compute/libvirt/driver.h"
+
+#include <libxml/parser.h>
+#include <sys/stat.h>
+
+#include "common/fileio.h"
+
+int stratofs_compute_open(const struct compute_config *cfg, const struct compute_events *ev,
+                          struct compute **ret, struct err **e);
+
+/* libvirt appends this to the folder of its root: "/lib/qemu/domain-NUMBER-NAME/monitor.sock",
+ * NAME cut at 20 characters.  It has to fit a sockaddr_un. */
+enum { SOCKET_BELOW_ROOT = 62, SOCKET_MAX = 107 };
+
+/* No virtlogd: the console log is a plain file.  No AppArmor: libvirt would make profiles for a
+ * libvirtd, which this process is not; what separates guests is a uid each, which the caller
+ * gives.  No chown of kernels and images on the way: they are not libvirt's. */
+static const char qemu_conf[] = "stdio_handler = \"file\"\n"
+                                "security_driver = \"none\"\n"
+                                "dynamic_ownership = 0\n"
+                                "remember_owner = 0\n";
+
+static void close_op(struct compute *c);
+
+static const struct compute_ops ops = {
+        .name = "libvirt",
+        .start = op_start,
+        .shutdown = op_shutdown,
+        .destroy = op_destroy,
+        .reboot = op_reboot,
+        .pause = op_pause,
+        .resume = op_resume,
+        .attach = op_attach,
+        .detach = op_detach,
+        .state = op_state,
+        .list = op_list,
+        .close = close_op,
+        .warm = op_warm,
+};
+
+/* Guests run as users of their own and read below root: each folder above must let them pass. */
+static int check_way(const char *root, struct err **e)
+{
+        _cleanup_free_ char *path = strdup(root);
+        struct stat st;
+
+        if (!path)
+                return err_errno(e, -ENOMEM, "open '%s'", root);
+        for (char *slash = strrchr(path, '/'); slash && slash != path; slash = strrchr(path, '/')) {
+                *slash = '\0';
+                if (stat(path, &st) < 0)
+                        return err_errno(e, -errno, "look at '%s'", path);
+                if (!(st.st_mode & S_IXOTH)) {
+                        err_set(e, -EACCES, "guests' users cannot enter '%s'", path);
+                        err_hint(e, "chmod o+x '%s'", path);
+                        return -EACCES;
+                }
+        }
+        return 0;
+}
+
+static int prepare_root(struct driver *d, const char *state, struct err **e)
+{
+        _cleanup_free_ char *real = NULL, *etc = NULL, *conf = NULL;
+        int r = mkdir_parents(state, 0711, e);
+
+        if (r < 0)
+                return r;
+        real = realpath(state, NULL);
+        d->root = real ? path_printf("%s/libvirt", real) : NULL;
+        etc = d->root ? path_printf("%s/etc", d->root) : NULL;
+        conf = etc ? path_printf("%s/qemu.conf", etc) : NULL;
+        if (!conf)
+                return err_errno(e, -errno, "open '%s'", state);
+        if (strlen(d->root) + SOCKET_BELOW_ROOT > SOCKET_MAX) {
+                err_set(e, -ENAMETOOLONG, "folder name too long for libvirt's sockets: '%s'",
+                        d->root);
+                err_hint(e, "at most %d bytes", SOCKET_MAX - SOCKET_BELOW_ROOT);
+                return -ENAMETOOLONG;
+        }
+        r = mkdir_parents(etc, 0711, e);
+        if (r == 0 && chmod(d->root, 0711) < 0)
+                r = err_errno(e, -errno, "open '%s'", d->root);
+        if (r == 0)
+                r = check_way(d->root, e);
+        if (r == 0)
+                r = file_replace(conf, qemu_conf, strlen(qemu_conf), 0644, e);
+        return r;
+}
+
+static int choose_uri(struct driver *d, const struct compute_config *cfg, struct err **e)
+{
+        int r = 0;
+
+        switch (cfg->mode) {
+        case COMPUTE_SYSTEM:
+                d->uri = strdup("qemu:///system");
+                break;
+        case COMPUTE_SESSION:
+                d->uri = strdup("qemu:///session");
+                break;
+        case COMPUTE_EMBED:
+                r = prepare_root(d, cfg->state, e);
+                if (r < 0)
+                        return r;
+                d->uri = path_printf("qemu:///embed?root=%s", d->root);
+                break;
+        }
+        d->owner = strdup(cfg->owner ? cfg->owner : "stratofs");
+        return d->uri && d->owner ? 0 : err_errno(e, -ENOMEM, "open libvirt");
+}
+
+static void on_timer(int timer, void *arg)
+{
+        /* It only had to wake the loop. */
+        virEventUpdateTimeout(timer, -1);
+}
+
+static void *loop_run(void *arg)
+{
+        struct driver *d = arg;
+
+        while (!d->quit)
+                if (virEventRunDefaultImpl() < 0)
+                        virResetLastError();
+        return NULL;
+}
+
+static void quiet(void *arg, virErrorPtr v)
+{
+        /* Errors go up with their words; libvirt would print them to stderr as well. */
+}
+
+static void library_init(void)
+{
+        virInitialize();
+        virSetErrorFunc(NULL, quiet);
+        virEventRegisterDefaultImpl();
+        xmlInitParser();
+}
+
+static int start_loop(struct driver *d, struct err **e)
+{
+        static pthread_once_t once = PTHREAD_ONCE_INIT;
+        int r;
+
+        pthread_once(&once, library_init);
+        d->timer = virEventAddTimeout(-1, on_timer, d, NULL);
+        if (d->timer < 0)
+                return virt_error(NULL, e);
+        r = -pthread_create(&d->loop, NULL, loop_run, d);
+        if (r < 0)
+                return err_errno(e, r, "start libvirt's event loop");
+        d->loop_started = true;
+        return 0;
+}
+
+/* Copes with a driver that was opened half-way. */
+static void close_op(struct compute *c)
+{
+        struct driver *d = driver(c);
+
+        pthread_mutex_lock(&d->lock);
+        d->closing = true;
+        pthread_cond_broadcast(&d->cond);
+        pthread_mutex_unlock(&d->lock);
+        if (d->link_started)
+                pthread_join(d->link, NULL);
+        link_close(d);
+        d->quit = true;
+        if (d->loop_started) {
+                virEventUpdateTimeout(d->timer, 0);
+                pthread_join(d->loop, NULL);
+        }
+        if (d->timer >= 0)
+                virEventRemoveTimeout(d->timer);
+        reaper_stop(d->reaper);
+        pthread_cond_destroy(&d->cond);
+        pthread_mutex_destroy(&d->lock);
+        free(d->down);
+        free(d->owner);
+        free(d->root);
+        free(d->uri);
+        free(d);
+}
+
+static struct driver *driver_new(const struct compute_config *cfg, const struct compute_events *ev)
+{
+        struct driver *d = calloc(1, sizeof(*d));
+        pthread_condattr_t attr;
+
+        if (!d)
+                return NULL;
+        d->base.ops = &ops;
+        d->mode = cfg->mode;
+        d->timer = -1;
+        if (ev)
+                d->ev = *ev;
+        pthread_mutex_init(&d->lock, NULL);
+        pthread_condattr_init(&attr);
+        pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+        pthread_cond_init(&d->cond, &attr);
+        pthread_condattr_destroy(&attr);
+        return d;
+}
+
+/* The first connection.  A daemon that is down is the link thread's to wait for. */
+static int first_open(struct driver *d, struct err **e)
+{
+        _cleanup_err_ struct err *why = NULL;
+        int r = link_open(d, &why);
+
+        if (d->mode == COMPUTE_EMBED) {
+                /* libvirt locks a pid file; nothing but its words tells that this is it. */
+                if (r < 0 && strstr(err_msg(why), "pid file"))
+                        return err_set(e, -EBUSY, "another process serves '%s'", d->root);
+        } else {
+                if (r < 0)
+                        d->down = strdup(err_msg(why));
+                if (r == -ECONNREFUSED)
+                        r = 0;
+                if (r == 0) {
+                        r = -pthread_create(&d->link, NULL, link_run, d);
+                        if (r < 0)
+                                return err_errno(e, r, "open libvirt");
+                        d->link_started = true;
+                }
+        }
+        if (r < 0)
+                err_move(e, TAKE_PTR(why));
+        return r;
+}
+
+__attribute__((visibility("default"))) int
+stratofs_compute_open(const struct compute_config *cfg, const struct compute_events *ev,
+                      struct compute **ret, struct err **e)
+{
+        struct driver *d = driver_new(cfg, ev);
+        int r;
+
+        if (!d)
+                return err_errno(e, -ENOMEM, "open libvirt");
+        r = choose_uri(d, cfg, e);
+        if (r == 0 && d->mode == COMPUTE_EMBED)
+                r = reaper_start(&d->reaper, e);
+        if (r == 0)
+                r = start_loop(d, e);
+        if (r == 0)
+                r = first_open(d, e);
+        if (r < 0) {
+                close_op(&d->base);
+                return r;
+        }
+        *ret = &d->base;
+        return 0;
+}

@@ -1,0 +1,368 @@
+/* Domain XML, in and out, by libxml2's tree. */
+#include "backend/compute/libvirt/driver.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <sys/un.h>
+
+#include <libxml/chvalid.h>
+#include <libxml/parser.h>
+#include <libxml/tree.h>
+
+#include "common/name.h"
+
+/* Root ports for disks and networks that come while the guest runs (index 0 is pcie-root; each
+ * device takes a port; those there at start get ports of their own). */
+enum { SPARE_PORTS = 8, SERIAL_MAX = 20 };
+
+#define X(s) ((const xmlChar *)(s))
+
+static inline void doc_freep(xmlDocPtr *doc)
+{
+        if (*doc)
+                xmlFreeDoc(*doc);
+}
+#define _cleanup_doc_ _cleanup_(doc_freep)
+
+static xmlNodePtr add(xmlNodePtr parent, const char *name)
+{
+        return parent ? xmlNewChild(parent, NULL, X(name), NULL) : NULL;
+}
+
+static xmlNodePtr attr(xmlNodePtr n, const char *name, const char *value)
+{
+        if (n)
+                xmlNewProp(n, X(name), X(value));
+        return n;
+}
+
+static xmlNodePtr attr_u(xmlNodePtr n, const char *name, uint64_t value)
+{
+        char text[24];
+
+        snprintf(text, sizeof(text), "%" PRIu64, value);
+        return attr(n, name, text);
+}
+
+/* <name>value</name>; the text is data, never markup. */
+static xmlNodePtr text(xmlNodePtr parent, const char *name, const char *value)
+{
+        return parent ? xmlNewTextChild(parent, NULL, X(name), X(value)) : NULL;
+}
+
+static xmlNodePtr text_u(xmlNodePtr parent, const char *name, uint64_t value)
+{
+        char number[24];
+
+        snprintf(number, sizeof(number), "%" PRIu64, value);
+        return text(parent, name, number);
+}
+
+static int check_text(const char *what, const char *s, struct err **e)
+{
+        if (!s || !text_clean(s, strlen(s), false) || strchr(s, '\t'))
+                return err_set(e, -EINVAL, "%s is not clean text", what);
+        /* U+FFFE, U+FFFF and the like are UTF-8, but no XML. */
+        for (const xmlChar *p = X(s); *p;) {
+                int len = 4, c = xmlGetUTF8Char(p, &len);
+
+                if (c < 0 || !xmlIsCharQ(c))
+                        return err_set(e, -EINVAL, "%s has a character that XML cannot hold", what);
+                p += len;
+        }
+        return 0;
+}
+
+static int check_path(const char *what, const char *path, size_t max, struct err **e)
+{
+        int r = check_text(what, path, e);
+
+        if (r < 0)
+                return r;
+        if (path[0] != '/')
+                return err_set(e, -EINVAL, "%s is not an absolute path: '%s'", what, path);
+        if (strlen(path) > max)
+                return err_set(e, -ENAMETOOLONG, "%s is longer than %zu bytes: '%s'", what, max,
+                               path);
+        return 0;
+}
+
+enum { SOCKET_PATH_MAX = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1, PATH_TEXT_MAX = 4095 };
+
+static int check_disk(const struct guest_disk *d, struct err **e)
+{
+        int r;
+
+        if (strncmp(d->target, "vd", 2) != 0 || d->target[2] < 'a' || d->target[2] > 'z' ||
+            d->target[3] != '\0')
+                return err_set(e, -EINVAL, "disk target is not vda to vdz");
+        r = check_path("disk socket", d->socket, SOCKET_PATH_MAX, e);
+        if (r == 0)
+                r = check_text("disk export", d->export, e);
+        if (r == 0 && d->serial) {
+                r = check_text("disk serial", d->serial, e);
+                if (r == 0 && strlen(d->serial) > SERIAL_MAX)
+                        r = err_set(e, -EINVAL, "disk serial is longer than %d characters",
+                                    SERIAL_MAX);
+        }
+        return r < 0 ? err_prepend(e, r, "disk '%.15s'", d->target) : 0;
+}
+
+static int check_guest(const struct guest *g, struct err **e)
+{
+        sd_id128_t id;
+        int r = 0;
+
+        if (id_parse(g->uuid, &id) < 0)
+                return err_set(e, -EINVAL, "guest id is no UUID");
+        if (!g->name || !name_valid(g->name))
+                return err_set(e, -EINVAL, "guest name is not a name");
+        if (g->vcpus < 1 || g->memory < 1 << 20)
+                return err_set(e, -EINVAL, "guest has no processor or no memory");
+        if (g->title)
+                r = check_text("title", g->title, e);
+        if (r == 0 && g->console_log)
+                r = check_path("console log", g->console_log, PATH_TEXT_MAX, e);
+        if (r == 0 && g->console_sock)
+                r = check_path("console socket", g->console_sock, SOCKET_PATH_MAX, e);
+        if (r == 0 && g->kernel)
+                r = check_path("kernel", g->kernel, PATH_TEXT_MAX, e);
+        if (r == 0 && g->initrd)
+                r = check_path("initrd", g->initrd, PATH_TEXT_MAX, e);
+        if (r == 0 && g->cmdline)
+                r = check_text("kernel command line", g->cmdline, e);
+        if (r == 0 && !g->kernel && (g->initrd || g->cmdline))
+                r = err_set(e, -EINVAL, "an initrd or a command line needs a kernel");
+        for (unsigned i = 0; r == 0 && i < g->ndisks; i++)
+                r = check_disk(&g->disks[i], e);
+        return r;
+}
+
+static xmlNodePtr add_disk(xmlNodePtr parent, const struct guest_disk *d, unsigned order)
+{
+        xmlNodePtr disk = add(parent, "disk"), n;
+
+        attr(attr(disk, "type", "network"), "device", "disk");
+        n = add(disk, "driver");
+        attr(attr(attr(n, "name", "qemu"), "type", "raw"), "cache", "none");
+        /* The guest stops and waits; it never sees an EIO of ours. */
+        attr(attr(n, "error_policy", "stop"), "rerror_policy", "stop");
+        attr(n, "discard", "unmap");
+        n = add(disk, "source");
+        attr(attr(n, "protocol", "nbd"), "name", d->export);
+        n = add(n, "host");
+        attr(attr(n, "transport", "unix"), "socket", d->socket);
+        attr(attr(add(disk, "target"), "dev", d->target), "bus", "virtio");
+        if (d->readonly)
+                add(disk, "readonly");
+        if (d->serial && *d->serial)
+                text(disk, "serial", d->serial);
+        if (order)
+                attr_u(add(disk, "boot"), "order", order);
+        return disk;
+}
+
+static void add_console(xmlNodePtr devices, const struct guest *g)
+{
+        xmlNodePtr serial = add(devices, "serial"), n;
+
+        if (g->console_sock) {
+                attr(serial, "type", "unix");
+                n = add(serial, "source");
+                attr(attr(n, "mode", "bind"), "path", g->console_sock);
+        } else {
+                attr(serial, "type", "null");
+        }
+        if (g->console_log)
+                attr(attr(add(serial, "log"), "file", g->console_log), "append", "on");
+        attr_u(add(serial, "target"), "port", 0);
+}
+
+static void add_devices(xmlNodePtr root, const struct guest *g)
+{
+        xmlNodePtr devices = add(root, "devices"), n;
+
+        attr(attr(attr_u(add(devices, "controller"), "index", 0), "type", "pci"), "model",
+             "pcie-root");
+        for (unsigned i = 1; i <= SPARE_PORTS + g->ndisks + 1; i++) /* + 1: the rng */
+                attr(attr(attr_u(add(devices, "controller"), "index", i), "type", "pci"), "model",
+                     "pcie-root-port");
+        attr(attr(add(devices, "controller"), "type", "usb"), "model", "none");
+        for (unsigned i = 0; i < g->ndisks; i++)
+                add_disk(devices, &g->disks[i], g->kernel ? 0 : i + 1);
+        add_console(devices, g);
+        attr(add(devices, "memballoon"), "model", "none");
+        n = attr(add(devices, "rng"), "model", "virtio");
+        attr(text(n, "backend", "/dev/urandom"), "model", "random");
+}
+
+static void add_os(xmlNodePtr root, const struct guest *g)
+{
+        xmlNodePtr os = add(root, "os");
+
+        attr(attr(text(os, "type", "hvm"), "arch", "x86_64"), "machine", "q35");
+        if (!g->kernel)
+                return;
+        text(os, "kernel", g->kernel);
+        if (g->initrd)
+                text(os, "initrd", g->initrd);
+        if (g->cmdline)
+                text(os, "cmdline", g->cmdline);
+}
+
+static void add_metadata(xmlNodePtr root, const char *owner)
+{
+        xmlNodePtr n = add(add(root, "metadata"), "guest");
+        xmlNsPtr ns = n ? xmlNewNs(n, X(METADATA_URI), X("stratofs")) : NULL;
+
+        if (ns)
+                xmlSetNs(n, ns);
+        attr(n, "owner", owner);
+}
+
+static void add_seclabel(xmlNodePtr root, const struct guest *g)
+{
+        char label[48];
+        xmlNodePtr n = add(root, "seclabel");
+
+        snprintf(label, sizeof(label), "+%u:+%u", (unsigned)g->uid, (unsigned)g->gid);
+        attr(attr(attr(n, "type", "static"), "model", "dac"), "relabel", "no");
+        text(n, "label", label);
+}
+
+static int dump(xmlDocPtr doc, char **ret, struct err **e)
+{
+        xmlBufferPtr b = xmlBufferCreate();
+        int n = b ? xmlNodeDump(b, doc, xmlDocGetRootElement(doc), 0, 1) : -1;
+
+        *ret = n > 0 ? strdup((const char *)xmlBufferContent(b)) : NULL;
+        if (b)
+                xmlBufferFree(b);
+        return *ret ? 0 : err_errno(e, -ENOMEM, "write domain XML");
+}
+
+/* A document with that root element. */
+static xmlNodePtr new_doc(const char *root, xmlDocPtr *ret)
+{
+        xmlNodePtr n = xmlNewNode(NULL, X(root));
+
+        *ret = xmlNewDoc(X("1.0"));
+        if (*ret && n)
+                xmlDocSetRootElement(*ret, n);
+        return n;
+}
+
+int xml_domain(const struct guest *g, const char *owner, bool dac, char **ret, struct err **e)
+{
+        _cleanup_doc_ xmlDocPtr doc = NULL;
+        xmlNodePtr root, n;
+        int r = check_guest(g, e);
+
+        if (r < 0)
+                return r;
+        root = new_doc("domain", &doc);
+        attr(root, "type", g->kvm ? "kvm" : "qemu");
+        text(root, "name", g->name);
+        text(root, "uuid", g->uuid);
+        if (g->title && *g->title)
+                text(root, "title", g->title);
+        add_metadata(root, owner);
+        attr(text_u(root, "memory", g->memory / 1024), "unit", "KiB");
+        attr(text_u(root, "vcpu", g->vcpus), "placement", "static");
+        add_os(root, g);
+        n = add(root, "features");
+        add(n, "acpi");
+        add(n, "apic");
+        attr(add(root, "cpu"), "mode", g->kvm ? "host-passthrough" : "maximum");
+        attr(add(root, "clock"), "offset", "utc");
+        text(root, "on_poweroff", "destroy");
+        text(root, "on_reboot", "restart");
+        text(root, "on_crash", "destroy");
+        add_devices(root, g);
+        if (dac && g->uid != (uid_t)-1)
+                add_seclabel(root, g);
+        return dump(doc, ret, e);
+}
+
+int xml_disk(const struct guest_disk *disk, char **ret, struct err **e)
+{
+        _cleanup_doc_ xmlDocPtr doc = NULL;
+        xmlNodePtr holder, n;
+        int r = check_disk(disk, e);
+
+        if (r < 0)
+                return r;
+        holder = new_doc("devices", &doc);
+        n = add_disk(holder, disk, 0);
+        if (!n)
+                return err_errno(e, -ENOMEM, "write disk XML");
+        xmlDocSetRootElement(doc, n);
+        xmlFreeNode(holder);
+        return dump(doc, ret, e);
+}
+
+static xmlNodePtr child(xmlNodePtr n, const char *name)
+{
+        for (n = n ? n->children : NULL; n; n = n->next)
+                if (n->type == XML_ELEMENT_NODE && xmlStrEqual(n->name, X(name)))
+                        return n;
+        return NULL;
+}
+
+/* An attribute's value; malloc'd (libxml2's allocator is malloc unless somebody changes it, and
+ * strdup keeps it so). */
+static char *value(xmlNodePtr n, const char *name)
+{
+        xmlChar *v = n ? xmlGetProp(n, X(name)) : NULL;
+        char *copy = v ? strdup((const char *)v) : NULL;
+
+        if (v)
+                xmlFree(v);
+        return copy;
+}
+
+static xmlDocPtr parse(const char *xml)
+{
+        return xmlReadMemory(xml, (int)strlen(xml), "libvirt.xml", NULL,
+                             XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+}
+
+int xml_find_disk(const char *xml, const char *target, struct disk_found *ret, struct err **e)
+{
+        _cleanup_doc_ xmlDocPtr doc = parse(xml);
+        xmlNodePtr devices = doc ? child(xmlDocGetRootElement(doc), "devices") : NULL;
+
+        *ret = (struct disk_found){0};
+        if (!devices)
+                return err_set(e, -EIO, "libvirt gave a domain without devices");
+        for (xmlNodePtr n = devices->children; n; n = n->next) {
+                _cleanup_free_ char *dev = NULL;
+
+                if (n->type != XML_ELEMENT_NODE || !xmlStrEqual(n->name, X("disk")))
+                        continue;
+                dev = value(child(n, "target"), "dev");
+                if (!dev || !streq(dev, target))
+                        continue;
+                ret->found = true;
+                ret->alias = value(child(n, "alias"), "name");
+                ret->export = value(child(n, "source"), "name");
+                ret->socket = value(child(child(n, "source"), "host"), "socket");
+                return 0;
+        }
+        return 0;
+}
+
+void disk_found_done(struct disk_found *f)
+{
+        free(f->alias);
+        free(f->socket);
+        free(f->export);
+        *f = (struct disk_found){0};
+}
+
+char *xml_owner(const char *metadata)
+{
+        _cleanup_doc_ xmlDocPtr doc = parse(metadata);
+
+        return doc ? value(xmlDocGetRootElement(doc), "owner") : NULL;
+}

@@ -1,0 +1,56 @@
+/* Start and stop of the control plane. */
+#include "control/job.h"
+
+int control_start(const struct control_config *cfg, struct control **ret, struct err **e)
+{
+        struct control *c = xcalloc(1, sizeof(*c));
+        int r;
+
+        c->cfg = *cfg;
+        pthread_mutex_init(&c->texts, NULL);
+        model_init(c);
+        wait_init(c);
+        jobs_init(c);
+        r = record_load(c, e);
+        if (r == 0 && cfg->store->ops->epoch)
+                r = cfg->store->ops->epoch(cfg->store, &c->epoch, e);
+        /* Numbers of failures and events never repeat over restarts. */
+        atomic_store(&c->seq, c->epoch * 1000000 + 1);
+        if (r == 0)
+                r = seed_cloud(c, e);
+        if (r == 0)
+                r = reconcile_start(c, e);
+        if (r < 0) {
+                control_stop(c);
+                return r;
+        }
+        jobs_run(c);
+        *ret = c;
+        return 0;
+}
+
+void control_stop(struct control *c)
+{
+        struct user *u, *tmp;
+
+        jobs_stop(c);
+        reconcile_stop(c);
+        wait_done(c);
+        tokens_free(c);
+        HASH_ITER(hh, c->users, u, tmp) {
+                HASH_DEL(c->users, u);
+                free(u->errors.text);
+                free(u->last);
+                free(u->default_tenant);
+                free(u);
+        }
+        model_done(c);
+        pthread_mutex_destroy(&c->texts);
+        free(c);
+}
+
+void control_on_change(struct control *c, void (*changed)(void *arg, uint64_t no), void *arg)
+{
+        c->changed_arg = arg;
+        c->changed = changed;
+}

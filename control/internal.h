@@ -1,0 +1,150 @@
+/* What the files of control/ share.  Not for other rooms. */
+#pragma once
+
+#include <stdatomic.h>
+#include "common/log.h"
+#include "control/alloc.h"
+#include "control/control.h"
+#include "control/driver/compute.h"
+#include "control/driver/image.h"
+#include "control/driver/store.h"
+#include "control/driver/volume.h"
+#include "control/txn.h"
+
+enum { KINDS_MAX = 16 };
+
+/* What a tenant uses, counted from its objects and never stored. */
+enum quota { Q_INSTANCES, Q_VCPUS, Q_MEMORY, Q_VOLUMES, Q_VOLUME_SIZE, Q_IMAGES, Q_IMAGE_SIZE,
+             NQUOTAS };
+struct usage {
+        uint64_t v[NQUOTAS];
+};
+
+/* A bounded list of text lines, oldest dropped. */
+struct ring {
+        char *text;
+        size_t len;
+        uint64_t lost; /* records dropped so far */
+};
+
+/* What a tenant (and the cloud, as owner of global kinds) has beside its record. */
+struct room {
+        struct collection lists[KINDS_MAX];
+        struct usage use;
+        struct ring events, errors;
+        UT_hash_handle hh;
+        uint64_t no;
+};
+
+struct user {
+        uid_t uid;
+        struct ring errors;
+        char *last;
+        char *default_tenant;
+        unsigned waits;
+        UT_hash_handle hh;
+};
+
+struct control {
+        struct control_config cfg;
+        uint64_t epoch;          /* of this start; jobs carry it */
+        atomic_ulong seq;        /* of failures and events */
+
+        /* The model.  Lock order: model, then any of the mutexes below; never the other way. */
+        pthread_rwlock_t model;
+        struct object *by_no, *by_id, *by_name;
+        struct room *rooms;
+        uint64_t next_no;
+        struct txn *pending, **pending_tail; /* handed to the store, not answered; in order */
+
+        /* Failure and event texts. */
+        pthread_mutex_t texts;
+        struct user *users;
+
+        struct job_engine *jobs;
+        struct wait_list *waits;
+        struct token_list *tokens;
+        struct reconciler *reconciler;
+        void (*changed)(void *arg, uint64_t no);
+        void *changed_arg;
+};
+
+/* model.c */
+void model_init(struct control *c);
+void model_done(struct control *c);
+void model_add(struct control *c, struct object *o);    /* into the indexes and its collection */
+void model_remove(struct control *c, struct object *o); /* out of them; the memory stays */
+void model_index_name(struct control *c, struct object *o);
+void model_unindex_name(struct control *c, struct object *o);
+struct room *model_room(struct control *c, const struct object *owner);
+struct object *object_new(const struct kind *k);
+struct object *object_copy(const struct object *o);
+/* Gives o the contents of copy (and copy those of o): names, values, links, metadata. */
+void object_swap(struct control *c, struct object *o, struct object *copy);
+void object_free(struct object *o);
+void object_set_name(struct object *o, const char *name); /* not indexed */
+void object_add_ref(struct object *target, struct object *from);
+void object_drop_ref(struct object *target, struct object *from);
+void object_add_refs(struct object *o);
+void object_drop_refs(struct object *o);
+
+/* record.c: objects as the store keeps them */
+char *record_write(const struct object *o);
+int record_load(struct control *c, struct err **e);
+void record_scope(const struct object *o, char out[40]);
+
+/* quota.c */
+const char *quota_name(enum quota q);
+void usage_of(const struct object *o, struct usage *ret);
+/* At commit: -EDQUOT if a limit would be passed by growing, else counts the change. */
+int quota_check(struct txn *t, struct err **e);
+void quota_undo(struct txn *t);
+void quota_count(struct control *c, const struct object *o); /* at load */
+uint64_t quota_limit(const struct object *tenant, enum quota q);
+
+/* errors.c */
+struct user *user_get(struct control *c, uid_t uid); /* texts held */
+void ring_add(struct ring *r, const char *text, size_t max);
+void events_add(struct control *c, const struct object *o, const char *text); /* model held */
+/* "start 'web': ..." as a record for `error`; caller frees. */
+char *error_record(struct control *c, const struct caller *who, const char *op, const char *path,
+                   int code, const struct err *err);
+const char *errno_name(int code);
+
+/* wait.c */
+void wait_init(struct control *c);
+void wait_done(struct control *c);
+void wait_changed(struct control *c, uint64_t no);
+void wait_gone(struct control *c, uint64_t no);
+
+/* access.c */
+bool caller_in_group(const struct caller *who, gid_t gid);
+
+/* action.c */
+int authorise(struct control *c, const struct caller *who, const struct object *o, enum role need,
+              const char *what, struct err **e);
+int find_object(struct control *c, uint64_t no, struct object **ret, struct err **e);
+int action_set(struct txn *t, struct object *o, unsigned attr, const char *text, size_t n,
+               struct err **e);
+int action_create(struct txn *t, struct object *owner, const struct kind *k, const char *name,
+                  struct object **ret, struct err **e);
+int action_complete(struct txn *t, struct object *o, struct err **e);
+
+/* link.c */
+int action_link(struct txn *t, struct object *o, unsigned def, const char *name,
+                const char *target, bool beside_link, char *ret_name, struct err **e);
+int action_unlink(struct txn *t, struct object *o, unsigned def, const char *name, struct err **e);
+int resolve_target(struct control *c, const struct object *o, const struct link_def *d,
+                   const char *target, bool beside_link, struct object **ret, struct err **e);
+/* -EBUSY with the list of who links to o; 0 when only objects that are leaving do. */
+int check_referrers(const struct object *o, struct err **e);
+
+/* spec.c */
+void tokens_free(struct control *c);
+
+/* seed.c */
+int seed_cloud(struct control *c, struct err **e);
+
+/* reconcile.c */
+int reconcile_start(struct control *c, struct err **e);
+void reconcile_stop(struct control *c);

@@ -1,0 +1,522 @@
+/* The job engine: a list of live jobs and a few workers that come when there is work and leave
+ * when there is none. */
+#include "control/job.h"
+
+#include <utlist.h>
+
+#include "common/fault.h"
+
+enum {
+        WORKERS_MAX = 8,
+        IDLE_US = 20 * 1000000,     /* an idle worker leaves */
+        PATIENCE_US = 1000000,      /* between tries at a driver that is down */
+        ENDED_KEPT = 64,            /* ended jobs a tenant keeps for people to read */
+};
+
+struct job_engine {
+        pthread_mutex_t lock;
+        pthread_cond_t cond;
+        struct job *v;       /* live jobs by number; guarded by lock */
+        unsigned workers, idle;
+        bool open;           /* workers may run */
+        atomic_bool stop;
+};
+
+static const struct job_def *def_find(const char *op)
+{
+        for (unsigned i = 0; job_defs[i]; i++)
+                if (streq(job_defs[i]->op, op))
+                        return job_defs[i];
+        return NULL;
+}
+
+enum { JOB_QUEUED, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_CANCELLED }; /* states of kind job */
+
+/* --- recording ------------------------------------------------------------------------------- */
+
+struct object *job_start(struct txn *t, struct object *target, const struct job_def *def,
+                         const char *args)
+{
+        struct object *tenant = target->kind == &kind_tenant ? target : target->tenant, *o;
+        struct buf path = {};
+
+        if (txn_create(t, &kind_job, tenant, NULL, &o, NULL) < 0)
+                abort(); /* its name is a fresh number */
+        render_path(t->c, target, &path);
+        txn_set_str(t, o, "op", def->op);
+        txn_set_str(t, o, "target", buf_str(&path));
+        txn_set_num(t, o, "target_no", target->no);
+        txn_set_str(t, o, "args", args);
+        txn_set_str(t, o, "host", t->c->cfg.host);
+        txn_set_num(t, o, "epoch", t->c->epoch);
+        txn_set_num(t, o, "deadline", clock_now() / 1000000 + def->deadline);
+        buf_done(&path);
+        return o; /* txn_answered() adopts it once it is durable */
+}
+
+static int by_number(const struct job *a, const struct job *b)
+{
+        return a->no < b->no ? -1 : a->no > b->no;
+}
+
+void jobs_adopt(struct control *c, struct object *o)
+{
+        struct job_engine *g = c->jobs;
+        struct job *j = xcalloc(1, sizeof(*j));
+        struct object *target;
+
+        *j = (struct job){.c = c,
+                          .no = o->no,
+                          .target = object_num(o, "target_no"),
+                          .def = def_find(object_str(o, "op")),
+                          .args = xstrdup(object_str(o, "args")),
+                          .step = object_num(o, "step"),
+                          .deadline = (int64_t)object_num(o, "deadline") * 1000000};
+        pthread_mutex_lock(&g->lock);
+        DL_INSERT_INORDER(g->v, j, by_number);
+        pthread_mutex_unlock(&g->lock);
+        target = model_by_no(c, j->target);
+        if (target && !target->job)
+                target->job = o->no;
+}
+
+static struct job *job_find(struct control *c, uint64_t no)
+{
+        struct job *j;
+
+        DL_FOREACH(c->jobs->v, j)
+                if (j->no == no)
+                        return j;
+        return NULL;
+}
+
+bool job_live(struct control *c, uint64_t target, const struct job_def *def)
+{
+        struct job *j;
+
+        WITH_LOCK(&c->jobs->lock);
+        DL_FOREACH(c->jobs->v, j)
+                if (j->target == target && j->def == def)
+                        return true;
+        return false;
+}
+
+unsigned job_live_count(struct control *c)
+{
+        unsigned n = 0;
+        struct job *j;
+
+        WITH_LOCK(&c->jobs->lock);
+        DL_FOREACH(c->jobs->v, j)
+                n++;
+        return n;
+}
+
+/* --- for steps -------------------------------------------------------------------------------- */
+
+void job_progress(struct job *j, uint64_t done, uint64_t total)
+{
+        uint64_t nos[] = {j->no, j->target};
+
+        control_rdlock(j->c);
+        for (unsigned i = 0; i < ARRAY_SIZE(nos); i++) {
+                struct object *o = model_by_no(j->c, nos[i]);
+
+                if (!o)
+                        continue;
+                __atomic_store_n(&o->done, done, __ATOMIC_RELAXED);
+                __atomic_store_n(&o->total, total, __ATOMIC_RELAXED);
+        }
+        control_unlock(j->c);
+}
+
+int job_wait(struct job *j, uint64_t watch, int64_t usec, const char *fmt, ...)
+{
+        int64_t left = MAX(j->deadline - clock_now(), (int64_t)0) + 1000;
+        va_list ap;
+        char *text = NULL;
+
+        va_start(ap, fmt);
+        if (vasprintf(&text, fmt, ap) < 0)
+                text = NULL;
+        va_end(ap);
+        WITH_LOCK(&j->c->jobs->lock);
+        free(j->waiting);
+        j->waiting = text;
+        j->watch = watch;
+        j->wake = clock_mono() + (usec ? MIN(usec, left) : left);
+        return JOB_AGAIN;
+}
+
+int job_cancelled(struct job *j, struct err **e)
+{
+        if (atomic_load(&j->c->jobs->stop))
+                return err_set(e, -EINTR, "the daemon stops");
+        if (atomic_load(&j->cancel))
+                return err_set(e, -ECANCELED, "cancelled");
+        return 0;
+}
+
+int job_cancel(struct txn *t, struct object *o, const char *args _unused_, struct err **e)
+{
+        struct job_engine *g = t->c->jobs;
+        struct job *j;
+
+        WITH_LOCK(&g->lock);
+        j = job_find(t->c, o->no);
+        if (!j || !j->def || !j->def->cancellable)
+                return err_set(e, -ENOTSUP, "a %s job cannot be cancelled",
+                               object_str(o, "op"));
+        atomic_store(&j->cancel, true);
+        j->parked = false;
+        pthread_cond_signal(&g->cond);
+        return 0;
+}
+
+/* --- running ----------------------------------------------------------------------------------- */
+
+/* Drops the oldest ended jobs of the collection above the number kept. */
+static void prune(struct txn *t, const struct object *o)
+{
+        struct object *owner = o->tenant ? o->tenant : model_by_no(t->c, OBJECT_CLOUD);
+        struct collection *l = model_collection(t->c, owner, &kind_job);
+        size_t ended = 0;
+
+        if (l->n <= ENDED_KEPT)
+                return;
+        for (size_t i = 0; i < l->n; i++)
+                ended += l->v[i]->state >= JOB_DONE;
+        for (size_t i = 0; i < l->n && ended > ENDED_KEPT;) {
+                if (l->v[i]->state < JOB_DONE) {
+                        i++;
+                        continue;
+                }
+                txn_delete(t, l->v[i]);
+                ended--;
+        }
+}
+
+/* Frees the job once its end is recorded; others of its target may run now. */
+static void job_forget(struct job *j)
+{
+        struct control *c = j->c;
+        struct job_engine *g = c->jobs;
+        struct object *o;
+
+        pthread_rwlock_wrlock(&c->model);
+        o = model_by_no(j->c, j->target);
+        if (o && o->job == j->no)
+                o->job = o->done = o->total = 0;
+        pthread_mutex_lock(&g->lock);
+        DL_DELETE(g->v, j);
+        if (o) { /* the next job of the same target, if any, is what its `job` shows */
+                struct job *n;
+
+                DL_FOREACH(g->v, n)
+                        if (n->target == j->target) {
+                                o->job = n->no;
+                                break;
+                        }
+        }
+        pthread_mutex_unlock(&g->lock);
+        pthread_rwlock_unlock(&j->c->model);
+        wait_changed(j->c, j->target);
+        free(j->args);
+        free(j->waiting);
+        free(j);
+        jobs_changed(c, 0);
+}
+
+/* Records the end.  0: it is over.  JOB_AGAIN: start over.  -errno: the store refused, try later. */
+static int job_end(struct job *j, int r, struct err *why)
+{
+        struct control *c = j->c;
+        struct object *o, *target;
+        _cleanup_err_ struct err *err = NULL;
+        struct txn t;
+        int end = r;
+
+        txn_begin(&t, c, NULL);
+        o = model_by_no(c, j->no);
+        target = model_by_no(c, j->target);
+        if (r == 0 && j->def && j->def->done) {
+                end = j->def->done(j, &t, target, &err);
+                if (end == JOB_AGAIN) {
+                        txn_abort(&t);
+                        return JOB_AGAIN;
+                }
+                why = err;
+                if (end < 0) { /* nothing of what it did half stays */
+                        txn_abort(&t);
+                        txn_begin(&t, c, NULL);
+                }
+                o = model_by_no(c, j->no);
+                target = model_by_no(c, j->target);
+        }
+        if (!o) /* went with its tenant */
+                return txn_commit(&t, NULL);
+        if (end < 0) {
+                _cleanup_free_ char *rec = error_record(c, NULL, j->def ? j->def->op : "job",
+                                                        object_str(o, "target"), end, why);
+                struct object *tenant = o->tenant;
+
+                txn_set_error(&t, o, rec);
+                if (target && target != o) {
+                        txn_set_error(&t, target, rec);
+                        txn_event(&t, target, "job %s %s failed: %s", o->name,
+                                  object_str(o, "op"), err_msg(why));
+                }
+                if (tenant) {
+                        pthread_mutex_lock(&c->texts);
+                        ring_add(&model_room(c, tenant)->errors, rec, 64 << 10);
+                        pthread_mutex_unlock(&c->texts);
+                }
+                if (j->def && j->def->failed)
+                        j->def->failed(j, &t, target, why);
+        }
+        txn_set_state(&t, o, end == 0            ? JOB_DONE
+                             : end == -ECANCELED ? JOB_CANCELLED
+                                                 : JOB_FAILED);
+        txn_set_num(&t, o, "ended", clock_now() / 1000000);
+        prune(&t, o);
+        return txn_commit(&t, NULL);
+}
+
+/* Stores that step is reached (and that the job runs). */
+static int job_mark(struct job *j)
+{
+        struct object *o;
+        struct txn t;
+
+        txn_begin(&t, j->c, NULL);
+        o = model_by_no(j->c, j->no);
+        txn_set_num(&t, o, "step", j->step);
+        txn_set_num(&t, o, "epoch", j->c->epoch);
+        txn_set_state(&t, o, JOB_RUNNING);
+        return txn_commit(&t, NULL);
+}
+
+/* Runs steps until the job ends (0, -errno) or has to wait (JOB_AGAIN). */
+static int job_steps(struct job *j, struct err **e)
+{
+        if (!j->def)
+                return err_set(e, -ENOSYS, "this release does not know the operation");
+        while (j->step < j->def->nsteps) {
+                int r;
+
+                if (j->cancel && j->def->cancellable)
+                        return job_cancelled(j, e);
+                if (clock_now() > j->deadline)
+                        return err_set(e, -ETIMEDOUT, "not done within %u s%s%s",
+                                       j->def->deadline, j->waiting ? ": " : "",
+                                       j->waiting ? j->waiting : "");
+                r = FAULT("job.step");
+                if (r == 0)
+                        r = j->def->steps[j->step].run(j, e);
+                if (j->def->patient && (r == -ECONNREFUSED || r == -ETIMEDOUT)) {
+                        r = job_wait(j, 0, PATIENCE_US, "%s", e && *e ? err_msg(*e) : "driver");
+                        if (e)
+                                *e = err_free(*e);
+                        return r;
+                }
+                if (r != 0)
+                        return r;
+                j->step++;
+                if (j->step < j->def->nsteps && (r = job_mark(j)) < 0)
+                        return job_wait(j, 0, PATIENCE_US, "the store refuses: %s", strerror(-r));
+        }
+        return 0;
+}
+
+/* Whether what it is to wait for changed while it ran.  Lock held. */
+static bool saw_watched(const struct job *j)
+{
+        if (j->nseen > ARRAY_SIZE(j->seen))
+                return true;
+        for (unsigned i = 0; i < j->nseen; i++)
+                if (j->seen[i] == j->watch)
+                        return true;
+        return false;
+}
+
+static void job_run(struct job *j)
+{
+        _cleanup_err_ struct err *err = NULL;
+        int r = job_steps(j, &err);
+
+        if (r < 0 && j->c->jobs->stop)
+                r = JOB_AGAIN; /* it goes on at the next start */
+        if (r < 0 && j->def && j->def->undo)
+                j->def->undo(j);
+        if (r <= 0) {
+                int end = job_end(j, r, err);
+
+                if (end == 0) {
+                        if (r < 0)
+                                log_info("job %" PRIu64 " %s: %s", j->no,
+                                         j->def ? j->def->op : "?", err_msg(err));
+                        job_forget(j);
+                        return;
+                }
+                if (end == JOB_AGAIN)
+                        j->step = 0;
+                else
+                        job_wait(j, 0, PATIENCE_US, "the store refuses: %s", strerror(-end));
+                r = end == JOB_AGAIN ? 0 : JOB_AGAIN;
+        }
+        pthread_mutex_lock(&j->c->jobs->lock);
+        j->running = false;
+        j->parked = r == JOB_AGAIN && !saw_watched(j);
+        pthread_cond_signal(&j->c->jobs->cond);
+        pthread_mutex_unlock(&j->c->jobs->lock);
+}
+
+/* The first job that may run: not parked, no older job of its target.  Lock held. */
+static struct job *job_pick(struct job_engine *g, int64_t *ret_wake)
+{
+        int64_t now = clock_mono();
+        struct job *j, *k;
+
+        *ret_wake = 0;
+        DL_FOREACH(g->v, j)
+        {
+                if (j->parked && j->wake && j->wake <= now) {
+                        j->parked = false;
+                        j->wake = 0;
+                }
+                if (j->parked && j->wake && (!*ret_wake || j->wake < *ret_wake))
+                        *ret_wake = j->wake;
+                if (j->parked || j->running)
+                        continue;
+                for (k = g->v; k != j && k->target != j->target; k = k->next)
+                        ;
+                if (k == j)
+                        return j;
+        }
+        return NULL;
+}
+
+static void *worker_main(void *arg)
+{
+        struct control *c = arg;
+        struct job_engine *g = c->jobs;
+        int64_t idle_until = 0;
+
+        pthread_mutex_lock(&g->lock);
+        while (!g->stop) {
+                int64_t wake, until;
+                struct job *j = job_pick(g, &wake);
+                struct timespec ts;
+
+                if (j) {
+                        j->running = true;
+                        j->nseen = 0;
+                        pthread_mutex_unlock(&g->lock);
+                        job_run(j);
+                        pthread_mutex_lock(&g->lock);
+                        idle_until = 0;
+                        continue;
+                }
+                if (!idle_until)
+                        idle_until = clock_mono() + IDLE_US;
+                /* The last worker stays while any job lives. */
+                if (clock_mono() >= idle_until && (g->workers > 1 || !g->v))
+                        break;
+                until = wake ? MIN(wake, MAX(idle_until, clock_mono() + 1000)) : idle_until;
+                if (until <= clock_mono())
+                        until = clock_mono() + IDLE_US;
+                ts = clock_timespec(until);
+                g->idle++;
+                pthread_cond_timedwait(&g->cond, &g->lock, &ts);
+                g->idle--;
+        }
+        g->workers--;
+        pthread_cond_broadcast(&g->cond);
+        pthread_mutex_unlock(&g->lock);
+        return NULL;
+}
+
+/* Lock held. */
+static void workers_call(struct control *c)
+{
+        struct job_engine *g = c->jobs;
+        pthread_attr_t a;
+        pthread_t thread;
+
+        if (!g->open || g->stop || !g->v)
+                return;
+        if (g->idle > 0 || g->workers >= WORKERS_MAX) {
+                pthread_cond_broadcast(&g->cond);
+                return;
+        }
+        pthread_attr_init(&a);
+        pthread_attr_setdetachstate(&a, PTHREAD_CREATE_DETACHED);
+        pthread_attr_setstacksize(&a, 1 << 20);
+        if (pthread_create(&thread, &a, worker_main, c) == 0)
+                g->workers++;
+        pthread_attr_destroy(&a);
+}
+
+void jobs_changed(struct control *c, uint64_t no)
+{
+        struct job_engine *g = c->jobs;
+        struct job *j;
+        bool any = false;
+
+        pthread_mutex_lock(&g->lock);
+        DL_FOREACH(g->v, j)
+        {
+                if (j->running)
+                        j->seen[j->nseen++ % ARRAY_SIZE(j->seen)] = no;
+                else if (j->parked && j->watch == no)
+                        j->parked = false;
+                any |= !j->parked && !j->running;
+        }
+        if (any)
+                workers_call(c);
+        pthread_mutex_unlock(&g->lock);
+}
+
+void jobs_init(struct control *c)
+{
+        struct job_engine *g = xcalloc(1, sizeof(*g));
+        pthread_condattr_t a;
+
+        pthread_mutex_init(&g->lock, NULL);
+        pthread_condattr_init(&a);
+        pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
+        pthread_cond_init(&g->cond, &a);
+        pthread_condattr_destroy(&a);
+        c->jobs = g;
+}
+
+void jobs_run(struct control *c)
+{
+        pthread_mutex_lock(&c->jobs->lock);
+        c->jobs->open = true;
+        pthread_mutex_unlock(&c->jobs->lock);
+        jobs_changed(c, 0);
+}
+
+void jobs_stop(struct control *c)
+{
+        struct job_engine *g = c->jobs;
+        struct job *j, *tmp;
+
+        pthread_mutex_lock(&g->lock);
+        g->stop = true;
+        pthread_cond_broadcast(&g->cond);
+        while (g->workers > 0)
+                pthread_cond_wait(&g->cond, &g->lock);
+        DL_FOREACH_SAFE(g->v, j, tmp)
+        {
+                free(j->args);
+                free(j->waiting);
+                free(j);
+        }
+        pthread_mutex_unlock(&g->lock);
+        pthread_cond_destroy(&g->cond);
+        pthread_mutex_destroy(&g->lock);
+        free(g);
+        c->jobs = NULL;
+}

@@ -1,0 +1,75 @@
+/* Jobs: long work that survives a crash.
+ *
+ * A job is an object of kind job, stored in the transaction that asked for it, before anything
+ * runs.  It runs as steps, each of which can be run twice; the step reached is stored between
+ * them.  Jobs of one target run one after the other in the order of their numbers; jobs of
+ * different targets run side by side on a few worker threads.
+ * After a crash every job that had not ended goes on from its step. */
+#pragma once
+
+#include "control/internal.h"
+
+/* What a step may return besides 0 (next step) and -errno (the job fails). */
+enum { JOB_AGAIN = 1 }; /* not yet: give job_wait()'s answer */
+
+struct job {
+        struct control *c;
+        uint64_t no, target;
+        const struct job_def *def;
+        char *args;          /* as given to job_start(); "" if none */
+        unsigned step;
+        uint64_t value;      /* what a step tells done(): the last step is always run again */
+        int64_t deadline;    /* usec, wall clock */
+        uint64_t watch;      /* parked: a change of this object wakes it; 0: only `wake` */
+        int64_t wake;        /* monotonic usec */
+        atomic_bool cancel;  /* somebody wrote cancel, or the daemon stops */
+        bool running, parked;
+        uint64_t seen[16];   /* objects that changed while it ran: it may be about to wait for one */
+        unsigned nseen;
+        char *waiting;       /* why it is parked, for people */
+        struct job *next, *prev;
+};
+
+struct job_step {
+        const char *name;
+        int (*run)(struct job *j, struct err **e);
+};
+
+struct job_def {
+        const char *op;
+        unsigned deadline; /* seconds */
+        bool cancellable;
+        bool patient;      /* ECONNREFUSED and ETIMEDOUT of a driver mean "again", not failure */
+        const struct job_step *steps;
+        unsigned nsteps;
+        /* In the transaction that ends the job.  target may be NULL (gone).  JOB_AGAIN: start over
+         * from step 0 (something changed meanwhile). */
+        int (*done)(struct job *j, struct txn *t, struct object *target, struct err **e);
+        void (*failed)(struct job *j, struct txn *t, struct object *target, const struct err *err);
+        /* Optional: before failed(), without a lock: take back what steps did. */
+        void (*undo)(struct job *j);
+};
+
+extern const struct job_def *const job_defs[]; /* NULL-terminated */
+
+/* Records the job in t; it runs once t is durable. */
+struct object *job_start(struct txn *t, struct object *target, const struct job_def *def,
+                         const char *args);
+/* Whether a live job of that target and op is there.  Model held. */
+bool job_live(struct control *c, uint64_t target, const struct job_def *def);
+unsigned job_live_count(struct control *c);
+
+/* For steps. */
+void job_progress(struct job *j, uint64_t done, uint64_t total);
+/* Gives JOB_AGAIN: run the step again after usec (0: only at the deadline), or when object watch
+ * (0: none) has changed.  The words say what it waits for. */
+int job_wait(struct job *j, uint64_t watch, int64_t usec, const char *fmt, ...) _printf_(4, 5);
+int job_cancelled(struct job *j, struct err **e); /* 0, -ECANCELED, or -EINTR: the daemon stops */
+
+/* Engine. */
+void jobs_init(struct control *c);
+void jobs_adopt(struct control *c, struct object *job); /* model write-held: a durable, live job */
+void jobs_run(struct control *c);                       /* start workers for what is there */
+void jobs_stop(struct control *c);
+void jobs_changed(struct control *c, uint64_t no);      /* object no changed, durably */
+int job_cancel(struct txn *t, struct object *o, const char *args, struct err **e);

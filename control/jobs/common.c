@@ -1,0 +1,47 @@
+/* What jobs share. */
+#include "control/jobs/jobs.h"
+
+const struct job_def *const job_defs[] = {
+        &job_tenant_create,   &job_tenant_delete,   &job_image_publish,   &job_image_delete,
+        &job_volume_create,   &job_volume_extend,   &job_volume_delete,   &job_instance_start,
+        &job_instance_stop,   &job_instance_reboot, &job_instance_pause,  &job_instance_resume,
+        &job_instance_attach, &job_instance_detach, &job_instance_delete, &job_instance_sync,
+        NULL};
+
+int job_facts(struct job *j, struct facts *ret, struct err **e)
+{
+        struct object *o;
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        if (o) {
+                id_text(ret->id, o->id);
+                snprintf(ret->name, sizeof(ret->name), "%s", o->name);
+                ret->state = o->state;
+                ret->nameless = o->nameless;
+        }
+        control_unlock(j->c);
+        return o ? 0 : err_set(e, -ENOENT, "it is gone");
+}
+
+int job_step_unreferenced(struct job *j, struct err **e)
+{
+        char label[NAME_SIZE + 32] = "";
+        uint64_t watch = 0;
+        struct object *o;
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        if (o && o->nrefs) {
+                watch = o->refs[0]->no;
+                object_label(o->refs[0], label);
+        }
+        control_unlock(j->c);
+        return watch ? job_wait(j, watch, 0, "%s still uses it", label) : 0;
+}
+
+void job_done_delete(struct txn *t, struct object *target)
+{
+        if (target)
+                txn_delete(t, target);
+}

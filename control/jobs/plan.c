@@ -1,0 +1,184 @@
+/* A guest put together from what the model knows. */
+#include "control/jobs/plan.h"
+
+#include "common/fileio.h"
+
+void plan_done(struct plan *p)
+{
+        for (unsigned i = 0; i < DISKS_MAX; i++)
+                free(p->socket[i]);
+        free(p->name);
+        free(p->title);
+        free(p->dir);
+        free(p->log);
+        free(p->console);
+        free(p->kernel);
+        free(p->initrd);
+        free(p->cmdline);
+}
+
+/* 0 ready; 1 wait for *watch; -errno. */
+int link_ready(const struct object *o, const struct link *l, uint64_t *watch,
+                      char label[NAME_SIZE + 32], struct err **e)
+{
+        const struct object *t = l->target;
+        const char *what = o->kind->links[l->def].name;
+        enum image_format f;
+
+        object_label(t, label);
+        *watch = t->no;
+        if (t->kind == &kind_volume)
+                return object_in(t, STATE(VOLUME_CREATING) | STATE(VOLUME_EXTENDING)) ? 1
+                       : t->state == VOLUME_ERROR ? err_set(e, -EIO, "%s is in error", label)
+                                                  : 0;
+        if (t->state == IMAGE_SAVING)
+                return 1;
+        if (t->state != IMAGE_ACTIVE)
+                return err_set(e, -EIO, "%s is %s", label, object_state(t));
+        f = image_format_parse(object_str(t, "format"));
+        if (streq(what, "kernel") && f != IMAGE_AKI)
+                return err_set(e, -EINVAL, "%s is %s: kernel takes an aki", label,
+                               image_format_name(f));
+        if (streq(what, "ramdisk") && f != IMAGE_ARI)
+                return err_set(e, -EINVAL, "%s is %s: ramdisk takes an ari", label,
+                               image_format_name(f));
+        return 0;
+}
+
+static int by_target(const void *a, const void *b)
+{
+        return strcmp(((const struct link *)a)->name, ((const struct link *)b)->name);
+}
+
+static void plan_disks(struct plan *p, const struct object *o)
+{
+        unsigned def = kind_link(o->kind, "volumes");
+        struct link sorted[DISKS_MAX];
+        unsigned n = 0;
+
+        object_foreach_link(l, o)
+                if (l->def == def && !l->leaving && n < DISKS_MAX)
+                        sorted[n++] = *l;
+        qsort(sorted, n, sizeof(*sorted), by_target); /* vda boots */
+        for (unsigned i = 0; i < n; i++) {
+                struct guest_disk *d = &p->disks[i];
+
+                snprintf(d->target, sizeof(d->target), "%s", sorted[i].name);
+                id_text(p->volume[i], sorted[i].target->id);
+                snprintf(p->export[i], ID_TEXT_SIZE, "%s", sorted[i].id);
+                d->export = d->serial = p->volume[i];
+                d->readonly = object_num(sorted[i].target, "readonly");
+        }
+        p->g.disks = p->disks;
+        p->g.ndisks = n;
+}
+
+static void plan_image(const struct object *o, const char *link, char id[ID_TEXT_SIZE])
+{
+        struct object *image = object_target(o, link);
+
+        id[0] = '\0';
+        if (image)
+                id_text(id, image->id);
+}
+
+static void guest_user(struct control *c, uint64_t no, uid_t *uid, gid_t *gid)
+{
+        *uid = c->cfg.uid == 0 ? GUEST_UID_BASE + no % GUEST_UID_BASE : (uid_t)-1;
+        *gid = *uid;
+}
+
+/* Everything of the guest that the model knows.  -EAGAIN while the host is being probed. */
+int plan_guest(struct job *j, struct plan *p, struct err **e)
+{
+        struct control *c = j->c;
+        struct object *o, *host;
+        const char *accel = "tcg";
+
+        control_rdlock(c);
+        o = model_by_no(c, j->target);
+        host = model_by_name(c, NULL, &kind_host, c->cfg.host);
+        if (o) {
+                if (host)
+                        accel = object_str(host, "accel");
+                p->g.kvm = streq(accel, "kvm");
+                id_text(p->g.uuid, o->id);
+                p->g.vcpus = object_num(o, "vcpus");
+                p->g.memory = object_num(o, "memory");
+                guest_user(c, o->no, &p->g.uid, &p->g.gid);
+                p->name = path_printf("%s-%.8s", o->name, p->g.uuid);
+                p->title = path_printf("%s/%s", o->tenant->name, o->name);
+                p->dir = instance_dir(c, o);
+                p->log = instance_console_log(c, o);
+                p->console = instance_console(c, o);
+                p->cmdline = xstrdup(object_str(o, "cmdline"));
+                plan_image(o, "kernel", p->kernel_id);
+                plan_image(o, "ramdisk", p->initrd_id);
+                plan_disks(p, o);
+        }
+        accel = streq(accel, "unknown") ? NULL : accel;
+        control_unlock(c);
+        if (!o)
+                return err_set(e, -ENOENT, "it is gone");
+        p->g.name = p->name;
+        p->g.title = p->title;
+        p->g.console_log = p->log;
+        p->g.console_sock = p->console;
+        return accel ? 0 : -EAGAIN;
+}
+
+/* A copy that QEMU's user may read, in the instance's folder; the image's own file stays closed. */
+static int plan_file(struct job *j, const struct plan *p, const char *id, const char *name,
+                     char **ret, struct err **e)
+{
+        struct image_service *s = j->c->cfg.images;
+        _cleanup_free_ char *from = NULL, *to = path_printf("%s/%s", p->dir, name);
+        int r;
+
+        if (!*id)
+                return 0;
+        r = s->ops->path(s, id, &from, e);
+        if (r == 0)
+                r = file_copy(from, xcheck(to), p->g.uid, p->g.gid, 0400, e);
+        if (r == 0)
+                *ret = TAKE_PTR(to);
+        return r;
+}
+
+int plan_kernel(struct job *j, struct plan *p, struct err **e)
+{
+        int r = mkdir_parents(p->dir, 0711, e);
+
+        if (r == 0)
+                r = plan_file(j, p, p->kernel_id, "kernel", &p->kernel, e);
+        if (r == 0)
+                r = plan_file(j, p, p->initrd_id, "ramdisk", &p->initrd, e);
+        p->g.kernel = p->kernel;
+        p->g.initrd = p->initrd;
+        p->g.cmdline = p->kernel ? p->cmdline : NULL;
+        return r;
+}
+
+int plan_exports(struct job *j, struct plan *p, struct err **e)
+{
+        struct volume_service *s = j->c->cfg.volumes;
+
+        for (unsigned i = 0; i < p->g.ndisks; i++) {
+                struct volume_export x = {.id = p->export[i],
+                                          .volume = p->volume[i],
+                                          .uid = p->g.uid,
+                                          .gid = p->g.gid,
+                                          .readonly = p->disks[i].readonly};
+                int r;
+
+                if (x.uid == (uid_t)-1) {
+                        x.uid = j->c->cfg.uid;
+                        x.gid = j->c->cfg.gid;
+                }
+                r = s->ops->export(s, &x, &p->socket[i], e);
+                if (r < 0)
+                        return err_prepend(e, r, "disk %s", p->disks[i].target);
+                p->disks[i].socket = p->socket[i];
+        }
+        return 0;
+}

@@ -1,0 +1,29 @@
+/* A guest put together from what the model knows: what the compute driver is given. */
+#pragma once
+
+#include "control/jobs/jobs.h"
+
+enum { DISKS_MAX = 32, GUEST_UID_BASE = 1000000000 };
+
+/* Zero-initialised is valid; its strings are borrowed by g. */
+struct plan {
+        struct guest g;
+        struct guest_disk disks[DISKS_MAX];
+        char volume[DISKS_MAX][ID_TEXT_SIZE], export[DISKS_MAX][ID_TEXT_SIZE];
+        char *socket[DISKS_MAX];
+        char kernel_id[ID_TEXT_SIZE], initrd_id[ID_TEXT_SIZE];
+        char *name, *title, *dir, *log, *console, *kernel, *initrd, *cmdline;
+};
+
+void plan_done(struct plan *p);
+
+/* Fills everything but kernel and sockets.  -EAGAIN while the host's accelerator is unknown. */
+int plan_guest(struct job *j, struct plan *p, struct err **e);
+/* Copies the kernel and ramdisk, if it has them, to where its QEMU may read them. */
+int plan_kernel(struct job *j, struct plan *p, struct err **e);
+/* Exports each disk of the plan on a socket of its own that only this guest may enter. */
+int plan_exports(struct job *j, struct plan *p, struct err **e);
+/* Whether what a link points at may go into a guest: 0 ready; 1 not yet (watch, and label for
+ * words); -errno it never will.  Model held. */
+int link_ready(const struct object *o, const struct link *l, uint64_t *watch,
+               char label[NAME_SIZE + 32], struct err **e);

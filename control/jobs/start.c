@@ -1,0 +1,143 @@
+/* Starting an instance: root volume, exports, guest. */
+#include "control/jobs/plan.h"
+
+#include "common/fileio.h"
+
+/* --- step: root ------------------------------------------------------------------------------ */
+
+/* `image` and no volume: a volume of its own, which goes when the instance goes. */
+static int make_root(struct txn *t, struct object *o, struct object *image, struct err **e)
+{
+        char name[NAME_SIZE * 2], link[NAME_SIZE];
+        struct object *v;
+        struct buf target = {};
+        int r = -EEXIST;
+
+        for (int i = 1; r == -EEXIST && i < 100; i++) {
+                snprintf(name, sizeof(name), i > 1 ? "%.50s-root-%d" : "%.50s-root", o->name, i);
+                r = txn_create(t, &kind_volume, o->tenant, name, &v, NULL);
+        }
+        if (r < 0)
+                return err_set(e, r, "no name is free for its root volume");
+        txn_set_num(t, v, "made_for", o->no);
+        txn_set_str(t, v, "host", t->c->cfg.host);
+        if (object_num(o, "disk"))
+                txn_set_num(t, v, "size", MAX(object_num(o, "disk"),
+                                              object_num(image, "virtual_size")));
+        buf_printf(&target, "images/%s", image->name);
+        r = action_link(t, v, kind_link(&kind_volume, "source"), "source", buf_str(&target),
+                        false, link, e);
+        buf_done(&target);
+        if (r == 0)
+                r = action_complete(t, v, e);
+        if (r == 0)
+                txn_link(t, o, kind_link(&kind_instance, "volumes"), "vda", v);
+        return r;
+}
+
+static int step_root(struct job *j, struct err **e)
+{
+        struct object *o, *image;
+        struct txn t;
+        int r = 0;
+
+        txn_begin(&t, j->c, NULL);
+        o = model_by_no(j->c, j->target);
+        image = o ? object_target(o, "image") : NULL;
+        if (!o || !image || object_link(o, kind_link(o->kind, "volumes"), NULL)) {
+                txn_abort(&t);
+                return 0;
+        }
+        if (image->state == IMAGE_SAVING) {
+                uint64_t no = image->no;
+                txn_abort(&t);
+                return job_wait(j, no, 0, "its image is being saved");
+        }
+        r = make_root(&t, o, image, e);
+        return txn_end(&t, r, e);
+}
+
+/* --- step: ready ----------------------------------------------------------------------------- */
+
+static int step_ready(struct job *j, struct err **e)
+{
+        char label[NAME_SIZE + 32];
+        uint64_t watch = 0;
+        struct object *o;
+        int r = 0;
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        for (unsigned i = 0; o && r == 0 && i < o->nlinks; i++)
+                r = link_ready(o, &o->links[i], &watch, label, e);
+        control_unlock(j->c);
+        return r == 1 ? job_wait(j, watch, 0, "%s is not ready", label) : r;
+}
+
+/* --- step: boot ------------------------------------------------------------------------------ */
+
+static int step_boot(struct job *j, struct err **e)
+{
+        _cleanup_(plan_done) struct plan p = {};
+        struct compute *compute;
+        int r = plan_guest(j, &p, e);
+
+        if (r == -EAGAIN)
+                return job_wait(j, 0, 200000, "the host's accelerator is being probed");
+        if (r == 0)
+                r = plan_kernel(j, &p, e);
+        if (r == 0)
+                r = plan_exports(j, &p, e);
+        if (r == -ECONNREFUSED) { /* blockd is away for a moment: it comes back by itself */
+                if (e)
+                        *e = err_free(*e);
+                return job_wait(j, 0, 1000000, "blockd does not answer");
+        }
+        if (r == 0)
+                r = instance_compute(j, &compute, e);
+        return r < 0 ? r : compute->ops->start(compute, &p.g, e);
+}
+
+static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
+{
+        if (!o)
+                return 0;
+        txn_set_state(t, o, INSTANCE_ACTIVE);
+        txn_set_str(t, o, "host", t->c->cfg.host);
+        txn_set_str(t, o, "stalled", NULL);
+        free(o->error); /* what failed before is over */
+        o->error = NULL;
+        return 0;
+}
+
+static void undo(struct job *j)
+{
+        struct compute *compute;
+        struct facts f;
+
+        if (job_facts(j, &f, NULL) < 0)
+                return;
+        if (j->step == 2 && instance_compute(j, &compute, NULL) == 0)
+                compute->ops->destroy(compute, f.id, NULL);
+        instance_unexport(j, NULL);
+}
+
+static void failed(struct job *j, struct txn *t, struct object *o, const struct err *err)
+{
+        int before = kind_state(&kind_instance, j->args);
+
+        if (o && o->state == INSTANCE_STARTING)
+                txn_set_state(t, o, before >= 0 ? before : INSTANCE_STOPPED);
+}
+
+static const struct job_step steps[] = {
+        {"root", step_root}, {"ready", step_ready}, {"boot", step_boot}};
+
+const struct job_def job_instance_start = {.op = "instance.start",
+                                           .deadline = 3600,
+                                           .cancellable = true,
+                                           .steps = steps,
+                                           .nsteps = ARRAY_SIZE(steps),
+                                           .done = done,
+                                           .failed = failed,
+                                           .undo = undo};

@@ -1,0 +1,30 @@
+/* Flavors: sizes of guests.  An instance copies the figures when its flavor is set, so changing or
+ * deleting a flavor touches no guest. */
+#include "control/kind.h"
+#include "common/macro.h"
+
+static const struct attr_def attrs[] = {
+        {"vcpus", ATTR_NUMBER, ROLE_ADMIN, .min = 1, .max = 1024, .def = "1", .index = true,
+         .help = "virtual processors"},
+        {"memory", ATTR_SIZE, ROLE_ADMIN, .min = 16 << 20, .max = 1ULL << 44, .def = "512M",
+         .index = true, .help = "memory of the guest"},
+        {"disk", ATTR_SIZE, ROLE_ADMIN, .max = 1ULL << 50, .index = true,
+         .help = "size of a root volume made from `image`; 0: as large as the image"},
+        {"description", ATTR_TEXT, ROLE_ADMIN, .max = 255, .help = "words for people"},
+};
+static const struct state_def states[] = {{"active", .help = "may be used"}};
+
+const struct kind kind_flavor = {
+        .name = "flavor",
+        .plural = "flavors",
+        .help = "Sizes of guests; readable by all, written by admins.",
+        .schema = 1,
+        .global = true,
+        .parent = "",
+        .creator = ROLE_ADMIN,
+        .attrs = attrs,
+        .nattrs = ARRAY_SIZE(attrs),
+        .states = states,
+        .nstates = ARRAY_SIZE(states),
+        .available = STATE(0),
+};

@@ -1,0 +1,145 @@
+/* Images: disks, kernels and ramdisks that were uploaded, looked at, and never change again. */
+#include "control/jobs/jobs.h"
+
+#include <ctype.h>
+
+static uint64_t load(const uint64_t *p)
+{
+        return __atomic_load_n(p, __ATOMIC_RELAXED);
+}
+
+/* While bytes arrive, what has arrived. */
+static void render_size(struct control *c, const struct object *o, struct buf *out)
+{
+        uint64_t size = object_num(o, "size");
+
+        if (!size)
+                size = o->state == IMAGE_SAVING ? load(&o->done) : object_num(o, "expect_size");
+        buf_printf(out, "%" PRIu64, size);
+}
+
+static void render_progress(struct control *c, const struct object *o, struct buf *out)
+{
+        uint64_t done = load(&o->done), total = load(&o->total);
+
+        if (total)
+                buf_printf(out, "%.2f%% %" PRIu64 "/%" PRIu64, 100.0 * done / total, done, total);
+        else if (done)
+                buf_printf(out, "%" PRIu64, done);
+}
+
+static int set_size(struct txn *t, struct object *o, union value v, struct err **e)
+{
+        txn_set_num(t, o, "expect_size", v.u);
+        return 0;
+}
+
+static int set_checksum(struct txn *t, struct object *o, union value v, struct err **e)
+{
+        size_t n = v.s ? strlen(v.s) : 0;
+
+        for (size_t i = 0; i < n; i++)
+                if (!isxdigit((unsigned char)v.s[i]))
+                        return err_at(e, -EINVAL, v.s, n, i, 1, "not a hexadecimal digit");
+        if (n && n != 64)
+                return err_at(e, -EINVAL, v.s, n, 0, n, "a SHA-256 has 64 hexadecimal digits");
+        for (size_t i = 0; i < n; i++)
+                v.s[i] = tolower((unsigned char)v.s[i]);
+        txn_set_str(t, o, "checksum", v.s);
+        txn_set_str(t, o, "expect_checksum", v.s);
+        return 0;
+}
+
+static int remove_image(struct txn *t, struct object *o, struct err **e)
+{
+        int src = kind_link(&kind_volume, "source");
+
+        if (object_num(o, "protected"))
+                return err_set(e, -EPERM, "it is protected: echo 0 > protected first");
+        /* Volumes made from it live on without it; those being made are waited for by the job. */
+        for (unsigned i = o->nrefs; i-- > 0;) {
+                struct object *v = o->refs[i];
+
+                if (v->kind == &kind_volume && !object_in(v, STATE(VOLUME_CREATING)) &&
+                    !v->nameless)
+                        txn_unlink(t, v, object_link(v, src, NULL));
+        }
+        for (unsigned i = 0; i < o->nrefs; i++)
+                if (o->refs[i]->kind == &kind_instance && !o->refs[i]->nameless)
+                        return check_referrers(o, e);
+        txn_release_name(t, o);
+        txn_set_state(t, o, IMAGE_DELETING);
+        job_start(t, o, &job_image_delete, NULL);
+        return 0;
+}
+
+static int verb_activate(struct txn *t, struct object *o, const char *args, struct err **e)
+{
+        txn_set_state(t, o, IMAGE_SAVING);
+        job_start(t, o, &job_image_publish, NULL);
+        return 0;
+}
+
+static const struct attr_def attrs[] = {
+        {"format", ATTR_WORD, ROLE_MEMBER, STATE(IMAGE_QUEUED),
+         .words = "raw qcow2 vmdk vdi vhd iso aki ari ami", .index = true,
+         .help = "what the bytes are; written before the upload it is a claim that is checked"},
+        {"size", ATTR_SIZE, ROLE_MEMBER, STATE(IMAGE_QUEUED), .max = 1ULL << 46, .index = true,
+         .no_spec = true, .render = render_size, .set = set_size, .changes = true,
+         .help = "bytes uploaded; written before the upload it is a claim that is checked"},
+        {"virtual_size", ATTR_SIZE, ROLE_NOBODY, .index = true,
+         .help = "bytes of the disk that a guest would see"},
+        {"checksum", ATTR_TEXT, ROLE_MEMBER, STATE(IMAGE_QUEUED), .index = true, .max = 64,
+         .no_spec = true, .set = set_checksum,
+         .help = "SHA-256 of the bytes uploaded; written before, a claim that is checked"},
+        {"min_disk", ATTR_SIZE, ROLE_MEMBER, .max = 1ULL << 46,
+         .help = "least size of a volume made from it"},
+        {"visibility", ATTR_WORD, ROLE_MEMBER, .words = "private", .def = "private",
+         .help = "who may use it"},
+        {"protected", ATTR_BOOL, ROLE_MEMBER, .help = "1: rmdir is refused"},
+        {"description", ATTR_TEXT, ROLE_MEMBER, .max = 255, .help = "words for people"},
+        {"progress", ATTR_TEXT, ROLE_NOBODY, .render = render_progress, .changes = true,
+         .help = "bytes received, or of the job at work on it"},
+        {"hint", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "the file name's extension"},
+        {"expect_size", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "claim"},
+        {"expect_checksum", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "claim"},
+};
+
+static const struct file_def files[] = {
+        {"data", FILE_DATA, ROLE_MEMBER, .suffix = "",
+         .help = "the bytes as they were uploaded; writable while queued"},
+        {"disk", FILE_DATA, ROLE_NOBODY, .suffix = ".disk",
+         .help = "the raw disk that a guest would see"},
+};
+
+static const struct verb_def verbs[] = {
+        {"activate", "", ROLE_MEMBER, STATE(IMAGE_QUEUED) | STATE(IMAGE_ERROR),
+         "look at the bytes that are there, and publish them", verb_activate},
+};
+
+static const struct state_def states[] = {
+        {"queued", .help = "waits for its bytes: cp FILE data"},
+        {"saving", .transient = true, .deadline = 86400,
+         .help = "bytes arrive, are looked at, hashed and unpacked"},
+        {"active", .help = "may be used"},
+        {"deleting", .transient = true, .deadline = 3600, .help = "going away"},
+        {"error", .terminal = true, .help = "refused, or cut off: read error"},
+};
+
+const struct kind kind_image = {
+        .name = "image",
+        .plural = "images",
+        .help = "Disks, kernels and ramdisks to start from; cp FILE images/ uploads one.",
+        .schema = 1,
+        .creator = ROLE_MEMBER,
+        .attrs = attrs,
+        .nattrs = ARRAY_SIZE(attrs),
+        .verbs = verbs,
+        .nverbs = ARRAY_SIZE(verbs),
+        .states = states,
+        .nstates = ARRAY_SIZE(states),
+        .available = STATE(IMAGE_ACTIVE),
+        .files = files,
+        .nfiles = ARRAY_SIZE(files),
+        .remove = remove_image,
+};

@@ -1,0 +1,137 @@
+/* Tenants: whose things are whose.  A tenant is a Unix group, made by us; its gid is stored here
+ * and is the same on every host. */
+#include "control/jobs/jobs.h"
+
+enum { GID_BASE = 200000 };
+
+/* quota: "volumes limit=10 used=3", one line a quota; what is written may leave used= out. */
+static void render_quota(struct control *c, const struct object *o, struct buf *out)
+{
+        struct room *room = model_room(c, o);
+
+        for (int q = 0; q < NQUOTAS; q++) {
+                uint64_t limit = quota_limit(o, q);
+
+                buf_printf(out, "%s limit=", quota_name(q));
+                if (limit == VALUE_MAX)
+                        buf_addstr(out, "max");
+                else
+                        buf_printf(out, "%" PRIu64, limit);
+                buf_printf(out, " used=%" PRIu64 "\n", room->use.v[q]);
+        }
+}
+
+static int write_quota(struct txn *t, struct object *o, const char *line, struct err **e)
+{
+        size_t n = strlen(line), name = strcspn(line, " \t"), at, len;
+        char attr[64];
+        int i;
+
+        snprintf(attr, sizeof(attr), "quota_%.*s", (int)MIN(name, (size_t)40), line);
+        i = kind_attr(o->kind, attr);
+        if (i < 0)
+                return err_at(e, -EINVAL, line, n, 0, name, "no quota of that name");
+        at = name + strspn(line + name, " \t");
+        if (strncmp(line + at, "limit=", 6) != 0)
+                return err_at(e, -EINVAL, line, n, at, strcspn(line + at, " \t"),
+                              "expected limit=NUMBER or limit=max");
+        at += 6;
+        len = strcspn(line + at, " \t");
+        return action_set(t, o, i, line + at, len, e);
+}
+
+static void render_usage(struct control *c, const struct object *o, struct buf *out)
+{
+        struct room *room = model_room(c, o);
+
+        for (int q = 0; q < NQUOTAS; q++)
+                buf_printf(out, "%s %" PRIu64 "\n", quota_name(q), room->use.v[q]);
+}
+
+static int create(struct txn *t, struct object *o, struct err **e)
+{
+        struct control *c = t->c;
+
+        if (c->cfg.uid != 0) { /* a plain user's cloud: everything is theirs */
+                txn_set_num(t, o, "gid", c->cfg.gid);
+                txn_set_state(t, o, TENANT_ACTIVE);
+                return 0;
+        }
+        txn_set_num(t, o, "gid", GID_BASE + o->no);
+        job_start(t, o, &job_tenant_create, NULL);
+        return 0;
+}
+
+static int remove_tenant(struct txn *t, struct object *o, struct err **e)
+{
+        struct room *room = model_room(t->c, o);
+
+        for (int i = 0; kinds[i]; i++) {
+                struct collection *l = &room->lists[i];
+
+                if (kinds[i] != &kind_job && l->n)
+                        return err_set(e, -EBUSY, "it still holds %s/%s%s", l->kind->plural,
+                                       l->v[0]->name, l->n > 1 ? " and more" : "");
+        }
+        txn_release_name(t, o);
+        txn_set_state(t, o, TENANT_DELETING);
+        job_start(t, o, &job_tenant_delete, NULL);
+        return 0;
+}
+
+static int rename_tenant(struct txn *t, struct object *o, const char *name, struct err **e)
+{
+        return err_set(e, -EPERM, "a tenant keeps its name: its group is named after it");
+}
+
+#define QUOTA(q, t)                                                                                \
+        {"quota_" q, t, ROLE_ADMIN, .max_word = true, .def = "max", .hidden = true,                \
+         .help = "limit"}
+
+/* The quotas stand in the order of enum quota. */
+static const struct attr_def attrs[] = {
+        {"gid", ATTR_NUMBER, ROLE_NOBODY, .index = true, .help = "its Unix group's number"},
+        {"group", ATTR_TEXT, ROLE_NOBODY, .index = true, .help = "its Unix group's name"},
+        {"description", ATTR_TEXT, ROLE_ADMIN, .max = 255, .help = "words for people"},
+        QUOTA("instances", ATTR_NUMBER),
+        QUOTA("vcpus", ATTR_NUMBER),
+        QUOTA("memory", ATTR_SIZE),
+        QUOTA("volumes", ATTR_NUMBER),
+        QUOTA("volume_size", ATTR_SIZE),
+        QUOTA("images", ATTR_NUMBER),
+        QUOTA("image_size", ATTR_SIZE),
+};
+
+static const struct file_def files[] = {
+        {"quota", FILE_LINES, ROLE_ADMIN, .render = render_quota, .write = write_quota,
+         .help = "limits and use, a line each; write `volumes limit=10` or `limit=max`"},
+        {"usage", FILE_TEXT, ROLE_NOBODY, .render = render_usage,
+         .help = "what it uses, counted from its objects"},
+};
+
+static const struct state_def states[] = {
+        {"creating", .transient = true, .deadline = 60, .help = "its group is being made"},
+        {"active", .help = "may be used"},
+        {"deleting", .transient = true, .deadline = 60, .help = "going away"},
+        {"error", .terminal = true, .help = "its group could not be made: read error"},
+};
+
+const struct kind kind_tenant = {
+        .name = "tenant",
+        .plural = "tenants",
+        .help = "Who owns what; each is a Unix group whose members may work in it.",
+        .schema = 1,
+        .global = true,
+        .parent = "",
+        .creator = ROLE_ADMIN,
+        .attrs = attrs,
+        .nattrs = ARRAY_SIZE(attrs),
+        .states = states,
+        .nstates = ARRAY_SIZE(states),
+        .available = STATE(TENANT_ACTIVE),
+        .files = files,
+        .nfiles = ARRAY_SIZE(files),
+        .create = create,
+        .remove = remove_tenant,
+        .rename = rename_tenant,
+};

@@ -1,0 +1,208 @@
+/* Volumes: disks that outlive guests. */
+#include "control/jobs/jobs.h"
+
+unsigned volume_rest(const struct object *o)
+{
+        for (unsigned i = 0; i < o->nrefs; i++)
+                if (o->refs[i]->kind == &kind_instance)
+                        return VOLUME_IN_USE;
+        return VOLUME_AVAILABLE;
+}
+
+static void render_attached(struct control *c, const struct object *o, struct buf *out)
+{
+        for (unsigned i = 0; i < o->nrefs; i++) {
+                object_foreach_link(l, o->refs[i])
+                        if (l->target == o && o->refs[i]->kind == &kind_instance)
+                                buf_printf(out, "%s%s:%s", out->len ? " " : "",
+                                           o->refs[i]->name, l->name);
+        }
+}
+
+static void render_progress(struct control *c, const struct object *o, struct buf *out)
+{
+        uint64_t done = __atomic_load_n(&o->done, __ATOMIC_RELAXED),
+                 total = __atomic_load_n(&o->total, __ATOMIC_RELAXED);
+
+        if (total)
+                buf_printf(out, "%.2f%% %" PRIu64 "/%" PRIu64, 100.0 * done / total, done, total);
+}
+
+static void render_nbd(struct control *c, const struct object *o, struct buf *out)
+{
+        char id[ID_TEXT_SIZE];
+
+        buf_printf(out, "nbd+unix:///%s?socket=%s\n", id_text(id, o->id),
+                   c->cfg.volumes->shared_socket);
+}
+
+/* The running instance that holds it, NULL if none. */
+static const struct object *running_holder(const struct object *o)
+{
+        for (unsigned i = 0; i < o->nrefs; i++)
+                if (o->refs[i]->kind == &kind_instance &&
+                    !object_in(o->refs[i], STATE(INSTANCE_DRAFT) | STATE(INSTANCE_STOPPED) |
+                                                   STATE(INSTANCE_ERROR)))
+                        return o->refs[i];
+        return NULL;
+}
+
+static int set_size(struct txn *t, struct object *o, union value v, struct err **e)
+{
+        uint64_t now = object_num(o, "size");
+        const struct object *holder = running_holder(o);
+        char label[NAME_SIZE + 32];
+
+        if (v.u % 512)
+                return err_set(e, -EINVAL, "a size is a multiple of 512 bytes");
+        if (o->state != VOLUME_DRAFT && v.u < now)
+                return err_set(e, -EINVAL,
+                               "volume '%s' has %" PRIu64 " bytes: it grows, it does not shrink",
+                               o->name, now);
+        if (o->state != VOLUME_DRAFT && holder)
+                return err_set(e, -EBUSY, "%s holds it and is %s: stop it first",
+                               object_label(holder, label), object_state(holder));
+        txn_set_num(t, o, "size", v.u);
+        if (object_in(o, STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE))) {
+                txn_set_state(t, o, VOLUME_EXTENDING);
+                job_start(t, o, &job_volume_extend, NULL);
+        }
+        return 0;
+}
+
+static int bind_source(struct txn *t, struct object *o, char *name, struct object *image,
+                       struct err **e)
+{
+        uint64_t want = object_num(o, "size"), need = object_num(image, "virtual_size");
+        enum image_format f = image_format_parse(object_str(image, "format"));
+
+        if (image->state == IMAGE_ERROR)
+                return err_set(e, -EBUSY, "image '%s' is in error", image->name);
+        if (image->state == IMAGE_QUEUED)
+                return err_set(e, -EBUSY, "image '%s' has no bytes yet", image->name);
+        if (image->state == IMAGE_ACTIVE && !image_format_bootable(f))
+                return err_set(e, -EINVAL, "image '%s' is a %s: no disk", image->name,
+                               image_format_name(f));
+        if (want && want < need)
+                return err_set(e, -EINVAL,
+                               "image '%s' needs %" PRIu64 " bytes, the volume has %" PRIu64,
+                               image->name, need, want);
+        return 0;
+}
+
+/* A draft becomes real once it has a size or a source. */
+static int complete(struct txn *t, struct object *o, struct err **e)
+{
+        struct object *image = object_target(o, "source");
+        uint64_t need = image ? MAX(object_num(image, "virtual_size"),
+                                    object_num(image, "min_disk"))
+                              : 0;
+
+        if (o->state != VOLUME_DRAFT || (object_num(o, "size") == 0 && !image))
+                return 0;
+        if (object_num(o, "size") == 0 && need)
+                txn_set_num(t, o, "size", need);
+        txn_set_state(t, o, VOLUME_CREATING);
+        job_start(t, o, &job_volume_create, NULL);
+        return 0;
+}
+
+int volume_remove(struct txn *t, struct object *o, struct err **e)
+{
+        int r = check_referrers(o, e);
+
+        if (r < 0)
+                return r;
+        if (o->state == VOLUME_DRAFT) {
+                txn_delete(t, o);
+                return 0;
+        }
+        txn_release_name(t, o);
+        txn_set_state(t, o, VOLUME_DELETING);
+        job_start(t, o, &job_volume_delete, NULL);
+        return 0;
+}
+
+static int verb_reset(struct txn *t, struct object *o, const char *args, struct err **e)
+{
+        if (object_num(o, "actual") == 0)
+                return err_set(e, -EBUSY, "it was never made: rmdir it");
+        txn_set_num(t, o, "size", object_num(o, "actual"));
+        txn_set_state(t, o, volume_rest(o));
+        return 0;
+}
+
+static const struct attr_def attrs[] = {
+        {"size", ATTR_SIZE, ROLE_MEMBER,
+         STATE(VOLUME_DRAFT) | STATE(VOLUME_CREATING) | STATE(VOLUME_AVAILABLE) |
+                 STATE(VOLUME_IN_USE) | STATE(VOLUME_EXTENDING),
+         .min = 512, .max = 1ULL << 46, .index = true, .set = set_size,
+         .help = "bytes; the first write makes a blank volume, a larger one grows it"},
+        {"readonly", ATTR_BOOL, ROLE_MEMBER, STATE(VOLUME_DRAFT) | STATE(VOLUME_AVAILABLE),
+         .help = "guests may only read it"},
+        {"description", ATTR_TEXT, ROLE_MEMBER, .max = 255, .help = "words for people"},
+        {"attached_to", ATTR_TEXT, ROLE_NOBODY, .render = render_attached, .changes = true,
+         .index = true, .help = "instance:device that has it"},
+        {"progress", ATTR_TEXT, ROLE_NOBODY, .render = render_progress, .changes = true,
+         .help = "of the job at work on it"},
+        {"pool", ATTR_NAME, ROLE_NOBODY, .def = "local", .help = "where its bytes are"},
+        {"host", ATTR_TEXT, ROLE_NOBODY, .help = "the host of a local pool"},
+        {"actual", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "bytes it really has"},
+        {"made_for", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
+         .help = "instance whose root it is: it goes with it"},
+};
+
+static const struct link_def links[] = {
+        {"source", "image", .states = STATE(VOLUME_DRAFT), .bind = bind_source,
+         .help = "image it is cloned from; makes the volume"},
+};
+
+static const struct file_def files[] = {
+        {"data", FILE_DATA, ROLE_MEMBER, .suffix = "", .help = "its bytes, while no guest has it"},
+        {"nbd", FILE_TEXT, ROLE_NOBODY, .render = render_nbd, .help = "its URI for admins' tools"},
+};
+
+static const struct verb_def verbs[] = {
+        {"reset", "", ROLE_ADMIN, STATE(VOLUME_ERROR), "out of error, as it really is",
+         verb_reset},
+};
+
+static const struct state_def states[] = {
+        {"draft", .help = "has neither size nor source yet"},
+        {"creating", .transient = true, .deadline = 3600, .help = "being made"},
+        {"available", .help = "may be attached, read and written"},
+        {"in-use", .help = "linked to an instance"},
+        {"attaching", .transient = true, .deadline = 60, .help = "going into a running guest"},
+        {"detaching", .transient = true, .deadline = 60, .help = "coming out of a running guest"},
+        {"extending", .transient = true, .deadline = 600, .help = "growing"},
+        {"deleting", .transient = true, .deadline = 3600, .help = "going away"},
+        {"error", .terminal = true, .help = "read error"},
+};
+
+static int create(struct txn *t, struct object *o, struct err **e)
+{
+        txn_set_str(t, o, "host", t->c->cfg.host);
+        return 0;
+}
+
+const struct kind kind_volume = {
+        .name = "volume",
+        .plural = "volumes",
+        .help = "Disks, served over NBD; they outlive the guests that use them.",
+        .schema = 1,
+        .creator = ROLE_MEMBER,
+        .attrs = attrs,
+        .nattrs = ARRAY_SIZE(attrs),
+        .links = links,
+        .nlinks = ARRAY_SIZE(links),
+        .verbs = verbs,
+        .nverbs = ARRAY_SIZE(verbs),
+        .states = states,
+        .nstates = ARRAY_SIZE(states),
+        .available = STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE),
+        .files = files,
+        .nfiles = ARRAY_SIZE(files),
+        .create = create,
+        .remove = volume_remove,
+        .complete = complete,
+};

@@ -1,0 +1,108 @@
+/* Quotas and usage, counted from the objects.
+ *
+ * Each commit compares what its objects used before and after; a limit that would be passed by
+ * growing refuses the whole transaction.  Nothing is stored, so nothing can drift. */
+#include "control/internal.h"
+
+#include "common/size.h"
+
+static const char *const quota_names[NQUOTAS] = {
+        [Q_INSTANCES] = "instances",     [Q_VCPUS] = "vcpus",   [Q_MEMORY] = "memory",
+        [Q_VOLUMES] = "volumes",         [Q_VOLUME_SIZE] = "volume_size",
+        [Q_IMAGES] = "images",           [Q_IMAGE_SIZE] = "image_size"};
+
+const char *quota_name(enum quota q)
+{
+        return quota_names[q];
+}
+
+void usage_of(const struct object *o, struct usage *ret)
+{
+        *ret = (struct usage){};
+        if (o->kind == &kind_instance) {
+                ret->v[Q_INSTANCES] = 1;
+                ret->v[Q_VCPUS] = object_num(o, "vcpus");
+                ret->v[Q_MEMORY] = object_num(o, "memory");
+        } else if (o->kind == &kind_volume) {
+                ret->v[Q_VOLUMES] = 1;
+                ret->v[Q_VOLUME_SIZE] = object_num(o, "size");
+        } else if (o->kind == &kind_image) {
+                ret->v[Q_IMAGES] = 1;
+                ret->v[Q_IMAGE_SIZE] = object_num(o, "size");
+        }
+}
+
+/* The limits are attributes of the tenant, in the order of enum quota. */
+uint64_t quota_limit(const struct object *tenant, enum quota q)
+{
+        char attr[40];
+
+        snprintf(attr, sizeof(attr), "quota_%s", quota_names[q]);
+        return object_num(tenant, attr);
+}
+
+static void add(int64_t delta[NQUOTAS], const struct object *o, int sign)
+{
+        struct usage u;
+
+        usage_of(o, &u);
+        for (int q = 0; q < NQUOTAS; q++)
+                delta[q] += sign * (int64_t)u.v[q];
+}
+
+int quota_check(struct txn *t, struct err **e)
+{
+        const struct object *tenant = NULL;
+        struct room *room;
+        char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX], d[SIZE_TEXT_MAX];
+
+        _Static_assert(NQUOTAS <= ARRAY_SIZE(t->delta), "room for every quota");
+        for (size_t i = 0; i < t->n; i++) {
+                struct touch *w = &t->v[i];
+
+                if (!w->o->tenant)
+                        continue;
+                tenant = w->o->tenant;
+                if (w->before)
+                        add(t->delta, w->before, -1);
+                if (!w->deleted)
+                        add(t->delta, w->o, 1);
+        }
+        if (!tenant)
+                return 0;
+        room = model_room(t->c, tenant);
+        for (int q = 0; q < NQUOTAS; q++) {
+                uint64_t limit = quota_limit(tenant, q), used = room->use.v[q];
+
+                if (t->delta[q] <= 0 || limit == VALUE_MAX || used + t->delta[q] <= limit)
+                        continue;
+                memset(t->delta, 0, sizeof(t->delta));
+                return err_set(e, -EDQUOT, "quota of tenant '%s': %s limit=%s used=%s wanted=%s",
+                               tenant->name, quota_names[q], size_human(a, limit),
+                               size_human(b, used), size_human(d, t->delta[q]));
+        }
+        for (int q = 0; q < NQUOTAS; q++)
+                room->use.v[q] += t->delta[q];
+        t->quota_room = tenant->no;
+        return 0;
+}
+
+void quota_undo(struct txn *t)
+{
+        struct object *tenant = t->quota_room ? model_by_no(t->c, t->quota_room) : NULL;
+        struct room *room = tenant ? model_room(t->c, tenant) : NULL;
+
+        for (int q = 0; room && q < NQUOTAS; q++)
+                room->use.v[q] -= t->delta[q];
+        t->quota_room = 0;
+}
+
+void quota_count(struct control *c, const struct object *o)
+{
+        struct room *room = o->tenant ? model_room(c, o->tenant) : NULL;
+        struct usage u;
+
+        usage_of(o, &u);
+        for (int q = 0; room && q < NQUOTAS; q++)
+                room->use.v[q] += u.v[q];
+}

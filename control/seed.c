@@ -1,0 +1,121 @@
+/* What a new cloud begins with, and putting right what a crash left. */
+#include "control/jobs/jobs.h"
+
+static int seed_object(struct control *c, const struct kind *k, const char *name,
+                       const char *const *attrs, struct err **e)
+{
+        struct object *o;
+        struct txn t;
+        int r = 0;
+
+        txn_begin(&t, c, NULL);
+        if (model_by_name(c, NULL, k, name)) {
+                txn_abort(&t);
+                return 0;
+        }
+        r = txn_create(&t, k, NULL, name, &o, e);
+        for (; r == 0 && attrs && attrs[0]; attrs += 2)
+                r = action_set(&t, o, kind_attr(k, attrs[0]), attrs[1], strlen(attrs[1]), e);
+        if (r == 0 && k->create)
+                r = k->create(&t, o, e);
+        return txn_end(&t, r, e);
+}
+
+static int seed_new(struct control *c, struct err **e)
+{
+        static const struct {
+                const char *name, *vcpus, *memory, *disk;
+        } flavors[] = {
+                {"tiny", "1", "256M", "0"},   {"small", "1", "512M", "0"},
+                {"medium", "2", "2G", "20G"}, {"large", "4", "8G", "40G"},
+                {"xlarge", "8", "16G", "80G"},
+        };
+        int r = seed_object(c, &kind_cloud, "cloud", NULL, e);
+
+        for (unsigned i = 0; r == 0 && i < ARRAY_SIZE(flavors); i++)
+                r = seed_object(c, &kind_flavor, flavors[i].name,
+                                (const char *const[]){"vcpus", flavors[i].vcpus, "memory",
+                                                      flavors[i].memory, "disk", flavors[i].disk,
+                                                      NULL},
+                                e);
+        return r < 0 ? r : seed_object(c, &kind_tenant, "default", NULL, e);
+}
+
+/* This host's record; its version is what runs now. */
+static int seed_host(struct control *c, struct err **e)
+{
+        struct object *o;
+        struct txn t;
+        int r = seed_object(c, &kind_host, c->cfg.host, NULL, e);
+
+        if (r < 0)
+                return r;
+        txn_begin(&t, c, NULL);
+        o = model_by_name(c, NULL, &kind_host, c->cfg.host);
+        if (!streq(object_str(o, "version"), STRATOFS_VERSION))
+                txn_set_str(&t, o, "version", STRATOFS_VERSION);
+        return txn_commit(&t, e);
+}
+
+/* An object in a passing state that no job will lead out of it: an upload that was cut off with the
+ * daemon, or a job whose record was lost. */
+static void settle_object(struct txn *t, struct object *o)
+{
+        int error = kind_state(o->kind, "error");
+        _cleanup_err_ struct err *err = NULL;
+        _cleanup_free_ char *rec = NULL;
+        struct buf path = {};
+
+        if (error < 0)
+                return;
+        render_path(t->c, o, &path);
+        err_set(&err, -EIO, "the daemon ended while it was %s", object_state(o));
+        rec = error_record(t->c, NULL, "restart", buf_str(&path), -EIO, err);
+        txn_set_error(t, o, rec);
+        txn_set_state(t, o, error);
+        buf_done(&path);
+}
+
+static bool has_job(struct control *c, const struct object *o)
+{
+        return o->job && model_by_no(c, o->job);
+}
+
+/* One transaction an object: they are few, and of different tenants. */
+static int settle(struct control *c, struct err **e)
+{
+        uint64_t *v = NULL;
+        struct object *o, *tmp;
+        size_t n = 0;
+        int r = 0;
+
+        HASH_ITER(hh_no, c->by_no, o, tmp)
+                if (o->kind == &kind_job && o->kind->states[o->state].transient)
+                        jobs_adopt(c, o);
+        HASH_ITER(hh_no, c->by_no, o, tmp) {
+                if (o->kind == &kind_job || !o->kind->states[o->state].transient || has_job(c, o))
+                        continue;
+                v = xrealloc(v, n + 1, sizeof(*v));
+                v[n++] = o->no;
+        }
+        for (size_t i = 0; i < n && r == 0; i++) {
+                struct txn t;
+
+                txn_begin(&t, c, NULL);
+                settle_object(&t, model_by_no(c, v[i]));
+                r = txn_commit(&t, e);
+        }
+        free(v);
+        return r;
+}
+
+int seed_cloud(struct control *c, struct err **e)
+{
+        int r = 0;
+
+        if (!model_by_no(c, OBJECT_CLOUD))
+                r = seed_new(c, e);
+        if (r == 0)
+                r = seed_host(c, e);
+        return r < 0 ? r : settle(c, e);
+}

@@ -1,0 +1,421 @@
+/* Transactions: change in memory, commit to the store, undo if the store refuses. */
+#include "control/internal.h"
+#include "control/job.h"
+
+void txn_begin(struct txn *t, struct control *c, const struct caller *who)
+{
+        *t = (struct txn){.c = c, .who = who};
+        pthread_rwlock_wrlock(&c->model);
+}
+
+static struct touch *touch_find(struct txn *t, const struct object *o)
+{
+        for (size_t i = 0; i < t->n; i++)
+                if (t->v[i].o == o)
+                        return &t->v[i];
+        return NULL;
+}
+
+static struct touch *touch_add(struct txn *t, struct object *o, struct object *before)
+{
+        t->v = xrealloc(t->v, t->n + 1, sizeof(*t->v));
+        t->v[t->n] = (struct touch){.o = o, .before = before};
+        return &t->v[t->n++];
+}
+
+void txn_edit(struct txn *t, struct object *o)
+{
+        if (!touch_find(t, o))
+                touch_add(t, o, object_copy(o));
+}
+
+int txn_create(struct txn *t, const struct kind *k, struct object *tenant, const char *name,
+               struct object **ret, struct err **e)
+{
+        struct control *c = t->c;
+        char number[24];
+        struct object *o;
+
+        if (name && model_by_name(c, tenant, k, name))
+                return err_set(e, -EEXIST, "%s '%s' exists already", k->name, name);
+        o = object_new(k);
+        o->no = c->next_no++;
+        o->id = id_new();
+        o->tenant = k->global ? NULL : tenant;
+        o->created = o->updated = o->state_since = clock_now();
+        o->next_slot = 1;
+        snprintf(number, sizeof(number), "%" PRIu64, o->no);
+        object_set_name(o, name ? name : number);
+        for (unsigned i = 0; i < k->nattrs; i++) {
+                const struct attr_def *a = &k->attrs[i];
+
+                if (a->def && value_parse(c, a, a->def, strlen(a->def), &o->vals[i], NULL) < 0)
+                        log_error("kind %s: default of '%s' is not legal", k->name, a->name);
+        }
+        model_add(c, o);
+        touch_add(t, o, NULL);
+        *ret = o;
+        return 0;
+}
+
+void txn_delete(struct txn *t, struct object *o)
+{
+        txn_edit(t, o);
+        touch_find(t, o)->deleted = true;
+        model_remove(t->c, o);
+}
+
+void txn_release_name(struct txn *t, struct object *o)
+{
+        struct object *owner = o->kind->global ? model_by_no(t->c, OBJECT_CLOUD) : o->tenant;
+
+        txn_edit(t, o);
+        model_unindex_name(t->c, o);
+        o->nameless = true;
+        if (owner)
+                model_collection(t->c, owner, o->kind)->changed = clock_now();
+}
+
+int txn_rename(struct txn *t, struct object *o, const char *name, struct err **e)
+{
+        if (model_by_name(t->c, o->tenant, o->kind, name))
+                return err_set(e, -EEXIST, "%s '%s' exists already", o->kind->name, name);
+        txn_edit(t, o);
+        model_unindex_name(t->c, o);
+        object_set_name(o, name);
+        model_index_name(t->c, o);
+        return 0;
+}
+
+void txn_set_state(struct txn *t, struct object *o, unsigned state)
+{
+        if (o->state == state)
+                return;
+        txn_edit(t, o);
+        txn_event(t, o, "state %s -> %s", object_state(o), o->kind->states[state].name);
+        o->state = state;
+        o->state_since = clock_now();
+}
+
+void txn_set_value(struct txn *t, struct object *o, unsigned attr, union value v)
+{
+        txn_edit(t, o);
+        value_free(&o->kind->attrs[attr], &o->vals[attr]);
+        o->vals[attr] = v;
+}
+
+void txn_set_num(struct txn *t, struct object *o, const char *attr, uint64_t v)
+{
+        txn_set_value(t, o, kind_attr(o->kind, attr), (union value){.u = v});
+}
+
+void txn_set_str(struct txn *t, struct object *o, const char *attr, const char *s)
+{
+        txn_set_value(t, o, kind_attr(o->kind, attr),
+                      (union value){.s = s && *s ? xstrdup(s) : NULL});
+}
+
+void txn_set_error(struct txn *t, struct object *o, const char *record)
+{
+        txn_edit(t, o);
+        free(o->error);
+        o->error = xstrdup(record);
+}
+
+struct link *txn_link(struct txn *t, struct object *o, unsigned def, const char *name,
+                      struct object *target)
+{
+        struct link *l;
+
+        txn_edit(t, o);
+        o->links = xrealloc(o->links, o->nlinks + 1, sizeof(*o->links));
+        l = &o->links[o->nlinks++];
+        *l = (struct link){.def = def,
+                           .slot = o->next_slot++,
+                           .name = xstrdup(name),
+                           .target = target,
+                           .created = clock_now()};
+        id_text(l->id, id_new());
+        object_add_ref(target, o);
+        return l;
+}
+
+void txn_unlink(struct txn *t, struct object *o, struct link *l)
+{
+        size_t at = l - o->links;
+
+        txn_edit(t, o);
+        object_drop_ref(l->target, o);
+        free(l->name);
+        memmove(o->links + at, o->links + at + 1, (o->nlinks - at - 1) * sizeof(*l));
+        o->nlinks--;
+}
+
+void txn_set_meta(struct txn *t, struct object *o, const char *key, const char *value, size_t n)
+{
+        struct meta *m;
+
+        txn_edit(t, o);
+        m = object_meta(o, key);
+        if (!m) {
+                o->meta = xrealloc(o->meta, o->nmeta + 1, sizeof(*o->meta));
+                m = &o->meta[o->nmeta++];
+                *m = (struct meta){.slot = o->next_slot++, .key = xstrdup(key)};
+        }
+        free(m->value);
+        m->value = xstrndup(value, n);
+        m->updated = clock_now();
+}
+
+void txn_del_meta(struct txn *t, struct object *o, const char *key)
+{
+        struct meta *m;
+        size_t at;
+
+        txn_edit(t, o);
+        m = object_meta(o, key);
+        if (!m)
+                return;
+        at = m - o->meta;
+        free(m->key);
+        free(m->value);
+        memmove(o->meta + at, o->meta + at + 1, (o->nmeta - at - 1) * sizeof(*m));
+        o->nmeta--;
+}
+
+void txn_event(struct txn *t, const struct object *o, const char *fmt, ...)
+{
+        va_list ap;
+        char *text = NULL;
+
+        va_start(ap, fmt);
+        if (vasprintf(&text, fmt, ap) < 0)
+                text = NULL;
+        va_end(ap);
+        t->events = xrealloc(t->events, t->nevents + 1, sizeof(*t->events));
+        t->events[t->nevents].no = o->no;
+        t->events[t->nevents++].text = xcheck(text);
+}
+
+/* --- the end of a transaction ---------------------------------------------------------------- */
+
+/* Frees what the transaction kept; objects it deleted for good go with it. */
+static void txn_free(struct txn *t, bool committed)
+{
+        for (size_t i = 0; i < t->n; i++) {
+                object_free(t->v[i].before);
+                if (committed && t->v[i].deleted)
+                        object_free(t->v[i].o);
+        }
+        for (size_t i = 0; i < t->nevents; i++)
+                free(t->events[i].text);
+        free(t->v);
+        free(t->events);
+        t->v = NULL;
+        t->events = NULL;
+        t->n = t->nevents = 0;
+}
+
+/* The next pending transaction after t that touched the same object, NULL if none. */
+static struct touch *touch_later(struct txn *t, const struct object *o)
+{
+        for (struct txn *n = t->next; n; n = n->next) {
+                struct touch *w = touch_find(n, o);
+
+                if (w)
+                        return w;
+        }
+        return NULL;
+}
+
+static void touch_undo(struct txn *t, struct touch *w)
+{
+        struct touch *later = touch_later(t, w->o);
+
+        if (later) {
+                /* Its own commit will be refused by the version guard; then it must find what was
+                 * there before us, not what we made. */
+                object_free(later->before);
+                later->before = TAKE_PTR(w->before);
+                return;
+        }
+        if (w->before) {
+                if (w->deleted)
+                        model_add(t->c, w->o);
+                object_swap(t->c, w->o, w->before);
+                return;
+        }
+        if (!w->deleted)
+                model_remove(t->c, w->o);
+        object_free(w->o);
+}
+
+/* Newest first, so that a referrer goes before what it refers to. */
+static void txn_undo(struct txn *t)
+{
+        quota_undo(t);
+        for (size_t i = t->n; i-- > 0;)
+                touch_undo(t, &t->v[i]);
+}
+
+void txn_abort(struct txn *t)
+{
+        struct control *c = t->c;
+
+        txn_undo(t);
+        txn_free(t, false);
+        pthread_rwlock_unlock(&c->model);
+}
+
+static void pending_remove(struct control *c, struct txn *t)
+{
+        for (struct txn **p = &c->pending; *p; p = &(*p)->next) {
+                if (*p != t)
+                        continue;
+                *p = t->next;
+                if (c->pending_tail == &t->next)
+                        c->pending_tail = p;
+                return;
+        }
+}
+
+/* A change became durable: tell who waits, and let jobs look again. */
+static void txn_tell(struct txn *t)
+{
+        struct control *c = t->c;
+
+        for (size_t i = 0; i < t->n; i++) {
+                uint64_t no = t->v[i].o->no;
+
+                if (t->v[i].deleted)
+                        wait_gone(c, no);
+                else
+                        wait_changed(c, no);
+                if (c->changed)
+                        c->changed(c->changed_arg, no);
+                jobs_changed(c, no);
+        }
+}
+
+struct commit {
+        struct txn *t;
+        pthread_mutex_t lock;
+        pthread_cond_t cond;
+};
+
+/* It is durable: its events may be read, its jobs may run.  Model held. */
+static void txn_settle(struct txn *t)
+{
+        struct control *c = t->c;
+
+        for (size_t i = 0; i < t->nevents; i++) {
+                struct object *o = model_by_no(c, t->events[i].no);
+
+                if (o)
+                        events_add(c, o, t->events[i].text);
+        }
+        for (size_t i = 0; i < t->n; i++)
+                if (t->v[i].o->kind == &kind_job && !t->v[i].before && !t->v[i].deleted)
+                        jobs_adopt(c, t->v[i].o);
+}
+
+/* On the store's thread. */
+static void txn_answered(void *arg, enum store_result result, const struct err *err)
+{
+        struct commit *m = arg;
+        struct txn *t = m->t;
+        struct control *c = t->c;
+        bool committed = result == STORE_COMMITTED;
+
+        pthread_rwlock_wrlock(&c->model);
+        if (committed)
+                txn_settle(t);
+        else
+                txn_undo(t);
+        pending_remove(c, t);
+        pthread_rwlock_unlock(&c->model);
+
+        if (committed)
+                txn_tell(t);
+        else if (result == STORE_CONFLICT)
+                t->result = err_set(&t->err, -ESTALE, "changed by somebody else meanwhile");
+        else
+                t->result = err_set(&t->err, err ? err->code : -EIO, "store: %s", err_msg(err));
+
+        pthread_mutex_lock(&m->lock);
+        t->finished = true;
+        pthread_cond_signal(&m->cond);
+        pthread_mutex_unlock(&m->lock);
+}
+
+static struct store_txn *txn_records(struct txn *t)
+{
+        char scope[40] = "", key[ID_TEXT_SIZE];
+        struct store_txn *s;
+        int64_t now = clock_now();
+
+        record_scope(t->v[0].o, scope);
+        s = xcheck(store_txn_new(scope));
+        id_text(s->id, id_new());
+        for (size_t i = 0; i < t->n; i++) {
+                struct touch *w = &t->v[i];
+                struct object *o = w->o;
+                uint64_t expect = w->before ? w->before->rev : 0;
+                _cleanup_free_ char *text = NULL;
+
+                o->rev = expect + 1;
+                if (!t->quiet)
+                        o->updated = now;
+                text = w->deleted ? NULL : record_write(o);
+                if (w->deleted && !w->before)
+                        continue;
+                if (store_txn_add(s, id_text(key, o->id), expect, o->rev, text) < 0)
+                        abort();
+        }
+        return s;
+}
+
+int txn_commit(struct txn *t, struct err **e)
+{
+        struct commit m = {.t = t,
+                           .lock = PTHREAD_MUTEX_INITIALIZER,
+                           .cond = PTHREAD_COND_INITIALIZER};
+        struct control *c = t->c;
+        struct store_txn *s;
+        int r;
+
+        if (t->n == 0) {
+                txn_abort(t);
+                return 0;
+        }
+        r = quota_check(t, e);
+        if (r < 0) {
+                txn_abort(t);
+                return r;
+        }
+        s = txn_records(t);
+        s->done = txn_answered;
+        s->arg = &m;
+        *c->pending_tail = t;
+        c->pending_tail = &t->next;
+        c->cfg.store->ops->commit(c->cfg.store, s);
+        pthread_rwlock_unlock(&c->model);
+
+        pthread_mutex_lock(&m.lock);
+        while (!t->finished)
+                pthread_cond_wait(&m.cond, &m.lock);
+        pthread_mutex_unlock(&m.lock);
+        txn_free(t, t->result == 0);
+        if (t->result < 0)
+                return err_move(e, TAKE_PTR(t->err));
+        return 0;
+}
+
+int txn_end(struct txn *t, int r, struct err **e)
+{
+        if (r < 0) {
+                txn_abort(t);
+                return r;
+        }
+        return txn_commit(t, e);
+}

@@ -1,0 +1,275 @@
+/* The small helpers: sizes, names, errors, text, fault points. */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/wait.h>
+#include <cmocka.h>
+
+#include "common/fault.h"
+#include "common/name.h"
+#include "common/size.h"
+
+static void test_size_good(void **state _unused_)
+{
+        static const struct {
+                const char *text;
+                uint64_t want;
+        } cases[] = {
+                {"0", 0},
+                {"1", 1},
+                {"512", 512},
+                {"007", 7},
+                {"1K", 1024},
+                {"10g", 10ULL << 30},
+                {"3T", 3ULL << 40},
+                {"2P", 2ULL << 50},
+                {"8191P", 8191ULL << 50},
+                {"9223372036854775807", INT64_MAX},
+                {"8796093022207M", 8796093022207ULL << 20},
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                uint64_t v = 1;
+                _cleanup_err_ struct err *e = NULL;
+
+                if (size_parse(cases[i].text, strlen(cases[i].text), &v, &e) < 0)
+                        fail_msg("'%s': %s", cases[i].text, err_msg(e));
+                assert_int_equal(v, cases[i].want);
+        }
+}
+
+static void test_size_bad(void **state _unused_)
+{
+        static const struct {
+                const char *text;
+                size_t at; /* of the caret */
+        } cases[] = {
+                {"", 0},
+                {"G", 0},
+                {"-1", 0},
+                {"1.5T", 1},
+                {"1KB", 1},
+                {"1X", 1},
+                {"1 G", 1},
+                {" 1", 0},
+                {"1\n", 1},
+                {"0x10", 1},
+                {"8192P", 0},
+                {"max", 0},
+                {"9223372036854775808", 0},
+                {"99999999999999999999999", 0},
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                uint64_t v = 1;
+                _cleanup_err_ struct err *e = NULL;
+
+                if (size_parse(cases[i].text, strlen(cases[i].text), &v, &e) != -EINVAL)
+                        fail_msg("'%s' was taken", cases[i].text);
+                assert_int_equal(v, 1);
+                assert_int_equal(e->code, -EINVAL);
+                assert_string_equal(e->input, cases[i].text);
+                assert_int_equal(e->at, cases[i].at);
+        }
+}
+
+static void test_size_human(void **state _unused_)
+{
+        char text[SIZE_TEXT_MAX];
+
+        assert_string_equal(size_human(text, 0), "0");
+        assert_string_equal(size_human(text, 1023), "1023");
+        assert_string_equal(size_human(text, 1024), "1K");
+        assert_string_equal(size_human(text, 1536ULL << 20), "1.5G");
+        assert_string_equal(size_human(text, 10ULL << 30), "10G");
+        assert_string_equal(size_human(text, UINT64_MAX), "15.9E");
+}
+
+static void assert_name(const char *name, int code, size_t at)
+{
+        _cleanup_err_ struct err *e = NULL;
+
+        assert_int_equal(name_check(name, strlen(name), &e), code);
+        if (code < 0)
+                assert_int_equal(e->at, at);
+        assert_int_equal(name_valid(name), code == 0);
+}
+
+static void test_name(void **state _unused_)
+{
+        char longest[NAME_SIZE + 1];
+
+        assert_name("web", 0, 0);
+        assert_name("0", 0, 0);
+        assert_name("Debian-12.7_x", 0, 0);
+        assert_name("", -EINVAL, 0);
+        assert_name(".hidden", -EINVAL, 0);
+        assert_name("-x", -EINVAL, 0);
+        assert_name("_x", -EINVAL, 0);
+        assert_name("a/b", -EINVAL, 1);
+        assert_name("a b", -EINVAL, 1);
+        assert_name("ab\n", -EINVAL, 2);
+        assert_name("caf\xc3\xa9", -EINVAL, 3);
+        assert_int_equal(name_check("a\0b", 3, NULL), -EINVAL);
+        memset(longest, 'x', sizeof(longest));
+        longest[NAME_SIZE - 1] = '\0';
+        assert_name(longest, 0, 0);
+        longest[NAME_SIZE - 1] = 'x';
+        longest[NAME_SIZE] = '\0';
+        assert_name(longest, -ENAMETOOLONG, NAME_SIZE - 1);
+}
+
+static void test_id(void **state _unused_)
+{
+        char text[ID_TEXT_SIZE];
+        sd_id128_t a = id_new(), b;
+
+        assert_int_equal(strlen(id_text(text, a)), 36);
+        assert_int_equal(id_parse(text, &b), 0);
+        assert_true(sd_id128_equal(a, b));
+        assert_false(sd_id128_equal(a, id_new()));
+        assert_int_equal(id_parse("", &b), -EINVAL);
+        text[35] = 'g';
+        assert_int_equal(id_parse(text, &b), -EINVAL);
+        /* 32 digits without dashes are no id of ours */
+        assert_int_equal(id_parse("0123456789abcdef0123456789abcdef", &b), -EINVAL);
+}
+
+static void test_err(void **state _unused_)
+{
+        struct err *e = NULL, *moved = NULL;
+        char big[3000];
+
+        assert_int_equal(err_set(&e, -EBUSY, "volume '%s' is in use", "v"), -EBUSY);
+        assert_string_equal(err_msg(e), "volume 'v' is in use");
+        assert_int_equal(err_prepend(&e, -EBUSY, "start '%s'", "web"), -EBUSY);
+        assert_string_equal(err_msg(e), "start 'web': volume 'v' is in use");
+        assert_int_equal(err_hint(&e, "detach"), -EBUSY);
+        assert_int_equal(err_hint(&e, "detach it"), -EBUSY);
+        assert_string_equal(e->hint, "detach it");
+        assert_int_equal(err_move(&moved, TAKE_PTR(e)), -EBUSY);
+        assert_string_equal(moved->hint, "detach it");
+        moved = err_free(moved);
+        assert_null(moved);
+
+        assert_int_equal(err_errno(&e, -ENOENT, "open '%s'", "x"), -ENOENT);
+        assert_string_equal(err_msg(e), "open 'x': No such file or directory");
+        e = err_free(e);
+        assert_int_equal(err_prepend(&e, -EIO, "read"), -EIO);
+        assert_string_equal(err_msg(e), "read: Input/output error");
+        e = err_free(e);
+
+        memset(big, 'b', sizeof(big));
+        assert_int_equal(err_at(&e, -EINVAL, big, sizeof(big), 9999, 1, "bad"), -EINVAL);
+        assert_int_equal(strlen(e->input), 1024);
+        assert_in_range(e->at, 0, sizeof(big));
+        e = err_free(e);
+
+        /* who wants no words */
+        assert_int_equal(err_set(NULL, -EIO, "x"), -EIO);
+        assert_int_equal(err_errno(NULL, -EIO, "x"), -EIO);
+        assert_int_equal(err_prepend(NULL, -EIO, "x"), -EIO);
+        assert_int_equal(err_at(NULL, -EIO, "x", 1, 0, 1, "x"), -EIO);
+        assert_int_equal(err_move(NULL, NULL), 0);
+        assert_non_null(err_msg(NULL));
+}
+
+static void test_text(void **state _unused_)
+{
+        static const struct {
+                const char *text;
+                bool line, lines; /* clean as one line, as many */
+        } cases[] = {
+                {"", true, true},
+                {"plain text", true, true},
+                {"tab\there", true, true},
+                {"two\nlines", false, true},
+                {"cr\r", false, false},
+                {"\033[31m", false, false},
+                {"\x7f", false, false},
+                {"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", true, true},
+                {"\xc3", false, false},             /* cut */
+                {"\xc0\xaf", false, false},         /* overlong */
+                {"\xe0\x80\xaf", false, false},     /* overlong */
+                {"\xf0\x80\x80\xaf", false, false}, /* overlong */
+                {"\xed\xa0\x80", false, false},     /* surrogate */
+                {"\xf4\x90\x80\x80", false, false}, /* past U+10FFFF */
+                {"\xff", false, false},
+                {"\x80", false, false},
+                {"\xc2\x85", false, false}, /* C1: next line */
+                {"\xc2\x9b"
+                 "31m",
+                 false, false},           /* C1: what a terminal takes for ESC [ */
+                {"\xc2\xa0", true, true}, /* the first after C1 */
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                size_t n = strlen(cases[i].text);
+
+                if (text_clean(cases[i].text, n, false) != cases[i].line ||
+                    text_clean(cases[i].text, n, true) != cases[i].lines)
+                        fail_msg("case %zu", i);
+        }
+        assert_false(text_clean("a\0b", 3, true));
+}
+
+/* In a child: the faults of a process are read once. */
+static int with_faults(const char *env, int (*f)(void))
+{
+        int status;
+        pid_t pid = fork();
+
+        if (pid == 0) {
+                setenv("STRATOFS_FAULT", env, 1);
+                fault_init();
+                _exit(f());
+        }
+        waitpid(pid, &status, 0);
+        return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+static int none(void)
+{
+        return FAULT("a") == 0 && !fault_armed ? 0 : 1;
+}
+
+static int second_only(void)
+{
+        return FAULT("a.b") != 0         ? 1
+               : FAULT("a.b") != -ENOSPC ? 2
+               : FAULT("a.b") != 0       ? 3
+               : FAULT("c") != -EIO      ? 4
+               : FAULT("c") != -EIO      ? 5
+               : FAULT("d") != 0         ? 6
+                                         : 0;
+}
+
+static int dies(void)
+{
+        return FAULT("x") == 0 ? 1 : 2;
+}
+
+static void test_fault(void **state _unused_)
+{
+        static const char *const wrong[] = {"x", "x=", "x=EWHAT", "=EIO", "x=kill:1,y"};
+
+        assert_int_equal(FAULT("a"), 0);
+        assert_int_equal(with_faults("", none), 0);
+        assert_int_equal(with_faults("a.b=ENOSPC:2,c=EIO", second_only), 0);
+        assert_int_equal(with_faults("x=kill", dies), 1000 + SIGKILL);
+        assert_int_equal(with_faults("x=kill:2", dies), 1);
+        for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+                assert_int_equal(with_faults(wrong[i], none), 2);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_size_good),  cmocka_unit_test(test_size_bad),
+                cmocka_unit_test(test_size_human), cmocka_unit_test(test_name),
+                cmocka_unit_test(test_id),         cmocka_unit_test(test_err),
+                cmocka_unit_test(test_text),       cmocka_unit_test(test_fault),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,385 @@
+/* What every store driver must do. */
+#include "tests/store/wait.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <cmocka.h>
+
+#include "backend/store/memory/memory.h"
+#include "backend/store/sqlite/sqlite.h"
+#include "common/fileio.h"
+
+struct fixture {
+        struct store *s;
+        char dir[64], path[128]; /* empty path: the driver forgets at close */
+};
+
+static void fixture_open(struct fixture *f)
+{
+        struct err *e = NULL;
+
+        if (!f->path[0]) {
+                f->s = store_memory_new();
+                assert_non_null(f->s);
+                return;
+        }
+        if (store_sqlite_open(f->path, &f->s, &e) < 0)
+                fail_msg("%s", err_msg(e));
+}
+
+static int setup_memory(void **state)
+{
+        struct fixture *f = calloc(1, sizeof(*f));
+
+        fixture_open(f);
+        *state = f;
+        return 0;
+}
+
+static int setup_sqlite(void **state)
+{
+        struct fixture *f = calloc(1, sizeof(*f));
+
+        strcpy(f->dir, "/tmp/store-XXXXXX");
+        assert_non_null(mkdtemp(f->dir));
+        snprintf(f->path, sizeof(f->path), "%s/store.db", f->dir);
+        fixture_open(f);
+        *state = f;
+        return 0;
+}
+
+static int teardown(void **state)
+{
+        struct fixture *f = *state;
+
+        f->s->ops->close(f->s);
+        if (f->dir[0])
+                assert_int_equal(remove_tree(f->dir, NULL), 0);
+        free(f);
+        return 0;
+}
+
+static void assert_value(struct store *s, const char *key, const char *want, uint64_t version)
+{
+        uint64_t v = 0;
+        _cleanup_free_ char *value = value_of(s, "t1", key, &v);
+
+        if (!want) {
+                assert_null(value);
+                return;
+        }
+        assert_non_null(value);
+        assert_string_equal(value, want);
+        assert_int_equal(v, version);
+}
+
+static void test_versions(void **state)
+{
+        struct store *s = ((struct fixture *)*state)->s;
+
+        assert_int_equal(put_wait(s, "t1", "a", 0, 1, "one"), STORE_COMMITTED);
+        assert_int_equal(put_wait(s, "t1", "a", 0, 2, "again"), STORE_CONFLICT);
+        assert_int_equal(put_wait(s, "t1", "a", 7, 8, "wrong"), STORE_CONFLICT);
+        assert_int_equal(put_wait(s, "t1", "b", 1, 2, "absent"), STORE_CONFLICT);
+        assert_value(s, "a", "one", 1);
+        assert_value(s, "b", NULL, 0);
+        assert_int_equal(put_wait(s, "t1", "a", 1, 5, "five"), STORE_COMMITTED);
+        assert_value(s, "a", "five", 5);
+        assert_int_equal(put_wait(s, "t1", "a", 5, 6, ""), STORE_COMMITTED);
+        assert_value(s, "a", "", 6);
+        assert_int_equal(put_wait(s, "t2", "a", 0, 1, "other scope"), STORE_COMMITTED);
+        assert_value(s, "a", "", 6);
+        assert_int_equal(count_records(s), 2);
+}
+
+static void test_delete(void **state)
+{
+        struct store *s = ((struct fixture *)*state)->s;
+
+        assert_int_equal(put_wait(s, "t1", "a", 0, 3, "x"), STORE_COMMITTED);
+        assert_int_equal(put_wait(s, "t1", "a", 2, 0, NULL), STORE_CONFLICT);
+        assert_int_equal(put_wait(s, "t1", "a", 0, 0, NULL), STORE_CONFLICT);
+        assert_value(s, "a", "x", 3);
+        assert_int_equal(put_wait(s, "t1", "a", 3, 0, NULL), STORE_COMMITTED);
+        assert_value(s, "a", NULL, 0);
+        assert_int_equal(put_wait(s, "t1", "a", 3, 0, NULL), STORE_CONFLICT);
+        assert_int_equal(put_wait(s, "t1", "a", 0, 0, NULL), STORE_COMMITTED);
+        assert_int_equal(put_wait(s, "t1", "a", 0, 1, "back"), STORE_COMMITTED);
+        assert_value(s, "a", "back", 1);
+}
+
+static void test_atomic(void **state)
+{
+        struct store *s = ((struct fixture *)*state)->s;
+        struct store_txn *t;
+
+        assert_int_equal(put_wait(s, "t1", "c", 0, 1, "old"), STORE_COMMITTED);
+        t = txn_of("t1", "a", 0, 1, "new");
+        assert_int_equal(store_txn_add(t, "c", 1, 2, "newer"), 0);
+        assert_int_equal(store_txn_add(t, "b", 9, 10, "not there"), 0);
+        assert_int_equal(commit_wait(s, t, NULL), STORE_CONFLICT);
+        assert_value(s, "a", NULL, 0);
+        assert_value(s, "c", "old", 1);
+
+        t = txn_of("t1", "a", 0, 1, "new");
+        assert_int_equal(store_txn_add(t, "c", 1, 2, "newer"), 0);
+        assert_int_equal(store_txn_add(t, "d", 0, 4, "d"), 0);
+        assert_int_equal(commit_wait(s, t, NULL), STORE_COMMITTED);
+        assert_value(s, "a", "new", 1);
+        assert_value(s, "c", "newer", 2);
+        assert_value(s, "d", "d", 4);
+}
+
+enum { CHAIN = 300 };
+
+/* Queued at once, each on the version before it; every tenth must conflict, and alone. */
+static void test_order(void **state)
+{
+        struct store *s = ((struct fixture *)*state)->s;
+        static struct waiter w[CHAIN];
+        uint64_t version = 0, wanted[CHAIN];
+        int order = 0;
+        char text[32];
+
+        for (int i = 0; i < CHAIN; i++) {
+                bool bad = i % 10 == 9;
+                struct store_txn *t;
+
+                snprintf(text, sizeof(text), "%d", i);
+                t = txn_of("t1", "k", bad ? version + 5 : version, version + 6, text);
+                if (!bad)
+                        version += 6;
+                wanted[i] = bad ? STORE_CONFLICT : STORE_COMMITTED;
+                waiter_init(&w[i]);
+                w[i].order = &order;
+                t->done = waiter_done;
+                t->arg = &w[i];
+                s->ops->commit(s, t);
+        }
+        for (int i = 0; i < CHAIN; i++) {
+                waiter_wait(&w[i]);
+                assert_int_equal(w[i].result, wanted[i]);
+                assert_int_equal(w[i].place, i + 1);
+        }
+        assert_value(s, "k", "298", version);
+        for (int i = 0; i < CHAIN; i++)
+                assert_int_equal(w[i].calls, 1);
+}
+
+static void test_committed(void **state)
+{
+        struct store *s = ((struct fixture *)*state)->s;
+        struct store_txn *t = txn_of("t1", "a", 0, 1, "x");
+
+        strcpy(t->id, "11111111-2222-3333-4444-555555555555");
+        assert_int_equal(s->ops->committed(s, t->id, NULL), 0);
+        s->ops->commit(s, t); /* and without a callback: committed() waits for it */
+        assert_int_equal(s->ops->committed(s, "11111111-2222-3333-4444-555555555555", NULL), 1);
+        t = txn_of("t1", "a", 0, 1, "conflict");
+        strcpy(t->id, "11111111-2222-3333-4444-666666666666");
+        s->ops->commit(s, t);
+        assert_int_equal(s->ops->committed(s, "11111111-2222-3333-4444-666666666666", NULL), 0);
+}
+
+struct seen {
+        char text[512];
+};
+
+static int seen_each(void *arg, const struct store_record *r)
+{
+        struct seen *seen = arg;
+        size_t n = strlen(seen->text);
+
+        snprintf(seen->text + n, sizeof(seen->text) - n, "%s/%s=%.*s ", r->scope, r->key,
+                 r->value ? (int)r->len : 1, r->value ? (const char *)r->value : "-");
+        return 0;
+}
+
+static void assert_changes(struct store *s, uint64_t since, const char *want, uint64_t *now)
+{
+        struct seen seen = {0};
+
+        assert_int_equal(s->ops->changes(s, since, seen_each, &seen, now, NULL), 0);
+        assert_string_equal(seen.text, want);
+}
+
+static void test_changes(void **state)
+{
+        struct store *s = ((struct fixture *)*state)->s;
+        uint64_t first, now;
+
+        assert_changes(s, 0, "", &now);
+        assert_int_equal(now, 0);
+        put_wait(s, "t1", "a", 0, 1, "1");
+        put_wait(s, "t1", "b", 0, 1, "2");
+        assert_changes(s, 0, "t1/a=1 t1/b=2 ", &first);
+        assert_true(first > 0);
+        assert_changes(s, first, "", &now);
+        assert_int_equal(now, first);
+        put_wait(s, "t1", "b", 1, 2, "3");
+        put_wait(s, "t1", "b", 1, 3, "conflict");
+        put_wait(s, "t2", "c", 0, 1, "4");
+        put_wait(s, "t1", "a", 1, 0, NULL);
+        assert_changes(s, first, "t1/b=3 t2/c=4 t1/a=- ", &now);
+        assert_true(now > first);
+        assert_changes(s, 0, "t1/b=3 t2/c=4 ", &now);
+        assert_changes(s, now, "", &now);
+}
+
+static int stop_each(void *arg, const struct store_record *r _unused_)
+{
+        (*(int *)arg)++;
+        return -ECANCELED;
+}
+
+static void test_stop(void **state)
+{
+        struct store *s = ((struct fixture *)*state)->s;
+        uint64_t now = 77;
+        int calls = 0;
+
+        put_wait(s, "t1", "a", 0, 1, "1");
+        put_wait(s, "t1", "b", 0, 1, "2");
+        assert_int_equal(s->ops->load(s, stop_each, &calls, NULL), -ECANCELED);
+        assert_int_equal(calls, 1);
+        assert_int_equal(s->ops->changes(s, 0, stop_each, &calls, &now, NULL), -ECANCELED);
+        assert_int_equal(calls, 2);
+        assert_int_equal(put_wait(s, "t1", "c", 0, 1, "still works"), STORE_COMMITTED);
+}
+
+static void test_epoch(void **state)
+{
+        struct store *s = ((struct fixture *)*state)->s;
+        uint64_t epoch = 0;
+
+        for (uint64_t i = 1; i <= 3; i++) {
+                assert_int_equal(s->ops->epoch(s, &epoch, NULL), 0);
+                assert_int_equal(epoch, i);
+        }
+}
+
+enum { THREADS = 32, EACH = 100 };
+
+struct racer {
+        struct store *s;
+        int id, won, steps;
+};
+
+/* Adds 1 to a shared counter, EACH times, and writes keys of its own between. */
+static void *racer_main(void *arg)
+{
+        struct racer *r = arg;
+
+        for (int i = 0; i < EACH; i++) {
+                char key[32];
+                uint64_t v = 0;
+
+                snprintf(key, sizeof(key), "own-%d-%d", r->id, i);
+                if (put_wait(r->s, "t1", key, 0, 1, "x") == STORE_COMMITTED)
+                        r->won++;
+                /* everybody tries the same step from i to i + 1: one wins */
+                v = (uint64_t)i;
+                if (put_wait(r->s, "t1", "shared", v, v + 1, "x") == STORE_COMMITTED)
+                        r->steps++;
+        }
+        return NULL;
+}
+
+static void test_threads(void **state)
+{
+        struct store *s = ((struct fixture *)*state)->s;
+        struct racer racers[THREADS];
+        pthread_t threads[THREADS];
+        int won = 0, steps = 0;
+        uint64_t version = 0;
+
+        for (int i = 0; i < THREADS; i++) {
+                racers[i] = (struct racer){.s = s, .id = i};
+                assert_int_equal(pthread_create(&threads[i], NULL, racer_main, &racers[i]), 0);
+        }
+        for (int i = 0; i < THREADS; i++) {
+                pthread_join(threads[i], NULL);
+                won += racers[i].won;
+                steps += racers[i].steps;
+        }
+        assert_int_equal(won, THREADS * EACH);
+        free(value_of(s, "t1", "shared", &version));
+        assert_int_equal(version, steps); /* no step was won twice */
+        assert_in_range(steps, 1, EACH);
+        assert_int_equal(count_records(s), THREADS * EACH + 1);
+}
+
+static void test_close_waits(void **state)
+{
+        struct fixture *f = *state;
+        static struct waiter w[64];
+
+        for (int i = 0; i < 64; i++) {
+                char key[16];
+                struct store_txn *t;
+
+                snprintf(key, sizeof(key), "k%d", i);
+                t = txn_of("t1", key, 0, 1, "x");
+                waiter_init(&w[i]);
+                t->done = waiter_done;
+                t->arg = &w[i];
+                f->s->ops->commit(f->s, t);
+        }
+        f->s->ops->close(f->s);
+        for (int i = 0; i < 64; i++)
+                assert_int_equal(w[i].calls, 1);
+        fixture_open(f);
+        if (f->path[0])
+                assert_int_equal(count_records(f->s), 64);
+}
+
+static void test_reload(void **state)
+{
+        struct fixture *f = *state;
+        struct store_txn *t = txn_of("t1", "a", 0, 41, "kept");
+        uint64_t before, now, epoch;
+
+        strcpy(t->id, "11111111-2222-3333-4444-555555555555");
+        assert_int_equal(f->s->ops->epoch(f->s, &epoch, NULL), 0);
+        assert_int_equal(commit_wait(f->s, t, NULL), STORE_COMMITTED);
+        put_wait(f->s, "t1", "b", 0, 1, "gone");
+        assert_changes(f->s, 0, "t1/a=kept t1/b=gone ", &before);
+        put_wait(f->s, "t1", "b", 1, 0, NULL);
+        f->s->ops->close(f->s);
+        fixture_open(f);
+        assert_value(f->s, "a", "kept", 41);
+        assert_value(f->s, "b", NULL, 0);
+        assert_int_equal(f->s->ops->committed(f->s, "11111111-2222-3333-4444-555555555555", NULL),
+                         1);
+        assert_changes(f->s, before, "t1/b=- ", &now);
+        assert_true(now > before);
+        assert_int_equal(f->s->ops->epoch(f->s, &epoch, NULL), 0);
+        assert_int_equal(epoch, 2);
+        assert_int_equal(put_wait(f->s, "t1", "a", 41, 42, "on"), STORE_COMMITTED);
+}
+
+#define BOTH(f)                                                                                    \
+        {"memory " #f, f, setup_memory, teardown, NULL},                                           \
+        {                                                                                          \
+                "sqlite " #f, f, setup_sqlite, teardown, NULL                                      \
+        }
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                BOTH(test_versions),
+                BOTH(test_delete),
+                BOTH(test_atomic),
+                BOTH(test_order),
+                BOTH(test_committed),
+                BOTH(test_changes),
+                BOTH(test_stop),
+                BOTH(test_epoch),
+                BOTH(test_threads),
+                BOTH(test_close_waits),
+                cmocka_unit_test_setup_teardown(test_reload, setup_sqlite, teardown),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
