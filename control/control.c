@@ -29,13 +29,20 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
         return 0;
 }
 
+void control_quiesce(struct control *c)
+{
+        reconcile_stop(c);
+        jobs_stop(c);
+}
+
 void control_stop(struct control *c)
 {
         struct user *u, *tmp;
 
-        jobs_stop(c);
-        reconcile_stop(c);
+        control_quiesce(c);
         wait_done(c);
+        jobs_free(c);
+        reconcile_free(c);
         tokens_free(c);
         HASH_ITER(hh, c->users, u, tmp) {
                 HASH_DEL(c->users, u);

@@ -41,7 +41,10 @@ struct control_config {
 /* Loads the store, makes what a new cloud needs (default tenant, flavors, this host), settles
  * interrupted jobs, starts the workers.  Before any other call. */
 int control_start(const struct control_config *cfg, struct control **ret, struct err **e);
-/* Stops the workers (running steps finish; jobs stay for the next start) and frees. */
+/* Stops the workers: running steps finish, jobs stay for the next start.  After it no driver is
+ * called any more; events may still come. */
+void control_quiesce(struct control *c);
+/* Quiesces if need be, and frees.  No other call may be running. */
 void control_stop(struct control *c);
 
 /* How this host runs guests, as its record has it: compute "" and accel "unknown" if nobody looked

@@ -148,3 +148,4 @@ int seed_cloud(struct control *c, struct err **e);
 /* reconcile.c */
 int reconcile_start(struct control *c, struct err **e);
 void reconcile_stop(struct control *c);
+void reconcile_free(struct control *c);

@@ -501,20 +501,26 @@ void jobs_run(struct control *c)
 void jobs_stop(struct control *c)
 {
         struct job_engine *g = c->jobs;
-        struct job *j, *tmp;
 
         pthread_mutex_lock(&g->lock);
         g->stop = true;
         pthread_cond_broadcast(&g->cond);
         while (g->workers > 0)
                 pthread_cond_wait(&g->cond, &g->lock);
+        pthread_mutex_unlock(&g->lock);
+}
+
+void jobs_free(struct control *c)
+{
+        struct job_engine *g = c->jobs;
+        struct job *j, *tmp;
+
         DL_FOREACH_SAFE(g->v, j, tmp)
         {
                 free(j->args);
                 free(j->waiting);
                 free(j);
         }
-        pthread_mutex_unlock(&g->lock);
         pthread_cond_destroy(&g->cond);
         pthread_mutex_destroy(&g->lock);
         free(g);

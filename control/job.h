@@ -70,6 +70,7 @@ int job_cancelled(struct job *j, struct err **e); /* 0, -ECANCELED, or -EINTR: t
 void jobs_init(struct control *c);
 void jobs_adopt(struct control *c, struct object *job); /* model write-held: a durable, live job */
 void jobs_run(struct control *c);                       /* start workers for what is there */
-void jobs_stop(struct control *c);
+void jobs_stop(struct control *c); /* waits for running steps; nothing runs afterwards */
+void jobs_free(struct control *c);
 void jobs_changed(struct control *c, uint64_t no);      /* object no changed, durably */
 int job_cancel(struct txn *t, struct object *o, const char *args, struct err **e);

@@ -208,6 +208,15 @@ void reconcile_stop(struct control *c)
         pthread_mutex_unlock(&r->lock);
         if (r->running)
                 pthread_join(r->thread, NULL);
+        r->running = false;
+}
+
+void reconcile_free(struct control *c)
+{
+        struct reconciler *r = c->reconciler;
+
+        if (!r)
+                return;
         pthread_cond_destroy(&r->cond);
         pthread_mutex_destroy(&r->lock);
         free(r);

@@ -35,11 +35,15 @@ static const struct magic magics[] = {
         {"\x7f\x10\xda\xbe", 4, 0x40, LOOK_VDI, "a VDI image"},
         {"conectix", 8, 0, LOOK_VHD, "a VHD image"},
         {"HdrS", 4, 0x202, LOOK_KERNEL, "a Linux kernel"},
-        {"\x7f" "ELF", 4, 0, LOOK_KERNEL, "an ELF file"},
+        {"\x7f"
+         "ELF",
+         4, 0, LOOK_KERNEL, "an ELF file"},
         {"070701", 6, 0, LOOK_RAMDISK, "a cpio archive"},
         {"070702", 6, 0, LOOK_RAMDISK, "a cpio archive"},
         {"\x1f\x8b\x08", 3, 0, LOOK_RAMDISK, "gzip data"},
-        {"\xfd" "7zXZ\0", 6, 0, LOOK_RAMDISK, "xz data"},
+        {"\xfd"
+         "7zXZ\0",
+         6, 0, LOOK_RAMDISK, "xz data"},
         {"\x28\xb5\x2f\xfd", 4, 0, LOOK_RAMDISK, "zstd data"},
         {"\x02\x21\x4c\x18", 4, 0, LOOK_RAMDISK, "lz4 data"},
         {"\x04\x22\x4d\x18", 4, 0, LOOK_RAMDISK, "lz4 data"},
@@ -47,8 +51,7 @@ static const struct magic magics[] = {
         {"vhdxfile", 8, 0, LOOK_REFUSED, "a VHDX image"},
         {"QED\0", 4, 0, LOOK_REFUSED, "a QED image"},
         {"COWD", 4, 0, LOOK_REFUSED, "an ESX COWD image"},
-        {"# Disk DescriptorFile", 21, 0, LOOK_REFUSED,
-         DESCRIPTOR_NAME},
+        {"# Disk DescriptorFile", 21, 0, LOOK_REFUSED, DESCRIPTOR_NAME},
         {"WithoutFreeSpace", 16, 0, LOOK_REFUSED, "a Parallels image"},
         {"WithouFreSpacExt", 16, 0, LOOK_REFUSED, "a Parallels image"},
         {"Bochs Virtual HD Image", 22, 0, LOOK_REFUSED, "a Bochs image"},
@@ -207,20 +210,18 @@ static int parse(const struct image_input *in, const struct seen *s, const char 
 int image_detect(const struct image_input *in, const char *hint, uint64_t max_virtual,
                  struct image_header *ret, struct err **e)
 {
+        struct image_input bounded = *in;
         struct image_header h = {};
         struct seen s;
         int r;
 
+        bounded.max_virtual = max_virtual;
         if (in->size == 0)
                 return err_set(e, -EINVAL, "image is empty");
         if ((r = look(in, &s, e)) < 0 || (r = hint_check(hint, &s, e)) < 0 ||
-            (r = parse(in, &s, hint, &h, e)) < 0)
+            (r = parse(&bounded, &s, hint, &h, e)) < 0 ||
+            (r = input_size_check(&bounded, h.virtual_size, e)) < 0)
                 return r;
-        if (max_virtual && h.virtual_size > max_virtual)
-                return err_set(e, -EINVAL,
-                               "image has a virtual size of %" PRIu64
-                               " bytes, more than the %" PRIu64 " allowed",
-                               h.virtual_size, max_virtual);
         *ret = h;
         return 0;
 }

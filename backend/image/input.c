@@ -41,8 +41,8 @@ int input_load(const struct image_input *in, uint8_t **ret, uint64_t n, uint64_t
                 return r;
         if (n > max)
                 return err_set(e, -EINVAL,
-                               "image is out of proportion: %s has %" PRIu64 " bytes (limit %" PRIu64
-                               ")",
+                               "image is out of proportion: %s has %" PRIu64
+                               " bytes (limit %" PRIu64 ")",
                                what, n, max);
         p = malloc(MAX(n, (uint64_t)1));
         if (!p)
@@ -60,6 +60,34 @@ int input_peek(const struct image_input *in, void *p, size_t n, uint64_t off, st
 
         memset((uint8_t *)p + have, 0, n - have);
         return have ? input_read(in, p, have, off, "image", e) : 0;
+}
+
+int input_size_check(const struct image_input *in, uint64_t virtual_size, struct err **e)
+{
+        if (virtual_size == 0)
+                return err_set(e, -EINVAL, "image has a virtual size of 0");
+        if (in->max_virtual && virtual_size > in->max_virtual)
+                return err_set(e, -EINVAL,
+                               "image has a virtual size of %" PRIu64
+                               " bytes, more than the %" PRIu64 " allowed",
+                               virtual_size, in->max_virtual);
+        return 0;
+}
+
+static int by_value(const void *a, const void *b)
+{
+        uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+        return (x > y) - (x < y);
+}
+
+bool input_has_twice(uint64_t *v, size_t n)
+{
+        qsort(v, n, sizeof(*v), by_value);
+        for (size_t i = 1; i < n; i++)
+                if (v[i] && v[i] == v[i - 1])
+                        return true;
+        return false;
 }
 
 char *input_text(char out[INPUT_TEXT_SIZE], const void *p, size_t n)

@@ -13,8 +13,16 @@ struct image_input {
         /* Reads n bytes that lie inside the image.  0 or -errno. */
         int (*read)(void *arg, void *p, size_t n, uint64_t off);
         void *arg;
-        uint64_t size; /* bytes */
+        uint64_t size;        /* bytes */
+        uint64_t max_virtual; /* the largest disk that is wanted, bytes; 0: any */
 };
+
+/* -EINVAL when the virtual size is 0 or over in->max_virtual.  Parsers ask before they walk tables:
+ * an upload may be sparse, so only this bounds how much there is to walk. */
+int input_size_check(const struct image_input *in, uint64_t virtual_size, struct err **e);
+/* Whether a value but 0 stands twice among n; sorts v.  Two entries that lead to one table make a
+ * small file a long walk. */
+bool input_has_twice(uint64_t *v, size_t n);
 
 /* Whether n bytes at off lie inside the image. */
 bool input_has(const struct image_input *in, uint64_t off, uint64_t n);

@@ -28,8 +28,8 @@ static int elf_segments_check(const struct image_input *in, const uint8_t *h, bo
 {
         uint64_t off = wide ? get_le64(h + offsetof(Elf64_Ehdr, e_phoff))
                             : get_le32(h + offsetof(Elf32_Ehdr, e_phoff));
-        unsigned n = get_le16(h + (wide ? offsetof(Elf64_Ehdr, e_phnum)
-                                        : offsetof(Elf32_Ehdr, e_phnum)));
+        unsigned n = get_le16(
+                h + (wide ? offsetof(Elf64_Ehdr, e_phnum) : offsetof(Elf32_Ehdr, e_phnum)));
         size_t size = wide ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr);
 
         if (n == 0 || n > SEGMENTS_MAX)
@@ -44,7 +44,8 @@ static int elf_segments_check(const struct image_input *in, const uint8_t *h, bo
                 if (r < 0)
                         return r;
                 r = wide ? input_want(in, get_le64(p + offsetof(Elf64_Phdr, p_offset)),
-                                      get_le64(p + offsetof(Elf64_Phdr, p_filesz)), "ELF segment", e)
+                                      get_le64(p + offsetof(Elf64_Phdr, p_filesz)), "ELF segment",
+                                      e)
                          : input_want(in, get_le32(p + offsetof(Elf32_Phdr, p_offset)),
                                       get_le32(p + offsetof(Elf32_Phdr, p_filesz)), "ELF segment",
                                       e);

@@ -6,8 +6,8 @@
 enum {
         HEADER_V2 = 72,
         HEADER_V3 = 104,
-        L1_MAX = 32 << 20,       /* bytes; QEMU's own ceiling */
-        REFTABLE_MAX = 8 << 20,  /* bytes; QEMU's own ceiling */
+        L1_MAX = 32 << 20,      /* bytes; QEMU's own ceiling */
+        REFTABLE_MAX = 8 << 20, /* bytes; QEMU's own ceiling */
         SNAPSHOTS_MAX = 4096,
         EXTENSIONS_MAX = 64,
 };
@@ -94,7 +94,8 @@ static int refuse_backing(const struct qcow2 *q, struct err **e)
 
         if (r < 0)
                 return r;
-        return err_set(e, -EINVAL, "image names a backing file '%s': refused, an image must be whole",
+        return err_set(e, -EINVAL,
+                       "image names a backing file '%s': refused, an image must be whole",
                        input_text(text, name, n));
 }
 
@@ -172,14 +173,12 @@ static int geometry_check(struct qcow2 *q, struct err **e)
             (q->incompat & INCOMPAT_EXTENDED_L2 && q->cluster_bits < 14))
                 return err_set(e, -EINVAL, "qcow2 cluster size 2^%u is not valid", q->cluster_bits);
         q->cluster = 1ULL << q->cluster_bits;
-        if (q->version == 3 && (q->header_len < HEADER_V3 || q->header_len > q->cluster ||
-                                q->header_len % 8))
+        if (q->version == 3 &&
+            (q->header_len < HEADER_V3 || q->header_len > q->cluster || q->header_len % 8))
                 return err_set(e, -EINVAL, "qcow2 header length %u is not valid", q->header_len);
         if (q->refcount_order > 6)
                 return err_set(e, -EINVAL, "qcow2 refcount order %u is not valid",
                                q->refcount_order);
-        if (q->size == 0)
-                return err_set(e, -EINVAL, "image has a virtual size of 0");
         if (q->size > INT64_MAX)
                 return err_set(e, -EINVAL, "image is out of proportion: virtual size %" PRIu64,
                                q->size);
@@ -187,10 +186,10 @@ static int geometry_check(struct qcow2 *q, struct err **e)
         need = q->size / span + (q->size % span != 0);
         if (q->l1_entries < need)
                 return err_set(e, -EINVAL,
-                               "image is out of proportion: virtual size %" PRIu64
-                               " needs %" PRIu64 " L1 entries, it has %u",
+                               "image is out of proportion: virtual size %" PRIu64 " needs %" PRIu64
+                               " L1 entries, it has %u",
                                q->size, need, q->l1_entries);
-        return 0;
+        return input_size_check(q->in, q->size, e);
 }
 
 static int table_check(const struct qcow2 *q, uint64_t off, uint64_t bytes, const char *what,
@@ -256,7 +255,8 @@ static int l2_entry_check(const struct qcow2 *q, const uint8_t *p, uint64_t want
         return input_want(q->in, off, want, "cluster", e);
 }
 
-static int l2_check(const struct qcow2 *q, uint64_t off, uint64_t guest, uint8_t *l2, struct err **e)
+static int l2_check(const struct qcow2 *q, uint64_t off, uint64_t guest, uint8_t *l2,
+                    struct err **e)
 {
         uint64_t step = l2_entry_size(q);
         int r = table_check(q, off, q->cluster, "L2 table", e);
@@ -271,35 +271,45 @@ static int l2_check(const struct qcow2 *q, uint64_t off, uint64_t guest, uint8_t
         return r;
 }
 
-/* Follows the active L1 table to every cluster.  An L2 table belongs to one L1 entry, so a sound
- * image has no more of them than clusters; beyond that the walk would be a bomb. */
-static int clusters_check(const struct qcow2 *q, struct err **e)
+/* Follows the active L1 table to every cluster. */
+static int clusters_walk(const struct qcow2 *q, const uint64_t *l1, struct err **e)
 {
-        _cleanup_free_ uint8_t *l1 = NULL, *l2 = malloc(q->cluster);
-        uint64_t bytes = (uint64_t)q->l1_entries * 8, span, tables = 0;
-        int r = table_check(q, q->l1_off, bytes, "L1 table", e);
+        _cleanup_free_ uint8_t *l2 = malloc(q->cluster);
+        uint64_t span = q->cluster * (q->cluster / l2_entry_size(q));
 
-        if (r < 0)
-                return r;
-        r = input_load(q->in, &l1, bytes, L1_MAX, q->l1_off, "L1 table", e);
-        if (r < 0)
-                return r;
         if (!l2)
                 return err_errno(e, -ENOMEM, "read L2 table");
-        span = q->cluster * (q->cluster / l2_entry_size(q));
-        for (uint64_t i = 0; i < q->l1_entries; i++) {
-                uint64_t off = get_be64(l1 + i * 8) & OFFSET_MASK;
+        for (uint64_t i = 0; i < q->l1_entries && i * span < q->size; i++) {
+                int r = l1[i] ? l2_check(q, l1[i], i * span, l2, e) : 0;
 
-                if (off == 0)
-                        continue;
-                if (++tables > q->in->size / q->cluster)
-                        return err_set(e, -EINVAL,
-                                       "image is out of proportion: more L2 tables than clusters");
-                r = l2_check(q, off, i > q->size / span ? q->size : i * span, l2, e);
                 if (r < 0)
                         return r;
         }
         return 0;
+}
+
+static int clusters_check(const struct qcow2 *q, struct err **e)
+{
+        _cleanup_free_ uint64_t *l1 = NULL, *sorted = NULL;
+        uint64_t bytes = (uint64_t)q->l1_entries * 8;
+        _cleanup_free_ uint8_t *raw = NULL;
+        int r = table_check(q, q->l1_off, bytes, "L1 table", e);
+
+        if (r < 0)
+                return r;
+        r = input_load(q->in, &raw, bytes, L1_MAX, q->l1_off, "L1 table", e);
+        if (r < 0)
+                return r;
+        l1 = malloc(bytes);
+        sorted = malloc(bytes);
+        if (!l1 || !sorted)
+                return err_errno(e, -ENOMEM, "read L1 table");
+        for (uint32_t i = 0; i < q->l1_entries; i++)
+                l1[i] = sorted[i] = get_be64(raw + i * 8ULL) & OFFSET_MASK;
+        if (input_has_twice(sorted, q->l1_entries))
+                return err_set(e, -EINVAL,
+                               "image is out of proportion: two L1 entries lead to one L2 table");
+        return clusters_walk(q, l1, e);
 }
 
 /* The snapshots are not offered, but a reader walks their table. */

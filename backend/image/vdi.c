@@ -51,11 +51,12 @@ static int header_check(struct vdi *v, struct err **e)
         v->size = get_le64(h + 0x170);
         v->blocks = get_le32(h + 0x180);
         v->allocated = get_le32(h + 0x184);
-        if (get_le32(h + 0x168) != 512 || get_le32(h + 0x178) != BLOCK_SIZE ||
-            v->map_off % 512 || v->data_off % 512 || v->map_off < HEADER_SIZE)
+        if (get_le32(h + 0x168) != 512 || get_le32(h + 0x178) != BLOCK_SIZE || v->map_off % 512 ||
+            v->data_off % 512 || v->map_off < HEADER_SIZE)
                 return err_set(e, -EINVAL, "VDI sector size, block size or offsets are not valid");
-        if (v->size == 0)
-                return err_set(e, -EINVAL, "image has a virtual size of 0");
+        r = input_size_check(v->in, v->size, e);
+        if (r < 0)
+                return r;
         if (v->size > (uint64_t)v->blocks * BLOCK_SIZE)
                 return err_set(e, -EINVAL,
                                "image is out of proportion: virtual size %" PRIu64
@@ -92,6 +93,7 @@ int vdi_parse(const struct image_input *in, struct image_header *ret, struct err
                 return r;
         bytes = (uint64_t)v.blocks * 4;
         r = input_want(in, v.map_off, bytes, "block map", e);
+        bytes = (v.size + BLOCK_SIZE - 1) / BLOCK_SIZE * 4; /* what is past the disk is not read */
         for (uint64_t done = 0; r >= 0 && done < bytes; done += sizeof(map)) {
                 uint64_t n = MIN(bytes - done, sizeof(map));
 

@@ -12,6 +12,7 @@ enum {
         TYPE_DIFFERENCING = 4,
         BAT_CHUNK = 64 << 10,
         BLOCK_MAX = 256 << 20,
+        TABLE_MAX = 64 << 20, /* bytes; the format's largest disk needs 4 MiB */
 };
 #define BLOCK_NONE 0xffffffffU
 #define CHS_MAX_SECTORS (65535ULL * 16 * 255)
@@ -41,7 +42,7 @@ static bool checksum_good(const uint8_t *p, size_t n, size_t at)
 /* Writers that mean current_size; all others mean the cylinders, heads and sectors. */
 static bool size_is_current(const uint8_t *app)
 {
-        static const char apps[][4] = {"win ", "qem2", "d2v ", {'t', 'a', 'p', 0},
+        static const char apps[][4] = {"win ", "qem2",          "d2v ", {'t', 'a', 'p', 0},
                                        "CTXS", {'w', 'a', 0, 0}};
 
         for (size_t i = 0; i < ARRAY_SIZE(apps); i++)
@@ -59,8 +60,9 @@ static int footer_read(struct vhd *v, uint64_t off, struct err **e)
         if (r < 0)
                 return r;
         if (memcmp(f, "conectix", 8) != 0)
-                return err_set(e, -EINVAL, "image is truncated: a VHD ends with a footer, this does "
-                                           "not");
+                return err_set(e, -EINVAL,
+                               "image is truncated: a VHD ends with a footer, this does "
+                               "not");
         if (!checksum_good(f, sizeof(f), 64))
                 return err_set(e, -EINVAL, "VHD footer is damaged: its checksum is wrong");
         if (get_be32(f + 12) >> 16 != 1)
@@ -98,8 +100,7 @@ static int dynamic_read(struct vhd *v, struct err **e)
         v->table_off = get_be64(h + 16);
         v->blocks = get_be32(h + 28);
         v->block_size = get_be32(h + 32);
-        if (v->block_size < 512 || v->block_size > BLOCK_MAX ||
-            v->block_size & (v->block_size - 1))
+        if (v->block_size < 512 || v->block_size > BLOCK_MAX || v->block_size & (v->block_size - 1))
                 return err_set(e, -EINVAL, "VHD block size %u is not valid", v->block_size);
         if (v->size > (uint64_t)v->blocks * v->block_size)
                 return err_set(e, -EINVAL,
@@ -129,6 +130,8 @@ static int blocks_check(const struct vhd *v, struct err **e)
         uint64_t bytes = (uint64_t)v->blocks * 4;
         int r = input_want(v->in, v->table_off, bytes, "block allocation table", e);
 
+        if (r >= 0 && bytes > TABLE_MAX)
+                return err_set(e, -EINVAL, "image is out of proportion: %u VHD blocks", v->blocks);
         for (uint64_t done = 0; r >= 0 && done < bytes; done += sizeof(bat)) {
                 uint64_t n = MIN(bytes - done, sizeof(bat));
 
@@ -186,8 +189,9 @@ int vhd_parse(const struct image_input *in, struct image_header *ret, struct err
             (head.type != v.type || head.size != v.size || head.other_size != v.other_size ||
              head.dynamic_off != v.dynamic_off))
                 return err_set(e, -EINVAL, "VHD footer and its copy at the start do not agree");
-        if (v.size == 0)
-                return err_set(e, -EINVAL, "image has a virtual size of 0");
+        r = input_size_check(in, v.size, e);
+        if (r < 0)
+                return r;
         r = layout_check(&v, at_start, e);
         if (r < 0)
                 return r;

@@ -58,16 +58,17 @@ static int extent_check(struct descriptor *d, const char *line, struct err **e)
                                "be whole",
                                input_text(text, name ? name + 1 : line, name ? n : 0));
         if (n && (memchr(name + 1, '/', n) || memchr(name + 1, '\\', n)))
-                return err_set(e, -EINVAL,
-                               "image names a VMDK extent elsewhere '%s': refused, an image must be "
-                               "whole",
-                               input_text(text, name + 1, n));
+                return err_set(
+                        e, -EINVAL,
+                        "image names a VMDK extent elsewhere '%s': refused, an image must be "
+                        "whole",
+                        input_text(text, name + 1, n));
         return 0;
 }
 
 static bool is_extent(const char *line)
 {
-        static const char *const access[] = {"RW ", "RDONLY ", "NOACCESS ",
+        static const char *const access[] = {"RW ",  "RDONLY ",  "NOACCESS ",
                                              "RW\t", "RDONLY\t", "NOACCESS\t"};
 
         for (size_t i = 0; i < ARRAY_SIZE(access); i++)
@@ -90,9 +91,10 @@ static int line_check(struct descriptor *d, char *line, struct err **e)
                                input_text(text, v, strlen(v)));
         v = value_of(line, "parentCID");
         if (v && strcasecmp(v, "ffffffff") != 0)
-                return err_set(e, -EINVAL,
-                               "image names a parent (parentCID %s): refused, an image must be whole",
-                               input_text(text, v, strlen(v)));
+                return err_set(
+                        e, -EINVAL,
+                        "image names a parent (parentCID %s): refused, an image must be whole",
+                        input_text(text, v, strlen(v)));
         v = value_of(line, "createType");
         if (v)
                 return type_check(d, v, e);

@@ -8,9 +8,9 @@
 enum {
         SECTOR = 512,
         DESCRIPTOR_MAX = 64 << 10,
-        GRAIN_MAX = 1 << 14,       /* sectors: 8 MiB */
-        DIRECTORY_MAX = 32 << 20,  /* bytes */
-        TABLE_ENTRIES_MAX = 512,   /* QEMU's own ceiling */
+        GRAIN_MAX = 1 << 14,      /* sectors: 8 MiB */
+        DIRECTORY_MAX = 32 << 20, /* bytes */
+        TABLE_ENTRIES_MAX = 512,  /* QEMU's own ceiling */
         FLAG_REDUNDANT = 1 << 1,
         FLAG_COMPRESSED = 1 << 16,
         FLAG_MARKERS = 1 << 17,
@@ -56,10 +56,12 @@ static int geometry_check(struct vmdk *v, struct err **e)
                 return err_set(e, -EINVAL, "VMDK version %u is not offered", v->version);
         /* With no capacity a reader would follow the descriptor to other files. */
         if (v->capacity == 0)
-                return err_set(e, -EINVAL, "VMDK header has no capacity: refused, its descriptor "
-                                           "would name other files");
+                return err_set(e, -EINVAL,
+                               "VMDK header has no capacity: refused, its descriptor "
+                               "would name other files");
         if (v->capacity > INT64_MAX / SECTOR)
-                return err_set(e, -EINVAL, "image is out of proportion: VMDK of %" PRIu64 " sectors",
+                return err_set(e, -EINVAL,
+                               "image is out of proportion: VMDK of %" PRIu64 " sectors",
                                v->capacity);
         if (v->grain == 0 || v->grain > GRAIN_MAX || v->grain & (v->grain - 1))
                 return err_set(e, -EINVAL, "VMDK grain size %" PRIu64 " is not valid", v->grain);
@@ -70,10 +72,10 @@ static int geometry_check(struct vmdk *v, struct err **e)
         v->directory_entries = v->capacity / span + (v->capacity % span != 0);
         if (v->directory_entries > DIRECTORY_MAX / 4)
                 return err_set(e, -EINVAL,
-                               "image is out of proportion: VMDK of %" PRIu64 " sectors needs %" PRIu64
-                               " grain tables",
+                               "image is out of proportion: VMDK of %" PRIu64
+                               " sectors needs %" PRIu64 " grain tables",
                                v->capacity, v->directory_entries);
-        return 0;
+        return input_size_check(v->in, v->capacity * SECTOR, e);
 }
 
 static int sectors_want(const struct vmdk *v, uint64_t sector, uint64_t bytes, const char *what,
@@ -91,8 +93,9 @@ static int descriptor_check(const struct vmdk *v, struct err **e)
         int r;
 
         if (v->desc_off == 0 || v->desc_len == 0)
-                return err_set(e, -EINVAL, "VMDK has no embedded descriptor: it is one part of a "
-                                           "disk");
+                return err_set(e, -EINVAL,
+                               "VMDK has no embedded descriptor: it is one part of a "
+                               "disk");
         if (v->desc_len > DESCRIPTOR_MAX / SECTOR)
                 return err_set(e, -EINVAL,
                                "image is out of proportion: VMDK descriptor of %" PRIu64 " sectors",
@@ -113,7 +116,8 @@ static int descriptor_check(const struct vmdk *v, struct err **e)
 /* A compressed grain tells its length in a marker: 8 bytes of position, 4 of length. */
 static int grain_check(const struct vmdk *v, uint32_t sector, uint64_t guest, struct err **e)
 {
-        uint64_t want = MIN(v->grain, v->capacity - guest) * SECTOR, off = (uint64_t)sector * SECTOR;
+        uint64_t want = MIN(v->grain, v->capacity - guest) * SECTOR,
+                 off = (uint64_t)sector * SECTOR;
         uint8_t marker[12];
         int r;
 
@@ -146,28 +150,47 @@ static int table_check(const struct vmdk *v, uint32_t sector, uint64_t guest, st
         return r;
 }
 
-/* Every grain that the directory leads to.  A sound file has room for each table by itself. */
+/* Every grain that the directory leads to. */
+static int directory_walk(const struct vmdk *v, const uint8_t *dir, bool grains, struct err **e)
+{
+        uint64_t span = v->grain * v->table_entries;
+
+        for (uint64_t i = 0; i < v->directory_entries; i++) {
+                uint32_t table = get_le32(dir + i * 4);
+                int r = 0;
+
+                if (table && grains)
+                        r = table_check(v, table, i * span, e);
+                else if (table)
+                        r = sectors_want(v, table, v->table_entries * 4ULL, "grain table", e);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 static int directory_check(const struct vmdk *v, uint64_t sector, bool grains, struct err **e)
 {
+        uint64_t bytes = v->directory_entries * 4;
+        _cleanup_free_ uint64_t *sorted = NULL;
         _cleanup_free_ uint8_t *dir = NULL;
-        uint64_t bytes = v->directory_entries * 4, tables = 0, span = v->grain * v->table_entries;
         int r = sectors_want(v, sector, bytes, "grain directory", e);
 
         if (r < 0)
                 return r;
         r = input_load(v->in, &dir, bytes, DIRECTORY_MAX, sector * SECTOR, "grain directory", e);
-        for (uint64_t i = 0; r >= 0 && i < v->directory_entries; i++) {
-                uint32_t table = get_le32(dir + i * 4);
-
-                if (table == 0)
-                        continue;
-                if (++tables > v->in->size / (v->table_entries * 4ULL))
-                        return err_set(e, -EINVAL, "image is out of proportion: more grain tables "
-                                                   "than the file holds");
-                r = grains ? table_check(v, table, i * span, e)
-                           : sectors_want(v, table, v->table_entries * 4ULL, "grain table", e);
-        }
-        return r;
+        if (r < 0)
+                return r;
+        sorted = calloc(v->directory_entries, sizeof(*sorted));
+        if (!sorted)
+                return err_errno(e, -ENOMEM, "read grain directory");
+        for (uint64_t i = 0; i < v->directory_entries; i++)
+                sorted[i] = get_le32(dir + i * 4);
+        if (input_has_twice(sorted, v->directory_entries))
+                return err_set(e, -EINVAL,
+                               "image is out of proportion: two directory entries lead to one "
+                               "grain table");
+        return directory_walk(v, dir, grains, e);
 }
 
 /* A stream's directory comes last; the footer, a copy of the header, knows where.  The trailer is

@@ -3,9 +3,9 @@
 #include "common/macro.h"
 
 static const char *const names[] = {
-        [IMAGE_RAW] = "raw", [IMAGE_QCOW2] = "qcow2", [IMAGE_VMDK] = "vmdk", [IMAGE_VDI] = "vdi",
-        [IMAGE_VHD] = "vhd", [IMAGE_ISO] = "iso",     [IMAGE_AKI] = "aki",   [IMAGE_ARI] = "ari",
-        [IMAGE_AMI] = "ami",
+        [IMAGE_RAW] = "raw", [IMAGE_QCOW2] = "qcow2", [IMAGE_VMDK] = "vmdk",
+        [IMAGE_VDI] = "vdi", [IMAGE_VHD] = "vhd",     [IMAGE_ISO] = "iso",
+        [IMAGE_AKI] = "aki", [IMAGE_ARI] = "ari",     [IMAGE_AMI] = "ami",
 };
 
 const char *image_format_name(enum image_format f)

@@ -1,0 +1,336 @@
+/* stratod: the mount, the control plane and their drivers in one process.
+ *
+ * Here and only here the rooms meet: drivers are opened, control is started on them, and the mount
+ * on control.  Everything is put back in the reverse order. */
+#include <fcntl.h>
+#include <getopt.h>
+#include <malloc.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "backend/blockd/client.h"
+#include "backend/compute/compute.h"
+#include "backend/image/image-files.h"
+#include "backend/store/sqlite/sqlite.h"
+#include "common/fault.h"
+#include "common/fileio.h"
+#include "common/log.h"
+#include "control/control.h"
+#include "control/driver/store.h"
+#include "control/driver/volume.h"
+#include "control/driver/image.h"
+#include "fs/fs.h"
+
+enum { PROBE_MS = 15000 };
+
+struct stratod {
+        char *mount, *state, *run; /* absolute */
+        char host[64];
+        int ready_fd;
+        struct store *store;
+        struct volume_service *volumes;
+        struct image_service *images;
+        struct control *control;
+        struct fs *fs;
+        /* Compute is opened on first use, by whichever worker comes first. */
+        pthread_mutex_t compute_lock;
+        struct compute *compute;
+        pthread_t probe, signals;
+        bool probing, waiting;
+};
+
+/* --- compute --------------------------------------------------------------------------------- */
+
+static void guest_changed(void *arg, const char *uuid, enum guest_state now _unused_,
+                          enum guest_reason why _unused_)
+{
+        struct stratod *s = arg;
+
+        if (s->control)
+                control_guest_changed(s->control, uuid);
+}
+
+static void guests_resync(void *arg)
+{
+        struct stratod *s = arg;
+
+        if (s->control)
+                control_guests_resync(s->control);
+}
+
+/* The mode is chosen at the first start and kept: guests of one mode are not seen in another. */
+static int compute_mode(struct stratod *s, enum compute_mode *ret, struct err **e)
+{
+        char compute[16], accel[16];
+
+        control_host(s->control, compute, accel);
+        if (*compute)
+                return compute_mode_parse(compute, ret, e);
+        *ret = compute_choose();
+        return control_host_set(s->control, compute_mode_name(*ret), NULL, e);
+}
+
+static int open_compute(void *arg, struct compute **ret, struct err **e)
+{
+        struct stratod *s = arg;
+        struct compute_config cfg = {.state = s->state};
+        struct compute_events ev = {.changed = guest_changed, .resync = guests_resync, .arg = s};
+        int r = 0;
+
+        WITH_LOCK(&s->compute_lock);
+        if (!s->compute) {
+                r = compute_mode(s, &cfg.mode, e);
+                if (r == 0)
+                        r = compute_open(&cfg, &ev, &s->compute, e);
+        }
+        *ret = s->compute;
+        return r;
+}
+
+/* Boots something under KVM before anything trusts it.  Takes seconds, once in the life of a host. */
+static void *probe_main(void *arg)
+{
+        _cleanup_err_ struct err *err = NULL;
+        struct stratod *s = arg;
+        bool kvm = false;
+
+        if (compute_probe_kvm(s->run, PROBE_MS, &kvm, &err) < 0)
+                log_warning("accelerator: %s; guests are emulated", err_msg(err));
+        if (control_host_set(s->control, NULL, kvm ? "kvm" : "tcg", NULL) == 0)
+                log_info("accelerator: %s", kvm ? "kvm" : "tcg");
+        return NULL;
+}
+
+static void probe_host(struct stratod *s)
+{
+        char compute[16], accel[16];
+        enum compute_mode mode;
+
+        compute_mode(s, &mode, NULL);
+        control_host(s->control, compute, accel);
+        if (streq(accel, "unknown"))
+                s->probing = pthread_create(&s->probe, NULL, probe_main, s) == 0;
+}
+
+/* --- start and stop ---------------------------------------------------------------------------- */
+
+static void say_ready(void *arg)
+{
+        struct stratod *s = arg;
+
+        log_info("serving %s", s->mount);
+        if (s->ready_fd >= 0 && write(s->ready_fd, "r", 1) == 1) {
+                close(s->ready_fd);
+                s->ready_fd = -1;
+        }
+}
+
+static int open_drivers(struct stratod *s, struct err **e)
+{
+        _cleanup_free_ char *dir = path_printf("%s/stratod", s->state);
+        _cleanup_free_ char *db = path_printf("%s/stratod/cloud.db", s->state);
+        _cleanup_free_ char *images = path_printf("%s/images", s->state);
+        _cleanup_free_ char *instances = path_printf("%s/instances", s->state);
+        int r;
+
+        /* Guests' users must be able to pass through, and no more. */
+        r = mkdir_parents(s->state, 0711, e);
+        if (r == 0)
+                r = mkdir_parents(dir, 0700, e);
+        if (r == 0)
+                r = mkdir_parents(instances, 0711, e);
+        if (r == 0)
+                r = mkdir_parents(s->run, 0711, e);
+        if (r == 0)
+                r = store_sqlite_open(db, &s->store, e);
+        if (r == 0)
+                r = blockd_client_new(s->run, &s->volumes, e);
+        return r < 0 ? r : image_files_open(images, &s->images, e);
+}
+
+static int start(struct stratod *s, struct err **e)
+{
+        struct control_config cfg;
+        struct fs_config mount;
+        int r = open_drivers(s, e);
+
+        if (r < 0)
+                return r;
+        cfg = (struct control_config){.store = s->store,
+                                      .volumes = s->volumes,
+                                      .images = s->images,
+                                      .compute = open_compute,
+                                      .arg = s,
+                                      .mount = s->mount,
+                                      .state = s->state,
+                                      .run = s->run,
+                                      .host = s->host,
+                                      .uid = getuid(),
+                                      .gid = getgid()};
+        r = control_start(&cfg, &s->control, e);
+        if (r < 0)
+                return r;
+        probe_host(s);
+        mount = (struct fs_config){.control = s->control,
+                                   .mountpoint = s->mount,
+                                   .state = s->state,
+                                   .allow_other = getuid() == 0,
+                                   .ready = say_ready,
+                                   .arg = s};
+        return fs_open(&mount, &s->fs, e);
+}
+
+static void stop(struct stratod *s)
+{
+        if (s->fs)
+                fs_close(s->fs);
+        if (s->probing)
+                pthread_join(s->probe, NULL);
+        if (s->control)
+                control_quiesce(s->control);
+        if (s->compute)
+                s->compute->ops->close(s->compute); /* no event comes from here on */
+        if (s->control)
+                control_stop(s->control);
+        if (s->images)
+                s->images->ops->close_service(s->images);
+        if (s->volumes)
+                s->volumes->ops->close(s->volumes);
+        if (s->store)
+                s->store->ops->close(s->store);
+        free(s->mount);
+        free(s->state);
+        free(s->run);
+}
+
+/* The thread that hears SIGTERM and SIGINT; all others have them blocked.  SIGUSR1 is our own: the
+ * mount has ended by itself. */
+static void *signals_main(void *arg)
+{
+        struct stratod *s = arg;
+        sigset_t set;
+        int sig;
+
+        sigemptyset(&set);
+        sigaddset(&set, SIGTERM);
+        sigaddset(&set, SIGINT);
+        sigaddset(&set, SIGUSR1);
+        if (sigwait(&set, &sig) == 0 && sig != SIGUSR1) {
+                log_info("stopping");
+                fs_stop(s->fs);
+        }
+        return NULL;
+}
+
+static void block_signals(void)
+{
+        sigset_t set;
+
+        sigemptyset(&set);
+        sigaddset(&set, SIGTERM);
+        sigaddset(&set, SIGINT);
+        sigaddset(&set, SIGUSR1);
+        pthread_sigmask(SIG_BLOCK, &set, NULL);
+        signal(SIGPIPE, SIG_IGN);
+}
+
+static int serve(struct stratod *s)
+{
+        int r;
+
+        s->waiting = pthread_create(&s->signals, NULL, signals_main, s) == 0;
+        r = fs_serve(s->fs);
+        if (s->waiting) {
+                pthread_kill(s->signals, SIGUSR1);
+                pthread_join(s->signals, NULL);
+        }
+        return r;
+}
+
+/* --- command line -------------------------------------------------------------------------------- */
+
+static int usage(int status)
+{
+        fprintf(status ? stderr : stdout,
+                "usage: stratod --mount DIR --state DIR --run DIR [--ready-fd N] [--loglevel 0-7]\n"
+                "Serves the cloud kept in the state folder at the mount point.  See stratod(8).\n");
+        return status;
+}
+
+static char *absolute(const char *path)
+{
+        _cleanup_free_ char *cwd = NULL;
+
+        if (path[0] == '/')
+                return strdup(path);
+        cwd = getcwd(NULL, 0);
+        return cwd ? path_printf("%s/%s", cwd, path) : NULL;
+}
+
+static int parse(struct stratod *s, int argc, char **argv)
+{
+        enum { MOUNT = 256, STATE_DIR, RUN, READY, LEVEL, CONF, HELP, VERSION };
+        static const struct option options[] = {
+                {"mount", required_argument, NULL, MOUNT},   {"state", required_argument, NULL, STATE_DIR},
+                {"run", required_argument, NULL, RUN},       {"ready-fd", required_argument, NULL, READY},
+                {"loglevel", required_argument, NULL, LEVEL}, {"conf", required_argument, NULL, CONF},
+                {"help", no_argument, NULL, HELP},           {"version", no_argument, NULL, VERSION},
+                {}};
+        int o;
+
+        while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
+                switch (o) {
+                case MOUNT:
+                        s->mount = absolute(optarg);
+                        break;
+                case STATE_DIR:
+                        s->state = absolute(optarg);
+                        break;
+                case RUN:
+                        s->run = absolute(optarg);
+                        break;
+                case READY:
+                        s->ready_fd = atoi(optarg);
+                        break;
+                case LEVEL:
+                        log_set_level(atoi(optarg));
+                        break;
+                case CONF: /* nothing to configure yet: one machine needs nothing */
+                        break;
+                case HELP:
+                        exit(usage(0));
+                case VERSION:
+                        printf("stratod %s\n", STRATOFS_VERSION);
+                        exit(0);
+                default:
+                        return usage(2);
+                }
+        }
+        return s->mount && s->state && s->run && optind == argc ? 0 : usage(2);
+}
+
+int main(int argc, char **argv)
+{
+        struct stratod s = {.ready_fd = -1, .compute_lock = PTHREAD_MUTEX_INITIALIZER};
+        _cleanup_err_ struct err *err = NULL;
+        int r = parse(&s, argc, argv);
+
+        if (r != 0)
+                return r;
+        umask(0077);
+        mallopt(M_ARENA_MAX, 2); /* many threads, few of them busy: one arena each would be waste */
+        fault_init();
+        block_signals();
+        if (gethostname(s.host, sizeof(s.host) - 1) < 0 || !name_valid(s.host))
+                snprintf(s.host, sizeof(s.host), "host");
+        if (s.ready_fd >= 0)
+                fcntl(s.ready_fd, F_SETFD, FD_CLOEXEC);
+        r = start(&s, &err);
+        if (r == 0)
+                r = serve(&s);
+        if (r < 0)
+                log_error("%s", err ? err_msg(err) : strerror(-r));
+        stop(&s);
+        return r < 0 ? 1 : 0;
+}

@@ -1,0 +1,715 @@
+/* The control plane on a store in memory and drivers that remember: rules, undo, jobs, recovery.
+ * The real drivers have suites of their own; here their answers can be chosen. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <fcntl.h>
+
+#include "backend/store/memory/memory.h"
+#include "control/control.h"
+#include "control/driver/compute.h"
+#include "control/driver/image.h"
+#include "control/driver/store.h"
+#include "control/driver/volume.h"
+
+/* --- drivers that remember ------------------------------------------------------------------ */
+
+struct fake {
+        struct volume_service volumes;
+        struct image_service images;
+        struct compute compute;
+        struct store *store;
+        pthread_mutex_t lock;
+        int volume_error;      /* what create and clone answer */
+        int start_error;
+        bool running;
+        unsigned creates, clones, removes, exports, starts;
+        struct control *c;
+        uint64_t owner;        /* the default tenant */
+};
+static struct fake fake;
+
+static int v_ping(struct volume_service *s, struct err **e)
+{
+        return 0;
+}
+static int v_create(struct volume_service *s, const char *id, uint64_t size, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        if (fake.volume_error)
+                return err_set(e, fake.volume_error, "told to fail");
+        fake.creates++;
+        return 0;
+}
+static int v_import(struct volume_service *s, const char *id, const char *path, struct err **e)
+{
+        return 0;
+}
+static int v_clone(struct volume_service *s, const char *id, const char *parent, uint64_t size,
+                   struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        fake.clones++;
+        return fake.volume_error ? err_set(e, fake.volume_error, "told to fail") : 0;
+}
+static int v_resize(struct volume_service *s, const char *id, uint64_t size, struct err **e)
+{
+        return fake.volume_error ? err_set(e, fake.volume_error, "told to fail") : 0;
+}
+static int v_remove(struct volume_service *s, const char *id, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        fake.removes++;
+        return 0;
+}
+static int v_stat(struct volume_service *s, const char *id, struct volume_facts *ret,
+                  struct err **e)
+{
+        *ret = (struct volume_facts){.size = 1 << 20};
+        return 0;
+}
+static int v_export(struct volume_service *s, const struct volume_export *x, char **ret,
+                    struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        fake.exports++;
+        *ret = strdup("/socket");
+        return 0;
+}
+static int v_unexport(struct volume_service *s, const char *id, struct err **e)
+{
+        return 0;
+}
+static const struct volume_service_ops volume_ops = {
+        .name = "fake", .ping = v_ping, .create = v_create, .import = v_import, .clone = v_clone,
+        .resize = v_resize, .remove = v_remove, .stat = v_stat, .export = v_export,
+        .unexport = v_unexport};
+
+static int i_create(struct image_service *s, const char *id, struct err **e)
+{
+        return 0;
+}
+static int i_open(struct image_service *s, const char *id, bool w, struct image_blob **ret,
+                  struct err **e)
+{
+        *ret = (struct image_blob *)&fake;
+        return 0;
+}
+static int i_pwrite(struct image_blob *b, const void *p, size_t n, uint64_t off)
+{
+        return 0;
+}
+static int64_t i_size(struct image_blob *b)
+{
+        return 0;
+}
+static int i_sync(struct image_blob *b)
+{
+        return 0;
+}
+static void i_close(struct image_blob *b)
+{
+}
+static int i_inspect(struct image_service *s, const char *id, const char *hint, uint64_t max,
+                     struct image_facts *ret, struct err **e)
+{
+        *ret = (struct image_facts){IMAGE_QCOW2, 1 << 20, 4096};
+        return 0;
+}
+static int i_checksum(struct image_service *s, const char *id, char ret[65],
+                      const struct image_progress *p, struct err **e)
+{
+        memset(ret, 'a', 64);
+        ret[64] = '\0';
+        return 0;
+}
+static int i_publish(struct image_service *s, const char *id, const struct image_facts *f,
+                     const struct image_progress *p, char **ret, struct err **e)
+{
+        *ret = strdup("/raw");
+        return 0;
+}
+static int i_unpublish(struct image_service *s, const char *id, struct err **e)
+{
+        return 0;
+}
+static int i_remove(struct image_service *s, const char *id, struct err **e)
+{
+        return 0;
+}
+static const struct image_service_ops image_ops = {
+        .name = "fake", .create = i_create, .open = i_open, .pwrite = i_pwrite, .size = i_size,
+        .sync = i_sync, .close = i_close, .inspect = i_inspect, .checksum = i_checksum,
+        .publish = i_publish, .unpublish = i_unpublish, .remove = i_remove};
+
+static int c_start(struct compute *c, const struct guest *g, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        if (fake.start_error)
+                return err_set(e, fake.start_error, "told to fail");
+        fake.starts++;
+        fake.running = true;
+        return 0;
+}
+static int c_off(struct compute *c, const char *uuid, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        fake.running = false;
+        return 0;
+}
+static int c_same(struct compute *c, const char *uuid, struct err **e)
+{
+        return 0;
+}
+static int c_state(struct compute *c, const char *uuid, enum guest_state *ret, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        *ret = fake.running ? GUEST_RUNNING : GUEST_GONE;
+        return 0;
+}
+static int c_list(struct compute *c, int (*each)(void *arg, const char *uuid, enum guest_state s),
+                  void *arg, struct err **e)
+{
+        return 0;
+}
+static int c_attach(struct compute *c, const char *uuid, const struct guest_disk *d,
+                    struct err **e)
+{
+        return 0;
+}
+static int c_detach(struct compute *c, const char *uuid, const char *target, int ms,
+                    struct err **e)
+{
+        return 0;
+}
+static const struct compute_ops compute_ops = {
+        .name = "fake", .start = c_start, .shutdown = c_off, .destroy = c_off, .pause = c_same,
+        .resume = c_same, .attach = c_attach, .detach = c_detach, .state = c_state,
+        .list = c_list};
+
+static int open_compute(void *arg, struct compute **ret, struct err **e)
+{
+        *ret = &fake.compute;
+        return 0;
+}
+
+/* --- the cloud under test --------------------------------------------------------------------- */
+
+static const struct caller root = {0, 0, 0}, stranger = {54321, 54321, 0};
+
+static void start_control(void)
+{
+        struct control_config cfg = {.store = fake.store,
+                                     .volumes = &fake.volumes,
+                                     .images = &fake.images,
+                                     .compute = open_compute,
+                                     .mount = "/cloud",
+                                     .state = "/nowhere",
+                                     .run = "/nowhere",
+                                     .host = "here",
+                                     .uid = 1000, /* no groupadd */
+                                     .gid = 1000};
+        struct err *err = NULL;
+
+        if (control_start(&cfg, &fake.c, &err) < 0)
+                fail_msg("%s", err_msg(err));
+        assert_int_equal(control_host_set(fake.c, "embed", "tcg", NULL), 0);
+        control_rdlock(fake.c);
+        fake.owner = model_by_name(fake.c, NULL, &kind_tenant, "default")->no;
+        control_unlock(fake.c);
+}
+
+static int setup(void **state)
+{
+        fake = (struct fake){.volumes = {.ops = &volume_ops, .shared_socket = "/s"},
+                             .images = {.ops = &image_ops},
+                             .compute = {.ops = &compute_ops},
+                             .store = store_memory_new(),
+                             .lock = PTHREAD_MUTEX_INITIALIZER};
+        start_control();
+        return 0;
+}
+
+static int teardown(void **state)
+{
+        control_stop(fake.c);
+        fake.store->ops->close(fake.store);
+        return 0;
+}
+
+static struct err *last;
+
+static int say(int r, struct err *e)
+{
+        err_free(last);
+        last = e;
+        return r;
+}
+
+static uint64_t make(const struct kind *k, const char *name)
+{
+        struct err *e = NULL;
+        uint64_t no = 0;
+
+        if (say(control_create(fake.c, &root, fake.owner, k, name, &no, &e), e) < 0)
+                fail_msg("mkdir %s: %s", name, err_msg(last));
+        return no;
+}
+
+static int set(uint64_t no, const struct kind *k, const char *attr, const char *text)
+{
+        struct err *e = NULL;
+
+        return say(control_set(fake.c, &root, no, kind_attr(k, attr), text, strlen(text), &e), e);
+}
+
+static int link_to(uint64_t no, const struct kind *k, const char *def, const char *name,
+                   const char *target)
+{
+        char canonical[NAME_SIZE];
+        struct err *e = NULL;
+
+        return say(control_link(fake.c, &root, no, kind_link(k, def), name, target, canonical, &e),
+                   e);
+}
+
+static int verb(uint64_t no, const char *text)
+{
+        struct err *e = NULL;
+
+        return say(control_verb(fake.c, &root, no, text, strlen(text), &e), e);
+}
+
+static int drop(uint64_t no)
+{
+        struct err *e = NULL;
+
+        return say(control_delete(fake.c, &root, no, &e), e);
+}
+
+struct wait_end {
+        pthread_mutex_t lock;
+        pthread_cond_t cond;
+        bool ended;
+        int r;
+};
+
+static void wait_ended(void *arg, int r)
+{
+        struct wait_end *w = arg;
+
+        pthread_mutex_lock(&w->lock);
+        w->ended = true;
+        w->r = r;
+        pthread_cond_signal(&w->cond);
+        pthread_mutex_unlock(&w->lock);
+}
+
+static int wait_for(uint64_t no, const char *state)
+{
+        struct wait_end w = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER};
+        struct waiter *handle;
+        struct err *e = NULL;
+        int r = say(control_wait(fake.c, &root, no, state, 10000000, wait_ended, &w, &handle, &e),
+                    e);
+
+        if (r < 0)
+                return r;
+        pthread_mutex_lock(&w.lock);
+        while (!w.ended)
+                pthread_cond_wait(&w.cond, &w.lock);
+        pthread_mutex_unlock(&w.lock);
+        return w.r;
+}
+
+static uint64_t used(const char *what)
+{
+        struct buf b = {};
+        const char *p;
+        uint64_t v;
+
+        control_rdlock(fake.c);
+        kind_tenant.files[kind_file(&kind_tenant, "usage")].render(
+                fake.c, model_by_no(fake.c, fake.owner), &b);
+        control_unlock(fake.c);
+        p = strstr(b.data, what);
+        assert_non_null(p);
+        v = strtoull(p + strlen(what), NULL, 10);
+        buf_done(&b);
+        return v;
+}
+
+static const char *state_of(uint64_t no)
+{
+        struct object *o;
+        const char *s;
+
+        control_rdlock(fake.c);
+        o = model_by_no(fake.c, no);
+        s = o ? object_state(o) : "gone";
+        control_unlock(fake.c);
+        return s;
+}
+
+#define assert_words(text) assert_non_null(strstr(err_msg(last), (text)))
+
+static uint64_t volume(const char *name)
+{
+        uint64_t no = make(&kind_volume, name);
+
+        assert_int_equal(set(no, &kind_volume, "size", "1M"), 0);
+        assert_int_equal(wait_for(no, "available"), 0);
+        return no;
+}
+
+/* --- tests -------------------------------------------------------------------------------------- */
+
+static void test_volume_life(void **state)
+{
+        uint64_t v = make(&kind_volume, "v");
+
+        assert_string_equal(state_of(v), "draft");
+        assert_int_equal(set(v, &kind_volume, "size", "1M"), 0);
+        assert_int_equal(wait_for(v, "available"), 0);
+        assert_int_equal(used("volume_size "), 1 << 20);
+        assert_int_equal(set(v, &kind_volume, "size", "2M"), 0);
+        assert_int_equal(wait_for(v, "available"), 0);
+        assert_int_equal(used("volume_size "), 2 << 20);
+        assert_int_equal(set(v, &kind_volume, "size", "1M"), -EINVAL);
+        assert_words("does not shrink");
+        assert_int_equal(drop(v), 0);
+        assert_int_equal(make(&kind_volume, "v") != 0, 1); /* the name is free at once */
+        wait_for(v, "gone");
+        assert_int_equal(used("volume_size "), 0);
+}
+
+static void test_bad_values(void **state)
+{
+        static const char *const bad[] = {"0", "-1", "1Z", "10 G B", "\xff\xfe", "", "99999999999T",
+                                          "1.5G"};
+        uint64_t v = make(&kind_volume, "v");
+        char digits[5000];
+
+        for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+                assert_int_equal(set(v, &kind_volume, "size", bad[i]), -EINVAL);
+                assert_non_null(last->msg);
+        }
+        memset(digits, '9', sizeof(digits) - 1);
+        digits[sizeof(digits) - 1] = '\0';
+        assert_int_equal(set(v, &kind_volume, "size", digits), -EINVAL);
+        assert_string_equal(state_of(v), "draft");
+        assert_int_equal(used("volume_size "), 0);
+}
+
+static void test_names(void **state)
+{
+        struct err *e = NULL;
+        uint64_t no;
+
+        make(&kind_volume, "a");
+        assert_int_equal(say(control_create(fake.c, &root, fake.owner, &kind_volume, "a", &no, &e),
+                             e), -EEXIST);
+        e = NULL;
+        assert_int_equal(say(control_create(fake.c, &root, fake.owner, &kind_volume, "-x", &no,
+                                            &e), e), -EINVAL);
+        e = NULL;
+        assert_int_equal(say(control_create(fake.c, &stranger, fake.owner, &kind_volume, "x", &no,
+                                            &e), e), -EPERM);
+        e = NULL;
+        assert_int_equal(say(control_create(fake.c, &stranger, OBJECT_CLOUD, &kind_flavor, "x",
+                                            &no, &e), e), -EPERM);
+}
+
+static void test_failed_create(void **state)
+{
+        uint64_t v = make(&kind_volume, "v");
+
+        fake.volume_error = -ENOSPC;
+        assert_int_equal(set(v, &kind_volume, "size", "1M"), 0);
+        assert_int_equal(wait_for(v, "available"), -EIO);
+        assert_string_equal(state_of(v), "error");
+        fake.volume_error = 0;
+        assert_int_equal(drop(v), 0);
+        wait_for(v, "gone");
+}
+
+static void test_quota(void **state)
+{
+        int q = kind_file(&kind_tenant, "quota");
+        struct err *e = NULL;
+        uint64_t no;
+
+        assert_int_equal(control_write_line(fake.c, &root, fake.owner, q, "volumes limit=1", 15,
+                                            NULL), 0);
+        volume("one");
+        assert_int_equal(say(control_create(fake.c, &root, fake.owner, &kind_volume, "two", &no,
+                                            &e), e), -EDQUOT);
+        assert_words("limit=1 used=1 wanted=1");
+        assert_int_equal(used("volumes "), 1);
+        e = NULL;
+        assert_int_equal(say(control_write_line(fake.c, &root, fake.owner, q, "volume limit=1", 14,
+                                                &e), e), -EINVAL);
+        assert_int_equal(control_write_line(fake.c, &root, fake.owner, q, "volumes limit=max", 17,
+                                            NULL), 0);
+        make(&kind_volume, "two");
+}
+
+static void test_instance_life(void **state)
+{
+        uint64_t i = make(&kind_instance, "web"), v = volume("root"), w = volume("data");
+
+        assert_int_equal(verb(i, "start"), -EINVAL);
+        assert_words("no flavor");
+        assert_int_equal(set(i, &kind_instance, "flavor", "absent"), -ENOENT);
+        assert_int_equal(set(i, &kind_instance, "flavor", "small"), 0);
+        assert_int_equal(verb(i, "start"), -EINVAL);
+        assert_words("no disk");
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vda", "volumes/root"), 0);
+        assert_string_equal(state_of(v), "in-use");
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vdb", "volumes/root"), -EEXIST);
+        assert_words("already");
+        assert_int_equal(drop(v), -EBUSY);
+        assert_words("instances/web");
+        assert_int_equal(verb(i, "stop"), -EBUSY);
+        assert_words("web' is draft");
+        assert_int_equal(verb(i, "start"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+        assert_int_equal(drop(i), -EBUSY);
+        /* a disk goes in and comes out while it runs */
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "anything", "../../../volumes/data"),
+                         0);
+        assert_int_equal(wait_for(w, "in-use"), 0);
+        assert_int_equal(control_unlink(fake.c, &root, i, 0, "vdb", NULL), 0);
+        assert_int_equal(wait_for(w, "available"), 0);
+        assert_int_equal(verb(i, "stop"), 0);
+        /* deleted while it stops; its volume right after it */
+        assert_int_equal(drop(i), 0);
+        assert_int_equal(drop(v), 0);
+        wait_for(i, "gone");
+        wait_for(v, "gone");
+        assert_int_equal(used("instances "), 0);
+        assert_int_equal(used("memory "), 0);
+}
+
+static void test_start_fails(void **state)
+{
+        uint64_t i = make(&kind_instance, "web");
+
+        volume("root");
+        assert_int_equal(set(i, &kind_instance, "flavor", "small"), 0);
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vda", "volumes/root"), 0);
+        fake.start_error = -ECONNREFUSED;
+        assert_int_equal(verb(i, "start"), 0);
+        assert_int_equal(wait_for(i, "draft"), 0);
+        fake.start_error = 0;
+        assert_int_equal(verb(i, "start"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+}
+
+static void test_guest_leaves(void **state)
+{
+        uint64_t i = make(&kind_instance, "web");
+        char id[ID_TEXT_SIZE];
+
+        volume("root");
+        set(i, &kind_instance, "flavor", "small");
+        link_to(i, &kind_instance, "volumes", "vda", "volumes/root");
+        verb(i, "start");
+        assert_int_equal(wait_for(i, "active"), 0);
+        control_rdlock(fake.c);
+        id_text(id, model_by_no(fake.c, i)->id);
+        control_unlock(fake.c);
+        c_off(NULL, id, NULL);
+        control_guest_changed(fake.c, id);
+        assert_int_equal(wait_for(i, "stopped"), 0);
+}
+
+static void test_link_targets(void **state)
+{
+        static const struct {
+                const char *target;
+                int r;
+        } cases[] = {
+                {"volumes/none", -ENOENT},       {"", -ENOENT},
+                {"images", -ENOENT},             {"instances/web", -EINVAL},
+                {"../../../../acme/volumes/x", -EPERM}, {"/etc/passwd", -ENOENT},
+                {"../../../../../../../..", -ENOENT},   {"/cloud/tenants/default/volumes/v", 0},
+        };
+        uint64_t i = make(&kind_instance, "web");
+
+        volume("v");
+        for (size_t k = 0; k < ARRAY_SIZE(cases); k++)
+                assert_int_equal(link_to(i, &kind_instance, "volumes", "vda", cases[k].target),
+                                 cases[k].r);
+}
+
+static void test_new_and_spec(void **state)
+{
+        static const char words[] = "name=v1 size=2M token=abc", json[] = "{\"size\": 4194304}",
+                          bad[] = "{\"size\": \"4M\", \"nonsense\": 1}";
+        _cleanup_free_ char *one = NULL, *two = NULL;
+        struct buf spec = {};
+        struct err *e = NULL;
+        struct object *o;
+        uint64_t no;
+
+        assert_int_equal(control_new(fake.c, &root, fake.owner, &kind_volume, words,
+                                     strlen(words), &one, NULL), 0);
+        assert_int_equal(control_new(fake.c, &root, fake.owner, &kind_volume, words,
+                                     strlen(words), &two, NULL), 0);
+        assert_string_equal(one, two); /* a retry with its token */
+        control_rdlock(fake.c);
+        o = model_by_name(fake.c, model_by_no(fake.c, fake.owner), &kind_volume, "v1");
+        assert_non_null(o);
+        no = o->no;
+        control_unlock(fake.c);
+        assert_int_equal(wait_for(no, "available"), 0);
+        assert_int_equal(say(control_apply(fake.c, &root, no, bad, strlen(bad), &e), e), -EINVAL);
+        assert_words("nonsense");
+        control_rdlock(fake.c);
+        assert_int_equal(object_num(model_by_no(fake.c, no), "size"), 2 << 20); /* all or nothing */
+        control_unlock(fake.c);
+        assert_int_equal(control_apply(fake.c, &root, no, json, strlen(json), NULL), 0);
+        assert_int_equal(wait_for(no, "available"), 0);
+        control_rdlock(fake.c);
+        render_spec(fake.c, model_by_no(fake.c, no), &spec);
+        control_unlock(fake.c);
+        assert_non_null(strstr(spec.data, "\"size\": 4194304"));
+        e = NULL;
+        if (say(control_apply(fake.c, &root, no, spec.data, spec.len, &e), e) < 0)
+                fail_msg("what was read cannot be written: %s", err_msg(last));
+        buf_done(&spec);
+        e = NULL;
+        assert_int_equal(say(control_apply(fake.c, &root, no, "{\"rev\": 1}", 10, &e), e),
+                         -ESTALE);
+}
+
+/* Each verb of each kind in each state: legal, or refused with the legal ones as a hint. */
+static void test_illegal_verbs(void **state)
+{
+        uint64_t i = make(&kind_instance, "web"), v = make(&kind_volume, "v");
+
+        for (unsigned k = 0; k < kind_instance.nverbs; k++)
+                if (kind_instance.verbs[k].states && !(kind_instance.verbs[k].states & STATE(0))) {
+                        assert_int_equal(verb(i, kind_instance.verbs[k].name), -EBUSY);
+                        assert_non_null(last->hint);
+                }
+        for (unsigned k = 0; k < kind_volume.nverbs; k++)
+                if (!(kind_volume.verbs[k].states & STATE(0)))
+                        assert_int_equal(verb(v, kind_volume.verbs[k].name), -EBUSY);
+        assert_int_equal(verb(i, "fly"), -EINVAL);
+        assert_int_equal(verb(v, ""), -EINVAL);
+        assert_int_equal(verb(i, "pause now"), -EBUSY);
+}
+
+static void test_image(void **state)
+{
+        uint64_t no, v = make(&kind_volume, "clone");
+        struct err *e = NULL;
+        struct data *d;
+
+        assert_int_equal(control_upload(fake.c, &root, fake.owner, "debian.qcow2", &no, &d, &e), 0);
+        assert_string_equal(state_of(no), "saving");
+        /* a clone asked for while the bytes arrive waits for them */
+        assert_int_equal(link_to(v, &kind_volume, "source", "source", "../../images/debian"), 0);
+        assert_int_equal(data_pwrite(fake.c, d, "x", 1, 0, NULL), 0);
+        control_close_data(fake.c, d, NULL);
+        assert_int_equal(wait_for(no, "active"), 0);
+        assert_int_equal(wait_for(v, "available"), 0);
+        assert_int_equal(fake.clones, 1);
+        assert_int_equal(control_open_data(fake.c, &root, no, 0, O_WRONLY, &d, &e), -EBUSY);
+        err_free(e);
+        assert_int_equal(drop(no), 0); /* the clone lives on */
+        wait_for(no, "gone");
+        assert_string_equal(state_of(v), "available");
+}
+
+static void test_cut_upload(void **state)
+{
+        struct data *d;
+        uint64_t no;
+
+        assert_int_equal(control_upload(fake.c, &root, fake.owner, "cut.raw", &no, &d, NULL), 0);
+        data_pwrite(fake.c, d, "x", 1, 0, NULL);
+        control_close_data(fake.c, d, "its writer was killed by a signal");
+        assert_string_equal(state_of(no), "error");
+        control_rdlock(fake.c);
+        assert_non_null(strstr(model_by_no(fake.c, no)->error, "killed by a signal"));
+        control_unlock(fake.c);
+}
+
+/* Stops without a word and starts again on the same store. */
+static void test_restart(void **state)
+{
+        uint64_t v = volume("v"), i = make(&kind_instance, "web"), cut;
+        struct data *d;
+
+        set(i, &kind_instance, "flavor", "small");
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vda", "volumes/v"), 0);
+        assert_int_equal(control_set_meta(fake.c, &root, v, "k", "text\n", 5, NULL), 0);
+        assert_int_equal(control_upload(fake.c, &root, fake.owner, "cut.raw", &cut, &d, NULL), 0);
+        fake.volume_error = -ECONNREFUSED; /* a job that cannot end before the stop */
+        set(make(&kind_volume, "late"), &kind_volume, "size", "1M");
+        control_stop(fake.c);
+        fake.volume_error = 0;
+        free(d->socket);
+        free(d);
+        start_control();
+        assert_string_equal(state_of(v), "in-use");
+        assert_string_equal(state_of(cut), "error");
+        assert_int_equal(used("volumes "), 2);
+        control_rdlock(fake.c);
+        assert_string_equal(object_meta(model_by_no(fake.c, v), "k")->value, "text\n");
+        assert_ptr_equal(object_link(model_by_no(fake.c, i), 0, "vda")->target,
+                         model_by_no(fake.c, v));
+        cut = model_by_name(fake.c, model_by_no(fake.c, fake.owner), &kind_volume, "late")->no;
+        control_unlock(fake.c);
+        assert_int_equal(wait_for(cut, "available"), 0); /* its job went on */
+}
+
+static void *create_many(void *arg)
+{
+        char name[32];
+        uint64_t no;
+
+        for (int i = 0; i < 50; i++) {
+                snprintf(name, sizeof(name), "t%ld-%d", (long)arg, i);
+                assert_int_equal(control_create(fake.c, &root, fake.owner, &kind_volume, name, &no,
+                                                NULL), 0);
+                assert_int_equal(control_set(fake.c, &root, no, 0, "1M", 2, NULL), 0);
+                if (i % 3 == 0)
+                        assert_int_equal(control_delete(fake.c, &root, no, NULL), 0);
+        }
+        return NULL;
+}
+
+static void test_many_threads(void **state)
+{
+        pthread_t t[8];
+
+        for (long i = 0; i < 8; i++)
+                pthread_create(&t[i], NULL, create_many, (void *)i);
+        for (int i = 0; i < 8; i++)
+                pthread_join(t[i], NULL);
+        for (int i = 0; i < 1000 && used("volumes ") != 8 * 33; i++)
+                usleep(10000); /* deletions end one by one */
+        assert_int_equal(used("volumes "), 8 * 33);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        const struct CMUnitTest tests[] = {
+                T(test_volume_life),  T(test_bad_values),   T(test_names),
+                T(test_failed_create), T(test_quota),       T(test_instance_life),
+                T(test_start_fails),  T(test_guest_leaves), T(test_link_targets),
+                T(test_new_and_spec), T(test_illegal_verbs), T(test_image),
+                T(test_cut_upload),   T(test_restart),      T(test_many_threads),
+        };
+        int r = cmocka_run_group_tests(tests, NULL, NULL);
+
+        err_free(last);
+        return r;
+}
