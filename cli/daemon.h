@@ -1,0 +1,32 @@
+/* The two daemons as processes.
+ *
+ * Each holds a POSIX record lock on <run>/NAME.pid for its whole life, taken between fork and exec.
+ * The kernel tells who holds it, so the number in the file is for people only and a recycled pid
+ * is never taken for ours. */
+#pragma once
+
+#include <sys/types.h>
+#include "cli/cli.h"
+
+enum daemon { BLOCKD, STRATOD, NDAEMONS };
+
+const char *daemon_name(enum daemon d);
+
+/* 1 with *ret when it runs, 0 when not, -errno. */
+int daemon_find(const struct cloud *c, enum daemon d, pid_t *ret);
+
+/* Starts it in the background and waits until it serves.  -ETIMEDOUT, or -ECHILD with its last
+ * words when it ended; then it does not run.  Its output goes to <state>/log/NAME.log. */
+int daemon_start(const struct cloud *c, enum daemon d, int timeout_ms, struct err **e);
+
+/* Becomes the daemon, in the foreground; returns only on failure.  Tells systemd when it serves. */
+int daemon_become(const struct cloud *c, enum daemon d, struct err **e);
+
+/* SIGTERM, and SIGKILL after timeout_ms when hard.  0 when it is gone or never was, -ETIMEDOUT. */
+int daemon_stop(const struct cloud *c, enum daemon d, int timeout_ms, bool hard, struct err **e);
+
+/* Waits until it is gone by itself.  -ETIMEDOUT. */
+int daemon_await_end(const struct cloud *c, enum daemon d, int timeout_ms);
+
+/* The version it was started as, into ret; "" when unknown. */
+void daemon_version(const struct cloud *c, enum daemon d, char ret[32]);

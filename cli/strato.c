@@ -1,0 +1,105 @@
+/* strato VERB ...: finds the verb, prints what stopped it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/places.h"
+#include "common/macro.h"
+
+const struct verb verbs[] = {
+        {"up", "[--mount DIR] [--state DIR] [--conf FILE] [--loglevel LEVEL]",
+         "Starts the cloud, or what is missing of it, and returns when the mount answers.",
+         "mount state conf loglevel timeout json", 0, 0, verb_up},
+        {"down", "[--guests] [--force]",
+         "Unmounts and stops the daemons; guests go on unless --guests.",
+         "mount state guests force timeout json", 0, 0, verb_down},
+        {"status", "[--json]", "What runs: exit status 0 all, 3 nothing, 4 a part.",
+         "mount state json", 0, 0, verb_status},
+        {"wait", "PATH STATE [--timeout SECONDS]",
+         "Waits until the object at PATH is in STATE: exit status 0; 1 it ended elsewhere; 124.",
+         "mount state timeout json", 2, 2, verb_wait},
+        {"doctor", "[--fsck] [--json]", "Tries whether this host can mount, serve and boot.",
+         "mount state fsck json timeout", 0, 0, verb_doctor},
+        {"top", "[--once]", "The guests and jobs, again and again.", "mount state once", 0, 0,
+         verb_top},
+        {"serve", "blockd|stratod [--mount DIR] [--state DIR]",
+         "Becomes a daemon in the foreground, for systemd.", "mount state conf loglevel", 1, 1,
+         verb_serve},
+        {},
+};
+
+static void usage(FILE *f)
+{
+        fputs("usage: strato VERB [OPTION]...\n\n", f);
+        for (const struct verb *v = verbs; v->name; v++)
+                fprintf(f, "  %-8s%s\n", v->name, v->help);
+        fputs("\nstrato VERB --help tells more.\n", f);
+}
+
+/* The words, the refused text with a caret under the bad part, what would be right. */
+static void print_error(const char *verb, int code, const struct err *e)
+{
+        fprintf(stderr, "strato %s: %s\n", verb, e ? err_msg(e) : strerror(-code));
+        if (e && e->input) {
+                fprintf(stderr, "  %s\n  %*s", e->input, (int)e->at, "");
+                for (size_t i = 0; i < MAX(e->len, (size_t)1); i++)
+                        fputc('^', stderr);
+                fputc('\n', stderr);
+        }
+        if (e && e->hint)
+                fprintf(stderr, "  try: %s\n", e->hint);
+}
+
+static int status_of(int code)
+{
+        switch (code) {
+        case -EINVAL:
+                return STATUS_USAGE;
+        case -ENOTCONN:
+                return STATUS_DOWN;
+        default:
+                return STATUS_FAILED;
+        }
+}
+
+static int run_verb(const struct verb *v, int argc, char **argv)
+{
+        _cleanup_(cloud_done) struct cloud c = {};
+        _cleanup_err_ struct err *e = NULL;
+        int r;
+
+        r = options_parse(v, argc, argv, &c, &e);
+        if (r > 0)
+                return STATUS_OK;
+        if (r == 0)
+                r = places_fill(&c, &e);
+        if (r == 0)
+                r = v->run(&c, &e);
+        if (r < 0) {
+                fflush(stdout);
+                print_error(v->name, r, e);
+                return status_of(r);
+        }
+        return r;
+}
+
+int strato_main(int argc, char **argv)
+{
+        const char *word = argc > 1 ? argv[1] : "";
+
+        if (streq(word, "--help") || streq(word, "-h") || streq(word, "help")) {
+                usage(stdout);
+                return STATUS_OK;
+        }
+        if (streq(word, "--version") || streq(word, "version")) {
+                puts("strato " STRATOFS_VERSION);
+                return STATUS_OK;
+        }
+        for (const struct verb *v = verbs; v->name; v++)
+                if (streq(word, v->name))
+                        return run_verb(v, argc - 1, argv + 1);
+        if (*word)
+                fprintf(stderr, "strato: there is no verb '%s'\n", word);
+        usage(stderr);
+        return STATUS_USAGE;
+}
