@@ -132,10 +132,12 @@ void job_progress(struct job *j, uint64_t done, uint64_t total)
 
 int job_wait(struct job *j, uint64_t watch, int64_t usec, const char *fmt, ...)
 {
-        int64_t left = MAX(j->deadline - clock_now(), (int64_t)0) + 1000;
-        va_list ap;
+        int64_t left = j->deadline - clock_now();
         char *text = NULL;
+        va_list ap;
 
+        if (left <= 0)
+                left = PATIENCE_US; /* overdue, and its end cannot be recorded yet */
         va_start(ap, fmt);
         if (vasprintf(&text, fmt, ap) < 0)
                 text = NULL;
