@@ -1,0 +1,80 @@
+#!/bin/bash
+# The story of the README, typed as fast as a person pastes it: an image is copied in, a volume is
+# cloned from it, a guest boots from the volume over NBD, everything goes again.
+. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/lib-guest.sh"
+requires qemu-system-x86_64 qemu-img socat
+requires_root
+
+guest_image "$T/debian.qcow2"
+start_cloud
+cd "$C/tenants/default" || fail "no default tenant"
+
+# --- in, without waiting anywhere: each command is accepted while the one before is at work
+cp "$T/debian.qcow2" images/ || fail "cp into images/"
+mkdir volumes/root && ln -s ../../images/debian volumes/root/source || fail "clone"
+echo 4G >volumes/root/size || fail "grow"
+mkdir instances/web && echo small >instances/web/flavor || fail "flavor"
+ln -s volumes/root instances/web/volumes/vda || fail "attach"
+[ "$(readlink instances/web/volumes/vda)" = ../../../volumes/root ] || fail "readlink"
+echo start >instances/web/ctl || fail "start"
+expect "it becomes active" "$STRATO" wait instances/web active --timeout 120
+
+[ "$(cat images/debian/state)" = active ] || fail "image is $(cat images/debian/state)"
+[ "$(cat images/debian/format)" = qcow2 ] || fail "format"
+[ "$(cat images/debian/size)" = "$(stat -c %s "$T/debian.qcow2")" ] || fail "image size"
+[ "$(cat images/debian/checksum)" = "$(sha256sum <"$T/debian.qcow2" | cut -d' ' -f1)" ] ||
+        fail "checksum"
+cmp images/debian/data "$T/debian.qcow2" || fail "data is not what was uploaded"
+[ "$(cat volumes/root/size)" = $((4 << 30)) ] || fail "volume size"
+[ "$(cat volumes/root/state)" = in-use ] || fail "volume state"
+[ "$(cat volumes/root/attached_to)" = web:vda ] || fail "attached_to"
+log=instances/web/console.log
+wait_line $log "STRATOFS-GUEST ready" 120
+expect_text $log "STRATOFS-GUEST up"
+expect_text $log "STRATOFS-GUEST disk vda 4294967296"
+expect_text $log "STRATOFS-GUEST pattern ok"
+[ "$(stat -c %s $log)" = "$(wc -c <$log)" ] || fail "console.log does not show its true size"
+[ "$(ls -ld "/proc/$(guest_pid instances/web)" | awk '{print $3}')" != root ] ||
+        fail "QEMU runs as root"
+ok "QEMU runs as a user of its own"
+
+# --- what is in use stays
+expect_errno EBUSY rmdir volumes/root
+expect_text volumes/root/error "instances/web"
+expect_errno EBUSY rmdir instances/web
+expect_errno EBUSY 'echo start > instances/web/ctl'
+expect_text instances/web/error "legal now: stop"
+expect_errno EBUSY dd if=volumes/root/data of=/dev/null count=1
+
+# --- a disk comes and goes while it runs
+echo 'name=more size=128M' >volumes/new || fail "new"
+ln -s volumes/more instances/web/volumes/ || fail "live attach"
+[ -L instances/web/volumes/vdb ] || fail "the next free device is vdb"
+wait_line $log "STRATOFS-GUEST disk vdb 134217728" 60
+rm instances/web/volumes/vdb || fail "detach"
+wait_line $log "STRATOFS-GUEST gone vdb" 60
+expect "the volume is free again" "$STRATO" wait volumes/more available --timeout 60
+
+# --- rm -r of a running guest harms nothing
+mkdir -p instances/web/metadata && echo there >instances/web/metadata/key
+rm -rf instances/web 2>/dev/null && fail "rm -rf of an instance succeeded"
+[ -L instances/web/volumes/vda ] || fail "rm -rf took a disk away"
+[ "$(cat instances/web/metadata/key)" = there ] || fail "rm -rf took metadata away"
+[ "$(cat instances/web/state)" = active ] || fail "rm -rf changed the state"
+ok "rm -rf of a running guest harms nothing"
+
+# --- out, again without waiting
+echo stop >instances/web/ctl || fail "stop"
+rmdir instances/web || fail "rmdir of a stopping instance"
+rmdir volumes/root volumes/more || fail "rmdir of the volumes"
+rmdir images/debian || fail "rmdir of the image"
+[ -z "$(ls instances volumes images | grep -vE '^(new|help|index|instances:|volumes:|images:|)$')" ] ||
+        fail "names are left: $(ls instances volumes images)"
+gone() {
+        [ -z "$(find "$T/state/blockd/pool" -mindepth 1 -name '*-*-*-*' 2>/dev/null)" ] &&
+                [ -z "$(find "$T/state/images" "$T/state/instances" -mindepth 1 2>/dev/null)" ]
+}
+wait_until 60 gone || fail "left on the disk: $(find "$T/state" -mindepth 2 | grep -v log)"
+ok "nothing is left behind"
+cd / && stop_cloud

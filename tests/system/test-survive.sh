@@ -1,0 +1,75 @@
+#!/bin/bash
+# Daemons die, the story goes on: stratod and blockd are killed in the middle, a guest notices
+# neither; a guest that leaves by itself is shown stopped.
+. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/lib-guest.sh"
+requires qemu-system-x86_64 qemu-img socat
+requires_root
+
+up() {
+        "$STRATO" up --state "$T/state" --mount "$C" >"$T/out" 2>"$T/err" || fail "strato up again"
+}
+ticks() {
+        grep -c "STRATOFS-GUEST tick" "$T/state/instances/$id/console.log"
+}
+ticks_grow() {
+        [ "$(ticks)" -gt "$before" ]
+}
+
+guest_image "$T/debian.qcow2"
+start_cloud
+cd "$C/tenants/default" || fail "no default tenant"
+cp "$T/debian.qcow2" images/
+mkdir volumes/root instances/web
+ln -s ../../images/debian volumes/root/source
+echo small >instances/web/flavor
+ln -s volumes/root instances/web/volumes/vda
+echo start >instances/web/ctl
+
+# --- stratod dies while the image is being saved and the guest is starting
+id=$(cat instances/web/id)
+cd /
+kill -9 "$(daemon_pid stratod)"
+up
+cd "$C/tenants/default" || fail "the mount is back"
+expect "the story goes on" "$STRATO" wait instances/web active --timeout 120
+wait_line instances/web/console.log "STRATOFS-GUEST ready" 120
+guest_types web tick on
+wait_line instances/web/console.log "STRATOFS-GUEST tick 2" 30
+qemu=$(guest_pid instances/web)
+
+# --- stratod dies under a running guest
+cd /
+kill -9 "$(daemon_pid stratod)"
+before=$(ticks)
+wait_until 30 ticks_grow || fail "the guest stopped with stratod"
+up
+cd "$C/tenants/default" || fail "the mount is back"
+[ "$(cat instances/web/state)" = active ] || fail "state after restart: $(cat instances/web/state)"
+[ "$(guest_pid instances/web)" = "$qemu" ] || fail "the guest was restarted"
+ok "the guest never noticed"
+
+# --- blockd dies under a running guest that writes: it waits, no error reaches it
+guest_types web 'while true; do pattern || echo STRATOFS-GUEST bad; done &'
+cd /
+kill -9 "$(daemon_pid blockd)"
+up
+cd "$C/tenants/default" || fail "the mount"
+before=$(ticks)
+wait_until 60 ticks_grow || fail "the guest did not go on: $(cat instances/web/power)"
+expect_text instances/web/console.log "pattern ok"
+grep -qE "I/O error|STRATOFS-GUEST bad" instances/web/console.log && fail "the guest saw an error"
+[ "$(cat instances/web/state)" = active ] || fail "state is $(cat instances/web/state)"
+ok "the guest outlived blockd"
+
+# --- the guest powers itself off
+guest_types web poweroff -f
+expect "it shows stopped" "$STRATO" wait instances/web stopped --timeout 60
+echo start >instances/web/ctl
+expect "it starts again" "$STRATO" wait instances/web active --timeout 60
+
+# --- QEMU is killed
+kill -9 "$(guest_pid instances/web)"
+expect "it shows stopped again" "$STRATO" wait instances/web stopped --timeout 60
+expect "its deletion" rmdir instances/web
+cd / && stop_cloud
