@@ -105,6 +105,7 @@ struct data {
         bool upload;           /* its close publishes */
         bool in_order;         /* every write so far began where the last one ended */
         uint64_t next, received;
+        int failed;           /* the first error of a write: such an upload is not whole */
 };
 /* Opens file (index in kind->files, FILE_DATA) of object no.  Takes no FUSE worker's time beyond
  * memory and a local open(2).  -EBUSY in use, -EACCES. O_ACCMODE of flags counts. */

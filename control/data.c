@@ -22,7 +22,7 @@ static struct data *open_nbd(struct control *c, const struct object *o, uint64_t
         return d;
 }
 
-static int open_volume(struct control *c, const struct object *o, bool writable, struct data **ret,
+static int open_volume(struct control *c, struct object *o, bool writable, struct data **ret,
                        struct err **e)
 {
         char label[NAME_SIZE + 32];
@@ -33,6 +33,8 @@ static int open_volume(struct control *c, const struct object *o, bool writable,
         if (writable && object_num(o, "readonly"))
                 return err_set(e, -EACCES, "data: %s is read-only", object_label(o, label));
         *ret = open_nbd(c, o, object_num(o, "size"), writable);
+        if (writable)
+                __atomic_fetch_add(&o->writers, 1, __ATOMIC_RELAXED); /* the lock is shared */
         return 0;
 }
 
@@ -51,6 +53,19 @@ static int open_image_bytes(struct control *c, const char *id, uint64_t no, bool
         d->size = s->ops->size(d->blob);
         *ret = d;
         return 0;
+}
+
+/* It could not even begin: it waits for its bytes as before. */
+static void forget_upload(struct control *c, uint64_t no)
+{
+        struct object *o;
+        struct txn t;
+
+        txn_begin(&t, c, NULL);
+        o = model_by_no(c, no);
+        if (o && o->state == IMAGE_SAVING)
+                txn_set_state(&t, o, IMAGE_QUEUED);
+        txn_commit(&t, NULL);
 }
 
 /* An upload begins: the image is `saving` from here until its bytes are looked at.  The store has
@@ -77,11 +92,14 @@ static int begin_upload(struct control *c, const struct caller *who, uint64_t no
                 id_text(id, o->id);
         }
         r = txn_end(&t, r, e);
-        if (r == 0)
-                r = s->ops->create(s, id, e);
+        if (r < 0)
+                return r;
+        r = s->ops->create(s, id, e);
         if (r == 0)
                 r = open_image_bytes(c, id, no, true, ret, e);
-        if (r == 0)
+        if (r < 0)
+                forget_upload(c, no);
+        else
                 (*ret)->upload = true;
         return r;
 }
@@ -147,8 +165,11 @@ int control_upload(struct control *c, const struct caller *who, uint64_t tenant,
         if (r == 0)
                 *ret_no = o->no;
         r = txn_end(&t, r, e);
-        if (r == 0)
+        if (r == 0) {
                 r = begin_upload(c, who, *ret_no, ret, e);
+                if (r < 0)
+                        control_delete(c, NULL, *ret_no, NULL);
+        }
         return r < 0 ? err_prepend(e, r, "upload '%.*s'", NAME_SIZE, name) : 0;
 }
 
@@ -173,8 +194,10 @@ int data_pwrite(struct control *c, struct data *d, const void *p, size_t n, uint
 {
         int r = d->images->ops->pwrite(d->blob, p, n, off);
 
-        if (r < 0)
+        if (r < 0) {
+                d->failed = r;
                 return err_errno(e, r, "write");
+        }
         if (off < d->next)
                 d->in_order = false;
         d->next = off + n;
@@ -232,15 +255,32 @@ static void end_upload(struct control *c, struct data *d, const char *cut)
                 log_error("end of upload: %s", err_msg(err));
 }
 
+/* A volume that is open for writing is not attached meanwhile. */
+static void drop_writer(struct control *c, uint64_t no)
+{
+        struct object *o;
+
+        control_rdlock(c);
+        o = model_by_no(c, no);
+        if (o)
+                __atomic_fetch_sub(&o->writers, 1, __ATOMIC_RELAXED);
+        control_unlock(c);
+}
+
 void control_close_data(struct control *c, struct data *d, const char *cut)
 {
+        if (d->type == DATA_NBD && d->writable)
+                drop_writer(c, d->no);
         if (d->type == DATA_IMAGE) {
                 int r = d->upload && !cut ? d->images->ops->sync(d->blob) : 0;
 
                 d->images->ops->close(d->blob);
                 if (d->upload)
-                        end_upload(c, d, cut ? cut : r < 0 ? "its bytes did not reach the disk"
-                                                           : NULL);
+                        end_upload(c, d,
+                                   cut                       ? cut
+                                   : d->failed == -ENOSPC    ? "the disk was full"
+                                   : d->failed < 0 || r < 0 ? "its bytes did not reach the disk"
+                                                             : NULL);
         }
         free(d->socket);
         free(d->export);

@@ -17,10 +17,33 @@ struct job_engine {
         pthread_mutex_t lock;
         pthread_cond_t cond;
         struct job *v;       /* live jobs by number; guarded by lock */
+        struct job *running[WORKERS_MAX];
         unsigned workers, idle;
+        unsigned live, parked, busy; /* jobs in v; of them parked, running */
         bool open;           /* workers may run */
         atomic_bool stop;
 };
+
+/* Lock held. */
+static void set_parked(struct job_engine *g, struct job *j, bool parked)
+{
+        g->parked += parked - j->parked;
+        j->parked = parked;
+}
+
+static void set_running(struct job_engine *g, struct job *j, bool running)
+{
+        struct job *from = running ? NULL : j;
+
+        g->busy += running - j->running;
+        j->running = running;
+        for (unsigned i = 0; i < ARRAY_SIZE(g->running); i++) {
+                if (g->running[i] != from)
+                        continue;
+                g->running[i] = running ? j : NULL;
+                return;
+        }
+}
 
 static const struct job_def *def_find(const char *op)
 {
@@ -73,10 +96,17 @@ void jobs_adopt(struct control *c, struct object *o)
                           .step = object_num(o, "step"),
                           .deadline = (int64_t)object_num(o, "deadline") * 1000000};
         pthread_mutex_lock(&g->lock);
-        DL_INSERT_INORDER(g->v, j, by_number);
+        if (g->v && g->v->prev->no > j->no)
+                DL_INSERT_INORDER(g->v, j, by_number);
+        else
+                DL_APPEND(g->v, j); /* the usual case: the newest */
+        g->live++;
         pthread_mutex_unlock(&g->lock);
         target = model_by_no(c, j->target);
-        if (target && !target->job)
+        if (!target)
+                return;
+        target->jobs++;
+        if (!target->job)
                 target->job = o->no;
 }
 
@@ -101,17 +131,6 @@ bool job_live(struct control *c, uint64_t target, const struct job_def *def)
         return false;
 }
 
-unsigned job_live_count(struct control *c)
-{
-        unsigned n = 0;
-        struct job *j;
-
-        WITH_LOCK(&c->jobs->lock);
-        DL_FOREACH(c->jobs->v, j)
-                n++;
-        return n;
-}
-
 /* --- for steps -------------------------------------------------------------------------------- */
 
 void job_progress(struct job *j, uint64_t done, uint64_t total)
@@ -132,10 +151,12 @@ void job_progress(struct job *j, uint64_t done, uint64_t total)
 
 int job_wait(struct job *j, uint64_t watch, int64_t usec, const char *fmt, ...)
 {
-        int64_t left = MAX(j->deadline - clock_now(), (int64_t)0) + 1000;
-        va_list ap;
+        int64_t left = j->deadline - clock_now();
         char *text = NULL;
+        va_list ap;
 
+        if (left <= 0)
+                left = PATIENCE_US; /* overdue, and its end cannot be recorded yet */
         va_start(ap, fmt);
         if (vasprintf(&text, fmt, ap) < 0)
                 text = NULL;
@@ -168,7 +189,7 @@ int job_cancel(struct txn *t, struct object *o, const char *args _unused_, struc
                 return err_set(e, -ENOTSUP, "a %s job cannot be cancelled",
                                object_str(o, "op"));
         atomic_store(&j->cancel, true);
-        j->parked = false;
+        set_parked(g, j, false);
         pthread_cond_signal(&g->cond);
         return 0;
 }
@@ -205,18 +226,19 @@ static void job_forget(struct job *j)
 
         pthread_rwlock_wrlock(&c->model);
         o = model_by_no(j->c, j->target);
-        if (o && o->job == j->no)
+        if (o) {
+                o->jobs--;
                 o->job = o->done = o->total = 0;
+        }
         pthread_mutex_lock(&g->lock);
+        set_running(g, j, false);
         DL_DELETE(g->v, j);
-        if (o) { /* the next job of the same target, if any, is what its `job` shows */
+        g->live--;
+        if (o && o->jobs) { /* the next of the same target is what its `job` shows */
                 struct job *n;
 
-                DL_FOREACH(g->v, n)
-                        if (n->target == j->target) {
-                                o->job = n->no;
-                                break;
-                        }
+                DL_SEARCH_SCALAR(g->v, n, target, j->target);
+                o->job = n ? n->no : 0;
         }
         pthread_mutex_unlock(&g->lock);
         pthread_rwlock_unlock(&j->c->model);
@@ -365,8 +387,8 @@ static void job_run(struct job *j)
                 r = end == JOB_AGAIN ? 0 : JOB_AGAIN;
         }
         pthread_mutex_lock(&j->c->jobs->lock);
-        j->running = false;
-        j->parked = r == JOB_AGAIN && !saw_watched(j);
+        set_running(j->c->jobs, j, false);
+        set_parked(j->c->jobs, j, r == JOB_AGAIN && !saw_watched(j));
         pthread_cond_signal(&j->c->jobs->cond);
         pthread_mutex_unlock(&j->c->jobs->lock);
 }
@@ -381,7 +403,7 @@ static struct job *job_pick(struct job_engine *g, int64_t *ret_wake)
         DL_FOREACH(g->v, j)
         {
                 if (j->parked && j->wake && j->wake <= now) {
-                        j->parked = false;
+                        set_parked(g, j, false);
                         j->wake = 0;
                 }
                 if (j->parked && j->wake && (!*ret_wake || j->wake < *ret_wake))
@@ -409,7 +431,7 @@ static void *worker_main(void *arg)
                 struct timespec ts;
 
                 if (j) {
-                        j->running = true;
+                        set_running(g, j, true);
                         j->nseen = 0;
                         pthread_mutex_unlock(&g->lock);
                         job_run(j);
@@ -461,18 +483,16 @@ void jobs_changed(struct control *c, uint64_t no)
 {
         struct job_engine *g = c->jobs;
         struct job *j;
-        bool any = false;
 
         pthread_mutex_lock(&g->lock);
-        DL_FOREACH(g->v, j)
-        {
-                if (j->running)
+        for (unsigned i = 0; i < ARRAY_SIZE(g->running); i++)
+                if ((j = g->running[i]))
                         j->seen[j->nseen++ % ARRAY_SIZE(j->seen)] = no;
-                else if (j->parked && j->watch == no)
-                        j->parked = false;
-                any |= !j->parked && !j->running;
-        }
-        if (any)
+        if (g->parked)
+                DL_FOREACH(g->v, j)
+                        if (j->parked && j->watch == no)
+                                set_parked(g, j, false);
+        if (g->live > g->parked + g->busy)
                 workers_call(c);
         pthread_mutex_unlock(&g->lock);
 }

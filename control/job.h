@@ -57,7 +57,6 @@ struct object *job_start(struct txn *t, struct object *target, const struct job_
                          const char *args);
 /* Whether a live job of that target and op is there.  Model held. */
 bool job_live(struct control *c, uint64_t target, const struct job_def *def);
-unsigned job_live_count(struct control *c);
 
 /* For steps. */
 void job_progress(struct job *j, uint64_t done, uint64_t total);

@@ -49,7 +49,9 @@ struct object {
         struct object **refs;    /* objects with a link to this one, one entry a link */
         unsigned nrefs;
         uint64_t job;            /* no of the job that runs on it, 0 if none; not stored */
+        unsigned jobs;           /* live jobs that target it; not stored */
         uint64_t done, total;    /* progress of a job or an upload; not stored */
+        unsigned writers;        /* open writers of its `data`; not stored */
         UT_hash_handle hh_no, hh_id, hh_name;
 };
 

@@ -24,7 +24,7 @@ struct wait_list {
         pthread_mutex_t lock;
         pthread_cond_t cond;
         struct waiter *v;
-        unsigned n;
+        atomic_uint n; /* read without the lock: who parks holds the model meanwhile */
         bool timer, stop;
         pthread_t thread;
 };
@@ -81,7 +81,7 @@ static void recheck(struct control *c, uint64_t no, bool gone)
 {
         struct waiter *w, *tmp, *ok = NULL, *bad = NULL, *lost = NULL;
 
-        if (!__atomic_load_n(&c->waits->n, __ATOMIC_RELAXED))
+        if (!atomic_load(&c->waits->n))
                 return;
         control_rdlock(c);
         pthread_mutex_lock(&c->waits->lock);

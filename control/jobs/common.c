@@ -40,6 +40,13 @@ int job_step_unreferenced(struct job *j, struct err **e)
         return watch ? job_wait(j, watch, 0, "%s still uses it", label) : 0;
 }
 
+int job_wait_busy(struct job *j, struct err **e)
+{
+        if (e)
+                *e = err_free(*e);
+        return job_wait(j, 0, 1000000, "its data is open");
+}
+
 void job_done_delete(struct txn *t, struct object *target)
 {
         if (target)

@@ -142,6 +142,8 @@ static int step_remove(struct job *j, struct err **e)
 
         if (r == 0)
                 r = v->ops->remove(v, f.id, e);
+        if (r == -EBUSY)
+                return job_wait_busy(j, e);
         if (r == 0)
                 r = s->ops->remove(s, f.id, e);
         return r;

@@ -27,6 +27,8 @@ struct facts {
 int job_facts(struct job *j, struct facts *ret, struct err **e);
 /* Waits until nothing links to the target any more: the first step of every delete. */
 int job_step_unreferenced(struct job *j, struct err **e);
+/* Somebody reads its data still: try again in a moment.  Takes e's words. */
+int job_wait_busy(struct job *j, struct err **e);
 void job_done_delete(struct txn *t, struct object *target);
 
 /* volume.c: in-use if an instance holds it, else available. */

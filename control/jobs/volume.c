@@ -155,7 +155,9 @@ static int step_remove(struct job *j, struct err **e)
         struct facts f;
         int r = job_facts(j, &f, e);
 
-        return r < 0 ? r : s->ops->remove(s, f.id, e);
+        if (r == 0)
+                r = s->ops->remove(s, f.id, e);
+        return r == -EBUSY ? job_wait_busy(j, e) : r;
 }
 
 static int done_delete(struct job *j, struct txn *t, struct object *o, struct err **e)

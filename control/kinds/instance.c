@@ -111,6 +111,9 @@ static int bind_volume(struct txn *t, struct object *o, char *name, struct objec
                 if (volume->refs[i]->kind == &kind_instance)
                         return err_set(e, -EBUSY, "volume '%s' is attached to %s", volume->name,
                                        object_label(volume->refs[i], label));
+        if (volume->writers)
+                return err_set(e, -EBUSY, "volume '%s' is being written through its data",
+                               volume->name);
         if (!object_in(volume, fit)) {
                 err_set(e, -EBUSY, "volume '%s' is %s", volume->name, object_state(volume));
                 if (volume->state == VOLUME_DRAFT)
