@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
 
+#include "common/buf.h"
 #include "common/clock.h"
 #include "common/fileio.h"
 #include "common/macro.h"
@@ -16,7 +17,7 @@
 enum {
         WORDS_MAX = 2048, /* of a dead daemon's log */
         LINES_MAX = 4,
-        EXIT_LOCKED = 75, /* our child lost the race for the lock */
+        EXIT_LOCKED = 75,  /* our child lost the race for the lock */
         OOM_BLOCKD = -900, /* guests' disks go last */
 };
 

@@ -19,9 +19,11 @@ enum { PROBE_MS = 5000, FUSE_MAGIC = 0x65735546 };
 
 const char *mount_word(enum mount_state s)
 {
-        static const char *const words[] = {
-                [MOUNT_NONE] = "not mounted", [MOUNT_OK] = "mounted", [MOUNT_STALE] = "stale",
-                [MOUNT_HUNG] = "hung", [MOUNT_FOREIGN] = "another file system"};
+        static const char *const words[] = {[MOUNT_NONE] = "not mounted",
+                                            [MOUNT_OK] = "mounted",
+                                            [MOUNT_STALE] = "stale",
+                                            [MOUNT_HUNG] = "hung",
+                                            [MOUNT_FOREIGN] = "another file system"};
 
         return words[s];
 }

@@ -10,7 +10,8 @@
 #include "common/fileio.h"
 #include "common/macro.h"
 
-/* A UNIX socket's name has 107 bytes; "/guests/<uuid>/<name>.sock" must fit behind the run folder. */
+/* A UNIX socket's name has 107 bytes; "/guests/<uuid>/<name>.sock" must fit behind the run folder.
+ */
 enum { RUN_MAX = 107 - 56 };
 
 static const char *home(void)

@@ -15,7 +15,7 @@ enum {
         BLOCKD_MS = 30000,
         STRATOD_MS = 120000, /* the first start may wait for libvirt to ask each QEMU what it is */
         PROBE_MS = 5000,
-        END_MS = 10000,
+        END_MS = 30000, /* stratod may be in the middle of a probe */
 };
 
 static int start_ms(const struct cloud *c, int usual)
@@ -97,10 +97,10 @@ static void print_up(const struct cloud *c, bool blockd, bool stratod)
                 json_decref(j);
                 return;
         }
-        printf("%s\n", !blockd && !stratod   ? "The cloud is up already."
-                       : blockd && stratod   ? "The cloud is up."
-                       : stratod             ? "The cloud is up again: stratod was missing."
-                                             : "The cloud is up again: blockd was missing.");
+        printf("%s\n", !blockd && !stratod ? "The cloud is up already."
+                       : blockd && stratod ? "The cloud is up."
+                       : stratod           ? "The cloud is up again: stratod was missing."
+                                           : "The cloud is up again: blockd was missing.");
         printf("  mount  %s\n  state  %s\n  logs   %s/log\n", c->mount, c->state, c->state);
         if (blockd || stratod)
                 printf("Next: cd %s/tenants/default; cat %s/help\n", c->mount, c->mount);
