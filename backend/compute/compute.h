@@ -33,7 +33,8 @@ struct compute_config {
  *
  * system and session: succeeds with the engine down, too; every operation then fails with
  * -ECONNREFUSED until it answers, and ev->resync tells when it does.
- * embed: -EBUSY when another process holds the same state, -EACCES when guests could not enter it,
+ * embed: -EBUSY when another process holds the same state (libvirt does not try twice: this process
+ * has to end, and so does a process to give up a state that it opened, close() or not), -EACCES when guests could not enter it,
  * -ENAMETOOLONG when sockets below state would have too long a name.  The process becomes a child
  * subreaper and reaps what it did not start itself; its own children are left to their owners.
  * -ENOTSUP when the module or libvirt is not installed.

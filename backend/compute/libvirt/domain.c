@@ -2,7 +2,6 @@
 #include "backend/compute/libvirt/driver.h"
 
 #include "common/fault.h"
-#include "common/fileio.h"
 
 /* The guest, or -ENOENT. */
 static int find(virConnectPtr conn, const char *uuid, virDomainPtr *ret, struct err **e)
@@ -38,22 +37,6 @@ static int failed(virConnectPtr conn, virDomainPtr dom, const char *uuid, struct
                 err_move(e, TAKE_PTR(why));
         virResetLastError();
         return r;
-}
-
-/* Has the new QEMU reaped when it ends. */
-static void watch(struct driver *d, const char *name)
-{
-        _cleanup_free_ char *path = NULL, *text = NULL;
-        long pid;
-
-        if (!d->reaper)
-                return;
-        path = path_printf("%s/run/qemu/%s.pid", d->root, name);
-        if (!path || file_read(path, 64, &text, NULL, NULL) < 0)
-                return;
-        pid = strtol(text, NULL, 10);
-        if (pid > 1)
-                reaper_watch(d->reaper, (pid_t)pid);
 }
 
 static bool is_active(virConnectPtr conn, const char *uuid)
@@ -100,7 +83,7 @@ int op_start(struct compute *c, const struct guest *g, struct err **e)
         if (!dom)
                 r = virt_error(conn, &why);
         else
-                watch(d, g->name);
+                reaper_watch_guest(d->reaper, d->root, g->name);
         reaper_busy(d->reaper, -1);
         if (dom || (r != -ECONNREFUSED && is_active(conn, g->uuid))) /* somebody else was faster */
                 return 0;

@@ -16,6 +16,8 @@
 
 struct reaper;
 
+enum { EVENT_KINDS = 4 };
+
 /* Somebody who waits for a device to leave a guest. */
 struct waiter {
         struct waiter *next;
@@ -36,6 +38,7 @@ struct driver {
 
         pthread_t loop, link;
         bool loop_started, link_started;
+        int callbacks[EVENT_KINDS]; /* the connection's; the link thread's business */
         int timer; /* never fires by itself; wakes the loop to end it */
         _Atomic bool quit;
 
@@ -82,7 +85,11 @@ static inline void dom_freep(virDomainPtr *dom)
 int virt_error(virConnectPtr conn, struct err **e);
 
 /* event.c */
+
+/* Fills d->callbacks.  On failure what was registered before is gone again. */
 int events_register(struct driver *d, virConnectPtr conn, struct err **e);
+/* libvirt's callbacks hold the connection: without this an embedded one never closes. */
+void events_drop(struct driver *d, virConnectPtr conn);
 /* What libvirt's state and reason are to us. */
 enum guest_state guest_state_of(int state, int reason);
 
@@ -131,5 +138,8 @@ int reaper_start(struct reaper **ret, struct err **e);
 void reaper_stop(struct reaper *r);
 /* Between these two calls, which nest, adopted children are looked for every 20 ms. */
 void reaper_busy(struct reaper *r, int change);
-/* Reaps this one when it dies, whenever that is.  Nothing happens if it is no child. */
-void reaper_watch(struct reaper *r, pid_t pid);
+/* Has the guest's QEMU (its pid file is below libvirt's root) reaped when it dies, whenever that
+ * is.  Nothing happens if it is no child of ours: one from before a restart is process 1's. */
+void reaper_watch_guest(struct reaper *r, const char *root, const char *name);
+/* The same for all that run, when an embedded driver is opened again in the same process. */
+void reaper_watch_all(struct reaper *r, const char *root);

@@ -212,6 +212,8 @@ static int first_open(struct driver *d, struct err **e)
         int r = link_open(d, &why);
 
         if (d->mode == COMPUTE_EMBED) {
+                if (r == 0)
+                        reaper_watch_all(d->reaper, d->root);
                 /* libvirt locks a pid file; nothing but its words tells that this is it. */
                 if (r < 0 && strstr(err_msg(why), "pid file"))
                         return err_set(e, -EBUSY, "another process serves '%s'", d->root);

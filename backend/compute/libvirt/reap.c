@@ -8,6 +8,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "common/fileio.h"
+
 enum { SCAN_MS = 20, CHILDREN_MAX = 64 << 10 };
 
 #ifndef P_PIDFD
@@ -193,13 +195,11 @@ void reaper_busy(struct reaper *r, int change)
                 wake_up(r);
 }
 
-void reaper_watch(struct reaper *r, pid_t pid)
+static void watch(struct reaper *r, pid_t pid)
 {
         struct pollfd *more;
         int fd;
 
-        if (!r)
-                return;
         fd = (int)syscall(SYS_pidfd_open, pid, 0);
         if (fd < 0)
                 return;
@@ -217,4 +217,37 @@ void reaper_watch(struct reaper *r, pid_t pid)
                 close(fd);
         pthread_mutex_unlock(&r->lock);
         wake_up(r);
+}
+
+void reaper_watch_guest(struct reaper *r, const char *root, const char *name)
+{
+        _cleanup_free_ char *path = NULL, *text = NULL;
+        long pid;
+
+        if (!r)
+                return;
+        path = path_printf("%s/run/qemu/%s.pid", root, name);
+        if (!path || file_read(path, 64, &text, NULL, NULL) < 0)
+                return;
+        pid = strtol(text, NULL, 10);
+        if (pid > 1)
+                watch(r, (pid_t)pid);
+}
+
+void reaper_watch_all(struct reaper *r, const char *root)
+{
+        _cleanup_free_ char *path = path_printf("%s/run/qemu", root);
+        DIR *dir = path ? opendir(path) : NULL;
+        struct dirent *de;
+
+        while (dir && (de = readdir(dir))) {
+                char *dot = strrchr(de->d_name, '.');
+
+                if (!dot || !streq(dot, ".pid") || streq(de->d_name, "driver.pid"))
+                        continue;
+                *dot = '\0';
+                reaper_watch_guest(r, root, de->d_name);
+        }
+        if (dir)
+                closedir(dir);
 }

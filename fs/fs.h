@@ -1,0 +1,34 @@
+/* The mount: the cloud as files, through libfuse's low-level interface.
+ *
+ * Purpose: fs/ knows directories, text, links and bytes, never a particular kind: the tables of
+ * control/kind.h say what there is.  Reads are answered from the model in memory.  Each change is
+ * one call of control/control.h, made with no lock held; it may keep a FUSE worker for one fsync.
+ * Bytes of volumes go through libnbd on a thread of their own; nothing here waits for blockd. */
+#pragma once
+
+#include <stdbool.h>
+#include "common/err.h"
+#include "control/control.h"
+
+struct fs;
+
+struct fs_config {
+        struct control *control; /* started; outlives the fs */
+        const char *mountpoint;  /* absolute path of an existing directory */
+        const char *state;       /* folder whose free space statfs(2) reports; NULL: none */
+        const char *fsname;      /* first column of mount(8); NULL: "stratofs" */
+        bool allow_other;        /* root's mount; permission checks are always the kernel's */
+        /* Optional: called once, on a worker, when the mount begins to answer. */
+        void (*ready)(void *arg);
+        void *arg;
+};
+
+/* Mounts.  A dead mount in the way (ENOTCONN) is taken off first.  Requests wait until fs_serve().
+ * Strings of cfg are copied.  -errno with words. */
+int fs_open(const struct fs_config *cfg, struct fs **ret, struct err **e);
+/* Answers requests on up to 64 threads; returns 0 after umount(8) or fs_stop(), else -errno. */
+int fs_serve(struct fs *fs);
+/* Makes fs_serve() return.  Any thread but a FUSE worker; waits until it has. */
+void fs_stop(struct fs *fs);
+/* Unmounts (lazily when files are open) and frees.  After fs_serve() has returned. */
+void fs_close(struct fs *fs);

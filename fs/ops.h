@@ -1,0 +1,206 @@
+/* The requests of libfuse, by the file that answers them, and what those files share. */
+#pragma once
+
+#include "fs/node.h"
+#include "fs/frame.h"
+
+/* --- errors.c ------------------------------------------------------------------------------ */
+
+/* The errno a program gets for a code of ours: those of the contract (stratofs(5)) pass, anything
+ * else is EIO.  The one place where codes change. */
+int fs_errno(int code);
+struct caller fs_caller(fuse_req_t req);
+/* Ends a request that changes something with its failure: written into the tree's `error` files,
+ * then answered.  dir/name is the path (name may be NULL); frees e.  No lock held. */
+void fs_fail(fuse_req_t req, const char *op, fuse_ino_t dir, const char *name, int code,
+             struct err *e);
+/* The record alone, for failures that are answered elsewhere. */
+void fs_record(struct fs *fs, const struct caller *who, const char *op, fuse_ino_t dir,
+               const char *name, int code, struct err *e);
+/* fs_fail() with words made here. */
+void fs_refuse(fuse_req_t req, const char *op, fuse_ino_t dir, const char *name, int code,
+               const char *fmt, ...) _printf_(6, 7);
+
+/* rm -r: who was refused an attribute's unlink is refused every later one below that object. */
+int refusals_new(struct refusals **ret);
+void refusals_free(struct refusals *t);
+void refusals_add(struct fs *fs, pid_t pid, uint64_t no);
+/* no, or its tenant. */
+bool refusals_hit(struct fs *fs, pid_t pid, uint64_t no, uint64_t tenant);
+
+/* --- attr.c -------------------------------------------------------------------------------- */
+
+/* Read lock held. */
+void node_stat(struct fs *fs, const struct node *n, struct stat *st);
+void node_entry(struct fs *fs, const struct node *n, struct fuse_entry_param *ret);
+/* Answers with the entry of an id, taking the lock; gone meanwhile is ENOENT.  */
+void reply_node(fuse_req_t req, fuse_ino_t ino);
+void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
+                struct fuse_file_info *fi);
+void op_statfs(fuse_req_t req, fuse_ino_t ino);
+
+/* --- dir.c, tree.c ------------------------------------------------------------------------- */
+
+/* Each listed entry with a cookie above `from`, in order, until emit says true.  Lock held. */
+typedef bool (*dir_emit)(void *arg, uint64_t cookie, const char *name, fuse_ino_t ino,
+                         enum node_type type);
+void dir_list(struct fs *fs, const struct node *dir, uint64_t from, dir_emit emit, void *arg);
+/* The id of a name, hidden ones too; 0 when there is none.  Lock held.  A wait or another
+ * ephemeral node is not found here. */
+fuse_ino_t dir_find(struct fs *fs, const struct node *dir, const char *name);
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n);
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *v);
+void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                    struct fuse_file_info *fi);
+
+/* --- change.c: names made, removed, moved ---------------------------------------------------- */
+
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
+               const char *newname, unsigned flags);
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname);
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t dev);
+
+/* --- link.c -------------------------------------------------------------------------------- */
+
+/* Text of any symbolic link for this caller.  Read lock held. */
+void link_render(struct fs *fs, const struct node *n, uid_t uid, struct buf *out);
+void op_readlink(fuse_req_t req, fuse_ino_t ino);
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+/* rename() of the temporary link of `ln -f`; answers. */
+void link_replace(fuse_req_t req, struct ephemeral *temp, fuse_ino_t parent, const char *name);
+
+/* --- file.c: open and I/O, by type ------------------------------------------------------------ */
+
+struct handle {
+        enum node_type type;
+        fuse_ino_t ino;
+        uint64_t no;
+        unsigned index;
+        const struct kind *kind;
+        uid_t uid;
+        int flags;
+        char *key;                  /* NODE_META */
+        struct ephemeral *e;        /* scratch, wait, upload: open count held */
+
+        pthread_mutex_t lock;       /* what follows */
+        struct buf text;            /* what reads see; NODE_NEW: answers; NODE_META: the value */
+        bool rendered, read, wrote;
+        size_t cursor;              /* NODE_NEW: how much of text was read */
+        uint64_t next;              /* offset behind the last write */
+        struct frame frame;         /* what was written and is not complete yet */
+        struct poll *poll;          /* text that poll(2) works on */
+        int fd;                     /* NODE_LOG */
+        struct volume *volume;      /* NODE_DATA on NBD (fs/nbd.h) */
+        struct data *data;          /* NODE_DATA, both sorts */
+        char *cut;                  /* why an upload is not whole */
+};
+
+struct handle *handle_new(const struct node *n, int flags);
+void handle_free(struct fs *fs, struct handle *h);
+static inline struct handle *handle_of(const struct fuse_file_info *fi)
+{
+        return fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
+}
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+               struct fuse_file_info *fi);
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t size, off_t off,
+              struct fuse_file_info *fi);
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi);
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
+                  struct fuse_file_info *fi);
+
+/* --- text.c -------------------------------------------------------------------------------- */
+
+enum { TEXT_MAX = 64 << 10, META_MAX = 4 << 10 };
+/* Renders a text node.  Read lock held. */
+void text_render(struct fs *fs, const struct node *n, struct buf *out);
+/* Who may write it: ROLE_NOBODY for read-only text. */
+enum role text_writer(const struct node *n);
+int text_open(struct fs *fs, const struct caller *who, const struct node *n, struct handle *h,
+              struct err **e);
+void text_read(fuse_req_t req, struct handle *h, size_t size, off_t off);
+
+/* --- write.c ------------------------------------------------------------------------------- */
+
+/* One write(2); the handle is locked.  0 or -errno. */
+int text_write(struct fs *fs, const struct caller *who, struct handle *h, const char *p, size_t n,
+               uint64_t off, struct err **e);
+/* Executes what waits for its newline; incomplete JSON is -EINVAL. */
+int text_flush(struct fs *fs, const struct caller *who, struct handle *h, struct err **e);
+/* A whole new text at once: rename of a scratch file onto it. */
+int text_replace(struct fs *fs, const struct caller *who, const struct node *n, const char *p,
+                 size_t len, struct err **e);
+/* `: > errors` and the other truncations: all but the failure logs stay as they are. */
+int text_truncate(struct fs *fs, const struct caller *who, const struct node *n, struct err **e);
+
+/* --- data.c -------------------------------------------------------------------------------- */
+
+void data_open(fuse_req_t req, const struct node *n, struct fuse_file_info *fi);
+void data_read(fuse_req_t req, struct handle *h, size_t size, off_t off);
+void data_write(fuse_req_t req, struct handle *h, const char *p, size_t size, off_t off);
+void data_flush(fuse_req_t req, struct handle *h);
+void data_seek_reply(fuse_req_t req, struct handle *h, off_t off, int whence);
+void data_fallocate(fuse_req_t req, struct handle *h, int mode, off_t off, off_t len);
+int data_cut(struct fs *fs, struct handle *h, uint64_t size, struct err **e); /* ftruncate */
+void data_closing(fuse_req_t req, struct handle *h); /* close(2) of one descriptor */
+void data_release(struct fs *fs, struct handle *h);
+/* Size of a FILE_DATA file, from the model.  Read lock held. */
+uint64_t data_known_size(struct fs *fs, const struct object *o, unsigned file);
+
+/* --- upload.c ------------------------------------------------------------------------------ */
+
+/* Whether a file may be copied into the collection of this kind. */
+bool kind_takes_uploads(const struct kind *k);
+void upload_create(fuse_req_t req, const struct node *dir, const char *name,
+                   struct fuse_file_info *fi);
+void upload_read(fuse_req_t req, struct handle *h, size_t size, off_t off);
+void upload_write(fuse_req_t req, struct handle *h, const char *p, size_t size, off_t off);
+/* close(2) of one descriptor: was its owner killed? */
+void upload_flush(fuse_req_t req, struct handle *h);
+void upload_release(struct fs *fs, struct handle *h);
+/* Whether the process is ending by a signal. */
+bool dying_by_signal(pid_t pid);
+int upload_truncate(struct fs *fs, struct ephemeral *e, uint64_t size);
+uint64_t upload_size(struct ephemeral *e);
+/* Its name was removed while it was written. */
+void upload_removed(struct fs *fs, struct ephemeral *e, const struct caller *who);
+bool upload_done(struct ephemeral *e);
+void upload_free(struct upload *u);
+
+/* --- wait.c -------------------------------------------------------------------------------- */
+
+int waits_new(struct waits **ret);
+void waits_free(struct fs *fs);
+/* The node of .wait/<name>, ready for an entry (one lookup); NULL when there is no such state. */
+struct ephemeral *wait_find(struct fs *fs, const struct node *dir, const char *name,
+                            const struct caller *who);
+void wait_read(fuse_req_t req, struct handle *h, size_t size, off_t off);
+
+int polls_new(struct fs *fs);
+void polls_free(struct fs *fs);
+void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *ph);
+/* Begins to note changes, before the text is rendered; for sorts of text that change. */
+int poll_watch(struct fs *fs, struct handle *h);
+/* The handle is closed. */
+void poll_drop(struct fs *fs, struct handle *h);
+/* About to be rendered anew: what happened until now is known. */
+void poll_seen(struct fs *fs, struct handle *h);
+
+/* --- fs.c ---------------------------------------------------------------------------------- */
+
+static inline struct fs *fs_of(fuse_req_t req)
+{
+        return fuse_req_userdata(req);
+}

@@ -1,0 +1,220 @@
+/* cp FILE images/: a file name that lives while its bytes come in.
+ *
+ * The object is there from create(2) on, under its own name; the file name is an ephemeral node
+ * whose last close ends the upload.  FUSE does not say how a writer ended, so each close(2) looks
+ * whether its process is being killed: what a killed `cp` left is not passed off as an image. */
+#include <fcntl.h>
+#include "common/fileio.h"
+#include "fs/ephemeral.h"
+#include "fs/ops.h"
+
+struct upload {
+        pthread_mutex_t lock;
+        struct data *data; /* NULL once it has ended */
+        uint64_t no;
+        _Atomic uint64_t size; /* read under the model's lock, so never behind this one */
+        char *cut;         /* why it is not whole; NULL while it is */
+};
+
+bool kind_takes_uploads(const struct kind *k)
+{
+        return k == &kind_image;
+}
+
+void upload_free(struct upload *u)
+{
+        if (!u)
+                return;
+        pthread_mutex_destroy(&u->lock);
+        free(u->cut);
+        free(u);
+}
+
+static void cut(struct upload *u, const char *why)
+{
+        WITH_LOCK(&u->lock);
+        if (!u->cut)
+                u->cut = strdup(why);
+}
+
+/* Begins the upload and makes its node. */
+static int begin(struct fs *fs, const struct caller *who, const struct node *dir, const char *name,
+                 struct ephemeral **ret, struct err **e)
+{
+        _cleanup_free_ char *target = rsync_target(name);
+        struct ephemeral like = {.type = NODE_UPLOAD, .kind = dir->kind, .parent = dir->ino,
+                                 .uid = who->uid, .gid = who->gid, .mode = 0660};
+        struct upload *u = calloc(1, sizeof(*u));
+        int r;
+
+        if (!u)
+                return -ENOMEM;
+        pthread_mutex_init(&u->lock, NULL);
+        r = control_upload(fs->control, who, dir->no, target ?: name, &u->no, &u->data, e);
+        if (r < 0) {
+                upload_free(u);
+                return r;
+        }
+        like.no = u->no;
+        like.upload = u;
+        r = ephemeral_add(fs->ephemerals, &like, name, ret, e);
+        if (r < 0) {
+                control_close_data(fs->control, u->data, "the mount had no room for it");
+                upload_free(u);
+        }
+        return r;
+}
+
+void upload_create(fuse_req_t req, const struct node *dir, const char *name,
+                   struct fuse_file_info *fi)
+{
+        struct fs *fs = fs_of(req);
+        struct caller who = fs_caller(req);
+        struct fuse_entry_param entry;
+        struct err *e = NULL;
+        struct ephemeral *x;
+        struct handle *h;
+        struct node n;
+        int r = begin(fs, &who, dir, name, &x, &e);
+
+        if (r < 0) {
+                fs_fail(req, "create", dir->ino, name, r, e);
+                return;
+        }
+        control_rdlock(fs->control);
+        r = node_get(fs, x->ino, &n);
+        if (!r)
+                node_entry(fs, &n, &entry);
+        control_unlock(fs->control);
+        h = r ? NULL : handle_new(&n, fi->flags);
+        if (!h) {
+                control_close_data(fs->control, x->upload->data, "the mount had no memory");
+                x->upload->data = NULL;
+                ephemeral_unname(fs->ephemerals, x);
+                ephemeral_forget(fs->ephemerals, x->ino, 1);
+                fuse_reply_err(req, ENOMEM);
+                return;
+        }
+        ephemeral_opened(fs->ephemerals, x);
+        fi->fh = (uintptr_t)h;
+        fi->direct_io = 1;
+        if (fuse_reply_create(req, &entry, fi) == -ENOENT) {
+                cut(x->upload, "its writer was interrupted");
+                upload_release(fs, h);
+                ephemeral_forget(fs->ephemerals, x->ino, 1);
+                ephemeral_closed(fs->ephemerals, x);
+                handle_free(fs, h);
+        }
+}
+
+void upload_read(fuse_req_t req, struct handle *h, size_t size, off_t off)
+{
+        struct upload *u = h->e->upload;
+        _cleanup_free_ char *p = malloc(size);
+        int64_t n = -ENOMEM;
+
+        if (p) {
+                WITH_LOCK(&u->lock);
+                n = u->data ? data_pread(u->data, p, size, (uint64_t)off) : -EBUSY;
+        }
+        if (n < 0)
+                fuse_reply_err(req, fs_errno((int)n));
+        else
+                fuse_reply_buf(req, p, (size_t)n);
+}
+
+void upload_write(fuse_req_t req, struct handle *h, const char *p, size_t size, off_t off)
+{
+        struct upload *u = h->e->upload;
+        struct fs *fs = fs_of(req);
+        struct err *e = NULL;
+        int r;
+
+        pthread_mutex_lock(&u->lock);
+        r = u->data ? data_pwrite(fs->control, u->data, p, size, (uint64_t)off, &e)
+                    : err_set(&e, -EBUSY, "the upload has ended");
+        if (!r)
+                u->size = (uint64_t)data_size(u->data);
+        pthread_mutex_unlock(&u->lock);
+        if (r < 0) {
+                cut(u, err_msg(e));
+                fs_fail(req, "write", h->ino, NULL, r, e);
+        } else {
+                fuse_reply_write(req, size);
+        }
+}
+
+/* Whether the process is ending by a signal: PF_EXITING with PF_SIGNALED in its flags. */
+bool dying_by_signal(pid_t pid)
+{
+        enum { EXITING = 0x4, SIGNALED = 0x400 };
+        _cleanup_free_ char *path = path_printf("/proc/%d/stat", (int)pid);
+        _cleanup_free_ char *text = NULL;
+        unsigned long flags;
+        const char *p;
+
+        if (!pid || !path || file_read(path, 4096, &text, NULL, NULL) < 0)
+                return false;
+        p = strrchr(text, ')'); /* the name may hold anything */
+        if (!p || sscanf(p, ") %*c %*d %*d %*d %*d %*d %lu", &flags) != 1)
+                return false;
+        return (flags & (EXITING | SIGNALED)) == (EXITING | SIGNALED);
+}
+
+void upload_flush(fuse_req_t req, struct handle *h)
+{
+        if (dying_by_signal(fuse_req_ctx(req)->pid))
+                cut(h->e->upload, "its writer was killed by a signal");
+        fuse_reply_err(req, 0);
+}
+
+void upload_release(struct fs *fs, struct handle *h)
+{
+        _cleanup_free_ char *rsync = rsync_target(h->e->name);
+        struct upload *u = h->e->upload;
+        struct data *d;
+
+        if ((h->flags & O_ACCMODE) == O_RDONLY)
+                return;
+        pthread_mutex_lock(&u->lock);
+        d = TAKE_PTR(u->data);
+        pthread_mutex_unlock(&u->lock);
+        if (d)
+                control_close_data(fs->control, d, u->cut);
+        if (!rsync) /* rsync comes back to rename it */
+                ephemeral_unname(fs->ephemerals, h->e);
+}
+
+int upload_truncate(struct fs *fs, struct ephemeral *e, uint64_t size)
+{
+        struct upload *u = e->upload;
+        int r;
+
+        WITH_LOCK(&u->lock);
+        if (!u->data)
+                return size == u->size ? 0 : -EBUSY;
+        r = data_truncate(fs->control, u->data, size);
+        if (!r)
+                u->size = size;
+        return r;
+}
+
+uint64_t upload_size(struct ephemeral *e)
+{
+        return e->upload->size;
+}
+
+bool upload_done(struct ephemeral *e)
+{
+        WITH_LOCK(&e->upload->lock);
+        return !e->upload->data;
+}
+
+void upload_removed(struct fs *fs, struct ephemeral *e, const struct caller *who)
+{
+        if (!upload_done(e)) {
+                cut(e->upload, "its writer removed it");
+                return;
+        }
+        (void)control_delete(fs->control, who, e->upload->no, NULL);
+}

@@ -1,0 +1,364 @@
+/* .wait/STATE: reads that are answered when an object gets there; and poll(2).
+ *
+ * A parked read holds no thread.  It is known by a number in a table: whoever takes it out of the
+ * table answers it, so that a state reached and an interrupt at the same moment cannot both. */
+#include <fcntl.h>
+#include <poll.h>
+#include "fs/ephemeral.h"
+#include "fs/ops.h"
+
+struct wait {
+        uint64_t id;
+        fuse_req_t req;
+        struct waiter *waiter; /* NULL until control has it */
+        bool interrupted;      /* before that */
+        char state[NAME_SIZE];
+        UT_hash_handle hh;
+};
+
+struct waits {
+        struct fs *fs;
+        pthread_mutex_t lock;
+        struct wait *by_id;
+        uint64_t next;
+};
+
+/* The callbacks carry a number, not a pointer: what it named may have ended. */
+struct wait_key {
+        struct waits *table;
+        uint64_t id;
+};
+
+int waits_new(struct waits **ret)
+{
+        struct waits *t = calloc(1, sizeof(*t));
+
+        if (!t)
+                return -ENOMEM;
+        pthread_mutex_init(&t->lock, NULL);
+        *ret = t;
+        return 0;
+}
+
+/* Out of the table; NULL when another was first. */
+static struct wait *take(struct waits *t, uint64_t id)
+{
+        struct wait *w;
+
+        WITH_LOCK(&t->lock);
+        HASH_FIND(hh, t->by_id, &id, sizeof(id), w);
+        if (w)
+                HASH_DEL(t->by_id, w);
+        return w;
+}
+
+static void answer(struct wait *w, int r)
+{
+        char line[NAME_SIZE + 1];
+        int n = snprintf(line, sizeof(line), "%s\n", w->state);
+
+        if (r < 0)
+                fuse_reply_err(w->req, fs_errno(r));
+        else
+                fuse_reply_buf(w->req, line, (size_t)n);
+        free(w);
+}
+
+static void reached(void *arg, int r)
+{
+        struct wait_key *key = arg;
+        struct wait *w = take(key->table, key->id);
+
+        free(key);
+        if (w)
+                answer(w, r);
+}
+
+/* Called by libfuse with its request alive; the table says whether we still owe an answer. */
+static void interrupted(fuse_req_t req, void *arg)
+{
+        struct fs *fs = fs_of(req);
+        struct waits *t = fs->waits;
+        uint64_t id = (uintptr_t)arg;
+        struct wait *w;
+
+        pthread_mutex_lock(&t->lock);
+        HASH_FIND(hh, t->by_id, &id, sizeof(id), w);
+        if (w && !w->waiter) {
+                w->interrupted = true; /* wait_read() sees to it */
+                w = NULL;
+        } else if (w) {
+                HASH_DEL(t->by_id, w);
+        }
+        pthread_mutex_unlock(&t->lock);
+        if (!w)
+                return;
+        (void)control_wait_cancel(fs->control, w->waiter);
+        answer(w, -EINTR);
+}
+
+static bool is_in_state(struct fs *fs, uint64_t no, const char *state)
+{
+        const struct object *o;
+        bool in;
+
+        control_rdlock(fs->control);
+        o = model_by_no(fs->control, no);
+        in = o && streq(object_state(o), state);
+        control_unlock(fs->control);
+        return in;
+}
+
+/* Parks req; the number under which it waits. */
+static struct wait *park(struct waits *t, fuse_req_t req, const char *state)
+{
+        struct wait *w = calloc(1, sizeof(*w));
+
+        if (!w)
+                return NULL;
+        w->req = req;
+        snprintf(w->state, sizeof(w->state), "%s", state);
+        WITH_LOCK(&t->lock);
+        w->id = ++t->next;
+        HASH_ADD(hh, t->by_id, id, sizeof(w->id), w);
+        return w;
+}
+
+static void begin(fuse_req_t req, struct handle *h)
+{
+        struct fs *fs = fs_of(req);
+        struct caller who = fs_caller(req);
+        struct wait_key *key = calloc(1, sizeof(*key));
+        struct wait *w = key ? park(fs->waits, req, h->e->text) : NULL;
+        struct waiter *waiter = NULL;
+        struct err *e = NULL;
+        uint64_t id;
+        bool cut = false;
+        int r;
+
+        if (!w) {
+                free(key);
+                fuse_reply_err(req, ENOMEM);
+                return;
+        }
+        id = w->id; /* w may be answered and gone from here on */
+        *key = (struct wait_key){.table = fs->waits, .id = id};
+        fuse_req_interrupt_func(req, interrupted, (void *)(uintptr_t)id);
+        r = control_wait(fs->control, &who, h->no, h->e->text, h->e->timeout, reached, key,
+                         &waiter, &e);
+        if (r < 0) {
+                free(key);
+                w = take(fs->waits, id);
+                if (!w)
+                        err_free(e);
+                else
+                        fs_fail(req, "read", h->ino, NULL, r, e);
+                free(w);
+                return;
+        }
+        pthread_mutex_lock(&fs->waits->lock);
+        HASH_FIND(hh, fs->waits->by_id, &id, sizeof(id), w);
+        if (w) {
+                w->waiter = waiter;
+                cut = w->interrupted;
+                if (cut)
+                        HASH_DEL(fs->waits->by_id, w);
+        }
+        pthread_mutex_unlock(&fs->waits->lock);
+        if (cut) {
+                if (control_wait_cancel(fs->control, waiter))
+                        free(key);
+                answer(w, -EINTR);
+        }
+}
+
+void wait_read(fuse_req_t req, struct handle *h, size_t size, off_t off)
+{
+        struct fs *fs = fs_of(req);
+        char line[NAME_SIZE + 1];
+        int n;
+
+        if (off) {
+                fuse_reply_buf(req, NULL, 0);
+                return;
+        }
+        if (!(h->flags & O_NONBLOCK)) {
+                begin(req, h);
+                return;
+        }
+        if (!is_in_state(fs, h->no, h->e->text)) {
+                fuse_reply_err(req, EAGAIN);
+                return;
+        }
+        n = snprintf(line, sizeof(line), "%s\n", h->e->text);
+        fuse_reply_buf(req, line, (size_t)n);
+}
+
+struct ephemeral *wait_find(struct fs *fs, const struct node *dir, const char *name,
+                            const struct caller *who)
+{
+        struct ephemeral like = {.type = NODE_WAIT, .no = dir->no, .kind = dir->kind,
+                                 .parent = dir->ino, .uid = who->uid};
+        struct ephemeral *e = ephemeral_find(fs->ephemerals, dir->ino, name, who->uid);
+        const char *at = strchrnul(name, '@');
+        char *end;
+
+        if (e)
+                return e;
+        like.text = strndup(name, (size_t)(at - name));
+        if (!like.text)
+                return NULL;
+        if (*at) {
+                unsigned long s = strtoul(at + 1, &end, 10);
+
+                if (at[1] < '0' || at[1] > '9' || *end || s > 7 * 24 * 3600)
+                        goto none;
+                like.timeout = (int64_t)MAX(s, 1u) * 1000000;
+        }
+        if (kind_state(dir->kind, like.text) < 0 && !streq(like.text, "gone") &&
+            !streq(like.text, "change"))
+                goto none;
+        if (ephemeral_add(fs->ephemerals, &like, name, &e, NULL) == 0)
+                return e;
+none:
+        free(like.text);
+        return NULL;
+}
+
+void waits_free(struct fs *fs)
+{
+        struct waits *t = fs->waits;
+        struct wait *w, *next;
+
+        if (!t)
+                return;
+        HASH_ITER(hh, t->by_id, w, next)
+        {
+                HASH_DEL(t->by_id, w);
+                if (w->waiter)
+                        (void)control_wait_cancel(fs->control, w->waiter);
+                answer(w, -EINTR);
+        }
+        pthread_mutex_destroy(&t->lock);
+        free(t);
+}
+
+/* --- poll(2) ------------------------------------------------------------------------------ */
+
+struct poll {
+        struct poll *prev, *next;
+        uint64_t no; /* changes of this object; 0: any (a tenant's log) */
+        bool changed;
+        struct fuse_pollhandle *ph;
+};
+
+struct polls {
+        pthread_mutex_t lock;
+        struct poll *first;
+};
+
+static void changed(void *arg, uint64_t no)
+{
+        struct fs *fs = arg;
+
+        WITH_LOCK(&fs->polls->lock);
+        for (struct poll *p = fs->polls->first; p; p = p->next) {
+                if (p->no && p->no != no)
+                        continue;
+                p->changed = true;
+                if (!p->ph)
+                        continue;
+                fuse_lowlevel_notify_poll(p->ph);
+                fuse_pollhandle_destroy(p->ph);
+                p->ph = NULL;
+        }
+}
+
+int polls_new(struct fs *fs)
+{
+        fs->polls = calloc(1, sizeof(*fs->polls));
+        if (!fs->polls)
+                return -ENOMEM;
+        pthread_mutex_init(&fs->polls->lock, NULL);
+        control_on_change(fs->control, changed, fs);
+        return 0;
+}
+
+void polls_free(struct fs *fs)
+{
+        if (!fs->polls)
+                return;
+        control_on_change(fs->control, NULL, NULL);
+        pthread_mutex_destroy(&fs->polls->lock);
+        free(fs->polls);
+}
+
+int poll_watch(struct fs *fs, struct handle *h)
+{
+        bool tenant = h->type == NODE_ERRORS || (h->type == NODE_EVENTS && h->kind == &kind_tenant);
+        struct poll *p;
+
+        if (h->type != NODE_STATE && h->type != NODE_EVENTS && h->type != NODE_ERROR && !tenant)
+                return 0;
+        p = calloc(1, sizeof(*p));
+        if (!p)
+                return -ENOMEM;
+        p->no = tenant ? 0 : h->no;
+        h->poll = p;
+        WITH_LOCK(&fs->polls->lock);
+        p->next = fs->polls->first;
+        if (p->next)
+                p->next->prev = p;
+        fs->polls->first = p;
+        return 0;
+}
+
+void poll_drop(struct fs *fs, struct handle *h)
+{
+        struct poll *p = h->poll;
+
+        if (!p)
+                return;
+        pthread_mutex_lock(&fs->polls->lock);
+        if (p->next)
+                p->next->prev = p->prev;
+        if (p->prev)
+                p->prev->next = p->next;
+        else
+                fs->polls->first = p->next;
+        pthread_mutex_unlock(&fs->polls->lock);
+        if (p->ph)
+                fuse_pollhandle_destroy(p->ph);
+        free(p);
+        h->poll = NULL;
+}
+
+void poll_seen(struct fs *fs, struct handle *h)
+{
+        if (!h->poll)
+                return;
+        WITH_LOCK(&fs->polls->lock);
+        h->poll->changed = false;
+}
+
+void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *ph)
+{
+        struct handle *h = handle_of(fi);
+        struct fs *fs = fs_of(req);
+        unsigned revents = POLLIN | POLLOUT;
+
+        if (h->poll) {
+                WITH_LOCK(&fs->polls->lock);
+                if (h->poll->changed)
+                        revents |= POLLPRI | POLLERR;
+                if (ph) {
+                        struct fuse_pollhandle *old = h->poll->ph;
+
+                        h->poll->ph = ph;
+                        ph = old;
+                }
+        }
+        if (ph)
+                fuse_pollhandle_destroy(ph);
+        fuse_reply_poll(req, revents);
+}

@@ -1,0 +1,212 @@
+/* What a write(2) to a text file does: validated, committed, then answered. */
+#include <ctype.h>
+#include "common/log.h"
+#include "fs/ephemeral.h"
+#include "fs/ops.h"
+
+/* One writer of one file: what the frame's callbacks need. */
+struct writing {
+        struct fs *fs;
+        const struct caller *who;
+        uint64_t no;
+        unsigned index;
+        const struct kind *kind;
+        struct buf *answer; /* of `new`; may be NULL */
+};
+
+static int take_verb(void *arg, const char *p, size_t n, struct err **e)
+{
+        struct writing *w = arg;
+
+        return control_verb(w->fs->control, w->who, w->no, p, n, e);
+}
+
+static int take_file_line(void *arg, const char *p, size_t n, struct err **e)
+{
+        struct writing *w = arg;
+
+        return control_write_line(w->fs->control, w->who, w->no, w->index, p, n, e);
+}
+
+static int take_spec(void *arg, const char *p, size_t n, struct err **e)
+{
+        struct writing *w = arg;
+
+        return control_apply(w->fs->control, w->who, w->no, p, n, e);
+}
+
+static int take_new(void *arg, const char *p, size_t n, struct err **e)
+{
+        struct writing *w = arg;
+        _cleanup_free_ char *line = NULL;
+        int r = control_new(w->fs->control, w->who, w->no, w->kind, p, n, &line, e);
+
+        if (!r && line && w->answer)
+                buf_addstr(w->answer, line);
+        return r;
+}
+
+static size_t without_newline(const char *p, size_t n)
+{
+        return n && p[n - 1] == '\n' ? n - 1 : n;
+}
+
+static int one_line(const char *p, size_t n, struct err **e)
+{
+        const char *nl = memchr(p, '\n', n);
+
+        if (n > TEXT_MAX)
+                return err_set(e, -EFBIG, "a value has at most %d bytes", TEXT_MAX);
+        if (nl)
+                return err_at(e, -EINVAL, p, n, (size_t)(nl - p) + 1, n - (size_t)(nl - p) - 1,
+                              "a second line: this file holds one value");
+        return 0;
+}
+
+static int set_loglevel(const struct caller *who, struct fs *fs, const char *p, size_t n,
+                        struct err **e)
+{
+        static const struct {
+                const char *name;
+                int level;
+        } words[] = {{"error", LOG_ERR}, {"warning", LOG_WARNING}, {"info", LOG_INFO},
+                     {"debug", LOG_DEBUG}};
+
+        if (!caller_is_admin(fs->control, who))
+                return err_set(e, -EPERM, "only an administrator sets the log level");
+        for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+                if (n == strlen(words[i].name) && !memcmp(p, words[i].name, n)) {
+                        log_set_level(words[i].level);
+                        return 0;
+                }
+        err_at(e, -EINVAL, p, n, 0, n, "not a log level");
+        return err_hint(e, "error warning info debug");
+}
+
+/* One value, whole. */
+static int write_scalar(struct writing *w, enum node_type type, const char *p, size_t n,
+                        struct err **e)
+{
+        int r;
+
+        n = without_newline(p, n);
+        r = one_line(p, n, e);
+        if (r < 0)
+                return r;
+        if (type == NODE_LOGLEVEL)
+                return set_loglevel(w->who, w->fs, p, n, e);
+        return control_set(w->fs->control, w->who, w->no, w->index, p, n, e);
+}
+
+/* A metadata value is bytes of any shape, up to 4 KiB, written like a small file. */
+static int write_meta(struct writing *w, struct handle *h, const char *p, size_t n, uint64_t off,
+                      struct err **e)
+{
+        _cleanup_buf_ struct buf b = {0};
+        int r;
+
+        if (n > META_MAX || off > META_MAX - n)
+                return err_set(e, -EFBIG, "a metadata value has at most %d bytes", META_MAX);
+        buf_add(&b, buf_str(&h->text), MIN(h->text.len, (size_t)off));
+        while (b.len < off)
+                buf_addc(&b, ' ');
+        buf_add(&b, p, n);
+        if (h->text.len > off + n)
+                buf_add(&b, h->text.data + off + n, h->text.len - (size_t)off - n);
+        if (b.failed)
+                return -ENOMEM;
+        r = control_set_meta(w->fs->control, w->who, w->no, h->key, buf_str(&b), b.len, e);
+        if (r < 0)
+                return r;
+        buf_done(&h->text);
+        h->text = b;
+        b = (struct buf){0};
+        return 0;
+}
+
+static int dispatch(struct writing *w, struct handle *h, const char *p, size_t n, uint64_t off,
+                    struct err **e)
+{
+        switch (h->type) {
+        case NODE_ATTR:
+        case NODE_LOGLEVEL:
+                /* the shell's printf writes a line at a time */
+                if (h->wrote && off && off == h->next)
+                        return err_at(e, -EINVAL, p, n, 0, n,
+                                      "a second line: this file holds one value");
+                return write_scalar(w, h->type, p, n, e);
+        case NODE_CTL:
+                return frame_lines(&h->frame, p, n, TEXT_MAX, take_verb, w, e);
+        case NODE_FILE:
+                return frame_lines(&h->frame, p, n, TEXT_MAX, take_file_line, w, e);
+        case NODE_SPEC:
+                return frame_json(&h->frame, p, n, TEXT_MAX, take_spec, w, e);
+        case NODE_NEW:
+                w->answer = &h->text;
+                return frame_either(&h->frame, p, n, TEXT_MAX, take_new, take_new, w, e);
+        case NODE_META:
+                return write_meta(w, h, p, n, off, e);
+        case NODE_ERRORS:
+        case NODE_USER_ERRORS:
+                return err_set(e, -EPERM, "failures are written by the cloud; `: > errors` clears");
+        default:
+                return err_set(e, -EACCES, "this file is read-only");
+        }
+}
+
+int text_write(struct fs *fs, const struct caller *who, struct handle *h, const char *p, size_t n,
+               uint64_t off, struct err **e)
+{
+        struct writing w = {.fs = fs, .who = who, .no = h->no, .index = h->index, .kind = h->kind};
+        int r = dispatch(&w, h, p, n, off, e);
+
+        if (!r) {
+                h->wrote = true;
+                h->next = off + n;
+        }
+        return r;
+}
+
+int text_flush(struct fs *fs, const struct caller *who, struct handle *h, struct err **e)
+{
+        struct writing w = {.fs = fs, .who = who, .no = h->no, .index = h->index, .kind = h->kind};
+
+        w.answer = h->type == NODE_NEW ? &h->text : NULL;
+        return frame_flush(&h->frame,
+                           h->type == NODE_CTL    ? take_verb
+                           : h->type == NODE_FILE ? take_file_line
+                                                  : take_new,
+                           &w, e);
+}
+
+int text_replace(struct fs *fs, const struct caller *who, const struct node *n, const char *p,
+                 size_t len, struct err **e)
+{
+        struct handle h = {.type = n->type, .no = n->no, .index = n->index, .kind = n->kind};
+        int r;
+
+        if (text_writer(n) == ROLE_NOBODY)
+                return err_set(e, -EACCES, "this file is read-only");
+        r = text_write(fs, who, &h, p, len, 0, e);
+        if (!r)
+                r = text_flush(fs, who, &h, e);
+        frame_done(&h.frame);
+        buf_done(&h.text);
+        return r;
+}
+
+int text_truncate(struct fs *fs, const struct caller *who, const struct node *n, struct err **e)
+{
+        if (n->type == NODE_USER_ERRORS) {
+                if (who->uid != n->uid && !caller_is_admin(fs->control, who))
+                        return err_set(e, -EPERM, "these are another user's failures");
+                control_clear_errors(fs->control, 0, n->uid);
+        } else if (n->type == NODE_ERRORS) {
+                if (!caller_is_admin(fs->control, who))
+                        return err_set(e, -EPERM, "only an administrator clears these");
+                control_clear_errors(fs->control, n->no, who->uid);
+        } else if (text_writer(n) == ROLE_NOBODY) {
+                return err_set(e, -EACCES, "this file is read-only");
+        }
+        return 0;
+}
