@@ -13,7 +13,7 @@ enum {
         SECTOR = 512,
         MESSAGE_AT = 0x40,
         EXIT_VALUE = 0x10, /* isa-debug-exit makes exit status 2 * value + 1 of it */
-        IMAGE_SIZE = 64 << 10,
+        IMAGE_SIZE = 1 << 20, /* SeaBIOS reads no disk of less than a cylinder */
 };
 
 /* Real mode at 0x7c00: the message to COM1, byte by byte, then the value to isa-debug-exit. */
