@@ -318,7 +318,7 @@ int main(int argc, char **argv)
 
         if (r != 0)
                 return r;
-        umask(0077);
+        umask(0022); /* libvirt makes folders that guests must enter; what is private says so */
         mallopt(M_ARENA_MAX, 2); /* many threads, few of them busy: one arena each would be waste */
         fault_init();
         block_signals();
