@@ -13,8 +13,8 @@
 
 enum {
         VOLUME_ID_SIZE = 37,
-        VOLUME_SECTOR = 512,       /* sizes are multiples of it */
-        VOLUME_IO_MAX = 32 << 20,  /* bytes in one pread or pwrite */
+        VOLUME_SECTOR = 512,      /* sizes are multiples of it */
+        VOLUME_IO_MAX = 32 << 20, /* bytes in one pread or pwrite */
 };
 #define VOLUME_SIZE_MAX (UINT64_C(1) << 48) /* 256 TiB */
 
@@ -89,8 +89,8 @@ struct volume_driver {
         int (*activate)(void *v, struct err **e);
         int (*deactivate)(void *v, struct err **e);
 
-        uint64_t (*size)(void *v);    /* Required: bytes, now */
-        bool (*immutable)(void *v);   /* Optional: NULL is writable */
+        uint64_t (*size)(void *v);  /* Required: bytes, now */
+        bool (*immutable)(void *v); /* Optional: NULL is writable */
 
         /* Required: whole or -errno. */
         int (*pread)(void *v, void *p, size_t n, uint64_t off);

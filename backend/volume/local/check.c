@@ -65,8 +65,8 @@ static void check_failed(struct check *c, const struct meta *m, const char *dir,
 
         if (!path || access(path, F_OK) < 0)
                 return;
-        finding(c, c->repair && c->findings == before && unlink(path) == 0 &&
-                           fsync_parent(path) == 0,
+        finding(c,
+                c->repair && c->findings == before && unlink(path) == 0 && fsync_parent(path) == 0,
                 m->id, "a sync has failed; writes since the flush before it may be lost");
 }
 

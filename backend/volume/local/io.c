@@ -103,8 +103,8 @@ static int write_unaligned(struct layer *l, const void *p, size_t n, uint64_t of
         if (r == 0)
                 r = pwrite_full(l->fd, p, n, off);
         if (r == 0)
-                r = map_set(&l->map, off / MAP_BLOCK,
-                            (end - 1) / MAP_BLOCK - off / MAP_BLOCK + 1, MAP_DATA);
+                r = map_set(&l->map, off / MAP_BLOCK, (end - 1) / MAP_BLOCK - off / MAP_BLOCK + 1,
+                            MAP_DATA);
         pthread_rwlock_unlock(&l->alloc);
         return r;
 }
@@ -120,8 +120,7 @@ int layer_write(struct layer *l, const void *p, size_t n, uint64_t off)
         enum map_state state;
         int r;
 
-        if (!l->mapped ||
-            (map_run(&l->map, first, blocks, &state) == blocks && state == MAP_DATA))
+        if (!l->mapped || (map_run(&l->map, first, blocks, &state) == blocks && state == MAP_DATA))
                 return pwrite_full(l->fd, p, n, off);
         if (!whole_blocks(l, n, off))
                 return write_unaligned(l, p, n, off);

@@ -93,8 +93,13 @@ int layer_open(const struct layer_open *o, struct layer **ret, struct err **e)
 
         if (!l)
                 return err_errno(e, -ENOMEM, "layer");
-        *l = (struct layer){.refs = 1, .fd = -1, .log_fd = -1, .live_fd = -1, .size = o->size,
-                            .mapped = o->mapped, .id.layer = o->n};
+        *l = (struct layer){.refs = 1,
+                            .fd = -1,
+                            .log_fd = -1,
+                            .live_fd = -1,
+                            .size = o->size,
+                            .mapped = o->mapped,
+                            .id.layer = o->n};
         pthread_rwlock_init(&l->alloc, NULL);
         r = open_files(l, o, e);
         if (r < 0) {

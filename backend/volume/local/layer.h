@@ -28,7 +28,8 @@ struct layer {
         bool mapped;
         struct map map;
         uint64_t log_end, log_next; /* where, and with which group, the log goes on */
-        pthread_rwlock_t alloc; /* first writes to a block: shared if whole, exclusive if copied up */
+        pthread_rwlock_t
+                alloc; /* first writes to a block: shared if whole, exclusive if copied up */
 };
 
 struct layer_open {

@@ -216,8 +216,13 @@ static int push(struct stack *s, void *arg)
         struct push *x = arg;
         unsigned n = meta_top(&x->en->meta)->n + 1;
         _cleanup_free_ char *dir = pool_path(x->p, x->en->meta.id);
-        struct layer_open o = {.dir = dir, .run = x->p->run, .volume = x->en->meta.id, .n = n,
-                               .size = s->size, .mapped = true, .writable = true,
+        struct layer_open o = {.dir = dir,
+                               .run = x->p->run,
+                               .volume = x->en->meta.id,
+                               .n = n,
+                               .size = s->size,
+                               .mapped = true,
+                               .writable = true,
                                .parent = s->top};
         struct layer *top = NULL;
         struct meta m = {};

@@ -53,8 +53,7 @@ static int local_stat(void *pool, const char *id, struct volume_info *ret, struc
         return pool_stat(pool, id, ret, e);
 }
 
-static int local_list(void *pool, const char *after, volume_info_fn each, void *arg,
-                      struct err **e)
+static int local_list(void *pool, const char *after, volume_info_fn each, void *arg, struct err **e)
 {
         return pool_list(pool, after, each, arg, e);
 }

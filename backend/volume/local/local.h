@@ -6,5 +6,6 @@
 #include "common/err.h"
 
 /* Checks the pool below state, which nobody may be using: one line a finding to out; with repair,
- * mends what can be mended without losing anything.  The number of findings that stay, or -errno. */
+ * mends what can be mended without losing anything.  The number of findings that stay, or -errno.
+ */
 int local_check(const char *state, bool repair, FILE *out, struct err **e);

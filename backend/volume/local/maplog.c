@@ -142,8 +142,7 @@ static int apply(struct map *m, const uint8_t *batch)
 }
 
 /* 1 good, 0 torn or empty, -errno. */
-static int header_read(const struct maplog_source *src, const struct maplog_id *id,
-                       struct err **e)
+static int header_read(const struct maplog_source *src, const struct maplog_id *id, struct err **e)
 {
         uint8_t got[MAPLOG_HEADER], want[MAPLOG_HEADER];
         ssize_t n = src->read(src->arg, got, MAPLOG_HEADER, 0);

@@ -43,9 +43,9 @@ struct maplog_source {
         void *arg;
 };
 struct maplog_end {
-        uint64_t end;   /* length of what is good: append here */
+        uint64_t end;  /* length of what is good: append here */
         uint64_t next; /* the group to append next */
-        bool torn;      /* something after `end` was dropped */
+        bool torn;     /* something after `end` was dropped */
 };
 /* Replays into m.  -EUCLEAN with words when the log is damaged, -ENOTSUP of a newer version. */
 int maplog_replay(const struct maplog_source *src, const struct maplog_id *id, struct map *m,

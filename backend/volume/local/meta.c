@@ -37,7 +37,7 @@ static int parse_layers(const json_t *list, struct meta *m)
         json_t *item;
         size_t i;
 
-        json_array_foreach(list, i, item) {
+        json_array_foreach (list, i, item) {
                 json_int_t n = -1, size = -1;
 
                 if (json_unpack(item, "{s:I, s:I}", "n", &n, "size", &size) < 0 || n < 0 ||
@@ -128,8 +128,9 @@ static json_t *meta_json(const struct meta *m)
         json_t *layers = json_object_get(o, "layers");
 
         for (unsigned i = 0; i < m->nlayers; i++)
-                json_array_append_new(layers, json_pack("{s:I, s:I}", "n", (json_int_t)m->layers[i].n,
-                                                        "size", (json_int_t)m->layers[i].size));
+                json_array_append_new(layers,
+                                      json_pack("{s:I, s:I}", "n", (json_int_t)m->layers[i].n,
+                                                "size", (json_int_t)m->layers[i].size));
         if (m->parent[0])
                 json_object_set_new(o, "parent", json_string(m->parent));
         if (m->origin[0])

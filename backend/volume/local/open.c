@@ -128,8 +128,7 @@ static char (*ids_after(struct pool *p, const char *after, size_t *ret_n))[VOLUM
         ids = calloc(HASH_COUNT(p->entries) + 1, VOLUME_ID_SIZE);
         if (!ids)
                 return NULL;
-        HASH_ITER(hh, p->entries, en, tmp)
-        {
+        HASH_ITER (hh, p->entries, en, tmp) {
                 if (!en->meta.removed && strcmp(en->meta.id, after) > 0)
                         memcpy(ids[n++], en->meta.id, VOLUME_ID_SIZE);
         }

@@ -117,8 +117,7 @@ static int count_refs(struct pool *p)
 {
         struct entry *en, *tmp;
 
-        HASH_ITER(hh, p->entries, en, tmp)
-        {
+        HASH_ITER (hh, p->entries, en, tmp) {
                 struct entry *origin = en->meta.origin[0] ? pool_find(p, en->meta.origin) : NULL;
 
                 if (origin)
@@ -163,8 +162,7 @@ void pool_close(struct pool *p)
 {
         struct entry *en, *tmp;
 
-        HASH_ITER(hh, p->entries, en, tmp)
-        {
+        HASH_ITER (hh, p->entries, en, tmp) {
                 pool_drop(p, en);
         }
         pthread_mutex_destroy(&p->lock);

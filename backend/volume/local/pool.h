@@ -16,9 +16,9 @@ struct entry {
         UT_hash_handle hh; /* by meta.id */
         struct meta meta;
         bool busy;
-        unsigned users;      /* open handles */
-        unsigned refs;       /* volumes whose origin is this one */
-        struct stack *stack; /* while users > 0 */
+        unsigned users;        /* open handles */
+        unsigned refs;         /* volumes whose origin is this one */
+        struct stack *stack;   /* while users > 0 */
         struct layer **loaded; /* by index in meta.layers, NULL where not open; under layers_lock */
 };
 
@@ -39,8 +39,9 @@ struct entry *pool_find(struct pool *p, const char *id); /* with the lock; remov
 /* With the lock: waits until the entry is idle and not busy; NULL if there is none (or removed). */
 struct entry *pool_acquire(struct pool *p, const char *id);
 void pool_release(struct pool *p, struct entry *en); /* with the lock */
-struct entry *pool_add(struct pool *p, struct meta *m); /* with the lock; takes m; NULL: no memory */
-void pool_drop(struct pool *p, struct entry *en);       /* with the lock */
+struct entry *pool_add(struct pool *p,
+                       struct meta *m);           /* with the lock; takes m; NULL: no memory */
+void pool_drop(struct pool *p, struct entry *en); /* with the lock */
 
 /* layers.c: en is busy or open, the lock not held. */
 int pool_stack_open(struct pool *p, struct entry *en, struct err **e);

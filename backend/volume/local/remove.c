@@ -51,9 +51,8 @@ static int destroy(struct pool *p, struct entry *en, struct err **e)
                 }
                 origin = en->meta.origin[0] ? pool_find(p, en->meta.origin) : NULL;
                 pool_drop(p, en);
-                en = origin && --origin->refs == 0 && origin->meta.removed && !origin->busy
-                             ? origin
-                             : NULL;
+                en = origin && --origin->refs == 0 && origin->meta.removed && !origin->busy ? origin
+                                                                                            : NULL;
                 if (en)
                         en->busy = true;
         }
@@ -66,8 +65,7 @@ static unsigned layers_needed(struct pool *p, const struct entry *en)
         unsigned need = 0, seen = 0;
         struct entry *o, *tmp;
 
-        HASH_ITER(hh, p->entries, o, tmp)
-        {
+        HASH_ITER (hh, p->entries, o, tmp) {
                 if (!streq(o->meta.origin, en->meta.id))
                         continue;
                 seen++;
@@ -243,8 +241,7 @@ int pool_collect(struct pool *p, struct err **e)
         WITH_LOCK(&p->lock);
         while (r == 0 && again) { /* one removal may take others of the table with it */
                 again = false;
-                HASH_ITER(hh, p->entries, en, tmp)
-                {
+                HASH_ITER (hh, p->entries, en, tmp) {
                         if (!en->meta.removed || en->refs > 0)
                                 continue;
                         en->busy = true;
