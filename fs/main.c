@@ -144,9 +144,12 @@ static int open_drivers(struct stratod *s, struct err **e)
                 r = mkdir_parents(s->run, 0711, e);
         if (r == 0)
                 r = store_sqlite_open(db, &s->store, e);
-        if (r == 0)
-                r = blockd_client_new(s->run, &s->volumes, e);
-        return r < 0 ? r : image_files_open(images, &s->images, e);
+        if (r < 0)
+                return r;
+        s->volumes = blockd_client_new(s->run);
+        if (!s->volumes)
+                return err_errno(e, -ENOMEM, "blockd");
+        return image_files_open(images, &s->images, e);
 }
 
 static int start(struct stratod *s, struct err **e)
