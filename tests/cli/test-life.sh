@@ -101,7 +101,7 @@ expect_status 0 strato up --mount "$T/elsewhere"
 expect_status 0 strato status
 expect_text "$T/out" "mount    $T/elsewhere, mounted"
 expect_status 1 strato up --mount "$C"
-expect_text "$T/err" "stratod runs, but not on '$C'"
+expect_text "$T/err" "is mounted on '$T/elsewhere'"
 # Another state folder finds the mount point taken.
 expect_status 1 "$STRATO" up --state "$T/other" --mount "$T/elsewhere"
 expect_text "$T/err" "another cloud is mounted on '$T/elsewhere'"
