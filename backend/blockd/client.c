@@ -4,9 +4,8 @@
 #include "common/jsonl.h"
 
 enum {
-        ID_TEXT_MAX = 37,
-        QUICK_MS = 10000,
-        SLOW_MS = 60000, /* an import that had to copy, a removal of a large file */
+        QUICK_MS = 10000, /* a few syncs on a busy disk */
+        LONG_MS = 120000, /* import may sync or copy a whole image, remove may free one */
 };
 
 struct client {
@@ -14,71 +13,77 @@ struct client {
         char *control, *shared;
 };
 
-static int call(struct volume_service *s, int timeout_ms, json_t *request, json_t **ret,
+/* Takes request (NULL: without memory). */
+static int call(struct volume_service *s, json_t *request, int timeout_ms, json_t **ret,
                 struct err **e)
 {
         struct client *c = (struct client *)s;
-        json_auto_t *req = request;
+        json_auto_t *q = request;
+        int r;
 
-        if (!req)
-                return err_errno(e, -ENOMEM, "blockd");
-        return jsonl_call(c->control, req, timeout_ms, ret, e);
+        if (!q)
+                return err_errno(e, -ENOMEM, "ask blockd");
+        r = jsonl_call(c->control, q, timeout_ms, ret, e);
+        /* No socket is no blockd, not "no such volume". */
+        if (r == -ENOENT && access(c->control, F_OK) < 0) {
+                if (e)
+                        *e = err_free(*e);
+                return err_set(e, -ECONNREFUSED, "blockd is not running");
+        }
+        return r;
 }
 
 static int client_ping(struct volume_service *s, struct err **e)
 {
-        return call(s, QUICK_MS, json_pack("{s:s}", "op", "ping"), NULL, e);
+        return call(s, json_pack("{s:s}", "op", "ping"), QUICK_MS, NULL, e);
 }
 
 static int client_create(struct volume_service *s, const char *id, uint64_t size, struct err **e)
 {
-        return call(s, QUICK_MS,
-                    json_pack("{s:s, s:s, s:I}", "op", "create", "id", id, "size",
-                              (json_int_t)size),
-                    NULL, e);
+        return call(
+                s, json_pack("{s:s, s:s, s:I}", "op", "create", "id", id, "size", (json_int_t)size),
+                QUICK_MS, NULL, e);
 }
 
-static int client_import(struct volume_service *s, const char *id, const char *path,
-                         struct err **e)
+static int client_import(struct volume_service *s, const char *id, const char *path, struct err **e)
 {
-        return call(s, SLOW_MS,
-                    json_pack("{s:s, s:s, s:s}", "op", "import", "id", id, "path", path), NULL, e);
+        return call(s, json_pack("{s:s, s:s, s:s}", "op", "import", "id", id, "path", path),
+                    LONG_MS, NULL, e);
 }
 
-static int client_clone(struct volume_service *s, const char *id, const char *parent,
-                        uint64_t size, struct err **e)
+static int client_clone(struct volume_service *s, const char *id, const char *parent, uint64_t size,
+                        struct err **e)
 {
-        return call(s, QUICK_MS,
+        return call(s,
                     json_pack("{s:s, s:s, s:s, s:I}", "op", "clone", "id", id, "parent", parent,
                               "size", (json_int_t)size),
-                    NULL, e);
+                    QUICK_MS, NULL, e);
 }
 
 static int client_resize(struct volume_service *s, const char *id, uint64_t size, struct err **e)
 {
-        return call(s, QUICK_MS,
-                    json_pack("{s:s, s:s, s:I}", "op", "resize", "id", id, "size",
-                              (json_int_t)size),
-                    NULL, e);
+        return call(
+                s, json_pack("{s:s, s:s, s:I}", "op", "resize", "id", id, "size", (json_int_t)size),
+                QUICK_MS, NULL, e);
 }
 
 static int client_remove(struct volume_service *s, const char *id, struct err **e)
 {
-        return call(s, SLOW_MS, json_pack("{s:s, s:s}", "op", "remove", "id", id), NULL, e);
+        return call(s, json_pack("{s:s, s:s}", "op", "remove", "id", id), LONG_MS, NULL, e);
 }
 
-static int read_facts(json_t *j, struct volume_facts *ret, struct err **e)
+static int facts_from(json_t *o, struct volume_facts *ret, struct err **e)
 {
-        const char *id, *parent = "";
-        json_int_t size, used = 0;
-        int exports = 0;
+        json_int_t size, used, exports;
+        const char *id, *parent;
 
-        if (json_unpack(j, "{s:s, s:I, s?I, s?s, s?i}", "id", &id, "size", &size, "used", &used,
-                        "parent", &parent, "exports", &exports) < 0)
-                return err_set(e, -EPROTO, "blockd: facts of a volume are missing");
+        if (json_unpack(o, "{s:s, s:I, s:I, s:s, s:I}", "id", &id, "size", &size, "used", &used,
+                        "parent", &parent, "exports", &exports) < 0 ||
+            strlen(id) >= sizeof(ret->id) || strlen(parent) >= sizeof(ret->parent))
+                return err_set(e, -EPROTO, "blockd's answer makes no sense");
         *ret = (struct volume_facts){.size = size, .used = used, .exports = exports};
-        snprintf(ret->id, sizeof(ret->id), "%s", id);
-        snprintf(ret->parent, sizeof(ret->parent), "%s", parent);
+        strcpy(ret->id, id);
+        strcpy(ret->parent, parent);
         return 0;
 }
 
@@ -86,86 +91,108 @@ static int client_stat(struct volume_service *s, const char *id, struct volume_f
                        struct err **e)
 {
         json_auto_t *a = NULL;
-        int r = call(s, QUICK_MS, json_pack("{s:s, s:s}", "op", "stat", "id", id), &a, e);
+        int r = call(s, json_pack("{s:s, s:s}", "op", "stat", "id", id), QUICK_MS, &a, e);
 
-        return r < 0 ? r : read_facts(a, ret, e);
+        return r < 0 ? r : facts_from(a, ret, e);
 }
 
-/* Pages by id: each answer says what comes after the id given. */
+/* Calls a listing op page by page; each() gets every item. */
+static int pages(struct volume_service *s, const char *op, const char *key,
+                 int (*each)(void *arg, json_t *item, struct err **e), void *arg, struct err **e)
+{
+        char after[256] = "";
+        bool more = true;
+
+        while (more) {
+                json_auto_t *a = NULL;
+                json_t *list, *item;
+                size_t i;
+                int r = call(s, json_pack("{s:s, s:s}", "op", op, "after", after), QUICK_MS, &a, e);
+
+                if (r < 0)
+                        return r;
+                list = json_object_get(a, key);
+                more = json_is_true(json_object_get(a, "more")) && json_array_size(list) > 0;
+                json_array_foreach (list, i, item) {
+                        const char *id = json_string_value(json_object_get(item, "id"));
+
+                        if (!id || strlen(id) >= sizeof(after))
+                                return err_set(e, -EPROTO, "blockd's answer makes no sense");
+                        strcpy(after, id);
+                        r = each(arg, item, e);
+                        if (r != 0)
+                                return r;
+                }
+        }
+        return 0;
+}
+
+struct list {
+        int (*each)(void *arg, const struct volume_facts *f);
+        int (*each_export)(void *arg, const char *id, const char *volume);
+        void *arg;
+};
+
+static int list_item(void *arg, json_t *item, struct err **e)
+{
+        struct list *l = arg;
+        struct volume_facts f;
+        int r = facts_from(item, &f, e);
+
+        return r < 0 ? r : l->each(l->arg, &f);
+}
+
 static int client_list(struct volume_service *s,
                        int (*each)(void *arg, const struct volume_facts *f), void *arg,
                        struct err **e)
 {
-        char after[ID_TEXT_MAX] = "";
+        struct list l = {.each = each, .arg = arg};
 
-        for (;;) {
-                json_auto_t *a = NULL;
-                json_t *list, *j;
-                size_t i;
-                int r = call(s, QUICK_MS, json_pack("{s:s, s:s}", "op", "list", "after", after),
-                             &a, e);
-
-                if (r < 0)
-                        return r;
-                list = json_object_get(a, "volumes");
-                json_array_foreach(list, i, j)
-                {
-                        struct volume_facts f;
-
-                        r = read_facts(j, &f, e);
-                        if (r == 0)
-                                r = each(arg, &f);
-                        if (r < 0)
-                                return r;
-                        snprintf(after, sizeof(after), "%s", f.id);
-                }
-                if (json_array_size(list) == 0)
-                        return 0;
-        }
+        return pages(s, "list", "volumes", list_item, &l, e);
 }
 
-static int client_export(struct volume_service *s, const struct volume_export *x,
-                         char **ret_socket, struct err **e)
+static int client_export(struct volume_service *s, const struct volume_export *x, char **ret_socket,
+                         struct err **e)
 {
         json_auto_t *a = NULL;
         const char *socket;
-        int r = call(s, QUICK_MS,
+        int r = call(s,
                      json_pack("{s:s, s:s, s:s, s:I, s:I, s:b}", "op", "export", "id", x->id,
                                "volume", x->volume, "uid", (json_int_t)x->uid, "gid",
-                               (json_int_t)x->gid, "readonly", x->readonly),
-                     &a, e);
+                               (json_int_t)x->gid, "readonly", (int)x->readonly),
+                     QUICK_MS, &a, e);
 
         if (r < 0)
                 return r;
         socket = json_string_value(json_object_get(a, "socket"));
-        *ret_socket = socket ? strdup(socket) : NULL;
-        return *ret_socket ? 0 : err_set(e, -EPROTO, "blockd: no socket in its answer");
+        if (!socket)
+                return err_set(e, -EPROTO, "blockd's answer makes no sense");
+        *ret_socket = strdup(socket);
+        return *ret_socket ? 0 : err_errno(e, -ENOMEM, "export");
 }
 
 static int client_unexport(struct volume_service *s, const char *id, struct err **e)
 {
-        return call(s, QUICK_MS, json_pack("{s:s, s:s}", "op", "unexport", "id", id), NULL, e);
+        return call(s, json_pack("{s:s, s:s}", "op", "unexport", "id", id), LONG_MS, NULL, e);
+}
+
+static int list_export(void *arg, json_t *item, struct err **e)
+{
+        struct list *l = arg;
+        const char *volume = json_string_value(json_object_get(item, "volume"));
+
+        if (!volume)
+                return err_set(e, -EPROTO, "blockd's answer makes no sense");
+        return l->each_export(l->arg, json_string_value(json_object_get(item, "id")), volume);
 }
 
 static int client_list_exports(struct volume_service *s,
                                int (*each)(void *arg, const char *id, const char *volume),
                                void *arg, struct err **e)
 {
-        json_auto_t *a = NULL;
-        json_t *list, *j;
-        size_t i;
-        int r = call(s, QUICK_MS, json_pack("{s:s}", "op", "list_exports"), &a, e);
+        struct list l = {.each_export = each, .arg = arg};
 
-        list = json_object_get(a, "exports");
-        json_array_foreach(list, i, j)
-        {
-                const char *id = "", *volume = "";
-
-                json_unpack(j, "{s:s, s:s}", "id", &id, "volume", &volume);
-                if (r == 0)
-                        r = each(arg, id, volume);
-        }
-        return r;
+        return pages(s, "list_exports", "exports", list_export, &l, e);
 }
 
 static void client_close(struct volume_service *s)
@@ -177,7 +204,7 @@ static void client_close(struct volume_service *s)
         free(c);
 }
 
-static const struct volume_service_ops ops = {
+static const struct volume_service_ops client_ops = {
         .name = "blockd",
         .ping = client_ping,
         .create = client_create,
@@ -193,20 +220,19 @@ static const struct volume_service_ops ops = {
         .close = client_close,
 };
 
-int blockd_client_new(const char *run_dir, struct volume_service **ret, struct err **e)
+struct volume_service *blockd_client_new(const char *run_dir)
 {
         struct client *c = calloc(1, sizeof(*c));
 
-        if (c) {
-                c->control = path_printf("%s/blockd.sock", run_dir);
-                c->shared = path_printf("%s/nbd.sock", run_dir);
+        if (!c)
+                return NULL;
+        c->service.ops = &client_ops;
+        c->control = path_printf("%s/blockd.sock", run_dir);
+        c->shared = path_printf("%s/nbd.sock", run_dir);
+        c->service.shared_socket = c->shared;
+        if (!c->control || !c->shared) {
+                client_close(&c->service);
+                return NULL;
         }
-        if (!c || !c->control || !c->shared) {
-                if (c)
-                        client_close(&c->service);
-                return err_errno(e, -ENOMEM, "blockd");
-        }
-        c->service = (struct volume_service){.ops = &ops, .shared_socket = c->shared};
-        *ret = &c->service;
-        return 0;
+        return &c->service;
 }

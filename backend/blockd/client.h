@@ -1,8 +1,8 @@
-/* blockd's control socket as a volume service: control/driver/volume.h over JSON lines. */
+/* The volume service over blockd's control socket. */
 #pragma once
 
 #include "control/driver/volume.h"
 
-/* run_dir: blockd's --run folder.  Nothing is connected here: each call opens a connection of its
- * own, so a blockd that was restarted needs no attention.  Ends with ops->close(). */
-int blockd_client_new(const char *run_dir, struct volume_service **ret, struct err **e);
+/* The client of the blockd whose run folder that is; it need not run yet.  NULL without memory.
+ * Close with ->ops->close().  Holds no connection: each call is one of its own, on any thread. */
+struct volume_service *blockd_client_new(const char *run_dir);

@@ -222,8 +222,8 @@ void expect_event(struct rig *r, const char *uuid, enum guest_state s, enum gues
                         }
                 ev = &r->events[r->seen++];
                 /* A start tells "running" twice: repeats mean nothing. */
-                if (!streq(ev->uuid, uuid) || (ev > r->events && ev->state == ev[-1].state &&
-                                               streq(ev->uuid, ev[-1].uuid)))
+                if (!streq(ev->uuid, uuid) ||
+                    (ev > r->events && ev->state == ev[-1].state && streq(ev->uuid, ev[-1].uuid)))
                         continue;
                 if (ev->state == s && ev->why == why)
                         break;
@@ -345,9 +345,8 @@ pid_t qemu_pid(const char *uuid)
 
 struct guest_disk rig_disk(struct rig *r, const char *target, const char *name, const char *serial)
 {
-        struct guest_disk d = {.socket = fmt("%s/disk/%s.sock", r->dir, name),
-                               .export = "",
-                               .serial = serial};
+        struct guest_disk d = {
+                .socket = fmt("%s/disk/%s.sock", r->dir, name), .export = "", .serial = serial};
 
         snprintf(d.target, sizeof(d.target), "%s", target);
         return d;

@@ -25,7 +25,7 @@ struct life {
         struct guest_disk root, more;
         struct guest g;
         pid_t root_server, more_server;
-        size_t at; /* how far its console was read */
+        size_t at;   /* how far its console was read */
         bool broken; /* a test ended half-way: the next ones have nothing to stand on */
 };
 
@@ -424,7 +424,7 @@ static void opens_without_engine(void **state)
         rig_close(l->r);
         assert_int_equal(kill(libvirtd_pid(), SIGKILL), 0);
         rig_open(l->r);
-        FAILS(ops(l)->start(l->r->c, &l->g, &e), -ECONNREFUSED, "libvirt-sock");
+        FAILS(ops(l)->start(l->r->c, &l->g, &e), -ECONNREFUSED, "is down");
         assert_int_equal(compute_choose(), COMPUTE_EMBED);
         starter = spawn(argv, NULL, -1);
         assert_int_equal(waitpid(starter, &status, 0), starter);

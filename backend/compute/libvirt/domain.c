@@ -132,8 +132,7 @@ int op_reboot(struct compute *c, const char *uuid, bool hard, struct err **e)
 
         if (r < 0)
                 return r;
-        if (hard ? virDomainReset(dom, 0)
-                 : virDomainReboot(dom, VIR_DOMAIN_REBOOT_ACPI_POWER_BTN))
+        if (hard ? virDomainReset(dom, 0) : virDomainReboot(dom, VIR_DOMAIN_REBOOT_ACPI_POWER_BTN))
                 return failed(conn, dom, uuid, e);
         return 0;
 }

@@ -39,7 +39,7 @@ struct driver {
         pthread_t loop, link;
         bool loop_started, link_started;
         int callbacks[EVENT_KINDS]; /* the connection's; the link thread's business */
-        int timer; /* never fires by itself; wakes the loop to end it */
+        int timer;                  /* never fires by itself; wakes the loop to end it */
         _Atomic bool quit;
 
         pthread_mutex_t lock;
@@ -64,7 +64,8 @@ int link_open(struct driver *d, struct err **e);
 void *link_run(void *arg);
 /* Ends the connection. */
 void link_close(struct driver *d);
-/* A reference to the connection, or NULL and -ECONNREFUSED's words.  Drop with virConnectClose(). */
+/* A reference to the connection, or NULL and -ECONNREFUSED's words.  Drop with virConnectClose().
+ */
 virConnectPtr link_get(struct driver *d, struct err **e);
 static inline void conn_closep(virConnectPtr *c)
 {
