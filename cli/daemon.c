@@ -96,10 +96,13 @@ static void guard_from_oom(void)
 static int become(const struct cloud *c, enum daemon d, const char *program, const char *pidfile,
                   int ready)
 {
+        _cleanup_free_ char *own = path_printf("%s/blockd", c->state);
         char fd[16];
         const char *argv[16];
         int n = 0, r;
 
+        if (!own)
+                return -ENOMEM;
         r = take_lock(pidfile);
         if (r < 0)
                 return r;
@@ -114,7 +117,7 @@ static int become(const struct cloud *c, enum daemon d, const char *program, con
                 argv[n++] = c->mount;
         }
         argv[n++] = "--state";
-        argv[n++] = c->state;
+        argv[n++] = d == BLOCKD ? own : c->state; /* each daemon has a lock in its own */
         argv[n++] = "--run";
         argv[n++] = c->run;
         argv[n++] = "--ready-fd";

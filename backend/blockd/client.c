@@ -19,18 +19,10 @@ static int call(struct volume_service *s, json_t *request, int timeout_ms, json_
 {
         struct client *c = (struct client *)s;
         json_auto_t *q = request;
-        int r;
 
         if (!q)
                 return err_errno(e, -ENOMEM, "ask blockd");
-        r = jsonl_call(c->control, q, timeout_ms, ret, e);
-        /* No socket is no blockd, not "no such volume". */
-        if (r == -ENOENT && access(c->control, F_OK) < 0) {
-                if (e)
-                        *e = err_free(*e);
-                return err_set(e, -ECONNREFUSED, "blockd is not running");
-        }
-        return r;
+        return jsonl_call(c->control, q, timeout_ms, ret, e);
 }
 
 static int client_ping(struct volume_service *s, struct err **e)
