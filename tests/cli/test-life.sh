@@ -69,6 +69,8 @@ waiter=$!
 rmdir kept || fail "rmdir"
 wait $waiter || fail "it never was gone: $?"
 expect_status 1 strato wait kept available
+expect_status 0 strato wait kept gone
+expect_status 1 strato wait "$T/kept" gone
 cd "$TESTS" || exit 1
 
 expect_status 0 strato top --once
