@@ -69,6 +69,8 @@ waiter=$!
 rmdir kept || fail "rmdir"
 wait $waiter || fail "it never was gone: $?"
 expect_status 1 strato wait kept available
+expect_status 0 strato wait kept gone
+expect_status 1 strato wait "$T/kept" gone
 cd "$TESTS" || exit 1
 
 expect_status 0 strato top --once
@@ -101,7 +103,7 @@ expect_status 0 strato up --mount "$T/elsewhere"
 expect_status 0 strato status
 expect_text "$T/out" "mount    $T/elsewhere, mounted"
 expect_status 1 strato up --mount "$C"
-expect_text "$T/err" "stratod runs, but not on '$C'"
+expect_text "$T/err" "is mounted on '$T/elsewhere'"
 # Another state folder finds the mount point taken.
 expect_status 1 "$STRATO" up --state "$T/other" --mount "$T/elsewhere"
 expect_text "$T/err" "another cloud is mounted on '$T/elsewhere'"
