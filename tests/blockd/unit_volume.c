@@ -452,9 +452,9 @@ static void *write_sectors(void *arg)
         for (int s = w->me; s < SECTORS; s += THREADS) {
                 memset(sector, 1 + s % 200, sizeof(sector));
                 if (volume_pwrite(w->r->open[1], sector, 512, s * 512, 0) < 0)
-                        return "write failed";
+                        return (void *)"write failed";
                 if (s % 64 == w->me && volume_flush(w->r->open[1]) < 0)
-                        return "flush failed";
+                        return (void *)"flush failed";
         }
         return NULL;
 }
