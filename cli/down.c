@@ -168,6 +168,8 @@ int verb_down(struct cloud *c, struct err **e)
         lock = cloud_lock(c, e);
         if (lock < 0)
                 return lock;
+        if (chdir("/") < 0) /* or we were in the way ourselves */
+                return err_errno(e, -errno, "chdir to /");
         ran = daemon_find(c, BLOCKD, &pid) > 0;
         if (daemon_find(c, STRATOD, &pid) > 0)
                 ran = true;

@@ -98,21 +98,24 @@ static int default_run(char **ret)
         return 0;
 }
 
-static int fill_mount(struct cloud *c, struct err **e)
+char *places_recall(const struct cloud *c)
 {
         _cleanup_free_ char *note = path_printf("%s/mount", c->state);
+        _cleanup_free_ char *path = NULL;
 
-        if (!note)
-                return -ENOMEM;
+        if (!note || file_read(note, PATH_MAX, &path, NULL, NULL) < 0 || *path != '/')
+                return NULL;
+        path[strcspn(path, "\n")] = '\0';
+        return TAKE_PTR(path);
+}
+
+static int fill_mount(struct cloud *c, struct err **e)
+{
         if (c->mount)
                 return make_absolute(&c->mount, e);
-        if (file_read(note, PATH_MAX, &c->mount, NULL, NULL) == 0) {
-                c->mount[strcspn(c->mount, "\n")] = '\0';
-                if (*c->mount == '/')
-                        return 0;
-                free(c->mount);
-        }
-        c->mount = geteuid() == 0 ? strdup("/cloud") : path_printf("%s/cloud", home());
+        c->mount = places_recall(c);
+        if (!c->mount)
+                c->mount = geteuid() == 0 ? strdup("/cloud") : path_printf("%s/cloud", home());
         return c->mount ? 0 : -ENOMEM;
 }
 
@@ -193,11 +196,11 @@ int places_remember(const struct cloud *c, struct err **e)
 {
         _cleanup_free_ char *note = path_printf("%s/mount", c->state);
         _cleanup_free_ char *line = path_printf("%s\n", c->mount);
-        _cleanup_free_ char *old = NULL;
+        _cleanup_free_ char *old = places_recall(c);
 
         if (!note || !line)
                 return -ENOMEM;
-        if (file_read(note, PATH_MAX, &old, NULL, NULL) == 0 && streq(old, line))
+        if (old && streq(old, c->mount))
                 return 0;
         return file_replace(note, line, strlen(line), 0600, e);
 }

@@ -114,7 +114,8 @@ unsigned proc_holders(const char *path, struct buf *out)
         for (const struct dirent *d; proc && (d = readdir(proc));) {
                 struct proc_facts f;
 
-                if (!isdigit((unsigned char)d->d_name[0]) || !holds(d->d_name, path))
+                if (!isdigit((unsigned char)d->d_name[0]) || atoi(d->d_name) == getpid() ||
+                    !holds(d->d_name, path))
                         continue;
                 if (n < HOLDERS_SHOWN && proc_facts(atoi(d->d_name), &f))
                         buf_printf(out, "%s%s (%s)", n ? ", " : "", f.name, d->d_name);

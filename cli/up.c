@@ -41,6 +41,10 @@ static int up_blockd(const struct cloud *c, struct err **e)
 /* A stratod without its mount is on its way out: somebody unmounted it. */
 static int settle_stratod(const struct cloud *c, struct err **e)
 {
+        _cleanup_free_ char *known = places_recall(c);
+        bool elsewhere =
+                known && !streq(known, c->mount) && mount_probe(known, PROBE_MS) == MOUNT_OK;
+
         switch (mount_probe(c->mount, PROBE_MS)) {
         case MOUNT_OK:
                 return 0;
@@ -48,10 +52,11 @@ static int settle_stratod(const struct cloud *c, struct err **e)
                 err_set(e, -ETIMEDOUT, "stratod runs, but '%s' does not answer", c->mount);
                 return err_hint(e, "strato down --force; strato up");
         default:
-                if (daemon_await_end(c, STRATOD, END_MS) == 0)
+                if (!elsewhere && daemon_await_end(c, STRATOD, END_MS) == 0)
                         return 1;
-                err_set(e, -EBUSY, "stratod runs, but not on '%s'", c->mount);
-                return err_hint(e, "strato down --state %s, or another --state", c->state);
+                err_set(e, -EBUSY, "the cloud in '%s' is mounted on '%s'", c->state,
+                        known ? known : "another folder");
+                return err_hint(e, "strato down, then up; or --state DIR for another cloud");
         }
 }
 

@@ -119,14 +119,29 @@ static int ended_elsewhere(const char *path, const char *want, struct err **e)
                        words && *words ? "\n" : "", words ? words : "");
 }
 
+/* Whether path names something in a collection, there or not: `new` is beside it. */
+static bool in_collection(const char *path)
+{
+        const char *slash = strrchr(path, '/');
+        _cleanup_free_ char *beside =
+                path_printf("%.*s/new", slash ? (int)(slash - path) : 1, slash ? path : ".");
+
+        return beside && access(beside, F_OK) == 0;
+}
+
 /* PATH/.wait/STATE[@S] as it was opened failed with ENOENT: what is missing? */
 static int nothing_there(const char *path, const char *want, struct err **e)
 {
         _cleanup_free_ char *file = path_printf("%s/state", path);
         struct stat st;
 
-        if (stat(path, &st) < 0)
-                return err_errno(e, -errno, "'%s'", path);
+        if (stat(path, &st) < 0) {
+                int r = -errno;
+
+                return r == -ENOENT && streq(want, "gone") && in_collection(path)
+                               ? STATUS_OK
+                               : err_errno(e, r, "'%s'", path);
+        }
         if (!file || stat(file, &st) < 0)
                 return err_set(e, -EINVAL, "'%s' is no object of a cloud", path);
         err_set(e, -EINVAL, "'%s' never is '%s'", path, want);

@@ -8,6 +8,7 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
 
         c->cfg = *cfg;
         pthread_mutex_init(&c->texts, NULL);
+        pthread_mutex_init(&c->changed_lock, NULL);
         model_init(c);
         wait_init(c);
         jobs_init(c);
@@ -53,11 +54,13 @@ void control_stop(struct control *c)
         }
         model_done(c);
         pthread_mutex_destroy(&c->texts);
+        pthread_mutex_destroy(&c->changed_lock);
         free(c);
 }
 
 void control_on_change(struct control *c, void (*changed)(void *arg, uint64_t no), void *arg)
 {
+        WITH_LOCK(&c->changed_lock);
         c->changed_arg = arg;
         c->changed = changed;
 }

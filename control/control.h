@@ -138,7 +138,7 @@ int control_wait(struct control *c, const struct caller *who, uint64_t no, const
 /* true: cancelled, done will not be called.  false: done has been or is being called. */
 bool control_wait_cancel(struct control *c, struct waiter *w);
 /* Calls changed(arg, no) after each durable change of object no, on any thread: for poll(2) and
- * cache invalidation.  Set once, before the mount serves. */
+ * cache invalidation.  NULL takes it back: no call is under way after the return. */
 void control_on_change(struct control *c, void (*changed)(void *arg, uint64_t no), void *arg);
 
 /* --- failures and events ------------------------------------------------------------------ */

@@ -67,6 +67,7 @@ struct control {
         struct reconciler *reconciler;
         void (*changed)(void *arg, uint64_t no);
         void *changed_arg;
+        pthread_mutex_t changed_lock; /* both, so that they can be taken back */
 };
 
 /* model.c */

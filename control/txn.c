@@ -291,8 +291,10 @@ static void txn_tell(struct txn *t)
                         wait_gone(c, no);
                 else
                         wait_changed(c, no);
+                pthread_mutex_lock(&c->changed_lock);
                 if (c->changed)
                         c->changed(c->changed_arg, no);
+                pthread_mutex_unlock(&c->changed_lock);
                 jobs_changed(c, no);
         }
 }

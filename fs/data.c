@@ -14,9 +14,14 @@ struct parked {
 
 uint64_t data_known_size(struct fs *fs, const struct object *o, unsigned file)
 {
-        int i = kind_attr(o->kind, "size");
+        /* `data` is as large as `size` says; another view has the size that a guest would see */
+        const char *attr = streq(o->kind->files[file].name, "data") ? "size" : "virtual_size";
+        _cleanup_buf_ struct buf b = {0};
+        int i = kind_attr(o->kind, attr);
 
-        return i < 0 ? 0 : o->vals[i].u;
+        if (i >= 0)
+                render_attr(fs->control, o, (unsigned)i, &b);
+        return strtoull(buf_str(&b), NULL, 10);
 }
 
 static const char *op_name(enum volume_op_type t)

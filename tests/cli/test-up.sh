@@ -45,11 +45,11 @@ expect_text "$T/out" "down already"
 expect_status 1 strato up
 expect_text "$T/err" "there is no program 'blockd' in '$T/programs'"
 
-daemon blockd 'echo "<3>the disk is on fire" >&2; exit 7'
+daemon blockd 'echo "<3>2026-01-31T12:00:00.123Z the disk is on fire" >&2; exit 7'
 expect_status 1 strato up
 expect_text "$T/err" "blockd ended at its start with status 7: the disk is on fire"
 expect_text "$T/err" "$T/state/log/blockd.log"
-expect_text "$T/state/log/blockd.log" "<3>the disk is on fire"
+expect_text "$T/state/log/blockd.log" "Z the disk is on fire"
 [ "$(stat -c %a "$T/state/blockd" "$T/state/images" "$T/state/log")" = $'700\n700\n700' ] ||
         fail "modes of what is inside the state folder"
 

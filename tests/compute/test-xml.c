@@ -97,7 +97,7 @@ static void whole_guest(void **state)
         is(x, "/domain/on_reboot", "restart");
         is(x, "/domain/on_crash", "destroy");
         is(x, "/domain/clock/@offset", "utc");
-        is(x, "/domain/seclabel[@type='static'][@model='dac'][@relabel='no']/label",
+        is(x, "/domain/seclabel[@type='static'][@model='dac'][@relabel='yes']/label",
            "+70001:+70002");
         is(x, "count(//controller[@type='pci'][@model='pcie-root'][@index='0'])", "1");
         is(x, "count(//controller[@model='pcie-root-port'][@index > 0])", "11");

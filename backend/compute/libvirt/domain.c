@@ -1,7 +1,21 @@
 /* Guests as a whole: start, stop, pause, list. */
 #include "backend/compute/libvirt/driver.h"
 
+#include <sys/stat.h>
+
 #include "common/fault.h"
+
+/* Debian's libvirtd keeps each guest's own folder below one that only libvirt-qemu's group may pass
+ * through; a guest with a user of its own gets there by that group. */
+static gid_t guest_gid(const struct driver *d, const struct guest *g)
+{
+        struct stat st;
+
+        if (d->mode == COMPUTE_SYSTEM && stat("/var/lib/libvirt/qemu", &st) == 0 &&
+            !(st.st_mode & S_IXOTH))
+                return st.st_gid;
+        return g->gid;
+}
 
 /* The guest, or -ENOENT. */
 static int find(virConnectPtr conn, const char *uuid, virDomainPtr *ret, struct err **e)
@@ -66,11 +80,13 @@ int op_start(struct compute *c, const struct guest *g, struct err **e)
         _cleanup_dom_ virDomainPtr dom = NULL;
         _cleanup_err_ struct err *why = NULL;
         _cleanup_free_ char *xml = NULL;
+        struct guest own = *g;
         int r;
 
         if (!conn)
                 return -ECONNREFUSED;
-        r = xml_domain(g, d->owner, d->mode != COMPUTE_SESSION, &xml, e);
+        own.gid = guest_gid(d, g);
+        r = xml_domain(&own, d->owner, d->mode != COMPUTE_SESSION, &xml, e);
         if (r < 0)
                 return r;
         if (is_active(conn, g->uuid))

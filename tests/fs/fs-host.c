@@ -1,0 +1,205 @@
+/* A small cloud for the tests of fs/: the real control and the real mount on a store in memory.
+ * Volumes are plain files DIR/vol/ID, which the test serves itself with nbdkit on the socket it
+ * names, so that these tests need no blockd.  There is no compute: `start` fails.
+ *
+ *     fs-host MOUNT DIR NBD-SOCKET
+ *
+ * Says "ready" when the mount answers, and ends with it or with SIGTERM. */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include "backend/image/image-files.h"
+#include "backend/store/memory/memory.h"
+#include "common/fileio.h"
+#include "common/log.h"
+#include "control/control.h"
+#include "control/driver/compute.h"
+#include "control/driver/image.h"
+#include "control/driver/store.h"
+#include "control/driver/volume.h"
+#include "fs/fs.h"
+
+struct host {
+        struct volume_service volumes;
+        const char *dir;
+        struct fs *fs;
+};
+
+static char *volume_path(struct volume_service *s, const char *id)
+{
+        return path_printf("%s/vol/%s", ((struct host *)s)->dir, id);
+}
+
+static int v_ping(struct volume_service *s, struct err **e)
+{
+        return 0;
+}
+
+static int v_create(struct volume_service *s, const char *id, uint64_t size, struct err **e)
+{
+        _cleanup_free_ char *path = volume_path(s, id);
+        _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+        if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
+                return err_errno(e, -errno, "create %s", path);
+        return 0;
+}
+
+static int v_import(struct volume_service *s, const char *id, const char *raw, struct err **e)
+{
+        _cleanup_free_ char *path = volume_path(s, id);
+
+        if (link(raw, path) < 0 && errno != EEXIST)
+                return err_errno(e, -errno, "link %s", raw);
+        return 0;
+}
+
+static int v_clone(struct volume_service *s, const char *id, const char *parent, uint64_t size,
+                   struct err **e)
+{
+        _cleanup_free_ char *from = volume_path(s, parent);
+        _cleanup_free_ char *bytes = NULL;
+        _cleanup_free_ char *path = volume_path(s, id);
+        _cleanup_close_ int fd = -1;
+        size_t n;
+        int r = file_read(from, 64 << 20, &bytes, &n, e);
+
+        if (r == 0)
+                r = v_create(s, id, size, e);
+        if (r < 0)
+                return r;
+        fd = open(path, O_RDWR | O_CLOEXEC);
+        return fd < 0 ? -errno : pwrite_full(fd, bytes, n, 0);
+}
+
+static int v_remove(struct volume_service *s, const char *id, struct err **e)
+{
+        _cleanup_free_ char *path = volume_path(s, id);
+
+        unlink(path);
+        return 0;
+}
+
+static int v_stat(struct volume_service *s, const char *id, struct volume_facts *ret,
+                  struct err **e)
+{
+        _cleanup_free_ char *path = volume_path(s, id);
+        struct stat st;
+
+        if (stat(path, &st) < 0)
+                return err_errno(e, -errno, "%s", path);
+        *ret = (struct volume_facts){.size = (uint64_t)st.st_size};
+        snprintf(ret->id, sizeof(ret->id), "%s", id);
+        return 0;
+}
+
+static int v_list(struct volume_service *s, int (*each)(void *arg, const struct volume_facts *f),
+                  void *arg, struct err **e)
+{
+        return 0;
+}
+
+static int v_export(struct volume_service *s, const struct volume_export *x, char **ret,
+                    struct err **e)
+{
+        return err_set(e, -ENOTSUP, "no exports here");
+}
+
+static int v_unexport(struct volume_service *s, const char *id, struct err **e)
+{
+        return 0;
+}
+
+static int v_list_exports(struct volume_service *s,
+                          int (*each)(void *arg, const char *id, const char *volume), void *arg,
+                          struct err **e)
+{
+        return 0;
+}
+
+static const struct volume_service_ops volume_ops = {
+        .name = "files", .ping = v_ping, .create = v_create, .import = v_import,
+        .clone = v_clone, .resize = v_create, .remove = v_remove, .stat = v_stat,
+        .list = v_list, .export = v_export, .unexport = v_unexport,
+        .list_exports = v_list_exports,
+};
+
+static int no_compute(void *arg, struct compute **ret, struct err **e)
+{
+        return err_set(e, -ENOTSUP, "no guests on this test cloud");
+}
+
+static void ready(void *arg)
+{
+        puts("ready");
+        fflush(stdout);
+}
+
+static void *stop_on_signal(void *arg)
+{
+        struct host *h = arg;
+        sigset_t set;
+        int sig;
+
+        sigemptyset(&set);
+        sigaddset(&set, SIGTERM);
+        sigaddset(&set, SIGUSR1);
+        if (sigwait(&set, &sig) == 0 && sig == SIGTERM)
+                fs_stop(h->fs);
+        return NULL;
+}
+
+int main(int argc, char **argv)
+{
+        _cleanup_err_ struct err *e = NULL;
+        struct host h = {.volumes.ops = &volume_ops};
+        struct control_config cfg = {.compute = no_compute, .host = "testhost", .uid = getuid(),
+                                     .gid = getgid(), .volumes = &h.volumes};
+        struct fs_config mount = {.allow_other = getuid() == 0, .ready = ready};
+        struct control *c = NULL;
+        pthread_t signals;
+        sigset_t set;
+        int r;
+
+        if (argc != 4)
+                return 2;
+        sigemptyset(&set);
+        sigaddset(&set, SIGTERM);
+        sigaddset(&set, SIGUSR1);
+        pthread_sigmask(SIG_BLOCK, &set, NULL);
+        signal(SIGPIPE, SIG_IGN);
+        h.dir = cfg.state = cfg.run = mount.state = argv[2];
+        cfg.mount = mount.mountpoint = argv[1];
+        h.volumes.shared_socket = argv[3];
+        cfg.store = store_memory_new();
+        {
+                _cleanup_free_ char *images = path_printf("%s/images", argv[2]);
+                _cleanup_free_ char *volumes = path_printf("%s/vol", argv[2]);
+
+                r = mkdir_parents(volumes, 0700, &e);
+                if (r == 0)
+                        r = image_files_open(images, &cfg.images, &e);
+        }
+        if (r == 0)
+                r = control_start(&cfg, &c, &e);
+        mount.control = c;
+        if (r == 0)
+                r = fs_open(&mount, &h.fs, &e);
+        if (r == 0) {
+                pthread_create(&signals, NULL, stop_on_signal, &h);
+                r = fs_serve(h.fs);
+                pthread_kill(signals, SIGUSR1);
+                pthread_join(signals, NULL);
+                fs_close(h.fs);
+        }
+        if (c)
+                control_stop(c);
+        if (cfg.images)
+                cfg.images->ops->close_service(cfg.images);
+        cfg.store->ops->close(cfg.store);
+        if (r < 0)
+                log_error("%s", e ? err_msg(e) : strerror(-r));
+        return r < 0;
+}
