@@ -134,10 +134,12 @@ char *xml_owner(const char *metadata);
  * destroy, and libvirt's notice of a death, last as long as somebody leaves QEMU unreaped.  In a
  * container process 1 may never reap.  So this process adopts (PR_SET_CHILD_SUBREAPER) and reaps
  * at once what it adopted.  What it started itself is not touched: a direct child is in our
- * session or leads one of its own, an adopted daemon is neither. */
+ * session or leads one of its own, an adopted daemon is neither.  (libvirt's emulator probes lead a
+ * session, too: those go by their name.) */
 int reaper_start(struct reaper **ret, struct err **e);
 void reaper_stop(struct reaper *r);
-/* Between these two calls, which nest, adopted children are looked for every 20 ms. */
+/* +1 and -1, which nest: adopted children are looked for every 20 ms between them and for a second
+ * after. */
 void reaper_busy(struct reaper *r, int change);
 /* Has the guest's QEMU (its pid file is below libvirt's root) reaped when it dies, whenever that
  * is.  Nothing happens if it is no child of ours: one from before a restart is process 1's. */
