@@ -275,6 +275,8 @@ fuse_ino_t dir_find(struct fs *fs, const struct node *dir, const char *name)
                 return find_by_id(fs, dir, name);
         case NODE_BYTES:
                 return find_bytes(fs, name);
+        case NODE_WAITS:
+                return ino_wait(dir->o, name);
         case NODE_USERS:
                 return find_user(name);
         case NODE_METADATA:

@@ -30,9 +30,7 @@ static void drop(struct ephemerals *t, struct ephemeral *e)
 /* Frees it when nobody can come back for it. */
 static void settle(struct ephemerals *t, struct ephemeral *e)
 {
-        bool kept = e->named && e->type != NODE_WAIT;
-
-        if (!e->lookups && !e->opens && !kept)
+        if (!e->lookups && !e->opens && !e->named)
                 drop(t, e);
 }
 
@@ -55,7 +53,7 @@ static void sweep(struct ephemerals *t)
 
         HASH_ITER(hh, t->by_ino, e, next)
         {
-                if (e->type == NODE_WAIT || e->opens || e->expires > now)
+                if (e->opens || e->expires > now)
                         continue;
                 e->named = false;
                 settle(t, e);
@@ -95,9 +93,10 @@ static int check_room(struct ephemerals *t, const struct ephemeral *like, struct
         unsigned mine = 0;
 
         for (const struct ephemeral *x = t->by_ino; x; x = x->hh.next)
-                if (x->uid == like->uid && x->type != NODE_UPLOAD && like->type != NODE_UPLOAD)
+                if (x->named && x->uid == like->uid && x->type != NODE_UPLOAD &&
+                    like->type != NODE_UPLOAD)
                         mine++;
-        if (mine >= SCRATCH_MAX * (like->type == NODE_WAIT ? 4 : 1))
+        if (mine >= SCRATCH_MAX)
                 return err_set(e, -EDQUOT, "uid %u has %u temporary files here already",
                                (unsigned)like->uid, mine);
         if (HASH_COUNT(t->by_ino) >= EPHEMERAL_MAX)

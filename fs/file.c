@@ -106,6 +106,11 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 data_open(req, &n, fi);
                 return;
         }
+        if (n.type == NODE_UPLOAD && upload_done(n.e)) {
+                fs_refuse(req, "open", ino, NULL, -EEXIST,
+                          "it was uploaded: its bytes are in the object's `data`");
+                return;
+        }
         if (n.type == NODE_UPLOAD && (fi->flags & O_ACCMODE) != O_RDONLY) {
                 fs_refuse(req, "open", ino, NULL, -EBUSY, "another process is writing this file");
                 return;
@@ -151,7 +156,7 @@ static void create_meta(fuse_req_t req, const struct node *dir, const char *name
         if (!r)
                 r = node_get(fs, dir_find(fs, &n, name), &n);
         if (!r)
-                node_entry(fs, &n, &entry);
+                node_entry(fs, &n, false, &entry);
         control_unlock(fs->control);
         h = r ? NULL : handle_new(&n, fi->flags);
         if (h)
@@ -189,7 +194,7 @@ static void create_scratch(fuse_req_t req, const struct node *dir, const char *n
         control_rdlock(fs->control);
         r = node_get(fs, x->ino, &n);
         if (!r)
-                node_entry(fs, &n, &entry);
+                node_entry(fs, &n, false, &entry);
         control_unlock(fs->control);
         h = r ? NULL : handle_new(&n, fi->flags);
         if (!h) {
@@ -312,6 +317,7 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t size, off_t 
                 break;
         default:
                 pthread_mutex_lock(&h->lock);
+                h->writer = who;
                 r = text_write(fs, &who, h, p, size, (uint64_t)off, &e);
                 pthread_mutex_unlock(&h->lock);
         }
@@ -340,7 +346,8 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 return;
         }
         pthread_mutex_lock(&h->lock);
-        if (h->frame.pending.len)
+        /* nor is a child that inherited the descriptor and ends the one who ends a line */
+        if (h->frame.pending.len && h->writer.pid == who.pid)
                 r = text_flush(fs, &who, h, &e);
         pthread_mutex_unlock(&h->lock);
         if (r < 0)
@@ -349,11 +356,23 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 fuse_reply_err(req, 0);
 }
 
+/* The last close: what still waits for its newline is carried out for the one who wrote it.  A
+ * release carries no caller of its own. */
+static void flush_late(struct fs *fs, struct handle *h)
+{
+        _cleanup_err_ struct err *e = NULL;
+        int r = h->frame.pending.len ? text_flush(fs, &h->writer, h, &e) : 0;
+
+        if (r < 0)
+                fs_record(fs, &h->writer, "write", h->ino, NULL, r, e);
+}
+
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
         struct handle *h = handle_of(fi);
         struct fs *fs = fs_of(req);
 
+        flush_late(fs, h);
         if (h->type == NODE_UPLOAD)
                 upload_release(fs, h);
         if (h->type == NODE_DATA)

@@ -107,6 +107,7 @@ static void make_temporary(fuse_req_t req, const struct node *dir, const char *t
         int r;
 
         like.text = strdup(target);
+        like.len = strlen(target);
         r = like.text ? ephemeral_add(fs->ephemerals, &like, name, &t, &e) : -ENOMEM;
         if (r < 0) {
                 free(like.text);

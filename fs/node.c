@@ -72,6 +72,47 @@ fuse_ino_t ino_user(uid_t uid, unsigned which)
         return INO_USER | (fuse_ino_t)uid << 8 | which;
 }
 
+fuse_ino_t ino_wait(const struct object *o, const char *name)
+{
+        const char *at = strchrnul(name, '@');
+        char state[NAME_SIZE];
+        unsigned long seconds = 0;
+        char *end;
+        int i;
+
+        if ((size_t)(at - name) >= sizeof(state))
+                return 0;
+        memcpy(state, name, (size_t)(at - name));
+        state[at - name] = 0;
+        if (*at) {
+                seconds = strtoul(at + 1, &end, 10);
+                if (at[1] < '0' || at[1] > '9' || *end || !seconds || seconds > WAIT_SECONDS_MAX)
+                        return 0;
+        }
+        i = streq(state, "gone")     ? WAIT_GONE
+            : streq(state, "change") ? WAIT_CHANGE
+                                     : kind_state(o->kind, state);
+        return i < 0 ? 0 : INO_WAIT | o->no << 28 | (fuse_ino_t)i << 20 | seconds;
+}
+
+const char *wait_state(const struct node *n)
+{
+        return n->index == WAIT_GONE     ? "gone"
+               : n->index == WAIT_CHANGE ? "change"
+                                         : n->kind->states[n->index].name;
+}
+
+static int get_wait(struct fs *fs, fuse_ino_t ino, struct node *n)
+{
+        n->type = NODE_WAIT;
+        n->no = (ino & ~INO_WAIT) >> 28;
+        n->index = ino >> 20 & 0xff;
+        n->seconds = ino & 0xfffff;
+        n->o = model_by_no(fs->control, n->no);
+        n->kind = n->o ? n->o->kind : NULL;
+        return n->o && (n->index >= WAIT_GONE || n->index < n->kind->nstates) ? 0 : -ENOENT;
+}
+
 bool node_is_dir(enum node_type t)
 {
         return t >= NODE_ROOT && t <= NODE_WAITS;
@@ -228,6 +269,8 @@ int node_get(struct fs *fs, fuse_ino_t ino, struct node *ret)
                 ret->type = user_files[which].type;
                 return 0;
         }
+        if (ino & INO_WAIT)
+                return get_wait(fs, ino, ret);
         return get_of_object(fs, ino >> SLOT_BITS, ino & ((1u << SLOT_BITS) - 1), ret);
 }
 
@@ -335,8 +378,13 @@ void node_path(struct fs *fs, const struct node *n, struct buf *out)
                 object_path(fs, n, "metadata/", out);
                 buf_addstr(out, n->meta->key);
                 return;
-        case NODE_SCRATCH:
         case NODE_WAIT:
+                object_path(fs, n, ".wait/", out);
+                buf_addstr(out, wait_state(n));
+                if (n->seconds)
+                        buf_printf(out, "@%u", n->seconds);
+                return;
+        case NODE_SCRATCH:
         case NODE_TEMPLINK:
         case NODE_UPLOAD: {
                 struct node dir;

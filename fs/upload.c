@@ -84,7 +84,7 @@ void upload_create(fuse_req_t req, const struct node *dir, const char *name,
         control_rdlock(fs->control);
         r = node_get(fs, x->ino, &n);
         if (!r)
-                node_entry(fs, &n, &entry);
+                node_entry(fs, &n, false, &entry);
         control_unlock(fs->control);
         h = r ? NULL : handle_new(&n, fi->flags);
         if (!h) {
@@ -170,7 +170,6 @@ void upload_flush(fuse_req_t req, struct handle *h)
 
 void upload_release(struct fs *fs, struct handle *h)
 {
-        _cleanup_free_ char *rsync = rsync_target(h->e->name);
         struct upload *u = h->e->upload;
         struct data *d;
 
@@ -181,8 +180,8 @@ void upload_release(struct fs *fs, struct handle *h)
         pthread_mutex_unlock(&u->lock);
         if (d)
                 control_close_data(fs->control, d, u->cut);
-        if (!rsync) /* rsync comes back to rename it */
-                ephemeral_unname(fs->ephemerals, h->e);
+        /* The name stays for a minute: rsync and install come back by it to set times and modes,
+         * or to rename it. */
 }
 
 int upload_truncate(struct fs *fs, struct ephemeral *e, uint64_t size)
@@ -210,11 +209,16 @@ bool upload_done(struct ephemeral *e)
         return !e->upload->data;
 }
 
-void upload_removed(struct fs *fs, struct ephemeral *e, const struct caller *who)
+int upload_removed(struct fs *fs, struct ephemeral *x, const struct caller *who, struct err **e)
 {
-        if (!upload_done(e)) {
-                cut(e->upload, "its writer removed it");
-                return;
+        _cleanup_free_ char *rsync = rsync_target(x->name);
+
+        if (!upload_done(x)) {
+                cut(x->upload, "its writer removed it");
+                return 0;
         }
-        (void)control_delete(fs->control, who, e->upload->no, NULL);
+        if (rsync) /* it gave up */
+                return control_delete(fs->control, who, x->upload->no, e);
+        err_set(e, -EPERM, "the upload has ended");
+        return err_hint(e, "rmdir of the object deletes it");
 }
