@@ -15,8 +15,8 @@ enum {
         STATUS_OK = 0,
         STATUS_FAILED = 1,
         STATUS_USAGE = 2,
-        STATUS_DOWN = 3,    /* nothing runs */
-        STATUS_PARTLY = 4,  /* some of it runs */
+        STATUS_DOWN = 3,   /* nothing runs */
+        STATUS_PARTLY = 4, /* some of it runs */
         STATUS_TIMEOUT = 124,
 };
 
@@ -34,7 +34,7 @@ struct cloud {
 struct verb {
         const char *name;
         const char *synopsis;
-        const char *help; /* one line; NULL: not shown */
+        const char *help;    /* one line; NULL: not shown */
         const char *options; /* names of the options it knows, each between spaces */
         int min_words, max_words;
         /* An exit status, or -errno with words. */

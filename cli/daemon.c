@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
 
+#include "common/buf.h"
 #include "common/clock.h"
 #include "common/fileio.h"
 #include "common/macro.h"
@@ -16,7 +17,7 @@
 enum {
         WORDS_MAX = 2048, /* of a dead daemon's log */
         LINES_MAX = 4,
-        EXIT_LOCKED = 75, /* our child lost the race for the lock */
+        EXIT_LOCKED = 75,  /* our child lost the race for the lock */
         OOM_BLOCKD = -900, /* guests' disks go last */
 };
 
@@ -95,10 +96,13 @@ static void guard_from_oom(void)
 static int become(const struct cloud *c, enum daemon d, const char *program, const char *pidfile,
                   int ready)
 {
+        _cleanup_free_ char *own = path_printf("%s/blockd", c->state);
         char fd[16];
         const char *argv[16];
         int n = 0, r;
 
+        if (!own)
+                return -ENOMEM;
         r = take_lock(pidfile);
         if (r < 0)
                 return r;
@@ -113,7 +117,7 @@ static int become(const struct cloud *c, enum daemon d, const char *program, con
                 argv[n++] = c->mount;
         }
         argv[n++] = "--state";
-        argv[n++] = c->state;
+        argv[n++] = d == BLOCKD ? own : c->state; /* each daemon has a lock in its own */
         argv[n++] = "--run";
         argv[n++] = c->run;
         argv[n++] = "--ready-fd";
@@ -155,7 +159,18 @@ static void child_main(const struct cloud *c, enum daemon d, const char *program
 
 /* --- in the parent ------------------------------------------------------------------------ */
 
-/* What the log got since `from`, its last lines without the level prefix. */
+/* A line of the log without its level and its time. */
+static const char *plain(const char *line)
+{
+        size_t n;
+
+        if (line[0] == '<' && line[1] >= '0' && line[1] <= '7' && line[2] == '>')
+                line += 3;
+        n = strspn(line, "0123456789-:.TZ");
+        return n >= strlen("2026-01-31T12:00:00Z") && line[n] == ' ' ? line + n + 1 : line;
+}
+
+/* What the log got since `from`: its last lines. */
 static void last_words(const char *log, off_t from, struct buf *out)
 {
         _cleanup_close_ int fd = open(log, O_RDONLY | O_CLOEXEC);
@@ -171,11 +186,8 @@ static void last_words(const char *log, off_t from, struct buf *out)
         if (len <= 0)
                 return;
         text[len] = '\0';
-        for (p = strtok_r(text, "\n", &save); p; p = strtok_r(NULL, "\n", &save)) {
-                if (p[0] == '<' && p[1] >= '0' && p[1] <= '7' && p[2] == '>')
-                        p += 3;
-                lines[n++ % LINES_MAX] = p;
-        }
+        for (p = strtok_r(text, "\n", &save); p; p = strtok_r(NULL, "\n", &save))
+                lines[n++ % LINES_MAX] = plain(p);
         for (unsigned i = n > LINES_MAX ? n - LINES_MAX : 0; i < n; i++)
                 buf_printf(out, "%s%s", out->len ? "; " : "", lines[i % LINES_MAX]);
 }

@@ -16,7 +16,7 @@
 #include "common/macro.h"
 
 enum {
-        END_MS = 10000,
+        END_MS = 30000, /* stratod may be in the middle of a probe */
         PROBE_MS = 5000,
         GUESTS_S = 30, /* to shut down by themselves */
         DESTROY_S = 10,
@@ -87,20 +87,22 @@ static unsigned await_guests(const struct cloud *c, int seconds)
         return n;
 }
 
-/* Asks, then insists. */
+/* Asks, then insists: stratod itself forces a guest off that takes longer. */
 static int stop_guests(const struct cloud *c, bool mounted, struct err **e)
 {
         unsigned n = proc_guests(c->run, c->state, NULL, 0);
         int seconds = c->timeout >= 0 ? c->timeout : GUESTS_S;
+        char verb[32];
 
         if (n == 0)
                 return 0;
         if (!c->json)
                 printf("Stopping %u guest%s.\n", n, n == 1 ? "" : "s");
         fflush(stdout);
-        if (!mounted || tell_guests(c, "stop\n", NULL) < 0)
+        snprintf(verb, sizeof(verb), "stop %d\n", seconds);
+        if (!mounted || tell_guests(c, verb, NULL) < 0)
                 signal_guests(c, SIGTERM);
-        n = await_guests(c, seconds);
+        n = await_guests(c, seconds + DESTROY_S);
         if (n == 0)
                 return 0;
         if (mounted)
@@ -142,8 +144,8 @@ static void print_down(const struct cloud *c, bool ran, unsigned guests)
         } else if (guests > 0) {
                 printf("The cloud is unmounted. %u guest%s on; blockd stays up for %s.\n"
                        "strato up mounts it again; strato down --guests stops them, too.\n",
-                       guests, guests == 1 ? " goes" : "s go", guests == 1 ? "its disks"
-                                                                           : "their disks");
+                       guests, guests == 1 ? " goes" : "s go",
+                       guests == 1 ? "its disks" : "their disks");
         } else {
                 puts(ran ? "The cloud is down." : "The cloud was down already.");
         }
@@ -166,6 +168,8 @@ int verb_down(struct cloud *c, struct err **e)
         lock = cloud_lock(c, e);
         if (lock < 0)
                 return lock;
+        if (chdir("/") < 0) /* or we were in the way ourselves */
+                return err_errno(e, -errno, "chdir to /");
         ran = daemon_find(c, BLOCKD, &pid) > 0;
         if (daemon_find(c, STRATOD, &pid) > 0)
                 ran = true;

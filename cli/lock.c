@@ -8,7 +8,7 @@
 
 int cloud_lock(const struct cloud *c, struct err **e)
 {
-        _cleanup_free_ char *path = path_printf("%s/lock", c->state);
+        _cleanup_free_ char *path = path_printf("%s/up.lock", c->state);
         _cleanup_close_ int fd = -1;
 
         if (!path)

@@ -19,9 +19,11 @@ enum { PROBE_MS = 5000, FUSE_MAGIC = 0x65735546 };
 
 const char *mount_word(enum mount_state s)
 {
-        static const char *const words[] = {
-                [MOUNT_NONE] = "not mounted", [MOUNT_OK] = "mounted", [MOUNT_STALE] = "stale",
-                [MOUNT_HUNG] = "hung", [MOUNT_FOREIGN] = "another file system"};
+        static const char *const words[] = {[MOUNT_NONE] = "not mounted",
+                                            [MOUNT_OK] = "mounted",
+                                            [MOUNT_STALE] = "stale",
+                                            [MOUNT_HUNG] = "hung",
+                                            [MOUNT_FOREIGN] = "another file system"};
 
         return words[s];
 }
@@ -90,25 +92,34 @@ static int user_detach(const char *path, bool lazy, struct err **e)
         return r;
 }
 
-int mount_detach(const char *path, bool lazy, struct err **e)
+/* -EBUSY with the names of those who hold it. */
+static int is_held(const char *path, struct err **e)
 {
         _cleanup_buf_ struct buf who = {};
+
+        if (proc_holders(path, &who) > 0) {
+                err_set(e, -EBUSY, "'%s' is in use by %s", path, buf_str(&who));
+                return err_hint(e, "leave it there, or: strato down --force");
+        }
+        err_set(e, -EBUSY, "'%s' is in use", path);
+        return err_hint(e, "strato down --force unmounts it as soon as it is free");
+}
+
+int mount_detach(const char *path, bool lazy, struct err **e)
+{
+        _cleanup_err_ struct err *err = NULL;
         int r;
 
         if (geteuid() == 0) {
                 int flags = UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0);
 
-                r = umount2(path, flags) < 0 ? err_errno(e, -errno, "unmount '%s'", path) : 0;
+                r = umount2(path, flags) < 0 ? err_errno(&err, -errno, "unmount '%s'", path) : 0;
         } else {
-                r = user_detach(path, lazy, e);
+                r = user_detach(path, lazy, &err);
         }
-        if (r != -EBUSY)
-                return r;
-        if (proc_holders(path, &who) > 0) {
-                err_prepend(e, r, "in use by %s", buf_str(&who));
-                return err_hint(e, "leave '%s' there, or: strato down --force", path);
-        }
-        return err_hint(e, "strato down --force unmounts it as soon as it is free");
+        if (r == -EBUSY)
+                return is_held(path, e);
+        return r < 0 ? err_move(e, TAKE_PTR(err)) : 0;
 }
 
 /* 1: nothing in it. */

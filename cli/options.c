@@ -40,8 +40,8 @@ static const struct option long_options[NOPTIONS + 1] = {
 static const char *const option_help[NOPTIONS] = {
         [OPT_HELP] = "--help              this text",
         [OPT_MOUNT] = "--mount DIR         the mount point (root: /cloud, else ~/cloud)",
-        [OPT_STATE] = "--state DIR         all that is kept (root: /var/lib/stratofs,\n"
-                      "                      else ~/.local/state/stratofs)",
+        [OPT_STATE] = ("--state DIR         all that is kept (root: /var/lib/stratofs,\n"
+                       "                      else ~/.local/state/stratofs)"),
         [OPT_CONF] = "--conf FILE         stratod's configuration",
         [OPT_LOGLEVEL] = "--loglevel LEVEL    how much the daemons log",
         [OPT_JSON] = "--json              for programs",

@@ -10,7 +10,8 @@
 #include "common/fileio.h"
 #include "common/macro.h"
 
-/* A UNIX socket's name has 107 bytes; "/guests/<uuid>/<name>.sock" must fit behind the run folder. */
+/* A UNIX socket's name has 107 bytes; "/guests/<uuid>/<name>.sock" must fit behind the run folder.
+ */
 enum { RUN_MAX = 107 - 56 };
 
 static const char *home(void)
@@ -97,21 +98,24 @@ static int default_run(char **ret)
         return 0;
 }
 
-static int fill_mount(struct cloud *c, struct err **e)
+char *places_recall(const struct cloud *c)
 {
         _cleanup_free_ char *note = path_printf("%s/mount", c->state);
+        _cleanup_free_ char *path = NULL;
 
-        if (!note)
-                return -ENOMEM;
+        if (!note || file_read(note, PATH_MAX, &path, NULL, NULL) < 0 || *path != '/')
+                return NULL;
+        path[strcspn(path, "\n")] = '\0';
+        return TAKE_PTR(path);
+}
+
+static int fill_mount(struct cloud *c, struct err **e)
+{
         if (c->mount)
                 return make_absolute(&c->mount, e);
-        if (file_read(note, PATH_MAX, &c->mount, NULL, NULL) == 0) {
-                c->mount[strcspn(c->mount, "\n")] = '\0';
-                if (*c->mount == '/')
-                        return 0;
-                free(c->mount);
-        }
-        c->mount = geteuid() == 0 ? strdup("/cloud") : path_printf("%s/cloud", home());
+        c->mount = places_recall(c);
+        if (!c->mount)
+                c->mount = geteuid() == 0 ? strdup("/cloud") : path_printf("%s/cloud", home());
         return c->mount ? 0 : -ENOMEM;
 }
 
@@ -192,11 +196,11 @@ int places_remember(const struct cloud *c, struct err **e)
 {
         _cleanup_free_ char *note = path_printf("%s/mount", c->state);
         _cleanup_free_ char *line = path_printf("%s\n", c->mount);
-        _cleanup_free_ char *old = NULL;
+        _cleanup_free_ char *old = places_recall(c);
 
         if (!note || !line)
                 return -ENOMEM;
-        if (file_read(note, PATH_MAX, &old, NULL, NULL) == 0 && streq(old, line))
+        if (old && streq(old, c->mount))
                 return 0;
         return file_replace(note, line, strlen(line), 0600, e);
 }
@@ -215,8 +219,9 @@ static bool found(const char *dir, const char *sub, const char *name, char **ret
 
 int program_path(const char *name, char **ret, struct err **e)
 {
-        /* In the build folder a program is in the folder of its room. */
-        static const char *const rooms[] = {"blockd/", "fs/", "backend/compute/", "stratod/"};
+        /* Installed, then in the build folder, where a program is in the folder of its room. */
+        static const char *const places[] = {"../libexec/stratofs/", "../sbin/", "../blockd/",
+                                             "../fs/", "../backend/compute/"};
         const char *dir = getenv("STRATOFS_PROGRAMS");
         char self[PATH_MAX];
         ssize_t n;
@@ -231,14 +236,9 @@ int program_path(const char *name, char **ret, struct err **e)
                 return err_errno(e, -errno, "/proc/self/exe");
         self[n] = '\0';
         *strrchr(self, '/') = '\0';
-        if (found(self, "../libexec/stratofs/", name, ret))
-                return 0;
-        for (size_t i = 0; i < ARRAY_SIZE(rooms); i++) {
-                _cleanup_free_ char *sub = path_printf("../%s", rooms[i]);
-
-                if (sub && found(self, sub, name, ret))
+        for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+                if (found(self, places[i], name, ret))
                         return 0;
-        }
         if (found(STRATOFS_LIBEXEC, "", name, ret))
                 return 0;
         return err_set(e, -ENOENT, "there is no program '%s' in '%s' or beside '%s'", name,

@@ -12,6 +12,8 @@ int places_fill(struct cloud *c, struct err **e);
  * and open their sockets below), what is inside is closed. */
 int places_make(const struct cloud *c, struct err **e);
 
+/* The mount point that was written down; NULL when none was.  Caller frees. */
+char *places_recall(const struct cloud *c);
 /* Writes down the mount point for the next call without --mount. */
 int places_remember(const struct cloud *c, struct err **e);
 

@@ -49,8 +49,10 @@ bool proc_facts(pid_t pid, struct proc_facts *ret)
                 return false;
         snprintf(ret->name, sizeof(ret->name), "%.*s", (int)(p - strchr(stat, '(') - 1),
                  strchr(stat, '(') + 1);
-        sscanf(p + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d "
-                      "%llu", &start);
+        sscanf(p + 2,
+               "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d "
+               "%llu",
+               &start);
         clock_gettime(CLOCK_BOOTTIME, &now);
         ret->uptime = now.tv_sec - (int64_t)(start / (unsigned long long)sysconf(_SC_CLK_TCK));
         p = rollup ? strstr(rollup, "\nPss:") : NULL;
@@ -112,7 +114,8 @@ unsigned proc_holders(const char *path, struct buf *out)
         for (const struct dirent *d; proc && (d = readdir(proc));) {
                 struct proc_facts f;
 
-                if (!isdigit((unsigned char)d->d_name[0]) || !holds(d->d_name, path))
+                if (!isdigit((unsigned char)d->d_name[0]) || atoi(d->d_name) == getpid() ||
+                    !holds(d->d_name, path))
                         continue;
                 if (n < HOLDERS_SHOWN && proc_facts(atoi(d->d_name), &f))
                         buf_printf(out, "%s%s (%s)", n ? ", " : "", f.name, d->d_name);

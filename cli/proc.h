@@ -8,9 +8,9 @@
 #include "common/buf.h"
 
 struct proc_facts {
-        int64_t uptime;  /* seconds since its start */
-        uint64_t pss;    /* bytes of memory, shared pages counted in part; 0 when not readable */
-        bool replaced;   /* its program file was removed or replaced since */
+        int64_t uptime; /* seconds since its start */
+        uint64_t pss;   /* bytes of memory, shared pages counted in part; 0 when not readable */
+        bool replaced;  /* its program file was removed or replaced since */
         char name[16];
 };
 

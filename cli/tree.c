@@ -107,8 +107,7 @@ const char *row_fact(const struct row *row, const char *key, char *out, size_t s
 
 bool state_has_guest(const char *state)
 {
-        static const char *const resting[] = {"draft", "new", "stopped", "shelved", "error",
-                                              "deleted", "gone", "building", "defined"};
+        static const char *const resting[] = {"draft", "stopped", "error"};
 
         for (size_t i = 0; i < ARRAY_SIZE(resting); i++)
                 if (streq(state, resting[i]))

@@ -15,7 +15,7 @@ enum {
         BLOCKD_MS = 30000,
         STRATOD_MS = 120000, /* the first start may wait for libvirt to ask each QEMU what it is */
         PROBE_MS = 5000,
-        END_MS = 10000,
+        END_MS = 30000, /* stratod may be in the middle of a probe */
 };
 
 static int start_ms(const struct cloud *c, int usual)
@@ -41,6 +41,10 @@ static int up_blockd(const struct cloud *c, struct err **e)
 /* A stratod without its mount is on its way out: somebody unmounted it. */
 static int settle_stratod(const struct cloud *c, struct err **e)
 {
+        _cleanup_free_ char *known = places_recall(c);
+        bool elsewhere =
+                known && !streq(known, c->mount) && mount_probe(known, PROBE_MS) == MOUNT_OK;
+
         switch (mount_probe(c->mount, PROBE_MS)) {
         case MOUNT_OK:
                 return 0;
@@ -48,10 +52,11 @@ static int settle_stratod(const struct cloud *c, struct err **e)
                 err_set(e, -ETIMEDOUT, "stratod runs, but '%s' does not answer", c->mount);
                 return err_hint(e, "strato down --force; strato up");
         default:
-                if (daemon_await_end(c, STRATOD, END_MS) == 0)
+                if (!elsewhere && daemon_await_end(c, STRATOD, END_MS) == 0)
                         return 1;
-                err_set(e, -EBUSY, "stratod runs, but not on '%s'", c->mount);
-                return err_hint(e, "strato down --state %s, or another --state", c->state);
+                err_set(e, -EBUSY, "the cloud in '%s' is mounted on '%s'", c->state,
+                        known ? known : "another folder");
+                return err_hint(e, "strato down, then up; or --state DIR for another cloud");
         }
 }
 
@@ -97,10 +102,10 @@ static void print_up(const struct cloud *c, bool blockd, bool stratod)
                 json_decref(j);
                 return;
         }
-        printf("%s\n", !blockd && !stratod   ? "The cloud is up already."
-                       : blockd && stratod   ? "The cloud is up."
-                       : stratod             ? "The cloud is up again: stratod was missing."
-                                             : "The cloud is up again: blockd was missing.");
+        printf("%s\n", !blockd && !stratod ? "The cloud is up already."
+                       : blockd && stratod ? "The cloud is up."
+                       : stratod           ? "The cloud is up again: stratod was missing."
+                                           : "The cloud is up again: blockd was missing.");
         printf("  mount  %s\n  state  %s\n  logs   %s/log\n", c->mount, c->state, c->state);
         if (blockd || stratod)
                 printf("Next: cd %s/tenants/default; cat %s/help\n", c->mount, c->mount);

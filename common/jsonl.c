@@ -19,8 +19,12 @@ static int connect_unix(const char *path, struct err **e)
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0)
                 return err_errno(e, -errno, "socket");
-        if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
-                return err_errno(e, -errno, "connect to '%s'", path);
+        if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0) {
+                /* No socket and nobody behind it are one thing: the daemon is down. */
+                int r = errno == ENOENT ? -ECONNREFUSED : -errno;
+
+                return err_errno(e, r, "connect to '%s'", path);
+        }
         return TAKE_FD(fd);
 }
 

@@ -72,7 +72,10 @@ static int verdict(const struct waiter *w, const struct object *o)
                 return o->state_since != w->since ? 0 : 1;
         if (w->want == WANT_STATE && o->state == w->state)
                 return 0;
-        if (o->kind->states[o->state].terminal && !o->job)
+        if (o->jobs || o->kind->states[o->state].transient)
+                return 1;
+        /* At rest somewhere else: for good, or because what should have led on failed. */
+        if (o->kind->states[o->state].terminal || (w->want == WANT_STATE && o->error))
                 return -EIO;
         return 1;
 }

@@ -32,13 +32,17 @@ void fs_record(struct fs *fs, const struct caller *who, const char *op, fuse_ino
         _cleanup_err_ struct err *made = NULL;
         _cleanup_buf_ struct buf path = {0};
         uint64_t no = 0, tenant = 0;
-        struct node n;
+        struct node n, child;
 
         control_rdlock(fs->control);
         if (!node_get(fs, dir, &n)) {
                 node_path(fs, &n, &path);
                 no = node_object(&n);
                 tenant = node_tenant(&n);
+                /* rmdir and mv of an object are about it, not about the collection it is in */
+                if (name && n.type == NODE_COLLECTION &&
+                    !node_get(fs, dir_find(fs, &n, name), &child) && child.type == NODE_OBJECT)
+                        no = child.no;
         }
         control_unlock(fs->control);
         if (name)

@@ -144,9 +144,12 @@ static int open_drivers(struct stratod *s, struct err **e)
                 r = mkdir_parents(s->run, 0711, e);
         if (r == 0)
                 r = store_sqlite_open(db, &s->store, e);
-        if (r == 0)
-                r = blockd_client_new(s->run, &s->volumes, e);
-        return r < 0 ? r : image_files_open(images, &s->images, e);
+        if (r < 0)
+                return r;
+        s->volumes = blockd_client_new(s->run);
+        if (!s->volumes)
+                return err_errno(e, -ENOMEM, "blockd");
+        return image_files_open(images, &s->images, e);
 }
 
 static int start(struct stratod *s, struct err **e)
@@ -318,7 +321,7 @@ int main(int argc, char **argv)
 
         if (r != 0)
                 return r;
-        umask(0077);
+        umask(0022); /* libvirt makes folders that guests must enter; what is private says so */
         mallopt(M_ARENA_MAX, 2); /* many threads, few of them busy: one arena each would be waste */
         fault_init();
         block_signals();

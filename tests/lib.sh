@@ -123,7 +123,7 @@ wait_line() {
 
 # A zombie whose parent is slow is gone, too.
 test_is_gone() {
-        ! grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"
+        ! grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status"
 }
 
 wait_gone() {

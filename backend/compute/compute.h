@@ -33,12 +33,14 @@ struct compute_config {
  *
  * system and session: succeeds with the engine down, too; every operation then fails with
  * -ECONNREFUSED until it answers, and ev->resync tells when it does.
- * embed: -EBUSY when another process holds the same state, -EACCES when guests could not enter it,
- * -ENAMETOOLONG when sockets below state would have too long a name.  The process becomes a child
- * subreaper and reaps what it did not start itself; its own children are left to their owners.
- * -ENOTSUP when the module or libvirt is not installed.
+ * embed: -EBUSY when another process holds the same state (libvirt does not try twice: this process
+ * has to end, and so does a process to give up a state that it opened, close() or not), -EACCES
+ * when guests could not enter it, -ENAMETOOLONG when sockets below state would have too long a
+ * name.  The process becomes a child subreaper and reaps what it did not start itself; its own
+ * children are left to their owners. -ENOTSUP when the module or libvirt is not installed.
  *
- * The module stays mapped until the process ends.  One open driver a process. */
+ * The module stays mapped until the process ends, and SIGPIPE is ignored from then on unless it has
+ * a handler.  One open driver a process. */
 int compute_open(const struct compute_config *cfg, const struct compute_events *ev,
                  struct compute **ret, struct err **e);
 

@@ -12,34 +12,34 @@ static const char magic[] = "STRATOFS-GUEST-BOOTED";
 enum {
         SECTOR = 512,
         MESSAGE_AT = 0x40,
-        EXIT_VALUE = 0x10, /* isa-debug-exit makes exit status 2 * value + 1 of it */
-        IMAGE_SIZE = 64 << 10,
+        EXIT_VALUE = 0x10,    /* isa-debug-exit makes exit status 2 * value + 1 of it */
+        IMAGE_SIZE = 2 << 20, /* SeaBIOS reads no disk of less than one cylinder */
 };
 
 /* Real mode at 0x7c00: the message to COM1, byte by byte, then the value to isa-debug-exit. */
 static const unsigned char code[] = {
-        0xfa,                        /*        cli                        */
-        0x31, 0xc0,                  /*        xor ax, ax                 */
-        0x8e, 0xd8,                  /*        mov ds, ax                 */
-        0xbe, MESSAGE_AT, 0x7c,      /*        mov si, 0x7c00 + message   */
-        0xfc,                        /*        cld                        */
-        0xac,                        /* next:  lodsb                      */
-        0x84, 0xc0,                  /*        test al, al                */
-        0x74, 0x12,                  /*        jz done                    */
-        0x88, 0xc4,                  /*        mov ah, al                 */
-        0xba, 0xfd, 0x03,            /*        mov dx, 0x3fd              */
-        0xec,                        /* wait:  in al, dx                  */
-        0xa8, 0x20,                  /*        test al, 0x20              */
-        0x74, 0xfb,                  /*        jz wait                    */
-        0x88, 0xe0,                  /*        mov al, ah                 */
-        0xba, 0xf8, 0x03,            /*        mov dx, 0x3f8              */
-        0xee,                        /*        out dx, al                 */
-        0xeb, 0xe9,                  /*        jmp next                   */
-        0xba, 0xf4, 0x00,            /* done:  mov dx, 0xf4               */
-        0xb0, EXIT_VALUE,            /*        mov al, EXIT_VALUE         */
-        0xee,                        /*        out dx, al                 */
-        0xf4,                        /* stop:  hlt                        */
-        0xeb, 0xfd,                  /*        jmp stop                   */
+        0xfa,                   /*        cli                        */
+        0x31, 0xc0,             /*        xor ax, ax                 */
+        0x8e, 0xd8,             /*        mov ds, ax                 */
+        0xbe, MESSAGE_AT, 0x7c, /*        mov si, 0x7c00 + message   */
+        0xfc,                   /*        cld                        */
+        0xac,                   /* next:  lodsb                      */
+        0x84, 0xc0,             /*        test al, al                */
+        0x74, 0x12,             /*        jz done                    */
+        0x88, 0xc4,             /*        mov ah, al                 */
+        0xba, 0xfd,       0x03, /*        mov dx, 0x3fd              */
+        0xec,                   /* wait:  in al, dx                  */
+        0xa8, 0x20,             /*        test al, 0x20              */
+        0x74, 0xfb,             /*        jz wait                    */
+        0x88, 0xe0,             /*        mov al, ah                 */
+        0xba, 0xf8,       0x03, /*        mov dx, 0x3f8              */
+        0xee,                   /*        out dx, al                 */
+        0xeb, 0xe9,             /*        jmp next                   */
+        0xba, 0xf4,       0x00, /* done:  mov dx, 0xf4               */
+        0xb0, EXIT_VALUE,       /*        mov al, EXIT_VALUE         */
+        0xee,                   /*        out dx, al                 */
+        0xf4,                   /* stop:  hlt                        */
+        0xeb, 0xfd,             /*        jmp stop                   */
 };
 _Static_assert(sizeof(code) <= MESSAGE_AT, "the message lies behind the code");
 
@@ -66,11 +66,29 @@ static int boot(const char *image, bool kvm, int timeout_ms, struct err **e)
 {
         _cleanup_free_ char *drive = path_printf("file=%s,format=raw,if=virtio,readonly=on", image);
         /* The same machine and disk that guests get. */
-        const char *argv[] = {"qemu-system-x86_64", "-no-user-config", "-nodefaults", "-machine",
-                              "q35", "-accel", kvm ? "kvm" : "tcg", "-cpu",
-                              kvm ? "host" : "max", "-m", "64", "-display", "none", "-monitor",
-                              "none", "-no-reboot", "-serial", "stdio", "-device",
-                              "isa-debug-exit,iobase=0xf4,iosize=1", "-drive", drive, NULL};
+        const char *argv[] = {"qemu-system-x86_64",
+                              "-no-user-config",
+                              "-nodefaults",
+                              "-machine",
+                              "q35",
+                              "-accel",
+                              kvm ? "kvm" : "tcg",
+                              "-cpu",
+                              kvm ? "host" : "max",
+                              "-m",
+                              "64",
+                              "-display",
+                              "none",
+                              "-monitor",
+                              "none",
+                              "-no-reboot",
+                              "-serial",
+                              "stdio",
+                              "-device",
+                              "isa-debug-exit,iobase=0xf4,iosize=1",
+                              "-drive",
+                              drive,
+                              NULL};
         struct child c = {.argv = argv, .timeout_ms = timeout_ms, .max_output = 64 << 10};
         struct child_result res = {0};
         int r;

@@ -1,9 +1,10 @@
-/* Volumes as blockd sees them: the interface that volume drivers implement, and the checked front
- * door that everybody uses.  Drivers: backend/volume/local (files), later rbd.
+/* Volumes: the interface that drivers implement, and the checked front door to it.
  *
- * Threads: a pool's calls may come from any thread at once; an open volume's I/O may come from
- * many threads at once (one a connection).  Every call may block on the disk.
- * Errors: negative errno with words where there is a `struct err **`; I/O gives bare -errno. */
+ * A pool is one driver on one target (a folder, a Ceph pool).  A volume is a numbered space of
+ * bytes in a pool, named by a UUID.  Nobody calls a driver's pointers but volume.c: it checks
+ * range, flags and state, and sees to it that every failure has words.
+ *
+ * Threads: any function may be called from any thread; an open volume is used by many at once. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,102 +12,145 @@
 #include "common/err.h"
 
 enum {
-        VOLUME_BLOCK = 4096,        /* granularity of a layer's map */
-        VOLUME_IO_MAX = 32 << 20,   /* most bytes of one read or write */
+        VOLUME_ID_SIZE = 37,
+        VOLUME_SECTOR = 512,      /* sizes are multiples of it */
+        VOLUME_IO_MAX = 32 << 20, /* bytes in one pread or pwrite */
 };
-#define VOLUME_SIZE_MAX (1ULL << 46) /* 64 TiB */
+#define VOLUME_SIZE_MAX (UINT64_C(1) << 48) /* 256 TiB */
 
-enum volume_io_flags {
-        VOLUME_FUA = 1,       /* durable before it returns */
-        VOLUME_NO_HOLE = 2,   /* zero: keep the space allocated */
-        VOLUME_FAST_ZERO = 4, /* zero: -ENOTSUP rather than write zeros as data */
+enum volume_flags {
+        VOLUME_FUA = 1,     /* durable before the call returns */
+        VOLUME_NO_HOLE = 2, /* zero: keep or make the room allocated */
+        VOLUME_FAST = 4,    /* zero: -ENOTSUP rather than writing zeros */
 };
 
-enum volume_caps { VOLUME_CAP_TRIM = 1, VOLUME_CAP_FAST_ZERO = 2, VOLUME_CAP_SNAPSHOT = 4 };
+enum volume_caps {
+        VOLUME_CAP_CLONE = 1,
+        VOLUME_CAP_IMPORT = 2,
+        VOLUME_CAP_GROW_OPEN = 4, /* resize while open */
+};
 
-enum extent_kind { EXTENT_DATA, EXTENT_ZERO, EXTENT_HOLE }; /* HOLE: zero and not allocated */
-struct extent {
-        uint64_t len;
-        enum extent_kind kind;
+enum volume_kind {
+        VOLUME_DATA, /* bytes are stored here */
+        VOLUME_HOLE, /* nothing stored anywhere: reads as zeros */
+        VOLUME_ZERO, /* known to be zeros, in this volume */
 };
 
 struct volume_info {
-        char id[37];
-        uint64_t size;   /* bytes, a multiple of 512 */
-        uint64_t used;   /* bytes its own layer occupies */
-        char parent[37]; /* "" if none */
-        bool base;       /* an imported image: immutable, clones grow from it */
+        char id[VOLUME_ID_SIZE];
+        uint64_t size;               /* bytes */
+        uint64_t used;               /* bytes this volume itself occupies */
+        char parent[VOLUME_ID_SIZE]; /* what it was cloned from, or "" */
+        bool immutable;              /* an imported base */
+        bool failed;                 /* in error: a sync failed, no flush succeeds until checked */
+        unsigned users;              /* open handles */
 };
 
-struct volume;      /* an open volume: one per id and pool, counted */
-struct volume_pool; /* an open pool */
+struct volume_pool_config {
+        const char *state; /* durable folder; the pool is its subfolder "pool" */
+        const char *run;   /* folder that lives as long as the boot, best on tmpfs */
+};
 
+/* One extent, in order.  A positive return stops the walk (success), a negative one is returned. */
+typedef int (*volume_extent_fn)(void *arg, uint64_t off, uint64_t len, enum volume_kind kind);
+typedef int (*volume_info_fn)(void *arg, const struct volume_info *info);
+
+/* A driver: const, only appended to, filled with designated initialisers.  All return 0 or -errno
+ * (with words in *e where there is an e).  The front door has checked arguments already. */
 struct volume_driver {
-        size_t struct_size;
-        const char *name;
-        unsigned caps;
-        /* Required.  dir: the pool's folder; scratch: a folder on tmpfs that survives the process
-         * but not the boot. */
-        int (*open_pool)(const char *dir, const char *scratch, void **ret, struct err **e);
-        void (*close_pool)(void *pool);
-        /* Required; semantics and idempotency as in control/driver/volume.h. */
+        const char *name; /* Required */
+        unsigned caps;    /* enum volume_caps */
+
+        /* Required.  The pool's state, as *ret; refuses a pool of a newer format. */
+        int (*pool_open)(const struct volume_pool_config *c, void **ret, struct err **e);
+        void (*pool_close)(void *pool);
+
+        /* Required.  Idempotent: there with the same facts is success, with others -EEXIST. */
         int (*create)(void *pool, const char *id, uint64_t size, struct err **e);
+        /* Optional (VOLUME_CAP_IMPORT). */
         int (*import)(void *pool, const char *id, const char *path, struct err **e);
-        int (*clone)(void *pool, const char *id, const char *parent, uint64_t size,
-                     struct err **e);
+        /* Optional (VOLUME_CAP_CLONE). */
+        int (*clone)(void *pool, const char *id, const char *parent, uint64_t size, struct err **e);
+        /* Required.  Grows; the same size is success, a smaller one -EINVAL. */
         int (*resize)(void *pool, const char *id, uint64_t size, struct err **e);
+        /* Required.  Missing is success, open is -EBUSY. */
         int (*remove)(void *pool, const char *id, struct err **e);
+        /* Required.  -ENOENT. */
         int (*stat)(void *pool, const char *id, struct volume_info *ret, struct err **e);
-        int (*list)(void *pool, int (*each)(void *arg, const struct volume_info *i), void *arg,
-                    struct err **e);
-        /* Required.  One handle per id at a time: the front door counts its users. */
+        /* Required.  In order of id, those after `after` ("" is all). */
+        int (*list)(void *pool, const char *after, volume_info_fn each, void *arg, struct err **e);
+
+        /* Required.  Handles to one volume share its state; writes through one are read through
+         * all, and a flush through one covers all. */
         int (*open)(void *pool, const char *id, void **ret, struct err **e);
-        int (*close)(void *h); /* flushes; what it returns is logged */
-        uint64_t (*size)(void *h);
-        /* Required.  Range-checked; whole or -errno. */
-        int (*pread)(void *h, void *buf, uint32_t n, uint64_t off);
-        int (*pwrite)(void *h, const void *buf, uint32_t n, uint64_t off, unsigned flags);
-        int (*flush)(void *h);
-        /* Optional: NULL means written as zeros by the front door (-ENOTSUP for FAST_ZERO). */
-        int (*zero)(void *h, uint64_t n, uint64_t off, unsigned flags);
-        /* Optional: NULL means success that frees nothing. */
-        int (*trim)(void *h, uint64_t n, uint64_t off, unsigned flags);
-        /* Optional: NULL means one extent of data.  Fills at most max extents beginning at off and
-         * not past off+n; gives their number (at least 1).  Neighbours may have the same kind. */
-        int (*extents)(void *h, uint64_t n, uint64_t off, struct extent *ret, unsigned max);
+        void (*close)(void *v);
+        /* Optional.  Live migration: activate takes the volume and drops what was cached,
+         * deactivate flushes and gives it up.  NULL: always active. */
+        int (*activate)(void *v, struct err **e);
+        int (*deactivate)(void *v, struct err **e);
+
+        uint64_t (*size)(void *v);  /* Required: bytes, now */
+        bool (*immutable)(void *v); /* Optional: NULL is writable */
+
+        /* Required: whole or -errno. */
+        int (*pread)(void *v, void *p, size_t n, uint64_t off);
+        int (*pwrite)(void *v, const void *p, size_t n, uint64_t off, unsigned flags);
+        int (*flush)(void *v);
+        int (*zero)(void *v, uint64_t n, uint64_t off, unsigned flags);
+        /* Required: the range may read as zeros afterwards; a hint, never -ENOTSUP. */
+        int (*trim)(void *v, uint64_t n, uint64_t off, unsigned flags);
+        /* Required. */
+        int (*extents)(void *v, uint64_t n, uint64_t off, volume_extent_fn each, void *arg);
+        /* Optional: read ahead. */
+        int (*cache)(void *v, uint64_t n, uint64_t off);
+        /* Optional: whether a read of the range should be cut into data and holes first, because
+         * finding them costs less than copying zeros. */
+        bool (*sparse_hint)(void *v, uint64_t n, uint64_t off);
 };
 
-extern const struct volume_driver volume_local;
+extern const struct volume_driver volume_driver_local;
+extern const struct volume_driver volume_driver_null;
 
-/* --- the front door: checks ids, ranges and flags, opens once, counts users, traces ------------- */
+/* ---- the front door ---- */
 
-int volume_pool_open(const struct volume_driver *d, const char *dir, const char *scratch,
+struct volume_pool;
+struct volume;
+
+int volume_pool_open(const struct volume_driver *d, const struct volume_pool_config *c,
                      struct volume_pool **ret, struct err **e);
-/* Every volume must have been closed. */
-void volume_pool_close(struct volume_pool *p);
+/* No volume may be open. */
+struct volume_pool *volume_pool_close(struct volume_pool *p);
+
+/* size: bytes, > 0, a multiple of VOLUME_SECTOR, at most VOLUME_SIZE_MAX, else -EINVAL. */
 int volume_create(struct volume_pool *p, const char *id, uint64_t size, struct err **e);
+/* path: absolute, of a regular file that nobody changes any more. */
 int volume_import(struct volume_pool *p, const char *id, const char *path, struct err **e);
 int volume_clone(struct volume_pool *p, const char *id, const char *parent, uint64_t size,
                  struct err **e);
-/* An open volume is resized under its users: volume_size() is the new one at once. */
 int volume_resize(struct volume_pool *p, const char *id, uint64_t size, struct err **e);
-/* -EBUSY while it is open. */
 int volume_remove(struct volume_pool *p, const char *id, struct err **e);
 int volume_stat(struct volume_pool *p, const char *id, struct volume_info *ret, struct err **e);
-int volume_list(struct volume_pool *p, int (*each)(void *arg, const struct volume_info *i),
-                void *arg, struct err **e);
+int volume_list(struct volume_pool *p, const char *after, volume_info_fn each, void *arg,
+                struct err **e);
 
-/* Shares the handle with other users of the same volume.  -ENOENT, -EUCLEAN (damaged). */
-int volume_open(struct volume_pool *p, const char *id, struct volume **ret, struct err **e);
-void volume_close(struct volume *v);
-uint64_t volume_size(struct volume *v);
-bool volume_readonly(struct volume *v); /* an imported base */
-unsigned volume_caps(struct volume *v);
-const char *volume_id(struct volume *v);
-/* -EINVAL range or flags, -EROFS, -ENOSPC, -EIO. */
-int volume_pread(struct volume *v, void *buf, uint32_t n, uint64_t off);
-int volume_pwrite(struct volume *v, const void *buf, uint32_t n, uint64_t off, unsigned flags);
+/* A handle of its own; readonly refuses writes with -EROFS. */
+int volume_open(struct volume_pool *p, const char *id, bool readonly, struct volume **ret,
+                struct err **e);
+/* Flushes when it was the last handle.  NULL is left alone.  Returns NULL. */
+struct volume *volume_close(struct volume *v);
+DEFINE_CLEANUP(struct volume *, volume_close)
+
+const char *volume_id(const struct volume *v);
+uint64_t volume_size(const struct volume *v);
+bool volume_readonly(const struct volume *v);
+
+/* Whole or -errno: -EINVAL out of range or bad flags (-ENOSPC for pwrite and zero past the end),
+ * -EROFS, -EIO, -ENOSPC.  Blocks. */
+int volume_pread(struct volume *v, void *p, size_t n, uint64_t off);
+int volume_pwrite(struct volume *v, const void *p, size_t n, uint64_t off, unsigned flags);
 int volume_flush(struct volume *v);
 int volume_zero(struct volume *v, uint64_t n, uint64_t off, unsigned flags);
 int volume_trim(struct volume *v, uint64_t n, uint64_t off, unsigned flags);
-int volume_extents(struct volume *v, uint64_t n, uint64_t off, struct extent *ret, unsigned max);
+int volume_extents(struct volume *v, uint64_t n, uint64_t off, volume_extent_fn each, void *arg);
+int volume_cache(struct volume *v, uint64_t n, uint64_t off);
+bool volume_sparse_hint(struct volume *v, uint64_t n, uint64_t off);

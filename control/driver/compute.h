@@ -100,5 +100,9 @@ struct compute {
  *  - uid and gid mean something where the engine is root (system, embedded); a session's guests
  *    run as its own user and the fields are ignored.
  *  - changed() is called for every guest of the engine, also for those of other programs: ignore
- *    a UUID that is not yours.  list() tells ours only.
+ *    a UUID that is not yours.  The same state may be told twice in a row.  list() tells ours only.
+ *  - A stalled guest is resumed by the caller, when told GUEST_STALLED, with a pause that grows from
+ *    some 20 ms: QEMU fails the first request that meets a connection on its way back, so one
+ *    stall more after the disk's server is back is the rule.
+ *  - state() of a guest that is not there is 0 and GUEST_GONE.
  *  - A guest is transient in the engine: nothing is left of it there when it is gone. */

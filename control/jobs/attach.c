@@ -45,7 +45,9 @@ static int step_attach(struct job *j, struct err **e)
         p.disks[0] = p.disks[i];
         memcpy(p.volume[0], p.volume[i], ID_TEXT_SIZE);
         memcpy(p.export[0], p.export[i], ID_TEXT_SIZE);
-        p.disks[0].export = p.disks[0].serial = p.volume[0];
+        memcpy(p.serial[0], p.serial[i], sizeof(p.serial[0]));
+        p.disks[0].export = p.volume[0];
+        p.disks[0].serial = p.serial[0];
         p.g.ndisks = 1;
         r = plan_exports(j, &p, e);
         if (r == 0)

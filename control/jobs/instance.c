@@ -6,6 +6,7 @@
 
 enum {
         ASK_AGAIN_US = 3000000, /* a guest that was still booting did not hear the first time */
+        ENGINE_US = 2000000,    /* between tries at a hypervisor's daemon that is down */
         STALL_US = 500000,      /* between tries to wake a guest whose disk did not answer */
 };
 
@@ -79,8 +80,16 @@ static int guest_state(struct job *j, struct compute **compute, struct facts *f,
         return r;
 }
 
+/* The engine is down, and what was asked for stands: it is done when the engine is back. */
+static int wait_engine(struct job *j, struct err **e)
+{
+        if (e)
+                *e = err_free(*e);
+        return job_wait(j, 0, ENGINE_US, "the hypervisor's daemon does not answer");
+}
+
 /* args: "now", or the second since 1970 at which patience ends. */
-static int step_off(struct job *j, struct err **e)
+static int off(struct job *j, struct err **e)
 {
         int64_t until = streq(j->args, "now") ? 0 : strtoll(j->args, NULL, 10);
         enum guest_state s;
@@ -107,6 +116,13 @@ static int step_off(struct job *j, struct err **e)
                         "the guest was asked to power off");
 }
 
+static int step_off(struct job *j, struct err **e)
+{
+        int r = off(j, e);
+
+        return r == -ECONNREFUSED ? wait_engine(j, e) : r;
+}
+
 static int done_stop(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
         if (o && !o->nameless) {
@@ -118,8 +134,10 @@ static int done_stop(struct job *j, struct txn *t, struct object *o, struct err 
 
 static void failed_stop(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
-        if (o && o->state == INSTANCE_STOPPING)
-                txn_set_state(t, o, INSTANCE_ERROR);
+        if (!o || o->state != INSTANCE_STOPPING)
+                return;
+        txn_set_state(t, o, INSTANCE_ACTIVE); /* sync puts down what it really is */
+        job_start(t, o, &job_instance_sync, NULL);
 }
 
 /* --- reboot, pause, resume ---------------------------------------------------------------------- */
@@ -275,11 +293,8 @@ static int step_look(struct job *j, struct err **e)
         struct facts f;
         int r = guest_state(j, &compute, &f, &s, e);
 
-        if (r == -ECONNREFUSED) { /* the engine is down: its guests are not */
-                if (e)
-                        *e = err_free(*e);
-                return job_wait(j, 0, 5000000, "the hypervisor's daemon does not answer");
-        }
+        if (r == -ECONNREFUSED) /* the engine is down: its guests are not */
+                return wait_engine(j, e);
         if (r < 0)
                 return r;
         if (s == GUEST_STALLED && !f.nameless && f.state == INSTANCE_ACTIVE)

@@ -50,6 +50,13 @@ static int by_target(const void *a, const void *b)
         return strcmp(((const struct link *)a)->name, ((const struct link *)b)->name);
 }
 
+/* virtio shows 20 characters: the id's first ones, which lsblk and /dev/disk/by-id then have. */
+static void plan_serial(struct plan *p, unsigned i)
+{
+        snprintf(p->serial[i], sizeof(p->serial[i]), "%.20s", p->volume[i]);
+        p->disks[i].serial = p->serial[i];
+}
+
 static void plan_disks(struct plan *p, const struct object *o)
 {
         unsigned def = kind_link(o->kind, "volumes");
@@ -66,7 +73,8 @@ static void plan_disks(struct plan *p, const struct object *o)
                 snprintf(d->target, sizeof(d->target), "%s", sorted[i].name);
                 id_text(p->volume[i], sorted[i].target->id);
                 snprintf(p->export[i], ID_TEXT_SIZE, "%s", sorted[i].id);
-                d->export = d->serial = p->volume[i];
+                d->export = p->volume[i];
+                plan_serial(p, i);
                 d->readonly = object_num(sorted[i].target, "readonly");
         }
         p->g.disks = p->disks;

@@ -11,6 +11,7 @@ struct plan {
         struct guest_disk disks[DISKS_MAX];
         char volume[DISKS_MAX][ID_TEXT_SIZE], export[DISKS_MAX][ID_TEXT_SIZE];
         char *socket[DISKS_MAX];
+        char serial[DISKS_MAX][21];
         char kernel_id[ID_TEXT_SIZE], initrd_id[ID_TEXT_SIZE];
         char *name, *title, *dir, *log, *console, *kernel, *initrd, *cmdline;
 };

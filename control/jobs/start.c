@@ -105,8 +105,6 @@ static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
         txn_set_state(t, o, INSTANCE_ACTIVE);
         txn_set_str(t, o, "host", t->c->cfg.host);
         txn_set_str(t, o, "stalled", NULL);
-        free(o->error); /* what failed before is over */
-        o->error = NULL;
         return 0;
 }
 

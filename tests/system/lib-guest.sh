@@ -22,8 +22,8 @@ guest_types() {
 guest_pid() {
         local id
         id=$(cat "$1/id") || return 1
-        grep -la -- "$id" /proc/[0-9]*/cmdline 2>/dev/null | while read -r file; do
-                tr '\0' '\n' <"$file" | head -n 1 | grep -q qemu && echo "${file//[!0-9]/}"
+        grep -las -- "$id" /proc/[0-9]*/cmdline | while read -r file; do
+                tr "\0" "\n" 2>/dev/null <"$file" | head -n 1 | grep -q qemu && echo "${file//[!0-9]/}"
         done | head -n 1
 }
 

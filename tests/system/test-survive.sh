@@ -50,7 +50,7 @@ cd "$C/tenants/default" || fail "the mount is back"
 ok "the guest never noticed"
 
 # --- blockd dies under a running guest that writes: it waits, no error reaches it
-guest_types web 'while true; do pattern || echo STRATOFS-GUEST bad; done &'
+guest_types web 'while true; do pattern || echo STRATOFS-GUEST $((40 + 2)) bad; done &'
 cd /
 kill -9 "$(daemon_pid blockd)"
 up
@@ -58,7 +58,7 @@ cd "$C/tenants/default" || fail "the mount"
 before=$(ticks)
 wait_until 60 ticks_grow || fail "the guest did not go on: $(cat instances/web/power)"
 expect_text instances/web/console.log "pattern ok"
-grep -qE "I/O error|STRATOFS-GUEST bad" instances/web/console.log && fail "the guest saw an error"
+grep -qE "I/O error|STRATOFS-GUEST 42 bad" instances/web/console.log && fail "the guest saw an error"
 [ "$(cat instances/web/state)" = active ] || fail "state is $(cat instances/web/state)"
 ok "the guest outlived blockd"
 

@@ -41,6 +41,7 @@ int link_open(struct driver *d, struct err **e)
                         r = virt_error(conn, e);
         }
         if (r < 0) {
+                events_drop(d, conn);
                 virConnectClose(conn);
                 return r;
         }
@@ -62,6 +63,7 @@ void link_close(struct driver *d)
         }
         if (!conn)
                 return;
+        events_drop(d, conn);
         if (d->mode != COMPUTE_EMBED)
                 virConnectUnregisterCloseCallback(conn, on_close);
         virConnectClose(conn);

@@ -28,8 +28,9 @@ static int look(virConnectPtr conn, const char *uuid, const char *target, virDom
 
 static bool same(const struct disk_found *f, const struct guest_disk *disk)
 {
-        return f->socket && f->export && streq(f->socket, disk->socket) &&
-               streq(f->export, disk->export);
+        /* libvirt leaves an empty name out. */
+        return f->socket && streq(f->socket, disk->socket) &&
+               streq(f->export ? f->export : "", disk->export);
 }
 
 int op_attach(struct compute *c, const char *uuid, const struct guest_disk *disk, struct err **e)

@@ -1,8 +1,21 @@
 /* Guests as a whole: start, stop, pause, list. */
 #include "backend/compute/libvirt/driver.h"
 
+#include <sys/stat.h>
+
 #include "common/fault.h"
-#include "common/fileio.h"
+
+/* Debian's libvirtd keeps each guest's own folder below one that only libvirt-qemu's group may pass
+ * through; a guest with a user of its own gets there by that group. */
+static gid_t guest_gid(const struct driver *d, const struct guest *g)
+{
+        struct stat st;
+
+        if (d->mode == COMPUTE_SYSTEM && stat("/var/lib/libvirt/qemu", &st) == 0 &&
+            !(st.st_mode & S_IXOTH))
+                return st.st_gid;
+        return g->gid;
+}
 
 /* The guest, or -ENOENT. */
 static int find(virConnectPtr conn, const char *uuid, virDomainPtr *ret, struct err **e)
@@ -40,22 +53,6 @@ static int failed(virConnectPtr conn, virDomainPtr dom, const char *uuid, struct
         return r;
 }
 
-/* Has the new QEMU reaped when it ends. */
-static void watch(struct driver *d, const char *name)
-{
-        _cleanup_free_ char *path = NULL, *text = NULL;
-        long pid;
-
-        if (!d->reaper)
-                return;
-        path = path_printf("%s/run/qemu/%s.pid", d->root, name);
-        if (!path || file_read(path, 64, &text, NULL, NULL) < 0)
-                return;
-        pid = strtol(text, NULL, 10);
-        if (pid > 1)
-                reaper_watch(d->reaper, (pid_t)pid);
-}
-
 static bool is_active(virConnectPtr conn, const char *uuid)
 {
         _cleanup_dom_ virDomainPtr dom = virDomainLookupByUUIDString(conn, uuid);
@@ -83,11 +80,13 @@ int op_start(struct compute *c, const struct guest *g, struct err **e)
         _cleanup_dom_ virDomainPtr dom = NULL;
         _cleanup_err_ struct err *why = NULL;
         _cleanup_free_ char *xml = NULL;
+        struct guest own = *g;
         int r;
 
         if (!conn)
                 return -ECONNREFUSED;
-        r = xml_domain(g, d->owner, d->mode != COMPUTE_SESSION, &xml, e);
+        own.gid = guest_gid(d, g);
+        r = xml_domain(&own, d->owner, d->mode != COMPUTE_SESSION, &xml, e);
         if (r < 0)
                 return r;
         if (is_active(conn, g->uuid))
@@ -100,7 +99,7 @@ int op_start(struct compute *c, const struct guest *g, struct err **e)
         if (!dom)
                 r = virt_error(conn, &why);
         else
-                watch(d, g->name);
+                reaper_watch_guest(d->reaper, d->root, g->name);
         reaper_busy(d->reaper, -1);
         if (dom || (r != -ECONNREFUSED && is_active(conn, g->uuid))) /* somebody else was faster */
                 return 0;
@@ -149,8 +148,7 @@ int op_reboot(struct compute *c, const char *uuid, bool hard, struct err **e)
 
         if (r < 0)
                 return r;
-        if (hard ? virDomainReset(dom, 0)
-                 : virDomainReboot(dom, VIR_DOMAIN_REBOOT_ACPI_POWER_BTN))
+        if (hard ? virDomainReset(dom, 0) : virDomainReboot(dom, VIR_DOMAIN_REBOOT_ACPI_POWER_BTN))
                 return failed(conn, dom, uuid, e);
         return 0;
 }

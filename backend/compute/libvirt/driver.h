@@ -16,6 +16,8 @@
 
 struct reaper;
 
+enum { EVENT_KINDS = 4 };
+
 /* Somebody who waits for a device to leave a guest. */
 struct waiter {
         struct waiter *next;
@@ -36,7 +38,8 @@ struct driver {
 
         pthread_t loop, link;
         bool loop_started, link_started;
-        int timer; /* never fires by itself; wakes the loop to end it */
+        int callbacks[EVENT_KINDS]; /* the connection's; the link thread's business */
+        int timer;                  /* never fires by itself; wakes the loop to end it */
         _Atomic bool quit;
 
         pthread_mutex_t lock;
@@ -61,7 +64,8 @@ int link_open(struct driver *d, struct err **e);
 void *link_run(void *arg);
 /* Ends the connection. */
 void link_close(struct driver *d);
-/* A reference to the connection, or NULL and -ECONNREFUSED's words.  Drop with virConnectClose(). */
+/* A reference to the connection, or NULL and -ECONNREFUSED's words.  Drop with virConnectClose().
+ */
 virConnectPtr link_get(struct driver *d, struct err **e);
 static inline void conn_closep(virConnectPtr *c)
 {
@@ -82,7 +86,11 @@ static inline void dom_freep(virDomainPtr *dom)
 int virt_error(virConnectPtr conn, struct err **e);
 
 /* event.c */
+
+/* Fills d->callbacks.  On failure what was registered before is gone again. */
 int events_register(struct driver *d, virConnectPtr conn, struct err **e);
+/* libvirt's callbacks hold the connection: without this an embedded one never closes. */
+void events_drop(struct driver *d, virConnectPtr conn);
 /* What libvirt's state and reason are to us. */
 enum guest_state guest_state_of(int state, int reason);
 
@@ -126,10 +134,15 @@ char *xml_owner(const char *metadata);
  * destroy, and libvirt's notice of a death, last as long as somebody leaves QEMU unreaped.  In a
  * container process 1 may never reap.  So this process adopts (PR_SET_CHILD_SUBREAPER) and reaps
  * at once what it adopted.  What it started itself is not touched: a direct child is in our
- * session or leads one of its own, an adopted daemon is neither. */
+ * session or leads one of its own, an adopted daemon is neither.  (libvirt's emulator probes lead a
+ * session, too: those go by their name.) */
 int reaper_start(struct reaper **ret, struct err **e);
 void reaper_stop(struct reaper *r);
-/* Between these two calls, which nest, adopted children are looked for every 20 ms. */
+/* +1 and -1, which nest: adopted children are looked for every 20 ms between them and for a second
+ * after. */
 void reaper_busy(struct reaper *r, int change);
-/* Reaps this one when it dies, whenever that is.  Nothing happens if it is no child. */
-void reaper_watch(struct reaper *r, pid_t pid);
+/* Has the guest's QEMU (its pid file is below libvirt's root) reaped when it dies, whenever that
+ * is.  Nothing happens if it is no child of ours: one from before a restart is process 1's. */
+void reaper_watch_guest(struct reaper *r, const char *root, const char *name);
+/* The same for all that run, when an embedded driver is opened again in the same process. */
+void reaper_watch_all(struct reaper *r, const char *root);

@@ -112,22 +112,40 @@ static void on_removal_failed(virConnectPtr conn, virDomainPtr dom, const char *
                 wake(arg, uuid, alias, true);
 }
 
+static const struct {
+        int id;
+        virConnectDomainEventGenericCallback cb;
+} kinds[EVENT_KINDS] = {
+        {VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle)},
+        {VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, VIR_DOMAIN_EVENT_CALLBACK(on_io_error)},
+        {VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, VIR_DOMAIN_EVENT_CALLBACK(on_removed)},
+        {VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, VIR_DOMAIN_EVENT_CALLBACK(on_removal_failed)},
+};
+
 int events_register(struct driver *d, virConnectPtr conn, struct err **e)
 {
-        static const struct {
-                int id;
-                virConnectDomainEventGenericCallback cb;
-        } table[] = {
-                {VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle)},
-                {VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, VIR_DOMAIN_EVENT_CALLBACK(on_io_error)},
-                {VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, VIR_DOMAIN_EVENT_CALLBACK(on_removed)},
-                {VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED,
-                 VIR_DOMAIN_EVENT_CALLBACK(on_removal_failed)},
-        };
+        int r;
 
-        for (size_t i = 0; i < ARRAY_SIZE(table); i++)
-                if (virConnectDomainEventRegisterAny(conn, NULL, table[i].id, table[i].cb, d,
-                                                     NULL) < 0)
-                        return virt_error(conn, e);
+        for (size_t i = 0; i < EVENT_KINDS; i++)
+                d->callbacks[i] = -1;
+        for (size_t i = 0; i < EVENT_KINDS; i++) {
+                d->callbacks[i] = virConnectDomainEventRegisterAny(conn, NULL, kinds[i].id,
+                                                                   kinds[i].cb, d, NULL);
+                if (d->callbacks[i] < 0) {
+                        r = virt_error(conn, e);
+                        events_drop(d, conn);
+                        return r;
+                }
+        }
         return 0;
+}
+
+void events_drop(struct driver *d, virConnectPtr conn)
+{
+        for (size_t i = 0; i < EVENT_KINDS; i++) {
+                if (d->callbacks[i] >= 0)
+                        virConnectDomainEventDeregisterAny(conn, d->callbacks[i]);
+                d->callbacks[i] = -1;
+        }
+        virResetLastError();
 }

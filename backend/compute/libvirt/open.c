@@ -2,6 +2,7 @@
 #include "backend/compute/libvirt/driver.h"
 
 #include <libxml/parser.h>
+#include <signal.h>
 #include <sys/stat.h>
 
 #include "common/fileio.h"
@@ -132,8 +133,18 @@ static void quiet(void *arg, virErrorPtr v)
         /* Errors go up with their words; libvirt would print them to stderr as well. */
 }
 
+/* libvirt's client writes to a libvirtd that died, without MSG_NOSIGNAL. */
+static void ignore_sigpipe(void)
+{
+        struct sigaction sa;
+
+        if (sigaction(SIGPIPE, NULL, &sa) == 0 && sa.sa_handler == SIG_DFL)
+                signal(SIGPIPE, SIG_IGN);
+}
+
 static void library_init(void)
 {
+        ignore_sigpipe();
         virInitialize();
         virSetErrorFunc(NULL, quiet);
         virEventRegisterDefaultImpl();
@@ -212,6 +223,8 @@ static int first_open(struct driver *d, struct err **e)
         int r = link_open(d, &why);
 
         if (d->mode == COMPUTE_EMBED) {
+                if (r == 0)
+                        reaper_watch_all(d->reaper, d->root);
                 /* libvirt locks a pid file; nothing but its words tells that this is it. */
                 if (r < 0 && strstr(err_msg(why), "pid file"))
                         return err_set(e, -EBUSY, "another process serves '%s'", d->root);
@@ -232,9 +245,10 @@ static int first_open(struct driver *d, struct err **e)
         return r;
 }
 
-__attribute__((visibility("default"))) int
-stratofs_compute_open(const struct compute_config *cfg, const struct compute_events *ev,
-                      struct compute **ret, struct err **e)
+__attribute__((visibility("default"))) int stratofs_compute_open(const struct compute_config *cfg,
+                                                                 const struct compute_events *ev,
+                                                                 struct compute **ret,
+                                                                 struct err **e)
 {
         struct driver *d = driver_new(cfg, ev);
         int r;

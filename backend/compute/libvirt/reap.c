@@ -8,7 +8,10 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-enum { SCAN_MS = 20, CHILDREN_MAX = 64 << 10 };
+#include "common/clock.h"
+#include "common/fileio.h"
+
+enum { SCAN_MS = 20, LINGER_US = 1000000, CHILDREN_MAX = 64 << 10 };
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -19,17 +22,30 @@ struct reaper {
         pthread_mutex_t lock;
         int wake; /* eventfd: something below changed */
         int busy;
+        int64_t linger; /* the last one was busy until then, and what it left may still die */
         bool quit;
         struct pollfd *fds; /* [0] is wake, the others pidfds */
         size_t nfds, size;
 };
+
+/* libvirt's own emulator probes lead a session; nothing else that this process starts directly does
+ * so under that name. */
+static bool is_qemu(pid_t pid)
+{
+        _cleanup_free_ char *comm = NULL;
+        char path[32];
+
+        snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+        return file_read(path, 64, &comm, NULL, NULL) == 0 &&
+               strncmp(comm, "qemu-system", strlen("qemu-system")) == 0;
+}
 
 /* Reaps pid if it is dead and adopted; see driver.h for how that is known. */
 static void reap_one(pid_t pid)
 {
         pid_t sid = getsid(pid);
 
-        if (sid > 0 && sid != pid && sid != getsid(0))
+        if (sid > 0 && sid != getsid(0) && (sid != pid || is_qemu(pid)))
                 waitpid(pid, NULL, WNOHANG);
 }
 
@@ -97,7 +113,7 @@ static void *run(void *arg)
 
         pthread_mutex_lock(&r->lock);
         while (!r->quit) {
-                int timeout = r->busy ? SCAN_MS : -1;
+                int timeout = r->busy || clock_mono() < r->linger ? SCAN_MS : -1;
                 size_t n = r->nfds;
                 struct pollfd *seen = malloc(n * sizeof(*seen));
                 uint64_t count;
@@ -188,18 +204,17 @@ void reaper_busy(struct reaper *r, int change)
                 return;
         pthread_mutex_lock(&r->lock);
         r->busy += change;
+        r->linger = clock_mono() + LINGER_US;
         pthread_mutex_unlock(&r->lock);
         if (change > 0)
                 wake_up(r);
 }
 
-void reaper_watch(struct reaper *r, pid_t pid)
+static void watch(struct reaper *r, pid_t pid)
 {
         struct pollfd *more;
         int fd;
 
-        if (!r)
-                return;
         fd = (int)syscall(SYS_pidfd_open, pid, 0);
         if (fd < 0)
                 return;
@@ -217,4 +232,37 @@ void reaper_watch(struct reaper *r, pid_t pid)
                 close(fd);
         pthread_mutex_unlock(&r->lock);
         wake_up(r);
+}
+
+void reaper_watch_guest(struct reaper *r, const char *root, const char *name)
+{
+        _cleanup_free_ char *path = NULL, *text = NULL;
+        long pid;
+
+        if (!r)
+                return;
+        path = path_printf("%s/run/qemu/%s.pid", root, name);
+        if (!path || file_read(path, 64, &text, NULL, NULL) < 0)
+                return;
+        pid = strtol(text, NULL, 10);
+        if (pid > 1)
+                watch(r, (pid_t)pid);
+}
+
+void reaper_watch_all(struct reaper *r, const char *root)
+{
+        _cleanup_free_ char *path = path_printf("%s/run/qemu", root);
+        DIR *dir = path ? opendir(path) : NULL;
+        struct dirent *de;
+
+        while (dir && (de = readdir(dir))) {
+                char *dot = strrchr(de->d_name, '.');
+
+                if (!dot || !streq(dot, ".pid") || streq(de->d_name, "driver.pid"))
+                        continue;
+                *dot = '\0';
+                reaper_watch_guest(r, root, de->d_name);
+        }
+        if (dir)
+                closedir(dir);
 }

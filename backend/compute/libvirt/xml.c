@@ -226,7 +226,7 @@ static void add_seclabel(xmlNodePtr root, const struct guest *g)
         xmlNodePtr n = add(root, "seclabel");
 
         snprintf(label, sizeof(label), "+%u:+%u", (unsigned)g->uid, (unsigned)g->gid);
-        attr(attr(attr(n, "type", "static"), "model", "dac"), "relabel", "no");
+        attr(attr(attr(n, "type", "static"), "model", "dac"), "relabel", "yes");
         text(n, "label", label);
 }
 

@@ -1,0 +1,230 @@
+#include "backend/blockd/client.h"
+
+#include "common/fileio.h"
+#include "common/jsonl.h"
+
+enum {
+        QUICK_MS = 10000, /* a few syncs on a busy disk */
+        LONG_MS = 120000, /* import may sync or copy a whole image, remove may free one */
+};
+
+struct client {
+        struct volume_service service;
+        char *control, *shared;
+};
+
+/* Takes request (NULL: without memory). */
+static int call(struct volume_service *s, json_t *request, int timeout_ms, json_t **ret,
+                struct err **e)
+{
+        struct client *c = (struct client *)s;
+        json_auto_t *q = request;
+
+        if (!q)
+                return err_errno(e, -ENOMEM, "ask blockd");
+        return jsonl_call(c->control, q, timeout_ms, ret, e);
+}
+
+static int client_ping(struct volume_service *s, struct err **e)
+{
+        return call(s, json_pack("{s:s}", "op", "ping"), QUICK_MS, NULL, e);
+}
+
+static int client_create(struct volume_service *s, const char *id, uint64_t size, struct err **e)
+{
+        return call(
+                s, json_pack("{s:s, s:s, s:I}", "op", "create", "id", id, "size", (json_int_t)size),
+                QUICK_MS, NULL, e);
+}
+
+static int client_import(struct volume_service *s, const char *id, const char *path, struct err **e)
+{
+        return call(s, json_pack("{s:s, s:s, s:s}", "op", "import", "id", id, "path", path),
+                    LONG_MS, NULL, e);
+}
+
+static int client_clone(struct volume_service *s, const char *id, const char *parent, uint64_t size,
+                        struct err **e)
+{
+        return call(s,
+                    json_pack("{s:s, s:s, s:s, s:I}", "op", "clone", "id", id, "parent", parent,
+                              "size", (json_int_t)size),
+                    QUICK_MS, NULL, e);
+}
+
+static int client_resize(struct volume_service *s, const char *id, uint64_t size, struct err **e)
+{
+        return call(
+                s, json_pack("{s:s, s:s, s:I}", "op", "resize", "id", id, "size", (json_int_t)size),
+                QUICK_MS, NULL, e);
+}
+
+static int client_remove(struct volume_service *s, const char *id, struct err **e)
+{
+        return call(s, json_pack("{s:s, s:s}", "op", "remove", "id", id), LONG_MS, NULL, e);
+}
+
+static int facts_from(json_t *o, struct volume_facts *ret, struct err **e)
+{
+        json_int_t size, used, exports;
+        const char *id, *parent;
+
+        if (json_unpack(o, "{s:s, s:I, s:I, s:s, s:I}", "id", &id, "size", &size, "used", &used,
+                        "parent", &parent, "exports", &exports) < 0 ||
+            strlen(id) >= sizeof(ret->id) || strlen(parent) >= sizeof(ret->parent))
+                return err_set(e, -EPROTO, "blockd's answer makes no sense");
+        *ret = (struct volume_facts){.size = size, .used = used, .exports = exports};
+        strcpy(ret->id, id);
+        strcpy(ret->parent, parent);
+        return 0;
+}
+
+static int client_stat(struct volume_service *s, const char *id, struct volume_facts *ret,
+                       struct err **e)
+{
+        json_auto_t *a = NULL;
+        int r = call(s, json_pack("{s:s, s:s}", "op", "stat", "id", id), QUICK_MS, &a, e);
+
+        return r < 0 ? r : facts_from(a, ret, e);
+}
+
+/* Calls a listing op page by page; each() gets every item. */
+static int pages(struct volume_service *s, const char *op, const char *key,
+                 int (*each)(void *arg, json_t *item, struct err **e), void *arg, struct err **e)
+{
+        char after[256] = "";
+        bool more = true;
+
+        while (more) {
+                json_auto_t *a = NULL;
+                json_t *list, *item;
+                size_t i;
+                int r = call(s, json_pack("{s:s, s:s}", "op", op, "after", after), QUICK_MS, &a, e);
+
+                if (r < 0)
+                        return r;
+                list = json_object_get(a, key);
+                more = json_is_true(json_object_get(a, "more")) && json_array_size(list) > 0;
+                json_array_foreach (list, i, item) {
+                        const char *id = json_string_value(json_object_get(item, "id"));
+
+                        if (!id || strlen(id) >= sizeof(after))
+                                return err_set(e, -EPROTO, "blockd's answer makes no sense");
+                        strcpy(after, id);
+                        r = each(arg, item, e);
+                        if (r != 0)
+                                return r;
+                }
+        }
+        return 0;
+}
+
+struct list {
+        int (*each)(void *arg, const struct volume_facts *f);
+        int (*each_export)(void *arg, const char *id, const char *volume);
+        void *arg;
+};
+
+static int list_item(void *arg, json_t *item, struct err **e)
+{
+        struct list *l = arg;
+        struct volume_facts f;
+        int r = facts_from(item, &f, e);
+
+        return r < 0 ? r : l->each(l->arg, &f);
+}
+
+static int client_list(struct volume_service *s,
+                       int (*each)(void *arg, const struct volume_facts *f), void *arg,
+                       struct err **e)
+{
+        struct list l = {.each = each, .arg = arg};
+
+        return pages(s, "list", "volumes", list_item, &l, e);
+}
+
+static int client_export(struct volume_service *s, const struct volume_export *x, char **ret_socket,
+                         struct err **e)
+{
+        json_auto_t *a = NULL;
+        const char *socket;
+        int r = call(s,
+                     json_pack("{s:s, s:s, s:s, s:I, s:I, s:b}", "op", "export", "id", x->id,
+                               "volume", x->volume, "uid", (json_int_t)x->uid, "gid",
+                               (json_int_t)x->gid, "readonly", (int)x->readonly),
+                     QUICK_MS, &a, e);
+
+        if (r < 0)
+                return r;
+        socket = json_string_value(json_object_get(a, "socket"));
+        if (!socket)
+                return err_set(e, -EPROTO, "blockd's answer makes no sense");
+        *ret_socket = strdup(socket);
+        return *ret_socket ? 0 : err_errno(e, -ENOMEM, "export");
+}
+
+static int client_unexport(struct volume_service *s, const char *id, struct err **e)
+{
+        return call(s, json_pack("{s:s, s:s}", "op", "unexport", "id", id), LONG_MS, NULL, e);
+}
+
+static int list_export(void *arg, json_t *item, struct err **e)
+{
+        struct list *l = arg;
+        const char *volume = json_string_value(json_object_get(item, "volume"));
+
+        if (!volume)
+                return err_set(e, -EPROTO, "blockd's answer makes no sense");
+        return l->each_export(l->arg, json_string_value(json_object_get(item, "id")), volume);
+}
+
+static int client_list_exports(struct volume_service *s,
+                               int (*each)(void *arg, const char *id, const char *volume),
+                               void *arg, struct err **e)
+{
+        struct list l = {.each_export = each, .arg = arg};
+
+        return pages(s, "list_exports", "exports", list_export, &l, e);
+}
+
+static void client_close(struct volume_service *s)
+{
+        struct client *c = (struct client *)s;
+
+        free(c->control);
+        free(c->shared);
+        free(c);
+}
+
+static const struct volume_service_ops client_ops = {
+        .name = "blockd",
+        .ping = client_ping,
+        .create = client_create,
+        .import = client_import,
+        .clone = client_clone,
+        .resize = client_resize,
+        .remove = client_remove,
+        .stat = client_stat,
+        .list = client_list,
+        .export = client_export,
+        .unexport = client_unexport,
+        .list_exports = client_list_exports,
+        .close = client_close,
+};
+
+struct volume_service *blockd_client_new(const char *run_dir)
+{
+        struct client *c = calloc(1, sizeof(*c));
+
+        if (!c)
+                return NULL;
+        c->service.ops = &client_ops;
+        c->control = path_printf("%s/blockd.sock", run_dir);
+        c->shared = path_printf("%s/nbd.sock", run_dir);
+        c->service.shared_socket = c->shared;
+        if (!c->control || !c->shared) {
+                client_close(&c->service);
+                return NULL;
+        }
+        return &c->service;
+}

@@ -1,0 +1,285 @@
+/* Reading and writing a stack of layers. */
+#include <fcntl.h>
+#include <linux/falloc.h>
+
+#include "backend/volume/local/layer.h"
+#include "common/fileio.h"
+
+enum { ZEROS = 64 << 10 };
+
+/* Where a piece of the volume comes from. */
+struct piece {
+        struct layer *layer; /* the one whose data file has it; NULL: zeros */
+        uint64_t len;
+        bool hole; /* zeros because nobody ever wrote it */
+};
+
+static struct piece resolve(struct layer *l, uint64_t off, uint64_t n)
+{
+        for (; l; l = l->parent) {
+                enum map_state state;
+                uint64_t blocks;
+
+                if (off >= l->size)
+                        break;
+                n = MIN(n, l->size - off);
+                if (!l->mapped)
+                        return (struct piece){.layer = l, .len = n};
+                blocks = (off % MAP_BLOCK + n + MAP_BLOCK - 1) / MAP_BLOCK;
+                blocks = map_run(&l->map, off / MAP_BLOCK, blocks, &state);
+                n = MIN(n, blocks * MAP_BLOCK - off % MAP_BLOCK);
+                if (state == MAP_DATA)
+                        return (struct piece){.layer = l, .len = n};
+                if (state == MAP_ZERO)
+                        return (struct piece){.len = n};
+        }
+        return (struct piece){.len = n, .hole = true};
+}
+
+/* A data file may be shorter than its layer: the rest is zeros. */
+static int read_data(int fd, char *p, size_t n, uint64_t off)
+{
+        while (n > 0) {
+                ssize_t r = pread(fd, p, n, off);
+
+                if (r < 0 && errno == EINTR)
+                        continue;
+                if (r < 0)
+                        return -errno;
+                if (r == 0) {
+                        memset(p, 0, n);
+                        return 0;
+                }
+                p += r;
+                off += r;
+                n -= r;
+        }
+        return 0;
+}
+
+int layer_read(struct layer *l, void *p, size_t n, uint64_t off)
+{
+        while (n > 0) {
+                struct piece k = resolve(l, off, n);
+                int r = 0;
+
+                if (k.layer)
+                        r = read_data(k.layer->fd, p, k.len, off);
+                else
+                        memset(p, 0, k.len);
+                if (r < 0)
+                        return r;
+                p = (char *)p + k.len;
+                off += k.len;
+                n -= k.len;
+        }
+        return 0;
+}
+
+/* The bytes [from, to) of a block that the top layer does not hold, copied up into its data file
+ * from below.  Nobody sees them before the map says so. */
+static int copy_up(struct layer *l, uint64_t from, uint64_t to)
+{
+        char block[MAP_BLOCK];
+        int r;
+
+        to = MIN(to, l->size);
+        if (from >= to || map_get(&l->map, from / MAP_BLOCK) == MAP_DATA)
+                return 0;
+        r = layer_read(l, block, to - from, from);
+        return r < 0 ? r : pwrite_full(l->fd, block, to - from, from);
+}
+
+static int write_unaligned(struct layer *l, const void *p, size_t n, uint64_t off)
+{
+        uint64_t end = off + n;
+        uint64_t tail = (end + MAP_BLOCK - 1) / MAP_BLOCK * MAP_BLOCK;
+        int r;
+
+        pthread_rwlock_wrlock(&l->alloc);
+        r = copy_up(l, off / MAP_BLOCK * MAP_BLOCK, off);
+        if (r == 0)
+                r = copy_up(l, end, tail);
+        if (r == 0)
+                r = pwrite_full(l->fd, p, n, off);
+        if (r == 0)
+                r = map_set(&l->map, off / MAP_BLOCK, (end - 1) / MAP_BLOCK - off / MAP_BLOCK + 1,
+                            MAP_DATA);
+        pthread_rwlock_unlock(&l->alloc);
+        return r;
+}
+
+static bool whole_blocks(const struct layer *l, uint64_t n, uint64_t off)
+{
+        return off % MAP_BLOCK == 0 && ((off + n) % MAP_BLOCK == 0 || off + n == l->size);
+}
+
+int layer_write(struct layer *l, const void *p, size_t n, uint64_t off)
+{
+        uint64_t first = off / MAP_BLOCK, blocks = (off + n - 1) / MAP_BLOCK - first + 1;
+        enum map_state state;
+        int r;
+
+        if (!l->mapped || (map_run(&l->map, first, blocks, &state) == blocks && state == MAP_DATA))
+                return pwrite_full(l->fd, p, n, off);
+        if (!whole_blocks(l, n, off))
+                return write_unaligned(l, p, n, off);
+        pthread_rwlock_rdlock(&l->alloc);
+        r = pwrite_full(l->fd, p, n, off);
+        if (r == 0)
+                r = map_set(&l->map, first, blocks, MAP_DATA);
+        pthread_rwlock_unlock(&l->alloc);
+        return r;
+}
+
+static int write_zeros(struct layer *l, uint64_t n, uint64_t off)
+{
+        static const char zeros[ZEROS];
+
+        while (n > 0) {
+                size_t k = MIN(n, ZEROS - off % ZEROS);
+                int r = layer_write(l, zeros, k, off);
+
+                if (r < 0)
+                        return r;
+                off += k;
+                n -= k;
+        }
+        return 0;
+}
+
+static int punch(int fd, uint64_t n, uint64_t off)
+{
+        return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, n) < 0 ? -errno : 0;
+}
+
+static int zero_range(int fd, uint64_t n, uint64_t off)
+{
+        return fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, off, n) < 0 ? -errno : 0;
+}
+
+/* Whole blocks, in a layer with a map. */
+static int zero_blocks(struct layer *l, uint64_t n, uint64_t off, unsigned flags)
+{
+        uint64_t first = off / MAP_BLOCK, blocks = (n + MAP_BLOCK - 1) / MAP_BLOCK;
+        int r = 0;
+
+        pthread_rwlock_rdlock(&l->alloc);
+        if (flags & VOLUME_NO_HOLE) {
+                r = zero_range(l->fd, n, off);
+                if (r == 0)
+                        r = map_set(&l->map, first, blocks, MAP_DATA);
+                n = 0;
+        }
+        while (n > 0 && r == 0) {
+                struct piece k = resolve(l, off, n);
+
+                /* Only the pieces below us cost map entries; nobody's holes stay nobody's. */
+                blocks = (off + k.len + MAP_BLOCK - 1) / MAP_BLOCK - off / MAP_BLOCK;
+                if (!k.hole)
+                        r = map_set(&l->map, off / MAP_BLOCK, blocks, MAP_ZERO);
+                /* The map says zero already: giving the room back is a kindness. */
+                if (r == 0 && k.layer == l)
+                        punch(l->fd, k.len, off);
+                off += k.len;
+                n -= k.len;
+        }
+        pthread_rwlock_unlock(&l->alloc);
+        return r;
+}
+
+int layer_zero(struct layer *l, uint64_t n, uint64_t off, unsigned flags)
+{
+        uint64_t end = off + n, from, to;
+        int r;
+
+        if (!l->mapped) {
+                r = flags & VOLUME_NO_HOLE ? zero_range(l->fd, n, off) : punch(l->fd, n, off);
+                if (r == -EOPNOTSUPP)
+                        return flags & VOLUME_FAST ? -ENOTSUP : write_zeros(l, n, off);
+                return r;
+        }
+        from = MIN((off + MAP_BLOCK - 1) / MAP_BLOCK * MAP_BLOCK, end);
+        to = end == l->size ? end : MAX(end / MAP_BLOCK * MAP_BLOCK, from);
+        r = from < to ? zero_blocks(l, to - from, from, flags) : 0;
+        if (r == -EOPNOTSUPP)
+                r = flags & VOLUME_FAST ? -ENOTSUP : write_zeros(l, to - from, from);
+        if (r == 0)
+                r = write_zeros(l, from - off, off);
+        if (r == 0)
+                r = write_zeros(l, end - to, to);
+        return r;
+}
+
+int layer_trim(struct layer *l, uint64_t n, uint64_t off)
+{
+        uint64_t from = (off + MAP_BLOCK - 1) / MAP_BLOCK * MAP_BLOCK, end = off + n;
+        uint64_t to = end == l->size ? end : end / MAP_BLOCK * MAP_BLOCK;
+        int r;
+
+        if (from >= to)
+                return 0;
+        r = l->mapped ? zero_blocks(l, to - from, from, 0) : punch(l->fd, to - from, from);
+        return r == -EOPNOTSUPP ? 0 : r;
+}
+
+/* A piece of a data file, cut where the file has holes. */
+static int file_extents(int fd, uint64_t n, uint64_t off, volume_extent_fn each, void *arg)
+{
+        uint64_t end = off + n;
+
+        while (off < end) {
+                off_t data = lseek(fd, off, SEEK_DATA), next;
+                int r;
+
+                if (data < 0 && errno != ENXIO)
+                        return each(arg, off, end - off, VOLUME_DATA); /* cannot tell */
+                next = data < 0 ? (off_t)end : MIN(data, (off_t)end);
+                if (next > (off_t)off) {
+                        r = each(arg, off, next - off, VOLUME_HOLE);
+                } else {
+                        next = lseek(fd, off, SEEK_HOLE);
+                        next = next < 0 ? (off_t)end : MIN(next, (off_t)end);
+                        if (next <= (off_t)off)
+                                next = end; /* changed under us */
+                        r = each(arg, off, next - off, VOLUME_DATA);
+                }
+                if (r != 0)
+                        return r;
+                off = next;
+        }
+        return 0;
+}
+
+int layer_extents(struct layer *l, uint64_t n, uint64_t off, volume_extent_fn each, void *arg)
+{
+        while (n > 0) {
+                struct piece k = resolve(l, off, n);
+                int r;
+
+                if (k.layer && !k.layer->mapped)
+                        r = file_extents(k.layer->fd, k.len, off, each, arg);
+                else
+                        r = each(arg, off, k.len,
+                                 k.layer  ? VOLUME_DATA
+                                 : k.hole ? VOLUME_HOLE
+                                          : VOLUME_ZERO);
+                if (r != 0)
+                        return MIN(r, 0);
+                off += k.len;
+                n -= k.len;
+        }
+        return 0;
+}
+
+void layer_cache(struct layer *l, uint64_t n, uint64_t off)
+{
+        while (n > 0) {
+                struct piece k = resolve(l, off, n);
+
+                if (k.layer)
+                        posix_fadvise(k.layer->fd, off, k.len, POSIX_FADV_WILLNEED);
+                off += k.len;
+                n -= k.len;
+        }
+}

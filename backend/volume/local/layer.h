@@ -1,0 +1,72 @@
+/* A layer: one sparse data file and, when it has a parent, the map of what it holds.
+ *
+ * A layer without parent has no map: all of it is its own.  The top layer of a volume is writable;
+ * the others are frozen for ever and may be shared by many volumes.
+ *
+ * While it is writable a layer's map is a file in the run folder, mapped shared ("live map"), so
+ * it survives the process: <run>/map/<volume>.<layer>, one header page with the boot id, then the
+ * map's memory.  A live map of another boot is worth nothing and is made anew from the log. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "backend/volume/local/map.h"
+#include "backend/volume/local/maplog.h"
+#include "backend/volume/volume.h"
+
+struct layer {
+        struct layer *parent; /* a reference */
+        unsigned refs;        /* guarded by the pool's layers_lock */
+        void *owner;          /* the pool's entry that lists it */
+        int fd;               /* data file */
+        int log_fd;           /* map log; -1 unless mapped and writable */
+        char *dir;            /* the volume's folder */
+        char *live_path;      /* of the live map; NULL unless mapped and writable */
+        int live_fd;
+        struct maplog_id id;
+        uint64_t size; /* bytes; what is past it reads as zeros */
+        bool mapped;
+        struct map map;
+        uint64_t log_end, log_next; /* where, and with which group, the log goes on */
+        pthread_rwlock_t
+                alloc; /* first writes to a block: shared if whole, exclusive if copied up */
+};
+
+struct layer_open {
+        const char *dir, *run; /* the volume's folder; the run folder */
+        const char *volume;
+        unsigned n;
+        uint64_t size;
+        bool mapped, writable;
+        struct layer *parent; /* its reference is taken over on success */
+};
+
+/* Opens (or, writable and missing, makes) the layer's files. */
+int layer_open(const struct layer_open *o, struct layer **ret, struct err **e);
+/* Closes without flushing; does not follow the parent.  NULL is left alone. */
+void layer_free(struct layer *l);
+/* No more writes: the log is closed and the live map forgotten.  Everything must be flushed. */
+void layer_freeze(struct layer *l);
+int layer_grow(struct layer *l, uint64_t size);
+
+/* Data and then the map's changes to disk.  -ENOSPC (log did not fit; may be tried again) or
+ * another -errno after which nothing may be called durable any more.  One caller at a time. */
+int layer_flush(struct layer *l);
+/* Whether the log is much longer than what it says. */
+bool layer_wants_compact(const struct layer *l);
+/* Writes the log anew.  No writer may run; everything must be flushed. */
+int layer_compact(struct layer *l);
+
+/* I/O on the stack that ends in this layer, see io.c.  In range; whole or -errno. */
+int layer_read(struct layer *l, void *p, size_t n, uint64_t off);
+int layer_write(struct layer *l, const void *p, size_t n, uint64_t off);
+int layer_zero(struct layer *l, uint64_t n, uint64_t off, unsigned flags);
+int layer_trim(struct layer *l, uint64_t n, uint64_t off);
+int layer_extents(struct layer *l, uint64_t n, uint64_t off, volume_extent_fn each, void *arg);
+void layer_cache(struct layer *l, uint64_t n, uint64_t off);
+
+char *layer_data_path(const char *dir, unsigned n);
+char *layer_log_path(const char *dir, unsigned n);
+char *layer_live_path(const char *run, const char *volume, unsigned n);
+/* maplog source over a descriptor. */
+ssize_t layer_log_read(void *fd, void *p, size_t n, uint64_t off);

@@ -1,0 +1,291 @@
+/* Opening the stack of a volume, sharing frozen layers, pushing a new one. */
+#include "backend/volume/local/pool.h"
+
+#include <fcntl.h>
+
+#include "common/fileio.h"
+#include "common/log.h"
+
+/* A layer on the way from a volume's top to the ground. */
+struct step {
+        struct entry *en;
+        unsigned i;
+};
+
+/* One layer down; false at the ground. */
+static int step_down(struct pool *p, struct step *s, struct err **e)
+{
+        const struct meta *m = &s->en->meta;
+        struct entry *origin;
+        int i;
+
+        if (s->i > 0) {
+                s->i--;
+                return 1;
+        }
+        if (!m->origin[0])
+                return 0;
+        pthread_mutex_lock(&p->lock);
+        origin = pool_find(p, m->origin);
+        pthread_mutex_unlock(&p->lock);
+        i = origin ? meta_find(&origin->meta, m->origin_layer) : -1;
+        if (i < 0)
+                return err_set(e, -EUCLEAN, "layer %u of volume %s, under volume %s, is missing",
+                               m->origin_layer, m->origin, m->id);
+        *s = (struct step){.en = origin, .i = i};
+        return 1;
+}
+
+static int load_one(struct pool *p, struct step s, bool writable, struct layer *parent,
+                    struct err **e)
+{
+        const struct meta *m = &s.en->meta;
+        _cleanup_free_ char *dir = pool_path(p, m->id);
+        struct layer_open o = {
+                .dir = dir,
+                .run = p->run,
+                .volume = m->id,
+                .n = m->layers[s.i].n,
+                .size = m->layers[s.i].size,
+                .mapped = meta_mapped(m, s.i),
+                .writable = writable,
+                .parent = parent,
+        };
+
+        return dir ? layer_open(&o, &s.en->loaded[s.i], e) : err_errno(e, -ENOMEM, "layer");
+}
+
+/* With layers_lock.  Drops one reference and, when it was the last, those below. */
+static void layer_unref(struct layer *l)
+{
+        while (l && --l->refs == 0) {
+                struct layer *below = l->parent;
+                struct entry *en = l->owner;
+
+                for (unsigned i = 0; i < en->meta.nlayers; i++)
+                        if (en->loaded[i] == l)
+                                en->loaded[i] = NULL;
+                layer_free(l);
+                l = below;
+        }
+}
+
+/* The steps from the top down to the first layer that is open already (*ret_base, NULL if none),
+ * which gets a reference. */
+static int walk(struct pool *p, struct entry *en, struct step **ret, size_t *ret_n,
+                struct layer **ret_base, struct err **e)
+{
+        struct step s = {.en = en, .i = en->meta.nlayers - 1};
+        _cleanup_free_ struct step *chain = NULL;
+        size_t n = 0;
+
+        *ret_base = NULL;
+        for (int r = 1; r != 0;) {
+                struct step *q;
+
+                if (s.en->loaded[s.i]) {
+                        *ret_base = s.en->loaded[s.i];
+                        (*ret_base)->refs++;
+                        break;
+                }
+                q = reallocarray(chain, n + 1, sizeof(*q));
+                if (!q)
+                        return err_errno(e, -ENOMEM, "layers");
+                chain = q;
+                chain[n++] = s;
+                r = step_down(p, &s, e);
+                if (r < 0)
+                        return r;
+        }
+        *ret = TAKE_PTR(chain);
+        *ret_n = n;
+        return 0;
+}
+
+static int load(struct pool *p, struct entry *en, bool writable, struct layer **ret, struct err **e)
+{
+        _cleanup_free_ struct step *chain = NULL;
+        struct layer *base;
+        size_t n = 0;
+        int r;
+
+        WITH_LOCK(&p->layers_lock);
+        r = walk(p, en, &chain, &n, &base, e);
+        if (r < 0)
+                return r;
+        while (n-- > 0) {
+                r = load_one(p, chain[n], writable && n == 0, base, e);
+                if (r < 0) {
+                        layer_unref(base);
+                        return r;
+                }
+                base = chain[n].en->loaded[chain[n].i];
+                base->owner = chain[n].en;
+        }
+        *ret = base;
+        return 0;
+}
+
+int pool_stack_open(struct pool *p, struct entry *en, struct err **e)
+{
+        _cleanup_free_ char *dir = pool_path(p, en->meta.id);
+        struct layer *top;
+        int r;
+
+        if (!dir)
+                return err_errno(e, -ENOMEM, "open");
+        r = load(p, en, !en->meta.immutable, &top, e);
+        if (r < 0)
+                return r;
+        r = stack_new(top, en->meta.immutable, dir, &en->stack);
+        if (r < 0) {
+                pthread_mutex_lock(&p->layers_lock);
+                layer_unref(top);
+                pthread_mutex_unlock(&p->layers_lock);
+                return err_errno(e, r, "open");
+        }
+        return 0;
+}
+
+void pool_stack_close(struct pool *p, struct entry *en)
+{
+        struct stack *s = TAKE_PTR(en->stack);
+        int r = stack_flush(s);
+
+        if (r < 0)
+                log_error("volume %s: flush at close: %s", en->meta.id, strerror(-r));
+        else
+                layer_freeze(s->top); /* all is in the log: the live map may go */
+        pthread_mutex_lock(&p->layers_lock);
+        layer_unref(s->top);
+        pthread_mutex_unlock(&p->layers_lock);
+        stack_free(s);
+}
+
+struct push {
+        struct pool *p;
+        struct entry *en;
+        struct err **e;
+        uint64_t size; /* pool_grow() */
+};
+
+/* Empty files for layer n; what an earlier try left goes. */
+static int push_files(struct push *x, const char *dir, unsigned n)
+{
+        _cleanup_free_ char *data = layer_data_path(dir, n), *log = layer_log_path(dir, n);
+        _cleanup_free_ char *live = layer_live_path(x->p->run, x->en->meta.id, n);
+        int fd;
+
+        if (!data || !log || !live)
+                return err_errno(x->e, -ENOMEM, "layer");
+        if ((unlink(log) < 0 && errno != ENOENT) || (unlink(live) < 0 && errno != ENOENT))
+                return err_errno(x->e, -errno, "remove old files of layer %u", n);
+        fd = open(data, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        if (fd < 0)
+                return err_errno(x->e, -errno, "create '%s'", data);
+        close(fd);
+        return 0;
+}
+
+/* Takes new as the entry's top layer and m as its metadata. */
+static int push_commit(struct push *x, struct stack *s, struct layer *top, struct meta *m)
+{
+        struct layer **loaded = calloc(m->nlayers, sizeof(*loaded));
+
+        if (!loaded)
+                return -ENOMEM;
+        pthread_mutex_lock(&x->p->layers_lock);
+        pthread_mutex_lock(&x->p->lock);
+        memcpy(loaded, x->en->loaded, (m->nlayers - 1) * sizeof(*loaded));
+        loaded[m->nlayers - 1] = top;
+        free(x->en->loaded);
+        x->en->loaded = loaded;
+        free(x->en->meta.layers);
+        x->en->meta.layers = TAKE_PTR(m->layers);
+        x->en->meta.nlayers = m->nlayers;
+        top->owner = x->en;
+        pthread_mutex_unlock(&x->p->lock);
+        pthread_mutex_unlock(&x->p->layers_lock);
+        layer_freeze(s->top);
+        s->top = top;
+        return 0;
+}
+
+static int push(struct stack *s, void *arg)
+{
+        struct push *x = arg;
+        unsigned n = meta_top(&x->en->meta)->n + 1;
+        _cleanup_free_ char *dir = pool_path(x->p, x->en->meta.id);
+        struct layer_open o = {.dir = dir,
+                               .run = x->p->run,
+                               .volume = x->en->meta.id,
+                               .n = n,
+                               .size = s->size,
+                               .mapped = true,
+                               .writable = true,
+                               .parent = s->top};
+        struct layer *top = NULL;
+        struct meta m = {};
+        int r;
+
+        if (!dir || meta_copy(&x->en->meta, &m) < 0)
+                return err_errno(x->e, -ENOMEM, "layer");
+        r = push_files(x, dir, n);
+        if (r == 0)
+                r = layer_open(&o, &top, x->e);
+        if (r == 0) {
+                r = meta_push(&m, n, s->size);
+                if (r < 0)
+                        err_errno(x->e, r, "layer");
+        }
+        if (r == 0)
+                r = meta_write(dir, &m, x->e);
+        if (r == 0)
+                r = push_commit(x, s, top, &m);
+        if (r < 0 && top) {
+                layer_freeze(top);
+                layer_free(top);
+        }
+        meta_done(&m);
+        return r;
+}
+
+int pool_push_layer(struct pool *p, struct entry *en, struct err **e)
+{
+        struct push x = {.p = p, .en = en, .e = e};
+        int r = stack_change(en->stack, push, &x);
+
+        return r < 0 ? err_prepend(e, r, "freeze volume %s", en->meta.id) : 0;
+}
+
+static int grow(struct stack *s, void *arg)
+{
+        struct push *x = arg;
+        _cleanup_free_ char *dir = pool_path(x->p, x->en->meta.id);
+        struct meta m = {};
+        int r;
+
+        if (!dir || meta_copy(&x->en->meta, &m) < 0)
+                return err_errno(x->e, -ENOMEM, "resize");
+        m.layers[m.nlayers - 1].size = x->size;
+        r = layer_grow(s->top, x->size);
+        if (r < 0)
+                err_errno(x->e, r, "grow data file");
+        if (r == 0)
+                r = meta_write(dir, &m, x->e);
+        if (r == 0) {
+                pthread_mutex_lock(&x->p->lock);
+                x->en->meta.layers[m.nlayers - 1].size = x->size;
+                pthread_mutex_unlock(&x->p->lock);
+                s->size = x->size;
+        }
+        meta_done(&m);
+        return r;
+}
+
+int pool_grow(struct pool *p, struct entry *en, uint64_t size, struct err **e)
+{
+        struct push x = {.p = p, .en = en, .e = e, .size = size};
+
+        return stack_change(en->stack, grow, &x);
+}

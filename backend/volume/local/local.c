@@ -1,0 +1,168 @@
+/* The local driver's table: from the front door's calls to the pool's and the stacks'. */
+#include "backend/volume/local/pool.h"
+
+struct handle {
+        struct pool *pool;
+        struct entry *entry;
+        struct stack *stack; /* the entry's, for as long as it is open */
+};
+
+static int local_pool_open(const struct volume_pool_config *c, void **ret, struct err **e)
+{
+        struct pool *p;
+        int r = pool_open(c, &p, e);
+
+        if (r == 0)
+                *ret = p;
+        return r;
+}
+
+static void local_pool_close(void *pool)
+{
+        pool_close(pool);
+}
+
+static int local_create(void *pool, const char *id, uint64_t size, struct err **e)
+{
+        return pool_create(pool, id, size, e);
+}
+
+static int local_import(void *pool, const char *id, const char *path, struct err **e)
+{
+        return pool_import(pool, id, path, e);
+}
+
+static int local_clone(void *pool, const char *id, const char *parent, uint64_t size,
+                       struct err **e)
+{
+        return pool_clone(pool, id, parent, size, e);
+}
+
+static int local_resize(void *pool, const char *id, uint64_t size, struct err **e)
+{
+        return pool_resize(pool, id, size, e);
+}
+
+static int local_remove(void *pool, const char *id, struct err **e)
+{
+        return pool_remove(pool, id, e);
+}
+
+static int local_stat(void *pool, const char *id, struct volume_info *ret, struct err **e)
+{
+        return pool_stat(pool, id, ret, e);
+}
+
+static int local_list(void *pool, const char *after, volume_info_fn each, void *arg, struct err **e)
+{
+        return pool_list(pool, after, each, arg, e);
+}
+
+static int local_open(void *pool, const char *id, void **ret, struct err **e)
+{
+        struct handle *h = calloc(1, sizeof(*h));
+        int r;
+
+        if (!h)
+                return err_errno(e, -ENOMEM, "open");
+        h->pool = pool;
+        r = pool_volume_open(pool, id, &h->entry, e);
+        if (r < 0) {
+                free(h);
+                return r;
+        }
+        h->stack = h->entry->stack;
+        *ret = h;
+        return 0;
+}
+
+static void local_close(void *v)
+{
+        struct handle *h = v;
+
+        pool_volume_close(h->pool, h->entry);
+        free(h);
+}
+
+static struct stack *stack_of(void *v)
+{
+        return ((struct handle *)v)->stack;
+}
+
+static uint64_t local_size(void *v)
+{
+        return stack_size(stack_of(v));
+}
+
+static bool local_immutable(void *v)
+{
+        return stack_of(v)->readonly;
+}
+
+static int local_pread(void *v, void *p, size_t n, uint64_t off)
+{
+        return stack_read(stack_of(v), p, n, off);
+}
+
+static int local_pwrite(void *v, const void *p, size_t n, uint64_t off, unsigned flags)
+{
+        return stack_write(stack_of(v), p, n, off, flags);
+}
+
+static int local_flush(void *v)
+{
+        return stack_flush(stack_of(v));
+}
+
+static int local_zero(void *v, uint64_t n, uint64_t off, unsigned flags)
+{
+        return stack_zero(stack_of(v), n, off, flags);
+}
+
+static int local_trim(void *v, uint64_t n, uint64_t off, unsigned flags)
+{
+        return stack_trim(stack_of(v), n, off, flags);
+}
+
+static int local_extents(void *v, uint64_t n, uint64_t off, volume_extent_fn each, void *arg)
+{
+        return stack_extents(stack_of(v), n, off, each, arg);
+}
+
+static int local_cache(void *v, uint64_t n, uint64_t off)
+{
+        stack_cache(stack_of(v), n, off);
+        return 0;
+}
+
+/* Seeking holes costs system calls; it pays where zeros would be copied at length. */
+static bool local_sparse_hint(void *v, uint64_t n, uint64_t off _unused_)
+{
+        return n >= 64 << 10;
+}
+
+const struct volume_driver volume_driver_local = {
+        .name = "local",
+        .caps = VOLUME_CAP_CLONE | VOLUME_CAP_IMPORT | VOLUME_CAP_GROW_OPEN,
+        .pool_open = local_pool_open,
+        .pool_close = local_pool_close,
+        .create = local_create,
+        .import = local_import,
+        .clone = local_clone,
+        .resize = local_resize,
+        .remove = local_remove,
+        .stat = local_stat,
+        .list = local_list,
+        .open = local_open,
+        .close = local_close,
+        .size = local_size,
+        .immutable = local_immutable,
+        .pread = local_pread,
+        .pwrite = local_pwrite,
+        .flush = local_flush,
+        .zero = local_zero,
+        .trim = local_trim,
+        .extents = local_extents,
+        .cache = local_cache,
+        .sparse_hint = local_sparse_hint,
+};

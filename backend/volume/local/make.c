@@ -1,0 +1,330 @@
+/* Making volumes: empty, from a file, from another volume.
+ *
+ * The folder is filled first and the metadata written last: a folder without metadata is a volume
+ * that never was, and is collected at the next start. */
+#include "backend/volume/local/pool.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include "common/fault.h"
+#include "common/fileio.h"
+
+/* What fills data.0: from a descriptor, or nothing (-1). */
+struct source {
+        int fd;
+        uint64_t len;
+};
+
+static int copy_piece(int from, int to, off_t off, off_t end)
+{
+        static const size_t most = 64 << 20;
+
+        while (off < end) {
+                loff_t in = off, out = off;
+                ssize_t n = copy_file_range(from, &in, to, &out, MIN((size_t)(end - off), most), 0);
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n <= 0)
+                        return n < 0 ? -errno : -ENODATA;
+                off += n;
+        }
+        return 0;
+}
+
+/* A sparse copy: shared blocks where the file system can, else bytes. */
+static int copy_file(int from, int to, uint64_t len)
+{
+        off_t off = 0;
+
+        if (ioctl(to, FICLONE, from) == 0)
+                return 0;
+        while ((uint64_t)off < len) {
+                off_t data = lseek(from, off, SEEK_DATA), hole;
+                int r;
+
+                if (data < 0)
+                        return errno == ENXIO ? 0 : -errno;
+                hole = lseek(from, data, SEEK_HOLE);
+                r = copy_piece(from, to, data, hole < 0 ? (off_t)len : hole);
+                if (r < 0)
+                        return r;
+                off = hole < 0 ? (off_t)len : hole;
+        }
+        return 0;
+}
+
+static int import_file(const char *path, const struct source *src, struct err **e)
+{
+        _cleanup_close_ int fd = -1;
+        char self[64];
+        int r;
+
+        snprintf(self, sizeof(self), "/proc/self/fd/%d", src->fd);
+        if (linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0) {
+                if (fdatasync(src->fd) < 0)
+                        return err_errno(e, -errno, "sync");
+                return 0;
+        }
+        fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (fd < 0)
+                return err_errno(e, -errno, "create '%s'", path);
+        r = copy_file(src->fd, fd, src->len);
+        if (r == 0 && (ftruncate(fd, src->len) < 0 || fdatasync(fd) < 0))
+                r = -errno;
+        return r < 0 ? err_errno(e, r, "copy to '%s'", path) : 0;
+}
+
+static int empty_file(const char *path, uint64_t size, struct err **e)
+{
+        _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+        if (fd < 0 || ftruncate(fd, size) < 0)
+                return err_errno(e, -errno, "create '%s'", path);
+        return 0;
+}
+
+static int fill(struct pool *p, const char *dir, const struct meta *m, const struct source *src,
+                struct err **e)
+{
+        _cleanup_free_ char *data = layer_data_path(dir, 0);
+        _cleanup_free_ char *live = layer_live_path(p->run, m->id, 0);
+        int r;
+
+        if (!data || !live)
+                return err_errno(e, -ENOMEM, "create");
+        if (unlink(live) < 0 && errno != ENOENT)
+                return err_errno(e, -errno, "remove '%s'", live);
+        r = src->fd >= 0 ? import_file(data, src, e) : empty_file(data, meta_top(m)->size, e);
+        if (r == 0 && meta_mapped(m, 0)) {
+                _cleanup_free_ char *log = layer_log_path(dir, 0);
+
+                r = log ? empty_file(log, 0, e) : err_errno(e, -ENOMEM, "create");
+        }
+        if (r == 0 && (r = FAULT("volume.create")) < 0)
+                err_errno(e, r, "fault point");
+        if (r == 0)
+                r = meta_write(dir, m, e);
+        if (r == 0 && (r = fsync_parent(dir)) < 0)
+                err_errno(e, r, "sync '%s'", p->dir);
+        return r;
+}
+
+static int build(struct pool *p, const struct meta *m, const struct source *src, struct err **e)
+{
+        _cleanup_free_ char *dir = pool_path(p, m->id);
+        _cleanup_free_ char *meta = path_printf("%s/%s/meta", p->dir, m->id);
+        int r;
+
+        if (!dir || !meta)
+                return err_errno(e, -ENOMEM, "create");
+        if (mkdir(dir, 0700) < 0) {
+                r = -errno;
+                if (r != -EEXIST)
+                        return err_errno(e, r, "mkdir '%s'", dir);
+                if (access(meta, F_OK) == 0)
+                        return err_set(e, r, "'%s' is there, but could not be read at start", dir);
+                r = remove_tree(dir, e); /* half made */
+                if (r < 0)
+                        return r;
+                if (mkdir(dir, 0700) < 0)
+                        return err_errno(e, -errno, "mkdir '%s'", dir);
+        }
+        r = fill(p, dir, m, src, e);
+        if (r < 0)
+                remove_tree(dir, NULL);
+        return r;
+}
+
+/* With the lock: puts the volume in the table, makes it, takes it out again if that failed. */
+static int add(struct pool *p, struct meta *m, const struct source *src, struct err **e)
+{
+        struct entry *en = pool_add(p, m);
+        int r;
+
+        if (!en) {
+                meta_done(m);
+                return err_errno(e, -ENOMEM, "create");
+        }
+        en->busy = true;
+        pthread_mutex_unlock(&p->lock);
+        r = build(p, &en->meta, src, e);
+        pthread_mutex_lock(&p->lock);
+        if (r < 0)
+                pool_drop(p, en);
+        else
+                pool_release(p, en);
+        return r;
+}
+
+/* With the lock: the entry, idle, also a removed one. */
+static struct entry *find_idle(struct pool *p, const char *id)
+{
+        struct entry *en;
+
+        while ((en = pool_find(p, id)) && en->busy)
+                pthread_cond_wait(&p->idle, &p->lock);
+        return en;
+}
+
+/* Success if the volume that is there is what was asked for. */
+static int same(const struct entry *en, const char *parent, bool immutable, uint64_t size,
+                struct err **e)
+{
+        const struct meta *m = &en->meta;
+
+        if (m->removed)
+                return err_set(e, -EEXIST, "it was removed and its clones live on");
+        if (!streq(m->parent, parent) || m->immutable != immutable ||
+            (size && meta_top(m)->size != size))
+                return err_set(e, -EEXIST, "it is there with %llu bytes, %s%s",
+                               (unsigned long long)meta_top(m)->size,
+                               m->parent[0]   ? "a clone of "
+                               : m->immutable ? "imported"
+                                              : "without parent",
+                               m->parent);
+        return 0;
+}
+
+static int meta_new(struct meta *m, const char *id, uint64_t size, struct err **e)
+{
+        *m = (struct meta){};
+        strcpy(m->id, id);
+        return meta_push(m, 0, size) < 0 ? err_errno(e, -ENOMEM, "create") : 0;
+}
+
+int pool_create(struct pool *p, const char *id, uint64_t size, struct err **e)
+{
+        const struct source none = {.fd = -1};
+        struct entry *en;
+        struct meta m;
+        int r;
+
+        WITH_LOCK(&p->lock);
+        en = find_idle(p, id);
+        if (en)
+                return same(en, "", false, size, e);
+        r = meta_new(&m, id, size, e);
+        return r < 0 ? r : add(p, &m, &none, e);
+}
+
+int pool_import(struct pool *p, const char *id, const char *path, struct err **e)
+{
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        int opened = fd < 0 ? -errno : 0;
+        struct source src = {.fd = fd};
+        struct stat st = {};
+        struct entry *en;
+        struct meta m;
+        int r;
+
+        if (opened == 0 && fstat(fd, &st) < 0)
+                opened = -errno;
+        src.len = st.st_size;
+        st.st_size = (st.st_size + VOLUME_SECTOR - 1) / VOLUME_SECTOR * VOLUME_SECTOR;
+        WITH_LOCK(&p->lock);
+        en = find_idle(p, id);
+        if (en) /* the caller may have removed its name since */
+                return same(en, "", true, opened == 0 ? st.st_size : 0, e);
+        if (opened < 0)
+                return err_errno(e, opened, "open '%s'", path);
+        if (!S_ISREG(st.st_mode))
+                return err_set(e, -EINVAL, "'%s' is no regular file", path);
+        if (st.st_size == 0 || (uint64_t)st.st_size > VOLUME_SIZE_MAX)
+                return err_set(e, -EINVAL, "'%s' is empty or too large", path);
+        r = meta_new(&m, id, st.st_size, e);
+        m.immutable = true;
+        return r < 0 ? r : add(p, &m, &src, e);
+}
+
+/* Sets m's origin to the layer that a clone of the parent grows from.  The parent is busy, the
+ * lock not held. */
+static int choose_origin(struct pool *p, struct entry *parent, struct meta *m, struct err **e)
+{
+        const struct meta *pm = &parent->meta;
+        bool opened = false;
+        struct layer *top;
+        int r = 0;
+
+        if (!pm->immutable && parent->users == 0) {
+                r = pool_stack_open(p, parent, e);
+                if (r < 0)
+                        return r;
+                opened = true;
+        }
+        top = pm->immutable ? NULL : parent->stack->top;
+        if (top && !(top->mapped && top->map.live == 0)) {
+                r = pool_push_layer(p, parent, e);
+                top = NULL;
+                if (r == 0) {
+                        strcpy(m->origin, pm->id);
+                        m->origin_layer = pm->layers[pm->nlayers - 2].n;
+                }
+        } else if (!top || pm->nlayers > 1) {
+                /* Nothing was written since the last freeze: what lies below is the content. */
+                strcpy(m->origin, pm->id);
+                m->origin_layer = pm->layers[pm->nlayers - (top ? 2 : 1)].n;
+        } else {
+                strcpy(m->origin, pm->origin);
+                m->origin_layer = pm->origin_layer;
+        }
+        if (opened)
+                pool_stack_close(p, parent);
+        return r;
+}
+
+int pool_clone(struct pool *p, const char *id, const char *parent, uint64_t size, struct err **e)
+{
+        const struct source none = {.fd = -1};
+        struct entry *en, *from, *under;
+        struct meta m;
+        int r;
+
+        WITH_LOCK(&p->lock);
+        for (;;) {
+                en = find_idle(p, id);
+                if (en)
+                        return same(en, parent, false, size, e);
+                from = pool_find(p, parent);
+                if (!from || from->meta.removed)
+                        return err_set(e, -ENOENT, "there is no parent volume '%s'", parent);
+                if (!from->busy)
+                        break;
+                pthread_cond_wait(&p->idle, &p->lock);
+        }
+        if (size < meta_top(&from->meta)->size)
+                return err_set(e, -EINVAL, "size %llu is less than its parent's, %llu",
+                               (unsigned long long)size,
+                               (unsigned long long)meta_top(&from->meta)->size);
+        r = meta_new(&m, id, size, e);
+        if (r < 0)
+                return r;
+        strcpy(m.parent, parent);
+        from->busy = true;
+        pthread_mutex_unlock(&p->lock);
+        r = choose_origin(p, from, &m, e);
+        pthread_mutex_lock(&p->lock);
+        if (r < 0) {
+                meta_done(&m);
+                pool_release(p, from);
+                return r;
+        }
+        /* Counted before the parent is let go, so that nobody removes what the clone needs. */
+        under = pool_find(p, m.origin);
+        under->refs++;
+        pool_release(p, from);
+        en = find_idle(p, id);
+        if (en) {
+                meta_done(&m);
+                r = same(en, parent, false, size, e);
+                under->refs--;
+                return r;
+        }
+        r = add(p, &m, &none, e);
+        if (r < 0)
+                under->refs--;
+        return r;
+}

@@ -1,0 +1,180 @@
+#include "backend/volume/local/meta.h"
+
+#include <jansson.h>
+
+#include "common/fileio.h"
+#include "common/name.h"
+
+enum { FORMAT = 1 };
+
+static bool id_copy(char out[VOLUME_ID_SIZE], const char *text)
+{
+        char canonical[ID_TEXT_SIZE];
+        sd_id128_t id;
+
+        if (!text || id_parse(text, &id) < 0 || !streq(id_text(canonical, id), text))
+                return false;
+        strcpy(out, text);
+        return true;
+}
+
+int meta_push(struct meta *m, unsigned n, uint64_t size)
+{
+        struct meta_layer *p;
+
+        if (m->nlayers >= META_LAYERS_MAX)
+                return -EMLINK;
+        p = reallocarray(m->layers, m->nlayers + 1, sizeof(*p));
+        if (!p)
+                return -ENOMEM;
+        m->layers = p;
+        m->layers[m->nlayers++] = (struct meta_layer){.n = n, .size = size};
+        return 0;
+}
+
+static int parse_layers(const json_t *list, struct meta *m)
+{
+        json_t *item;
+        size_t i;
+
+        json_array_foreach (list, i, item) {
+                json_int_t n = -1, size = -1;
+
+                if (json_unpack(item, "{s:I, s:I}", "n", &n, "size", &size) < 0 || n < 0 ||
+                    n > INT32_MAX || size <= 0 || (uint64_t)size > VOLUME_SIZE_MAX ||
+                    size % VOLUME_SECTOR)
+                        return -EUCLEAN;
+                if (i > 0 && (n <= meta_top(m)->n || (uint64_t)size < meta_top(m)->size))
+                        return -EUCLEAN;
+                if (meta_push(m, n, size) < 0)
+                        return -EUCLEAN;
+        }
+        return m->nlayers > 0 ? 0 : -EUCLEAN;
+}
+
+static int parse_origin(json_t *origin, struct meta *m)
+{
+        const char *volume = NULL;
+        json_int_t layer = -1;
+
+        if (!origin)
+                return 0;
+        if (json_unpack(origin, "{s:s, s:I}", "volume", &volume, "layer", &layer) < 0 ||
+            layer < 0 || layer > INT32_MAX || !id_copy(m->origin, volume))
+                return -EUCLEAN;
+        m->origin_layer = layer;
+        return 0;
+}
+
+static int parse_fields(json_t *o, struct meta *m, struct err **e)
+{
+        const char *id = NULL, *parent = NULL;
+        int format = 0, immutable = 0, removed = 0;
+        json_t *layers = NULL, *origin = NULL;
+
+        if (json_unpack(o, "{s:i}", "format", &format) < 0 || format < 1)
+                return err_set(e, -EUCLEAN, "metadata has no format number");
+        if (format > FORMAT)
+                return err_set(e, -ENOTSUP, "metadata has format %d, this program knows %d", format,
+                               FORMAT);
+        if (json_unpack(o, "{s:s, s?s, s?b, s?b, s:o, s?o}", "id", &id, "parent", &parent,
+                        "immutable", &immutable, "removed", &removed, "layers", &layers, "origin",
+                        &origin) < 0 ||
+            !id_copy(m->id, id) || (parent && !id_copy(m->parent, parent)) ||
+            !json_is_array(layers) || parse_layers(layers, m) < 0 || parse_origin(origin, m) < 0 ||
+            (immutable && (m->nlayers != 1 || m->origin[0])))
+                return err_set(e, -EUCLEAN, "metadata makes no sense");
+        m->immutable = immutable;
+        m->removed = removed;
+        return 0;
+}
+
+int meta_parse(const char *text, size_t n, struct meta *ret, struct err **e)
+{
+        json_auto_t *o = json_loadb(text, n, JSON_REJECT_DUPLICATES, NULL);
+        struct meta m = {};
+        int r;
+
+        if (!o)
+                return err_set(e, -EUCLEAN, "metadata is no JSON");
+        r = parse_fields(o, &m, e);
+        if (r < 0) {
+                meta_done(&m);
+                return r;
+        }
+        *ret = m;
+        return 0;
+}
+
+int meta_read(const char *dir, struct meta *ret, struct err **e)
+{
+        _cleanup_free_ char *path = path_printf("%s/meta", dir);
+        _cleanup_free_ char *text = NULL;
+        size_t n;
+        int r;
+
+        if (!path)
+                return err_errno(e, -ENOMEM, "metadata");
+        r = file_read(path, META_FILE_MAX, &text, &n, e);
+        if (r < 0)
+                return r;
+        r = meta_parse(text, n, ret, e);
+        return r < 0 ? err_prepend(e, r, "'%s'", path) : 0;
+}
+
+static json_t *meta_json(const struct meta *m)
+{
+        json_t *o = json_pack("{s:i, s:s, s:[]}", "format", FORMAT, "id", m->id, "layers");
+        json_t *layers = json_object_get(o, "layers");
+
+        for (unsigned i = 0; i < m->nlayers; i++)
+                json_array_append_new(layers,
+                                      json_pack("{s:I, s:I}", "n", (json_int_t)m->layers[i].n,
+                                                "size", (json_int_t)m->layers[i].size));
+        if (m->parent[0])
+                json_object_set_new(o, "parent", json_string(m->parent));
+        if (m->origin[0])
+                json_object_set_new(o, "origin",
+                                    json_pack("{s:s, s:I}", "volume", m->origin, "layer",
+                                              (json_int_t)m->origin_layer));
+        if (m->immutable)
+                json_object_set_new(o, "immutable", json_true());
+        if (m->removed)
+                json_object_set_new(o, "removed", json_true());
+        return o;
+}
+
+int meta_write(const char *dir, const struct meta *m, struct err **e)
+{
+        json_auto_t *o = meta_json(m);
+        _cleanup_free_ char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+        _cleanup_free_ char *path = path_printf("%s/meta", dir);
+
+        if (!text || !path)
+                return err_errno(e, -ENOMEM, "metadata");
+        return file_replace(path, text, strlen(text), 0600, e);
+}
+
+void meta_done(struct meta *m)
+{
+        free(m->layers);
+        *m = (struct meta){};
+}
+
+int meta_copy(const struct meta *from, struct meta *ret)
+{
+        *ret = *from;
+        ret->layers = reallocarray(NULL, from->nlayers, sizeof(*ret->layers));
+        if (!ret->layers)
+                return -ENOMEM;
+        memcpy(ret->layers, from->layers, from->nlayers * sizeof(*ret->layers));
+        return 0;
+}
+
+int meta_find(const struct meta *m, unsigned n)
+{
+        for (unsigned i = 0; i < m->nlayers; i++)
+                if (m->layers[i].n == n)
+                        return i;
+        return -1;
+}

@@ -1,0 +1,174 @@
+#include "backend/volume/local/pool.h"
+
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include "common/fileio.h"
+#include "common/log.h"
+#include "common/name.h"
+
+char *pool_path(const struct pool *p, const char *id)
+{
+        return path_printf("%s/%s", p->dir, id);
+}
+
+struct entry *pool_find(struct pool *p, const char *id)
+{
+        struct entry *en;
+
+        HASH_FIND_STR(p->entries, id, en);
+        return en;
+}
+
+struct entry *pool_acquire(struct pool *p, const char *id)
+{
+        struct entry *en;
+
+        while ((en = pool_find(p, id)) && en->busy)
+                pthread_cond_wait(&p->idle, &p->lock);
+        if (!en || en->meta.removed)
+                return NULL;
+        en->busy = true;
+        return en;
+}
+
+void pool_release(struct pool *p, struct entry *en)
+{
+        en->busy = false;
+        pthread_cond_broadcast(&p->idle);
+}
+
+struct entry *pool_add(struct pool *p, struct meta *m)
+{
+        struct entry *en = calloc(1, sizeof(*en));
+
+        if (!en)
+                return NULL;
+        en->loaded = calloc(m->nlayers, sizeof(struct layer *));
+        if (!en->loaded) {
+                free(en);
+                return NULL;
+        }
+        en->meta = *m;
+        *m = (struct meta){};
+        HASH_ADD_STR(p->entries, meta.id, en);
+        return en;
+}
+
+void pool_drop(struct pool *p, struct entry *en)
+{
+        HASH_DEL(p->entries, en);
+        meta_done(&en->meta);
+        free(en->loaded);
+        free(en);
+        pthread_cond_broadcast(&p->idle);
+}
+
+static int scan_one(struct pool *p, const char *name, struct err **e)
+{
+        _cleanup_free_ char *dir = pool_path(p, name);
+        _cleanup_free_ char *file = path_printf("%s/%s/meta", p->dir, name);
+        struct meta m = {};
+        sd_id128_t id;
+        int r;
+
+        if (!dir || !file)
+                return err_errno(e, -ENOMEM, "scan");
+        if (id_parse(name, &id) < 0)
+                return 0;
+        if (access(file, F_OK) < 0 && errno == ENOENT)
+                return 0; /* half made or half removed: pool_collect() */
+        r = meta_read(dir, &m, e);
+        if (r == 0 && !streq(m.id, name))
+                r = err_set(e, -EUCLEAN, "'%s' says it is volume %s", dir, m.id);
+        if (r == 0 && !pool_add(p, &m))
+                r = err_errno(e, -ENOMEM, "scan");
+        meta_done(&m);
+        return r;
+}
+
+static int scan(struct pool *p, struct err **e)
+{
+        DIR *d = opendir(p->dir);
+        struct dirent *de;
+
+        if (!d)
+                return err_errno(e, -errno, "open '%s'", p->dir);
+        while ((de = readdir(d))) {
+                _cleanup_err_ struct err *why = NULL;
+                int r;
+
+                if (de->d_name[0] == '.')
+                        continue;
+                r = scan_one(p, de->d_name, &why);
+                if (r == -ENOMEM || r == -ENOTSUP) {
+                        closedir(d);
+                        return err_move(e, TAKE_PTR(why));
+                }
+                /* One bad volume must not keep the others from their guests. */
+                if (r < 0)
+                        log_error("volume left out: %s", err_msg(why));
+        }
+        closedir(d);
+        return 0;
+}
+
+static int count_refs(struct pool *p)
+{
+        struct entry *en, *tmp;
+
+        HASH_ITER (hh, p->entries, en, tmp) {
+                struct entry *origin = en->meta.origin[0] ? pool_find(p, en->meta.origin) : NULL;
+
+                if (origin)
+                        origin->refs++;
+        }
+        return 0;
+}
+
+int pool_open(const struct volume_pool_config *c, struct pool **ret, struct err **e)
+{
+        _cleanup_free_ char *live = path_printf("%s/map", c->run);
+        struct pool *p = calloc(1, sizeof(*p));
+        int r;
+
+        if (!p || !live)
+                return err_errno(e, -ENOMEM, "pool");
+        pthread_mutex_init(&p->lock, NULL);
+        pthread_mutex_init(&p->layers_lock, NULL);
+        pthread_cond_init(&p->idle, NULL);
+        p->dir = path_printf("%s/pool", c->state);
+        p->run = strdup(c->run);
+        r = p->dir && p->run ? 0 : err_errno(e, -ENOMEM, "pool");
+        if (r == 0)
+                r = mkdir_parents(p->dir, 0700, e);
+        if (r == 0)
+                r = mkdir_parents(live, 0700, e);
+        if (r == 0)
+                r = scan(p, e);
+        if (r == 0)
+                r = count_refs(p);
+        if (r == 0)
+                r = pool_collect(p, e);
+        if (r < 0) {
+                pool_close(p);
+                return r;
+        }
+        *ret = p;
+        return 0;
+}
+
+void pool_close(struct pool *p)
+{
+        struct entry *en, *tmp;
+
+        HASH_ITER (hh, p->entries, en, tmp) {
+                pool_drop(p, en);
+        }
+        pthread_mutex_destroy(&p->lock);
+        pthread_mutex_destroy(&p->layers_lock);
+        pthread_cond_destroy(&p->idle);
+        free(p->dir);
+        free(p->run);
+        free(p);
+}

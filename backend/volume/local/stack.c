@@ -1,0 +1,187 @@
+#include "backend/volume/local/stack.h"
+
+#include <fcntl.h>
+
+#include "common/fileio.h"
+
+static void unlock_io(pthread_rwlock_t **l)
+{
+        pthread_rwlock_unlock(*l);
+}
+#define WITH_IO(s)                                                                                 \
+        _cleanup_(unlock_io) _unused_ pthread_rwlock_t *io_lock_ =                                 \
+                (pthread_rwlock_rdlock(&(s)->io), &(s)->io)
+
+int stack_new(struct layer *top, bool readonly, const char *dir, struct stack **ret)
+{
+        struct stack *s = calloc(1, sizeof(*s));
+        pthread_rwlockattr_t attr;
+
+        if (!s)
+                return -ENOMEM;
+        s->failed_path = path_printf("%s/failed", dir);
+        if (!s->failed_path) {
+                free(s);
+                return -ENOMEM;
+        }
+        pthread_rwlockattr_init(&attr);
+        /* A stream of I/O must not keep a snapshot waiting for ever. */
+        pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+        pthread_rwlock_init(&s->io, &attr);
+        pthread_rwlockattr_destroy(&attr);
+        pthread_mutex_init(&s->flush, NULL);
+        s->top = top;
+        s->size = top->size;
+        s->readonly = readonly;
+        s->failed = access(s->failed_path, F_OK) == 0;
+        /* A blockd before us may have been killed with writes in the page cache. */
+        s->written = !readonly;
+        *ret = s;
+        return 0;
+}
+
+void stack_free(struct stack *s)
+{
+        if (!s)
+                return;
+        pthread_rwlock_destroy(&s->io);
+        pthread_mutex_destroy(&s->flush);
+        free(s->failed_path);
+        free(s);
+}
+
+/* The kernel has thrown away writes that we acknowledged; which ones, nobody knows.  The marker
+ * keeps that in mind over a restart. */
+static void fail(struct stack *s)
+{
+        int fd;
+
+        s->failed = true;
+        fd = open(s->failed_path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        if (fd >= 0) {
+                fsync(fd);
+                close(fd);
+                fsync_parent(s->failed_path);
+        }
+}
+
+int stack_read(struct stack *s, void *p, size_t n, uint64_t off)
+{
+        WITH_IO(s);
+        return layer_read(s->top, p, n, off);
+}
+
+/* With the flush lock, and io in either way. */
+static int flush_locked(struct stack *s)
+{
+        int r;
+
+        if (s->failed)
+                return -EIO;
+        if (s->readonly || !atomic_exchange(&s->written, false))
+                return 0;
+        r = layer_flush(s->top);
+        if (r < 0)
+                s->written = true;
+        if (r < 0 && r != -ENOSPC)
+                fail(s);
+        return r;
+}
+
+static int compact(struct stack *s)
+{
+        int r;
+
+        pthread_rwlock_wrlock(&s->io);
+        r = flush_locked(s);
+        if (r == 0)
+                r = layer_compact(s->top);
+        if (r == -EIO)
+                fail(s);
+        pthread_rwlock_unlock(&s->io);
+        return r;
+}
+
+int stack_flush(struct stack *s)
+{
+        bool wants;
+        int r;
+
+        WITH_LOCK(&s->flush);
+        pthread_rwlock_rdlock(&s->io);
+        r = flush_locked(s);
+        wants = r == 0 && layer_wants_compact(s->top);
+        pthread_rwlock_unlock(&s->io);
+        /* A log that could not be shortened is only long, unless that broke it. */
+        if (wants && compact(s) == -EIO)
+                return -EIO;
+        return r;
+}
+
+static int written(struct stack *s, int r)
+{
+        if (r == -EFBIG || r == -EDQUOT)
+                r = -ENOSPC;
+        s->written = true; /* a failed write may have changed something, too */
+        return r;
+}
+
+int stack_write(struct stack *s, const void *p, size_t n, uint64_t off, unsigned flags)
+{
+        int r;
+
+        pthread_rwlock_rdlock(&s->io);
+        r = s->failed ? -EIO : written(s, layer_write(s->top, p, n, off));
+        pthread_rwlock_unlock(&s->io);
+        return r == 0 && flags & VOLUME_FUA ? stack_flush(s) : r;
+}
+
+int stack_zero(struct stack *s, uint64_t n, uint64_t off, unsigned flags)
+{
+        int r;
+
+        pthread_rwlock_rdlock(&s->io);
+        r = s->failed ? -EIO : written(s, layer_zero(s->top, n, off, flags));
+        pthread_rwlock_unlock(&s->io);
+        return r == 0 && flags & VOLUME_FUA ? stack_flush(s) : r;
+}
+
+int stack_trim(struct stack *s, uint64_t n, uint64_t off, unsigned flags)
+{
+        int r;
+
+        pthread_rwlock_rdlock(&s->io);
+        r = s->failed ? -EIO : written(s, layer_trim(s->top, n, off));
+        pthread_rwlock_unlock(&s->io);
+        return r == 0 && flags & VOLUME_FUA ? stack_flush(s) : r;
+}
+
+int stack_extents(struct stack *s, uint64_t n, uint64_t off, volume_extent_fn each, void *arg)
+{
+        WITH_IO(s);
+        return layer_extents(s->top, n, off, each, arg);
+}
+
+void stack_cache(struct stack *s, uint64_t n, uint64_t off)
+{
+        WITH_IO(s);
+        layer_cache(s->top, n, off);
+}
+
+uint64_t stack_size(struct stack *s)
+{
+        return s->size;
+}
+
+int stack_change(struct stack *s, int (*change)(struct stack *s, void *arg), void *arg)
+{
+        int r;
+
+        WITH_LOCK(&s->flush);
+        pthread_rwlock_wrlock(&s->io);
+        r = flush_locked(s);
+        if (r == 0)
+                r = change(s, arg);
+        pthread_rwlock_unlock(&s->io);
+        return r;
+}

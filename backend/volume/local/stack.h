@@ -1,0 +1,36 @@
+/* An open volume: its stack of layers, seen from the top.
+ *
+ * Lock order: flush, then io, then a layer's alloc, then a map's lock. */
+#pragma once
+
+#include <stdatomic.h>
+#include "backend/volume/local/layer.h"
+
+struct stack {
+        pthread_rwlock_t io;   /* shared: any I/O; exclusive: change of layers or size */
+        pthread_mutex_t flush; /* one flush at a time; the others then find nothing to do */
+        struct layer *top;
+        _Atomic uint64_t size; /* bytes: the top layer's */
+        bool readonly;
+        char *failed_path;   /* the marker file that says so */
+        atomic_bool written; /* since the last good flush */
+        atomic_bool failed;  /* a sync failed: only reads until checked */
+};
+
+/* dir: the volume's folder, for the marker.  Takes top. */
+int stack_new(struct layer *top, bool readonly, const char *dir, struct stack **ret);
+/* Does not free the layers. */
+void stack_free(struct stack *s);
+
+int stack_read(struct stack *s, void *p, size_t n, uint64_t off);
+int stack_write(struct stack *s, const void *p, size_t n, uint64_t off, unsigned flags);
+int stack_flush(struct stack *s);
+int stack_zero(struct stack *s, uint64_t n, uint64_t off, unsigned flags);
+int stack_trim(struct stack *s, uint64_t n, uint64_t off, unsigned flags);
+int stack_extents(struct stack *s, uint64_t n, uint64_t off, volume_extent_fn each, void *arg);
+void stack_cache(struct stack *s, uint64_t n, uint64_t off);
+uint64_t stack_size(struct stack *s);
+
+/* Stops I/O, makes all durable, calls change() and lets I/O go on.  This is where a layer is
+ * pushed or the volume grown. */
+int stack_change(struct stack *s, int (*change)(struct stack *s, void *arg), void *arg);

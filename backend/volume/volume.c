@@ -1,0 +1,271 @@
+/* The checked front door: see volume.h. */
+#include "backend/volume/volume.h"
+
+#include <assert.h>
+
+#include "common/fault.h"
+#include "common/name.h"
+
+struct volume_pool {
+        const struct volume_driver *driver;
+        void *state;
+};
+
+struct volume {
+        const struct volume_driver *driver;
+        void *handle;
+        bool readonly;
+        char id[VOLUME_ID_SIZE];
+};
+
+static int check_id(const char *id, struct err **e)
+{
+        char canonical[ID_TEXT_SIZE];
+        sd_id128_t parsed;
+
+        if (id_parse(id, &parsed) < 0 || !streq(id_text(canonical, parsed), id))
+                return err_set(e, -EINVAL, "'%.64s' is no volume id (a lower-case UUID)", id);
+        return 0;
+}
+
+static int check_size(uint64_t size, struct err **e)
+{
+        if (size == 0 || size % VOLUME_SECTOR != 0)
+                return err_set(e, -EINVAL, "size %llu is no positive multiple of %d",
+                               (unsigned long long)size, VOLUME_SECTOR);
+        if (size > VOLUME_SIZE_MAX)
+                return err_set(e, -EINVAL, "size %llu is over the largest, %llu",
+                               (unsigned long long)size, (unsigned long long)VOLUME_SIZE_MAX);
+        return 0;
+}
+
+/* What a driver returned: never a positive number, and words whenever it failed. */
+static int checked(int r, struct err **e, const char *what, const char *id)
+{
+        assert(r <= 0);
+        if (r < 0)
+                err_prepend(e, r, "%s volume '%s'", what, id);
+        return r;
+}
+
+int volume_pool_open(const struct volume_driver *d, const struct volume_pool_config *c,
+                     struct volume_pool **ret, struct err **e)
+{
+        struct volume_pool *p = calloc(1, sizeof(*p));
+        int r;
+
+        if (!p)
+                return err_errno(e, -ENOMEM, "open pool");
+        p->driver = d;
+        r = d->pool_open(c, &p->state, e);
+        if (r < 0) {
+                free(p);
+                return err_prepend(e, r, "open %s pool in '%s'", d->name, c->state);
+        }
+        *ret = p;
+        return 0;
+}
+
+struct volume_pool *volume_pool_close(struct volume_pool *p)
+{
+        if (p) {
+                p->driver->pool_close(p->state);
+                free(p);
+        }
+        return NULL;
+}
+
+int volume_create(struct volume_pool *p, const char *id, uint64_t size, struct err **e)
+{
+        int r = check_id(id, e);
+
+        if (r == 0)
+                r = check_size(size, e);
+        return r < 0 ? r : checked(p->driver->create(p->state, id, size, e), e, "create", id);
+}
+
+int volume_import(struct volume_pool *p, const char *id, const char *path, struct err **e)
+{
+        int r = check_id(id, e);
+
+        if (r < 0)
+                return r;
+        if (!p->driver->import)
+                return err_set(e, -ENOTSUP, "%s pools cannot import", p->driver->name);
+        if (path[0] != '/')
+                return err_set(e, -EINVAL, "import: '%.200s' is not absolute", path);
+        return checked(p->driver->import(p->state, id, path, e), e, "import", id);
+}
+
+int volume_clone(struct volume_pool *p, const char *id, const char *parent, uint64_t size,
+                 struct err **e)
+{
+        int r = check_id(id, e);
+
+        if (r == 0)
+                r = check_id(parent, e);
+        if (r == 0)
+                r = check_size(size, e);
+        if (r < 0)
+                return r;
+        if (streq(id, parent))
+                return err_set(e, -EINVAL, "volume '%s' cannot be cloned from itself", id);
+        if (!p->driver->clone)
+                return err_set(e, -ENOTSUP, "%s pools cannot clone", p->driver->name);
+        return checked(p->driver->clone(p->state, id, parent, size, e), e, "clone", id);
+}
+
+int volume_resize(struct volume_pool *p, const char *id, uint64_t size, struct err **e)
+{
+        int r = check_id(id, e);
+
+        if (r == 0)
+                r = check_size(size, e);
+        return r < 0 ? r : checked(p->driver->resize(p->state, id, size, e), e, "resize", id);
+}
+
+int volume_remove(struct volume_pool *p, const char *id, struct err **e)
+{
+        int r = check_id(id, e);
+
+        return r < 0 ? r : checked(p->driver->remove(p->state, id, e), e, "remove", id);
+}
+
+int volume_stat(struct volume_pool *p, const char *id, struct volume_info *ret, struct err **e)
+{
+        int r = check_id(id, e);
+
+        return r < 0 ? r : checked(p->driver->stat(p->state, id, ret, e), e, "stat", id);
+}
+
+int volume_list(struct volume_pool *p, const char *after, volume_info_fn each, void *arg,
+                struct err **e)
+{
+        return p->driver->list(p->state, after, each, arg, e);
+}
+
+int volume_open(struct volume_pool *p, const char *id, bool readonly, struct volume **ret,
+                struct err **e)
+{
+        struct volume *v;
+        int r = check_id(id, e);
+
+        if (r < 0)
+                return r;
+        v = calloc(1, sizeof(*v));
+        if (!v)
+                return err_errno(e, -ENOMEM, "open volume '%s'", id);
+        v->driver = p->driver;
+        strcpy(v->id, id);
+        r = checked(v->driver->open(p->state, id, &v->handle, e), e, "open", id);
+        if (r < 0) {
+                free(v);
+                return r;
+        }
+        v->readonly = readonly || (v->driver->immutable && v->driver->immutable(v->handle));
+        *ret = v;
+        return 0;
+}
+
+struct volume *volume_close(struct volume *v)
+{
+        if (v) {
+                v->driver->close(v->handle);
+                free(v);
+        }
+        return NULL;
+}
+
+const char *volume_id(const struct volume *v)
+{
+        return v->id;
+}
+
+uint64_t volume_size(const struct volume *v)
+{
+        return v->driver->size(v->handle);
+}
+
+bool volume_readonly(const struct volume *v)
+{
+        return v->readonly;
+}
+
+static bool in_range(const struct volume *v, uint64_t n, uint64_t off)
+{
+        uint64_t size = volume_size(v);
+
+        return off <= size && n <= size - off;
+}
+
+/* What every change of bytes must pass. */
+static int check_change(const struct volume *v, uint64_t n, uint64_t off, unsigned flags,
+                        unsigned legal)
+{
+        if (v->readonly)
+                return -EROFS;
+        if (flags & ~legal)
+                return -EINVAL;
+        return in_range(v, n, off) ? FAULT("volume.write") : -ENOSPC;
+}
+
+int volume_pread(struct volume *v, void *p, size_t n, uint64_t off)
+{
+        int r;
+
+        if (n > VOLUME_IO_MAX || !in_range(v, n, off))
+                return -EINVAL;
+        r = FAULT("volume.read");
+        if (r < 0 || n == 0)
+                return r;
+        return v->driver->pread(v->handle, p, n, off);
+}
+
+int volume_pwrite(struct volume *v, const void *p, size_t n, uint64_t off, unsigned flags)
+{
+        int r = n > VOLUME_IO_MAX ? -EINVAL : check_change(v, n, off, flags, VOLUME_FUA);
+
+        return r < 0 || n == 0 ? r : v->driver->pwrite(v->handle, p, n, off, flags);
+}
+
+int volume_flush(struct volume *v)
+{
+        int r = FAULT("volume.flush");
+
+        return r < 0 || v->readonly ? r : v->driver->flush(v->handle);
+}
+
+int volume_zero(struct volume *v, uint64_t n, uint64_t off, unsigned flags)
+{
+        int r = check_change(v, n, off, flags, VOLUME_FUA | VOLUME_NO_HOLE | VOLUME_FAST);
+
+        return r < 0 || n == 0 ? r : v->driver->zero(v->handle, n, off, flags);
+}
+
+int volume_trim(struct volume *v, uint64_t n, uint64_t off, unsigned flags)
+{
+        int r = check_change(v, n, off, flags, VOLUME_FUA);
+
+        if (r == -ENOSPC)
+                return -EINVAL; /* nothing was to be stored: the range is wrong, not the room */
+        return r < 0 || n == 0 ? r : v->driver->trim(v->handle, n, off, flags);
+}
+
+int volume_extents(struct volume *v, uint64_t n, uint64_t off, volume_extent_fn each, void *arg)
+{
+        if (!in_range(v, n, off))
+                return -EINVAL;
+        return n == 0 ? 0 : v->driver->extents(v->handle, n, off, each, arg);
+}
+
+int volume_cache(struct volume *v, uint64_t n, uint64_t off)
+{
+        if (!in_range(v, n, off))
+                return -EINVAL;
+        return n == 0 || !v->driver->cache ? 0 : v->driver->cache(v->handle, n, off);
+}
+
+bool volume_sparse_hint(struct volume *v, uint64_t n, uint64_t off)
+{
+        return v->driver->sparse_hint && v->driver->sparse_hint(v->handle, n, off);
+}

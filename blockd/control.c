@@ -1,0 +1,387 @@
+/* The control socket: JSON lines, see doc/blockd.8.rst for the protocol. */
+#include <jansson.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <utlist.h>
+
+#include "blockd/server.h"
+#include "common/buf.h"
+#include "common/fileio.h"
+#include "common/jsonl.h"
+#include "common/log.h"
+
+enum { LIST_MAX = 1000 }; /* volumes or exports in one answer; "more" says there are more */
+
+struct call {
+        struct server *server;
+        json_t *request;
+        json_t *answer;
+};
+
+/* json_unpack with words. */
+static int args(struct call *c, struct err **e, const char *fmt, ...)
+{
+        json_error_t je;
+        va_list ap;
+        int r;
+
+        va_start(ap, fmt);
+        r = json_vunpack_ex(c->request, &je, 0, fmt, ap);
+        va_end(ap);
+        return r < 0 ? err_set(e, -EINVAL, "request: %s", je.text) : 0;
+}
+
+static int arg_size(json_int_t v, uint64_t *ret, struct err **e)
+{
+        if (v < 0)
+                return err_set(e, -EINVAL, "request: a negative size");
+        *ret = v;
+        return 0;
+}
+
+static int op_ping(struct call *c, struct err **e _unused_)
+{
+        json_object_set_new(c->answer, "version", json_string(STRATOFS_VERSION));
+        json_object_set_new(c->answer, "pid", json_integer(getpid()));
+        return 0;
+}
+
+static int op_create(struct call *c, struct err **e)
+{
+        json_int_t n = 0;
+        const char *id;
+        uint64_t size = 0;
+        int r = args(c, e, "{s:s, s:I}", "id", &id, "size", &n);
+
+        if (r == 0)
+                r = arg_size(n, &size, e);
+        return r < 0 ? r : volume_create(c->server->pool, id, size, e);
+}
+
+static int op_import(struct call *c, struct err **e)
+{
+        const char *id, *path;
+        int r = args(c, e, "{s:s, s:s}", "id", &id, "path", &path);
+
+        return r < 0 ? r : volume_import(c->server->pool, id, path, e);
+}
+
+static int op_clone(struct call *c, struct err **e)
+{
+        const char *id, *parent;
+        json_int_t n = 0;
+        uint64_t size = 0;
+        int r = args(c, e, "{s:s, s:s, s:I}", "id", &id, "parent", &parent, "size", &n);
+
+        if (r == 0)
+                r = arg_size(n, &size, e);
+        return r < 0 ? r : volume_clone(c->server->pool, id, parent, size, e);
+}
+
+static int op_resize(struct call *c, struct err **e)
+{
+        json_int_t n = 0;
+        const char *id;
+        uint64_t size = 0;
+        int r = args(c, e, "{s:s, s:I}", "id", &id, "size", &n);
+
+        if (r == 0)
+                r = arg_size(n, &size, e);
+        return r < 0 ? r : volume_resize(c->server->pool, id, size, e);
+}
+
+static int op_remove(struct call *c, struct err **e)
+{
+        const char *id;
+        int r = args(c, e, "{s:s}", "id", &id);
+
+        if (r < 0)
+                return r;
+        WITH_LOCK(&c->server->change); /* so that nobody exports it meanwhile */
+        if (exports_of(c->server, id) > 0)
+                return err_set(e, -EBUSY, "remove volume '%s': it is exported", id);
+        return volume_remove(c->server->pool, id, e);
+}
+
+static json_t *info_json(struct server *s, const struct volume_info *info)
+{
+        unsigned exports;
+
+        pthread_mutex_lock(&s->lock);
+        exports = exports_of(s, info->id);
+        pthread_mutex_unlock(&s->lock);
+        return json_pack("{s:s, s:I, s:I, s:s, s:I, s:b, s:b, s:i}", "id", info->id, "size",
+                         (json_int_t)info->size, "used", (json_int_t)info->used, "parent",
+                         info->parent, "exports", (json_int_t)exports, "immutable",
+                         (int)info->immutable, "failed", (int)info->failed, "users",
+                         (int)info->users);
+}
+
+static int op_stat(struct call *c, struct err **e)
+{
+        struct volume_info info;
+        json_auto_t *o = NULL;
+        const char *id;
+        int r = args(c, e, "{s:s}", "id", &id);
+
+        if (r == 0)
+                r = volume_stat(c->server->pool, id, &info, e);
+        if (r < 0)
+                return r;
+        o = info_json(c->server, &info);
+        return json_object_update(c->answer, o) < 0 ? err_errno(e, -ENOMEM, "stat") : 0;
+}
+
+struct listing {
+        struct server *server;
+        json_t *array;
+        bool more;
+};
+
+static int list_one(void *arg, const struct volume_info *info)
+{
+        struct listing *l = arg;
+
+        if (json_array_size(l->array) >= LIST_MAX) {
+                l->more = true;
+                return 1;
+        }
+        return json_array_append_new(l->array, info_json(l->server, info)) < 0 ? -ENOMEM : 0;
+}
+
+static int op_list(struct call *c, struct err **e)
+{
+        struct listing l = {.server = c->server, .array = json_array()};
+        const char *after = "";
+        int r = args(c, e, "{s?s}", "after", &after);
+
+        json_object_set_new(c->answer, "volumes", l.array);
+        if (r == 0)
+                r = volume_list(c->server->pool, after, list_one, &l, e);
+        json_object_set_new(c->answer, "more", json_boolean(l.more));
+        return r;
+}
+
+static int op_export(struct call *c, struct err **e)
+{
+        _cleanup_free_ char *socket = NULL;
+        struct export want = {.fd = -1};
+        const char *id, *volume;
+        json_int_t uid, gid;
+        int readonly = 0;
+        int r = args(c, e, "{s:s, s:s, s:I, s:I, s?b}", "id", &id, "volume", &volume, "uid", &uid,
+                     "gid", &gid, "readonly", &readonly);
+
+        if (r < 0)
+                return r;
+        if (uid < 0 || gid < 0 || uid >= UINT32_MAX || gid >= UINT32_MAX)
+                return err_set(e, -EINVAL, "request: no such uid or gid");
+        if (strlen(id) >= EXPORT_ID_SIZE || strlen(volume) >= VOLUME_ID_SIZE)
+                return err_set(e, -EINVAL, "request: an id is too long");
+        strcpy(want.id, id);
+        strcpy(want.volume, volume);
+        want.uid = uid;
+        want.gid = gid;
+        want.readonly = readonly;
+        r = export_add(c->server, &want, &socket, e);
+        if (r == 0)
+                json_object_set_new(c->answer, "socket", json_string(socket));
+        return r;
+}
+
+static int op_unexport(struct call *c, struct err **e)
+{
+        const char *id;
+        int r = args(c, e, "{s:s}", "id", &id);
+
+        return r < 0 ? r : export_remove(c->server, id, e);
+}
+
+static int by_id(const struct export *a, const struct export *b)
+{
+        return strcmp(a->id, b->id);
+}
+
+static int op_list_exports(struct call *c, struct err **e)
+{
+        struct server *s = c->server;
+        json_t *array = json_array();
+        struct export *x, *tmp;
+        const char *after = "";
+        bool more = false;
+        int r = args(c, e, "{s?s}", "after", &after);
+
+        json_object_set_new(c->answer, "exports", array);
+        if (r < 0)
+                return r;
+        WITH_LOCK(&s->lock);
+        HASH_SORT(s->exports, by_id);
+        HASH_ITER (hh, s->exports, x, tmp) {
+                if (strcmp(x->id, after) <= 0)
+                        continue;
+                more = json_array_size(array) >= LIST_MAX;
+                if (more)
+                        break;
+                json_array_append_new(
+                        array,
+                        json_pack("{s:s, s:s, s:I, s:I, s:b, s:s, s:i}", "id", x->id, "volume",
+                                  x->volume, "uid", (json_int_t)x->uid, "gid", (json_int_t)x->gid,
+                                  "readonly", (int)x->readonly, "socket",
+                                  x->fd >= 0 ? x->socket : "", "connections", (int)x->connections));
+        }
+        json_object_set_new(c->answer, "more", json_boolean(more));
+        return 0;
+}
+
+static int op_loglevel(struct call *c, struct err **e)
+{
+        int level = log_get_level();
+        int r = args(c, e, "{s?i}", "level", &level);
+
+        if (r < 0)
+                return r;
+        if (level < LOG_EMERG || level > LOG_DEBUG)
+                return err_set(e, -EINVAL, "a log level is 0 to %d", LOG_DEBUG);
+        log_set_level(level);
+        json_object_set_new(c->answer, "level", json_integer(level));
+        return 0;
+}
+
+static const struct {
+        const char *op;
+        int (*run)(struct call *c, struct err **e);
+} ops[] = {
+        {"ping", op_ping},
+        {"create", op_create},
+        {"import", op_import},
+        {"clone", op_clone},
+        {"resize", op_resize},
+        {"remove", op_remove},
+        {"stat", op_stat},
+        {"list", op_list},
+        {"export", op_export},
+        {"unexport", op_unexport},
+        {"list_exports", op_list_exports},
+        {"loglevel", op_loglevel},
+};
+
+static int dispatch(struct call *c, struct err **e)
+{
+        const char *op = json_string_value(json_object_get(c->request, "op"));
+
+        if (!op)
+                return err_set(e, -EINVAL, "a request is an object with a string 'op'");
+        for (size_t i = 0; i < ARRAY_SIZE(ops); i++)
+                if (streq(ops[i].op, op))
+                        return ops[i].run(c, e);
+        return err_set(e, -EOPNOTSUPP, "there is no op '%.32s'", op);
+}
+
+char *control_line(struct server *s, const char *line, size_t n)
+{
+        _cleanup_err_ struct err *e = NULL;
+        json_error_t je;
+        json_auto_t *request = json_loadb(line, n, JSON_REJECT_DUPLICATES, &je);
+        json_auto_t *answer = json_object();
+        struct call c = {.server = s, .request = request, .answer = answer};
+        int r;
+
+        if (!answer)
+                return NULL;
+        r = request ? dispatch(&c, &e) : err_set(&e, -EINVAL, "no JSON: %s", je.text);
+        if (r < 0) {
+                json_object_clear(answer);
+                json_object_set_new(answer, "errno", json_integer(-r));
+                json_object_set_new(answer, "error", json_string(err_msg(e)));
+        }
+        json_object_set_new(answer, "ok", json_boolean(r >= 0));
+        return json_dumps(answer, JSON_COMPACT);
+}
+
+/* Answers every whole line that is in the buffer. */
+static int answer_lines(struct control *c, struct buf *in)
+{
+        char *nl;
+
+        while (in->len && (nl = memchr(in->data, '\n', in->len))) {
+                size_t n = nl - in->data;
+                _cleanup_free_ char *text = control_line(c->server, in->data, n);
+                int r;
+
+                if (!text)
+                        return -ENOMEM;
+                r = send(c->fd, text, strlen(text), MSG_NOSIGNAL | MSG_MORE) < 0 ? -errno : 0;
+                if (r == 0 && send(c->fd, "\n", 1, MSG_NOSIGNAL) < 0)
+                        r = -errno;
+                if (r < 0)
+                        return r;
+                in->len -= n + 1;
+                memmove(in->data, nl + 1, in->len);
+        }
+        return in->len > JSONL_MAX || in->failed ? -EPROTO : 0;
+}
+
+static void *control_thread(void *arg)
+{
+        struct control *c = arg;
+        struct server *s = c->server;
+        _cleanup_buf_ struct buf in = {};
+        int r = 0;
+
+        while (r == 0) {
+                char piece[16384];
+                ssize_t n = recv(c->fd, piece, sizeof(piece), 0);
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n <= 0)
+                        break;
+                buf_add(&in, piece, n);
+                r = answer_lines(c, &in);
+        }
+        pthread_mutex_lock(&s->lock);
+        DL_DELETE(s->controls, c);
+        close(c->fd);
+        s->ncontrols--;
+        pthread_cond_broadcast(&s->gone);
+        pthread_mutex_unlock(&s->lock);
+        free(c);
+        return NULL;
+}
+
+void control_stop(struct server *s)
+{
+        struct control *c;
+
+        WITH_LOCK(&s->lock);
+        s->stopping = true;
+        DL_FOREACH (s->controls, c) {
+                shutdown(c->fd, SHUT_RD); /* what was asked is still answered */
+        }
+        while (s->ncontrols > 0)
+                pthread_cond_wait(&s->gone, &s->lock);
+}
+
+void control_start(struct server *s, int fd)
+{
+        static const char busy[] = "{\"ok\":false,\"errno\":16,\"error\":\"too many callers\"}\n";
+        const struct timeval patience = {.tv_sec = SERVER_CONTROL_MS / 1000};
+        struct control *c;
+
+        WITH_LOCK(&s->lock);
+        c = s->ncontrols < SERVER_CONTROL && !s->stopping ? calloc(1, sizeof(*c)) : NULL;
+        if (c) {
+                *c = (struct control){.server = s, .fd = fd};
+                setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+                setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+                if (server_thread(control_thread, c) == 0) {
+                        DL_APPEND(s->controls, c);
+                        s->ncontrols++;
+                        return;
+                }
+                free(c);
+        }
+        if (send(fd, busy, sizeof(busy) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+                log_debug("control: %m");
+        close(fd);
+}

@@ -1,0 +1,339 @@
+/* The export table: in memory, and durably one file an export in <state>/exports.
+ *
+ * The guest's uid owns its socket's folder, so nothing in that folder is trusted: the socket is
+ * made beside it and moved in, and only unlink and rename ever act there. */
+#include <dirent.h>
+#include <jansson.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <utlist.h>
+
+#include "blockd/server.h"
+#include "common/fileio.h"
+#include "common/log.h"
+#include "common/name.h"
+
+enum { FORMAT = 1, FILE_MAX = 64 << 10 };
+
+static struct export *export_free(struct export *x)
+{
+        if (x) {
+                if (x->fd >= 0)
+                        close(x->fd);
+                free(x->socket);
+                free(x);
+        }
+        return NULL;
+}
+
+static struct export *find(struct server *s, const char *id)
+{
+        struct export *x;
+
+        HASH_FIND_STR(s->exports, id, x);
+        return x;
+}
+
+static char *file_of(struct server *s, const char *id)
+{
+        return path_printf("%s/exports/%s.json", s->state, id);
+}
+
+static int write_file(struct server *s, const struct export *x, struct err **e)
+{
+        _cleanup_free_ char *path = file_of(s, x->id);
+        _cleanup_free_ char *text = NULL;
+        json_auto_t *o = json_pack("{s:i, s:s, s:s, s:I, s:I, s:b}", "format", FORMAT, "id", x->id,
+                                   "volume", x->volume, "uid", (json_int_t)x->uid, "gid",
+                                   (json_int_t)x->gid, "readonly", (int)x->readonly);
+
+        text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+        if (!path || !text)
+                return err_errno(e, -ENOMEM, "export");
+        return file_replace(path, text, strlen(text), 0600, e);
+}
+
+static int remove_file(struct server *s, const char *id, struct err **e)
+{
+        _cleanup_free_ char *path = file_of(s, id);
+        int r;
+
+        if (!path)
+                return err_errno(e, -ENOMEM, "unexport");
+        if (unlink(path) < 0 && errno != ENOENT)
+                return err_errno(e, -errno, "remove '%s'", path);
+        r = fsync_parent(path);
+        return r < 0 ? err_errno(e, r, "sync '%s'", path) : 0;
+}
+
+/* The folder that only the guest may enter, and in it the socket that anyone there may use. */
+static int make_socket(struct server *s, struct export *x, struct err **e)
+{
+        _cleanup_free_ char *dir = path_printf("%s/exports/%s", s->run, x->id);
+        _cleanup_free_ char *ours = path_printf("%s/exports/.%s.sock", s->run, x->id);
+        _cleanup_close_ int fd = -1;
+
+        x->socket = path_printf("%s/exports/%s/nbd.sock", s->run, x->id);
+        if (!dir || !ours || !x->socket)
+                return err_errno(e, -ENOMEM, "export");
+        if (strlen(x->socket) >= 108)
+                return err_set(e, -ENAMETOOLONG, "'%s' is too long for a socket's name", x->socket);
+        if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+                return err_errno(e, -errno, "mkdir '%s'", dir);
+        if (lchown(dir, x->uid, x->gid) < 0)
+                return err_errno(e, -errno, "give '%s' to uid %u, gid %u", dir, x->uid, x->gid);
+        fd = listen_unix(ours, 0666, e);
+        if (fd < 0)
+                return fd;
+        if (rename(ours, x->socket) < 0)
+                return err_errno(e, -errno, "rename '%s'", ours);
+        x->fd = TAKE_FD(fd);
+        return 0;
+}
+
+static void drop_socket(struct server *s, struct export *x)
+{
+        _cleanup_free_ char *dir = path_printf("%s/exports/%s", s->run, x->id);
+
+        if (x->fd >= 0)
+                close(TAKE_FD(x->fd)); /* leaves the epoll set with it */
+        if (dir)
+                remove_tree(dir, NULL);
+}
+
+static int add_to_table(struct server *s, struct export *x, struct err **e)
+{
+        int r;
+
+        pthread_mutex_lock(&s->lock);
+        x->serial = s->next_serial++;
+        HASH_ADD_STR(s->exports, id, x);
+        pthread_mutex_unlock(&s->lock);
+        r = x->fd >= 0 ? server_watch(s, x->fd, x->serial) : 0;
+        return r < 0 ? err_errno(e, r, "watch '%s'", x->socket) : 0;
+}
+
+static int check(const struct export *want, struct err **e)
+{
+        int r = name_check(want->id, strlen(want->id), e);
+
+        return r < 0 ? err_prepend(e, r, "export id") : 0;
+}
+
+static int same(const struct export *x, const struct export *want, char **ret_socket,
+                struct err **e)
+{
+        if (!streq(x->volume, want->volume) || x->uid != want->uid || x->gid != want->gid ||
+            x->readonly != want->readonly)
+                return err_set(e, -EEXIST, "export '%s' is there for volume %s, uid %u, gid %u, %s",
+                               x->id, x->volume, x->uid, x->gid, x->readonly ? "ro" : "rw");
+        *ret_socket = strdup(x->socket ? x->socket : "");
+        return *ret_socket ? 0 : err_errno(e, -ENOMEM, "export");
+}
+
+static struct export *export_new(const struct export *want)
+{
+        struct export *x = calloc(1, sizeof(*x));
+
+        if (!x)
+                return NULL;
+        *x = *want;
+        x->fd = -1;
+        x->socket = NULL;
+        return x;
+}
+
+int export_add(struct server *s, const struct export *want, char **ret_socket, struct err **e)
+{
+        struct volume_info info;
+        struct export *x;
+        int r = check(want, e);
+
+        if (r < 0)
+                return r;
+        WITH_LOCK(&s->change);
+        x = find(s, want->id);
+        if (x && x->fd >= 0)
+                return same(x, want, ret_socket, e);
+        if (x)
+                return err_set(e, -EIO, "export '%s' could not be restored", x->id);
+        r = volume_stat(s->pool, want->volume, &info, e);
+        if (r < 0)
+                return r;
+        x = export_new(want);
+        *ret_socket = NULL;
+        r = x ? make_socket(s, x, e) : err_errno(e, -ENOMEM, "export");
+        if (r == 0)
+                r = write_file(s, x, e);
+        if (r == 0 && !(*ret_socket = strdup(x->socket)))
+                r = err_errno(e, -ENOMEM, "export");
+        if (r < 0) {
+                if (x)
+                        drop_socket(s, x);
+                remove_file(s, want->id, NULL);
+                export_free(x);
+                return r;
+        }
+        r = add_to_table(s, x, e);
+        if (r < 0)
+                free(TAKE_PTR(*ret_socket));
+        return r;
+}
+
+void exports_disconnect(struct server *s, struct export *x)
+{
+        struct conn *c;
+
+        pthread_mutex_lock(&s->lock);
+        if (x)
+                x->closing = true;
+        DL_FOREACH (s->conns, c) {
+                if (!x || c->export == x)
+                        shutdown(c->fd, SHUT_RDWR);
+        }
+        while (x ? x->connections > 0 : s->nconns > 0)
+                pthread_cond_wait(&s->gone, &s->lock);
+        pthread_mutex_unlock(&s->lock);
+}
+
+int export_remove(struct server *s, const char *id, struct err **e)
+{
+        struct export *x;
+        int r;
+
+        r = name_check(id, strlen(id), e);
+        if (r < 0)
+                return err_prepend(e, r, "export id");
+        WITH_LOCK(&s->change);
+        x = find(s, id);
+        if (!x)
+                return remove_file(s, id, e);
+        r = remove_file(s, id, e);
+        if (r < 0)
+                return r;
+        exports_disconnect(s, x);
+        drop_socket(s, x);
+        pthread_mutex_lock(&s->lock);
+        HASH_DEL(s->exports, x);
+        pthread_mutex_unlock(&s->lock);
+        export_free(x);
+        return 0;
+}
+
+unsigned exports_of(struct server *s, const char *volume)
+{
+        struct export *x, *tmp;
+        unsigned n = 0;
+
+        HASH_ITER (hh, s->exports, x, tmp) {
+                n += streq(x->volume, volume);
+        }
+        return n;
+}
+
+static int parse(const char *text, size_t n, struct export *ret, struct err **e)
+{
+        json_auto_t *o = json_loadb(text, n, JSON_REJECT_DUPLICATES, NULL);
+        const char *id, *volume;
+        json_int_t uid, gid;
+        int format = 0, readonly;
+
+        if (json_unpack(o, "{s:i}", "format", &format) == 0 && format > FORMAT)
+                return err_set(e, -ENOTSUP, "it has format %d, this program knows %d", format,
+                               FORMAT);
+        if (!o || format != FORMAT ||
+            json_unpack(o, "{s:s, s:s, s:I, s:I, s:b}", "id", &id, "volume", &volume, "uid", &uid,
+                        "gid", &gid, "readonly", &readonly) < 0 ||
+            !name_valid(id) || strlen(volume) >= VOLUME_ID_SIZE || uid < 0 || gid < 0 ||
+            uid > UINT32_MAX || gid > UINT32_MAX)
+                return err_set(e, -EUCLEAN, "it makes no sense");
+        *ret = (struct export){.fd = -1, .uid = uid, .gid = gid, .readonly = readonly};
+        strcpy(ret->id, id);
+        strcpy(ret->volume, volume);
+        return 0;
+}
+
+static int restore_one(struct server *s, const char *dir, const char *name, struct err **e)
+{
+        _cleanup_free_ char *path = path_printf("%s/%s", dir, name);
+        _cleanup_free_ char *text = NULL;
+        struct export want, *x;
+        size_t n;
+        int r;
+
+        if (!path)
+                return err_errno(e, -ENOMEM, "export");
+        r = file_read(path, FILE_MAX, &text, &n, e);
+        if (r == 0)
+                r = parse(text, n, &want, e);
+        if (r < 0)
+                return r;
+        x = export_new(&want);
+        if (!x)
+                return err_errno(e, -ENOMEM, "export");
+        r = make_socket(s, x, e);
+        if (r < 0)
+                log_error("export '%s': %s", x->id, err_msg(*e));
+        return add_to_table(s, x, r < 0 ? NULL : e);
+}
+
+/* Socket folders of exports that are no more. */
+static void collect_sockets(struct server *s, const char *dir)
+{
+        DIR *d = opendir(dir);
+        struct dirent *de;
+
+        while (d && (de = readdir(d))) {
+                _cleanup_free_ char *path = path_printf("%s/%s", dir, de->d_name);
+
+                if (streq(de->d_name, ".") || streq(de->d_name, "..") || !path)
+                        continue;
+                if (strlen(de->d_name) >= EXPORT_ID_SIZE || !find(s, de->d_name))
+                        remove_tree(path, NULL);
+        }
+        if (d)
+                closedir(d);
+}
+
+int exports_restore(struct server *s, struct err **e)
+{
+        _cleanup_free_ char *dir = path_printf("%s/exports", s->state);
+        _cleanup_free_ char *run = path_printf("%s/exports", s->run);
+        struct dirent *de;
+        DIR *d;
+        int r;
+
+        if (!dir || !run)
+                return err_errno(e, -ENOMEM, "exports");
+        r = mkdir_parents(dir, 0700, e);
+        if (r == 0)
+                r = mkdir_parents(run, 0711, e);
+        if (r < 0)
+                return r;
+        d = opendir(dir);
+        if (!d)
+                return err_errno(e, -errno, "open '%s'", dir);
+        while ((de = readdir(d))) {
+                _cleanup_err_ struct err *why = NULL;
+                size_t n = strlen(de->d_name);
+
+                if (n < 6 || !streq(de->d_name + n - 5, ".json") || de->d_name[0] == '.')
+                        continue;
+                if (restore_one(s, dir, de->d_name, &why) < 0)
+                        log_error("export '%s' left out: %s", de->d_name, err_msg(why));
+        }
+        closedir(d);
+        collect_sockets(s, run);
+        return 0;
+}
+
+void exports_free(struct server *s)
+{
+        struct export *x, *tmp;
+
+        HASH_ITER (hh, s->exports, x, tmp) {
+                HASH_DEL(s->exports, x);
+                export_free(x);
+        }
+}

@@ -1,0 +1,355 @@
+/* The handshake: option haggling. */
+#include "blockd/nbd.h"
+#include "blockd/session.h"
+
+/* A cursor over an option's data: get_*() fail once it is short. */
+struct data {
+        const uint8_t *p;
+        size_t n;
+        bool bad;
+};
+
+static const uint8_t *get(struct data *d, size_t n)
+{
+        const uint8_t *p = d->p;
+
+        if (d->bad || n > d->n) {
+                d->bad = true;
+                return NULL;
+        }
+        d->p += n;
+        d->n -= n;
+        return p;
+}
+
+static uint16_t get16(struct data *d)
+{
+        const uint8_t *p = get(d, 2);
+
+        return p ? be16_get(p) : 0;
+}
+
+static uint32_t get32(struct data *d)
+{
+        const uint8_t *p = get(d, 4);
+
+        return p ? be32_get(p) : 0;
+}
+
+/* A length and so many bytes, as a string; what holds a NUL or is too long is no name of ours. */
+static bool get_string(struct data *d, char out[NBD_STRING_MAX + 1])
+{
+        uint32_t n = get32(d);
+        const uint8_t *p = get(d, n);
+
+        out[0] = '\0';
+        if (!p || n > NBD_STRING_MAX || memchr(p, 0, n))
+                return false;
+        memcpy(out, p, n);
+        out[n] = '\0';
+        return true;
+}
+
+static uint8_t *reply_begin(struct session *s, uint32_t option, uint32_t type, uint32_t len)
+{
+        uint8_t *p = session_room(s, NBD_REPHDR_SIZE + len);
+
+        if (!p)
+                return NULL;
+        s->out_len += NBD_REPHDR_SIZE + len;
+        p = be64_put(p, NBD_REP_MAGIC);
+        p = be32_put(p, option);
+        p = be32_put(p, type);
+        return be32_put(p, len);
+}
+
+static int reply(struct session *s, uint32_t option, uint32_t type, const void *data, uint32_t len)
+{
+        uint8_t *p = reply_begin(s, option, type, len);
+
+        if (!p)
+                return -EPIPE;
+        if (len)
+                memcpy(p, data, len);
+        return 0;
+}
+
+static int reply_words(struct session *s, uint32_t option, uint32_t type, const char *words)
+{
+        return reply(s, option, type, words, MIN(strlen(words), (size_t)NBD_STRING_MAX));
+}
+
+static int reply_open_error(struct session *s, uint32_t option, int r, struct err *e)
+{
+        if (r == -EPIPE)
+                return r;
+        return reply_words(s, option, NBD_REP_ERR_UNKNOWN, err_msg(e));
+}
+
+static int begin_transmission(struct session *s, struct session_export *x)
+{
+        s->volume = TAKE_PTR(x->volume);
+        if (s->allocation && !streq(s->allocation_name, x->name))
+                s->allocation = false; /* it was selected for another export */
+        s->phase = SESSION_TRANSMISSION;
+        return 0;
+}
+
+/* The one option without a reply to refuse with. */
+static int opt_export_name(struct session *s, uint32_t option _unused_, struct data *d)
+{
+        char name[NBD_STRING_MAX + 1];
+        struct session_export x = {};
+        size_t n = d->n, len;
+        const uint8_t *p = get(d, n);
+        uint8_t *out;
+
+        if (!p || n > NBD_STRING_MAX || memchr(p, 0, n))
+                return -EPROTO;
+        memcpy(name, p, n);
+        name[n] = '\0';
+        if (s->owner.open(s->owner.arg, name, &x, NULL) < 0)
+                return -ENOENT;
+        len = 10 + (s->no_zeroes ? 0 : 124);
+        out = session_room(s, len);
+        if (!out) {
+                volume_close(x.volume);
+                return -EPIPE;
+        }
+        memset(out, 0, len);
+        be16_put(be64_put(out, volume_size(x.volume)), session_flags(s, x.volume));
+        s->out_len += len;
+        return begin_transmission(s, &x);
+}
+
+static int opt_abort(struct session *s, uint32_t option, struct data *d _unused_)
+{
+        int r = reply(s, option, NBD_REP_ACK, NULL, 0);
+
+        s->phase = SESSION_OVER;
+        return r;
+}
+
+static int list_one(void *arg, const char *name)
+{
+        struct session *s = arg;
+        size_t n = strlen(name);
+        uint8_t *p = reply_begin(s, NBD_OPT_LIST, NBD_REP_SERVER, 4 + n);
+
+        if (!p)
+                return -EPIPE;
+        memcpy(be32_put(p, n), name, n);
+        return 0;
+}
+
+static int opt_list(struct session *s, uint32_t option, struct data *d)
+{
+        int r;
+
+        if (d->n > 0)
+                return reply_words(s, option, NBD_REP_ERR_INVALID, "LIST takes no data");
+        r = s->owner.list(s->owner.arg, list_one, s);
+        return r < 0 ? r : reply(s, option, NBD_REP_ACK, NULL, 0);
+}
+
+static int info_export(struct session *s, uint32_t option, const struct session_export *x)
+{
+        uint8_t data[12];
+
+        be16_put(be64_put(be16_put(data, NBD_INFO_EXPORT), volume_size(x->volume)),
+                 session_flags(s, x->volume));
+        return reply(s, option, NBD_REP_INFO, data, sizeof(data));
+}
+
+static int info_text(struct session *s, uint32_t option, uint16_t type, const char *text)
+{
+        size_t n = strlen(text);
+        uint8_t *p = reply_begin(s, option, NBD_REP_INFO, 2 + n);
+
+        if (!p)
+                return -EPIPE;
+        memcpy(be16_put(p, type), text, n);
+        return 0;
+}
+
+static int info_block_size(struct session *s, uint32_t option)
+{
+        uint8_t data[14], *p = be16_put(data, NBD_INFO_BLOCK_SIZE);
+
+        p = be32_put(p, 1);
+        p = be32_put(p, 4096);
+        be32_put(p, VOLUME_IO_MAX);
+        return reply(s, option, NBD_REP_INFO, data, sizeof(data));
+}
+
+static int send_info(struct session *s, uint32_t option, const struct session_export *x,
+                     unsigned asked)
+{
+        char text[128];
+        int r = info_export(s, option, x);
+
+        if (r == 0 && asked & 1 << NBD_INFO_NAME)
+                r = info_text(s, option, NBD_INFO_NAME, x->name);
+        if (r == 0 && asked & 1 << NBD_INFO_DESCRIPTION) {
+                snprintf(text, sizeof(text), "volume %s", volume_id(x->volume));
+                r = info_text(s, option, NBD_INFO_DESCRIPTION, text);
+        }
+        if (r == 0 && asked & 1 << NBD_INFO_BLOCK_SIZE)
+                r = info_block_size(s, option);
+        return r == 0 ? reply(s, option, NBD_REP_ACK, NULL, 0) : r;
+}
+
+static int opt_go(struct session *s, uint32_t option, struct data *d)
+{
+        _cleanup_err_ struct err *e = NULL;
+        char name[NBD_STRING_MAX + 1];
+        struct session_export x = {};
+        bool good = get_string(d, name);
+        unsigned asked = 0, count;
+        int r;
+
+        if (d->bad)
+                return reply_words(s, option, NBD_REP_ERR_INVALID, "the name is cut short");
+        count = get16(d);
+        for (unsigned i = 0; i < count && !d->bad; i++) {
+                uint16_t what = get16(d);
+
+                asked |= what <= NBD_INFO_BLOCK_SIZE ? 1u << what : 0;
+        }
+        if (d->bad || d->n > 0)
+                return reply_words(s, option, NBD_REP_ERR_INVALID, "the lengths do not add up");
+        r = good ? s->owner.open(s->owner.arg, name, &x, &e)
+                 : err_set(&e, -ENOENT, "no export has such a name");
+        if (r < 0)
+                return reply_open_error(s, option, r, e);
+        r = send_info(s, option, &x, asked);
+        if (r == 0 && option == NBD_OPT_GO)
+                return begin_transmission(s, &x);
+        volume_close(x.volume);
+        return r;
+}
+
+static int opt_structured_reply(struct session *s, uint32_t option, struct data *d)
+{
+        if (d->n > 0)
+                return reply_words(s, option, NBD_REP_ERR_INVALID,
+                                   "STRUCTURED_REPLY takes no data");
+        s->structured = true;
+        return reply(s, option, NBD_REP_ACK, NULL, 0);
+}
+
+/* Whether one of the queries is for base:allocation. */
+static bool wants_allocation(struct data *d, uint32_t count, bool listing)
+{
+        char query[NBD_STRING_MAX + 1];
+        bool wants = listing && count == 0;
+
+        for (uint32_t i = 0; i < count && !d->bad; i++)
+                if (get_string(d, query) &&
+                    (streq(query, "base:allocation") || (listing && streq(query, "base:"))))
+                        wants = true;
+        return wants;
+}
+
+static int opt_meta_context(struct session *s, uint32_t option, struct data *d)
+{
+        static const char context[] = "base:allocation";
+        const bool listing = option == NBD_OPT_LIST_META_CONTEXT;
+        uint8_t data[4 + sizeof(context) - 1];
+        _cleanup_err_ struct err *e = NULL;
+        char name[NBD_STRING_MAX + 1];
+        struct session_export x = {};
+        bool good = get_string(d, name), wants;
+        int r;
+
+        wants = wants_allocation(d, get32(d), listing);
+        if (!listing)
+                s->allocation = false; /* each SET forgets the one before */
+        if (d->bad || d->n > 0)
+                return reply_words(s, option, NBD_REP_ERR_INVALID, "the lengths do not add up");
+        if (!s->structured)
+                return reply_words(s, option, NBD_REP_ERR_INVALID, "structured replies come first");
+        r = good ? s->owner.open(s->owner.arg, name, &x, &e)
+                 : err_set(&e, -ENOENT, "no export has such a name");
+        if (r < 0)
+                return reply_open_error(s, option, r, e);
+        volume_close(x.volume);
+        if (wants) {
+                be32_put(data, listing ? 0 : 1);
+                memcpy(data + 4, context, sizeof(context) - 1);
+                r = reply(s, option, NBD_REP_META_CONTEXT, data, sizeof(data));
+                if (r < 0)
+                        return r;
+        }
+        if (wants && !listing) {
+                s->allocation = true;
+                strcpy(s->allocation_name, x.name);
+        }
+        return reply(s, option, NBD_REP_ACK, NULL, 0);
+}
+
+static const struct {
+        uint32_t option;
+        int (*run)(struct session *s, uint32_t option, struct data *d);
+} options[] = {
+        {NBD_OPT_EXPORT_NAME, opt_export_name},
+        {NBD_OPT_ABORT, opt_abort},
+        {NBD_OPT_LIST, opt_list},
+        {NBD_OPT_INFO, opt_go},
+        {NBD_OPT_GO, opt_go},
+        {NBD_OPT_STRUCTURED_REPLY, opt_structured_reply},
+        {NBD_OPT_LIST_META_CONTEXT, opt_meta_context},
+        {NBD_OPT_SET_META_CONTEXT, opt_meta_context},
+};
+
+/* The rest of an option that was too long. */
+static ssize_t drain_step(struct session *s, size_t n)
+{
+        size_t k = MIN(n, (size_t)s->drain);
+
+        s->drain -= k;
+        if (s->drain == 0) {
+                int r = reply_words(s, s->drain_option, NBD_REP_ERR_TOO_BIG,
+                                    "the option's data is too long");
+
+                if (r < 0)
+                        return r;
+        }
+        return k;
+}
+
+ssize_t option_step(struct session *s, const uint8_t *p, size_t n)
+{
+        uint32_t option, len;
+        struct data d;
+        int r;
+
+        if (s->drain > 0)
+                return drain_step(s, n);
+        if (n < NBD_OPTION_SIZE)
+                return 0;
+        option = be32_get(p + 8);
+        len = be32_get(p + 12);
+        if (be64_get(p) != NBD_OPT_MAGIC || len > SESSION_OPTION_DRAIN)
+                return -EPROTO;
+        if (len > SESSION_OPTION_MAX) {
+                if (option == NBD_OPT_EXPORT_NAME)
+                        return -EPROTO;
+                s->drain_option = option;
+                s->drain = len;
+                return ++s->options > SESSION_OPTIONS ? -EPROTO : NBD_OPTION_SIZE;
+        }
+        if (n < NBD_OPTION_SIZE + len)
+                return 0;
+        if (++s->options > SESSION_OPTIONS)
+                return -EPROTO;
+        d = (struct data){.p = p + NBD_OPTION_SIZE, .n = len};
+        for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+                if (options[i].option != option)
+                        continue;
+                r = options[i].run(s, option, &d);
+                return r < 0 ? r : NBD_OPTION_SIZE + (ssize_t)len;
+        }
+        r = reply_words(s, option, NBD_REP_ERR_UNSUP, "this server has no such option");
+        return r < 0 ? r : NBD_OPTION_SIZE + (ssize_t)len;
+}

@@ -1,0 +1,156 @@
+#include "blockd/server.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "common/fileio.h"
+#include "common/log.h"
+
+int server_thread(void *(*run)(void *), void *arg)
+{
+        pthread_attr_t attr;
+        pthread_t t;
+        int r;
+
+        pthread_attr_init(&attr);
+        pthread_attr_setstacksize(&attr, SERVER_STACK);
+        pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+        r = pthread_create(&t, &attr, run, arg);
+        pthread_attr_destroy(&attr);
+        return -r;
+}
+
+int server_watch(struct server *s, int fd, uint64_t serial)
+{
+        struct epoll_event ev = {.events = EPOLLIN, .data.u64 = serial};
+
+        return epoll_ctl(s->epfd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
+}
+
+static int listen_own(struct server *s, const char *name, uint64_t serial, int *ret, struct err **e)
+{
+        _cleanup_free_ char *path = path_printf("%s/%s", s->run, name);
+        int r;
+
+        if (!path)
+                return err_errno(e, -ENOMEM, "listen");
+        *ret = listen_unix(path, 0600, e);
+        if (*ret < 0)
+                return *ret;
+        r = server_watch(s, *ret, serial);
+        return r < 0 ? err_errno(e, r, "watch '%s'", path) : 0;
+}
+
+int server_start(const char *state, const char *run, struct server **ret, struct err **e)
+{
+        const struct volume_pool_config config = {.state = state, .run = run};
+        struct server *s = calloc(1, sizeof(*s));
+        int r;
+
+        if (!s)
+                return err_errno(e, -ENOMEM, "start");
+        *s = (struct server){.control_fd = -1, .shared_fd = -1, .next_serial = LISTEN_EXPORTS};
+        pthread_mutex_init(&s->change, NULL);
+        pthread_mutex_init(&s->lock, NULL);
+        pthread_cond_init(&s->gone, NULL);
+        s->state = strdup(state);
+        s->run = strdup(run);
+        s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        s->epfd = epoll_create1(EPOLL_CLOEXEC);
+        r = s->epfd < 0 ? err_errno(e, -errno, "epoll") : 0;
+        if (r == 0 && (!s->state || !s->run))
+                r = err_errno(e, -ENOMEM, "start");
+        if (r == 0)
+                r = volume_pool_open(&volume_driver_local, &config, &s->pool, e);
+        if (r == 0)
+                r = exports_restore(s, e);
+        if (r == 0)
+                r = listen_own(s, "nbd.sock", LISTEN_SHARED, &s->shared_fd, e);
+        if (r == 0)
+                r = listen_own(s, "blockd.sock", LISTEN_CONTROL, &s->control_fd, e);
+        if (r < 0) {
+                server_stop(s);
+                return r;
+        }
+        *ret = s;
+        return 0;
+}
+
+struct server *server_stop(struct server *s)
+{
+        control_stop(s);
+        exports_disconnect(s, NULL);
+        exports_free(s);
+        if (s->control_fd >= 0)
+                close(s->control_fd);
+        if (s->shared_fd >= 0)
+                close(s->shared_fd);
+        if (s->spare_fd >= 0)
+                close(s->spare_fd);
+        if (s->epfd >= 0)
+                close(s->epfd);
+        volume_pool_close(s->pool);
+        pthread_mutex_destroy(&s->change);
+        pthread_mutex_destroy(&s->lock);
+        pthread_cond_destroy(&s->gone);
+        free(s->state);
+        free(s->run);
+        free(s);
+        return NULL;
+}
+
+/* Out of descriptors, a waiting connection would wake us for ever: it is taken with the spare one
+ * and dropped. */
+static int accept_one(struct server *s, int listener)
+{
+        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+
+        if (fd >= 0 || (errno != EMFILE && errno != ENFILE))
+                return fd;
+        log_error("a connection was dropped: %m");
+        close(s->spare_fd);
+        fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        if (fd >= 0)
+                close(fd);
+        s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        return -1;
+}
+
+static void accept_serial(struct server *s, uint64_t serial)
+{
+        struct export *x, *tmp;
+        int fd;
+
+        if (serial == LISTEN_CONTROL) {
+                fd = accept_one(s, s->control_fd);
+                if (fd >= 0)
+                        control_start(s, fd);
+                return;
+        }
+        WITH_LOCK(&s->lock);
+        if (serial == LISTEN_SHARED) {
+                fd = accept_one(s, s->shared_fd);
+                if (fd >= 0)
+                        conn_start(s, NULL, fd);
+                return;
+        }
+        HASH_ITER (hh, s->exports, x, tmp) {
+                if (x->serial != serial || x->closing || x->fd < 0)
+                        continue;
+                fd = accept_one(s, x->fd);
+                if (fd >= 0)
+                        conn_start(s, x, fd);
+                return;
+        }
+}
+
+void server_accept(struct server *s)
+{
+        struct epoll_event ev[32];
+        int n = epoll_wait(s->epfd, ev, ARRAY_SIZE(ev), 0);
+
+        for (int i = 0; i < n; i++)
+                accept_serial(s, ev[i].data.u64);
+}

@@ -1,0 +1,100 @@
+/* The server: pool, exports, connections, control socket.
+ *
+ * Threads: the main loop accepts; each NBD connection and each control connection has a thread.
+ * Locks: `change` is held over a whole change of the export table (its fsyncs included); `lock`
+ * guards the tables in memory and is held for moments.  Order: change, lock. */
+#pragma once
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <sys/types.h>
+#include <uthash.h>
+#include "backend/volume/volume.h"
+#include "common/err.h"
+
+enum {
+        SERVER_CONNECTIONS = 2048,   /* NBD connections at once */
+        SERVER_PER_EXPORT = 64,      /* of these to one export's socket */
+        SERVER_CONTROL = 64,         /* control connections at once */
+        SERVER_HANDSHAKE_MS = 10000, /* from accept to transmission */
+        SERVER_CONTROL_MS = 30000,   /* a control connection that says nothing */
+        SERVER_STACK = 512 << 10,    /* of a thread; touched only as far as used */
+        EXPORT_ID_SIZE = 64,
+};
+
+struct export
+{
+        UT_hash_handle hh; /* by id */
+        char id[EXPORT_ID_SIZE];
+        char volume[VOLUME_ID_SIZE];
+        uid_t uid;
+        gid_t gid;
+        bool readonly;
+        char *socket;
+        int fd;          /* listens; -1: its socket could not be made */
+        uint64_t serial; /* what the event loop knows it by */
+        unsigned connections;
+        bool closing;
+};
+
+struct conn {
+        struct server *server;
+        struct export *export; /* NULL: the shared socket */
+        int fd;
+        struct conn *prev, *next;
+};
+
+struct control {
+        struct server *server;
+        int fd;
+        struct control *prev, *next;
+};
+
+struct server {
+        char *state, *run;
+        struct volume_pool *pool;
+        int epfd; /* listeners */
+        int control_fd, shared_fd, spare_fd;
+        pthread_mutex_t change, lock;
+        pthread_cond_t gone; /* a connection ended */
+        struct export *exports;
+        uint64_t next_serial;
+        struct conn *conns;
+        struct control *controls;
+        unsigned nconns, ncontrols;
+        bool stopping;
+};
+
+enum { LISTEN_CONTROL = 1, LISTEN_SHARED = 2, LISTEN_EXPORTS = 16 }; /* serials */
+
+/* server.c */
+int server_start(const char *state, const char *run, struct server **ret, struct err **e);
+/* Accepts what is waiting; called by the event loop when epfd is readable. */
+void server_accept(struct server *s);
+/* Ends all connections, flushes, closes.  Returns NULL. */
+struct server *server_stop(struct server *s);
+int server_watch(struct server *s, int fd, uint64_t serial);
+int server_thread(void *(*run)(void *), void *arg);
+
+/* listen.c: a listening UNIX socket at path, in place of what is there, with that mode. */
+int listen_unix(const char *path, mode_t mode, struct err **e);
+
+/* conn.c: takes fd. */
+void conn_start(struct server *s, struct export *x, int fd);
+
+/* exports.c: see control/driver/volume.h for what the calls mean. */
+int exports_restore(struct server *s, struct err **e);
+int export_add(struct server *s, const struct export *want, char **ret_socket, struct err **e);
+int export_remove(struct server *s, const char *id, struct err **e);
+/* With change held: how many exports the volume has. */
+unsigned exports_of(struct server *s, const char *volume);
+/* Ends all connections to x (NULL: all there are) and waits until they are gone. */
+void exports_disconnect(struct server *s, struct export *x);
+void exports_free(struct server *s);
+
+/* control.c: takes fd. */
+void control_start(struct server *s, int fd);
+/* Takes no more calls and waits until those that run are answered. */
+void control_stop(struct server *s);
+/* One line to one answer line (caller frees; NULL only without memory).  Any thread. */
+char *control_line(struct server *s, const char *line, size_t n);

@@ -1,0 +1,84 @@
+#include "blockd/state.h"
+
+#include <fcntl.h>
+#include <jansson.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <systemd/sd-id128.h>
+
+#include "common/fileio.h"
+
+int state_lock(const char *state, struct err **e)
+{
+        _cleanup_free_ char *path = path_printf("%s/lock", state);
+        _cleanup_close_ int fd = -1;
+        int r;
+
+        if (!path)
+                return err_errno(e, -ENOMEM, "lock");
+        r = mkdir_parents(state, 0711, e);
+        if (r < 0)
+                return r;
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        if (fd < 0)
+                return err_errno(e, -errno, "open '%s'", path);
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+                return err_set(e, errno == EWOULDBLOCK ? -EBUSY : -errno,
+                               "another blockd is using '%s'", state);
+        return TAKE_FD(fd);
+}
+
+/* Whether the claim that is there forbids ours. */
+static int check_claim(const char *path, const char *boot, const char *run, struct err **e)
+{
+        _cleanup_free_ char *text = NULL;
+        json_auto_t *o = NULL;
+        const char *old_boot, *old_run;
+        struct stat a, b;
+        size_t n;
+
+        if (file_read(path, 1 << 16, &text, &n, NULL) < 0)
+                return 0;
+        o = json_loadb(text, n, 0, NULL);
+        if (json_unpack(o, "{s:s, s:s}", "boot", &old_boot, "run", &old_run) < 0 ||
+            !streq(old_boot, boot) || stat(old_run, &a) < 0)
+                return 0;
+        if (stat(run, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+                return 0;
+        return err_set(e, -EBUSY,
+                       "a blockd with --run '%s' was killed here; start it once more with that "
+                       "--run and stop it with SIGTERM, so that its unflushed writes are kept",
+                       old_run);
+}
+
+int state_claim(const char *state, const char *run, struct err **e)
+{
+        _cleanup_free_ char *path = path_printf("%s/claim", state);
+        _cleanup_free_ char *text = NULL;
+        json_auto_t *o = NULL;
+        char boot[SD_ID128_STRING_MAX];
+        sd_id128_t id;
+        int r = sd_id128_get_boot(&id);
+
+        if (r < 0 || !path)
+                return err_errno(e, r < 0 ? r : -ENOMEM, "boot id");
+        sd_id128_to_string(id, boot);
+        r = mkdir_parents(run, 0755, e);
+        if (r == 0)
+                r = check_claim(path, boot, run, e);
+        if (r < 0)
+                return r;
+        o = json_pack("{s:s, s:s}", "boot", boot, "run", run);
+        text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+        if (!text)
+                return err_errno(e, -ENOMEM, "claim");
+        return file_replace(path, text, strlen(text), 0600, e);
+}
+
+void state_release(const char *state)
+{
+        _cleanup_free_ char *path = path_printf("%s/claim", state);
+
+        if (path)
+                unlink(path);
+}

@@ -1,0 +1,507 @@
+/* The driver against the real thing: libvirt, QEMU, a Debian kernel, an NBD server.
+ *
+ * test-compute MODE [LIBVIRTD]: embed, session, or system, where LIBVIRTD is the pid file of a
+ * libvirtd that the test may kill and start again.
+ * test-compute holder: embedded libvirt in a process that is killed.
+ * test-compute hold DIR: that process: starts a guest in DIR, says so and waits to be killed. */
+#include "rig.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <cmocka.h>
+
+#include "common/clock.h"
+#include "common/fileio.h"
+
+/* The tests go over one guest's life, in order. */
+struct life {
+        struct rig *r;
+        struct guest_disk root, more;
+        struct guest g;
+        pid_t root_server, more_server;
+        size_t at;   /* how far its console was read */
+        bool broken; /* a test ended half-way: the next ones have nothing to stand on */
+};
+
+static void ok(int r, struct err *e, const char *what)
+{
+        if (r < 0)
+                fail_msg("%s: %d %s", what, r, err_msg(e));
+}
+
+#define OK(call)                                                                                   \
+        do {                                                                                       \
+                _cleanup_err_ struct err *e = NULL;                                                \
+                int64_t t_ = clock_mono();                                                         \
+                int r_ = (call);                                                                   \
+                ok(r_, e, #call);                                                                  \
+                printf("# %s: %d ms\n", #call, (int)((clock_mono() - t_) / 1000));                 \
+        } while (0)
+
+/* Fails with that code, and with words that contain these. */
+#define FAILS(call, code, words)                                                                   \
+        do {                                                                                       \
+                _cleanup_err_ struct err *e = NULL;                                                \
+                int r_ = (call);                                                                   \
+                printf("# %s: %d %s\n", #call, r_, r_ < 0 ? err_msg(e) : "");                      \
+                assert_int_equal(r_, code);                                                        \
+                assert_non_null(strstr(err_msg(e), words));                                        \
+        } while (0)
+
+static void begin(struct life *l)
+{
+        if (l->broken)
+                fail_msg("an earlier test failed");
+        l->broken = true;
+}
+
+static const struct compute_ops *ops(struct life *l)
+{
+        return l->r->c->ops;
+}
+
+static void is_state(struct life *l, enum guest_state want)
+{
+        enum guest_state s = GUEST_CRASHED;
+
+        OK(ops(l)->state(l->r->c, l->g.uuid, &s, &e));
+        assert_string_equal(guest_state_name(s), guest_state_name(want));
+}
+
+struct listing {
+        const char *uuid;
+        unsigned count;
+        enum guest_state state;
+};
+
+static int note(void *arg, const char *uuid, enum guest_state s)
+{
+        struct listing *l = arg;
+
+        if (streq(uuid, l->uuid)) {
+                l->count++;
+                l->state = s;
+        }
+        return 0;
+}
+
+static void is_listed(struct life *l, unsigned count)
+{
+        struct listing ls = {.uuid = l->g.uuid};
+
+        OK(ops(l)->list(l->r->c, note, &ls, &e));
+        assert_int_equal(ls.count, count);
+        if (count)
+                assert_int_equal(ls.state, GUEST_RUNNING);
+}
+
+static void boots(void **state)
+{
+        struct life *l = *state;
+        struct guest_disk gone = rig_disk(l->r, "vda", "nobody", "x");
+        struct guest bad = l->g;
+        struct stat st;
+        char path[64];
+
+        begin(l);
+        OK(ops(l)->warm(l->r->c, &e));
+        bad.disks = &gone;
+        FAILS(ops(l)->start(l->r->c, &bad, &e), -EIO, "No such file");
+        is_state(l, GUEST_GONE);
+        is_listed(l, 0);
+        FAILS(ops(l)->pause(l->r->c, l->g.uuid, &e), -ENOENT, l->g.uuid);
+        forget_events(l->r);
+
+        OK(ops(l)->start(l->r->c, &l->g, &e));
+        expect_event(l->r, l->g.uuid, GUEST_RUNNING, GUEST_REASON_NONE);
+        snprintf(path, sizeof(path), "/proc/%d", (int)qemu_pid(l->g.uuid));
+        assert_int_equal(stat(path, &st), 0);
+        if (l->g.uid != (uid_t)-1)
+                assert_int_equal(st.st_uid, l->g.uid);
+        is_state(l, GUEST_RUNNING);
+        is_listed(l, 1);
+        OK(ops(l)->start(l->r->c, &l->g, &e)); /* again: runs already */
+        is_listed(l, 1);
+        bad = l->g;
+        bad.uuid[0] = '6';
+        FAILS(ops(l)->start(l->r->c, &bad, &e), -EEXIST, l->g.name);
+        l->at = expect_words(l->g.console_log, "GUEST-UP", l->at);
+        l->at = expect_words(l->g.console_log, "DISKS vda=vol-root .", l->at);
+        l->at = expect_words(l->g.console_log, "WROTE 1", l->at);
+        l->broken = false;
+}
+
+static void console_speaks(void **state)
+{
+        struct life *l = *state;
+        struct sockaddr_un sa = {.sun_family = AF_UNIX};
+        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        char c;
+
+        begin(l);
+        strncpy(sa.sun_path, l->g.console_sock, sizeof(sa.sun_path) - 1);
+        assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+        assert_int_equal(read(fd, &c, 1), 1); /* the writer goes on talking */
+        l->broken = false;
+}
+
+static void hot_plugs(void **state)
+{
+        struct life *l = *state;
+        struct guest_disk other = l->more;
+
+        begin(l);
+        other.export = "another";
+        OK(ops(l)->attach(l->r->c, l->g.uuid, &l->more, &e));
+        l->at = expect_words(l->g.console_log, "DISKS vda=vol-root vdb=vol-more .", l->at);
+        OK(ops(l)->attach(l->r->c, l->g.uuid, &l->more, &e)); /* again: is there */
+        FAILS(ops(l)->attach(l->r->c, l->g.uuid, &other, &e), -EEXIST, "vdb");
+        OK(ops(l)->detach(l->r->c, l->g.uuid, "vdb", WAIT_MS, &e));
+        l->at = expect_words(l->g.console_log, "DISKS vda=vol-root .", l->at);
+        OK(ops(l)->detach(l->r->c, l->g.uuid, "vdb", WAIT_MS, &e)); /* again: is gone */
+        strcpy(other.target, "vdc");
+        other.socket = fmt("%s/disk/nobody.sock", l->r->dir);
+        FAILS(ops(l)->attach(l->r->c, l->g.uuid, &other, &e), -EIO, "No such file");
+        l->broken = false;
+}
+
+static void pauses(void **state)
+{
+        struct life *l = *state;
+
+        begin(l);
+        OK(ops(l)->attach(l->r->c, l->g.uuid, &l->more, &e));
+        l->at = expect_words(l->g.console_log, "vdb=vol-more .", l->at);
+        OK(ops(l)->pause(l->r->c, l->g.uuid, &e));
+        expect_event(l->r, l->g.uuid, GUEST_PAUSED, GUEST_REASON_NONE);
+        OK(ops(l)->pause(l->r->c, l->g.uuid, &e));
+        is_state(l, GUEST_PAUSED);
+        /* A guest that stands still lets nothing go: no success may be claimed. */
+        FAILS(ops(l)->detach(l->r->c, l->g.uuid, "vdb", 300, &e), -ETIMEDOUT, "vdb");
+        OK(ops(l)->resume(l->r->c, l->g.uuid, &e));
+        expect_event(l->r, l->g.uuid, GUEST_RUNNING, GUEST_REASON_NONE);
+        OK(ops(l)->resume(l->r->c, l->g.uuid, &e));
+        OK(ops(l)->detach(l->r->c, l->g.uuid, "vdb", WAIT_MS, &e));
+        l->at = expect_words(l->g.console_log, "DISKS vda=vol-root .", l->at);
+        l->broken = false;
+}
+
+/* As control/ does: QEMU fails what meets a connection that is only coming back, so the first
+ * resume may end in the next stall. */
+static void resume_if_stalled(void *arg)
+{
+        struct life *l = arg;
+
+        if (last_event_is(l->r, l->g.uuid, GUEST_STALLED))
+                OK(ops(l)->resume(l->r->c, l->g.uuid, &e));
+}
+
+/* The disk's server dies: the guest waits, and sees no error afterwards. */
+static void stalls(void **state)
+{
+        struct life *l = *state;
+        _cleanup_free_ char *text = NULL;
+
+        begin(l);
+        disk_kill(l->root_server);
+        expect_event(l->r, l->g.uuid, GUEST_STALLED, GUEST_REASON_NONE);
+        is_state(l, GUEST_STALLED);
+        l->at = file_size(l->g.console_log);
+        OK(ops(l)->resume(l->r->c, l->g.uuid, &e)); /* too early */
+        expect_event(l->r, l->g.uuid, GUEST_RUNNING, GUEST_REASON_NONE);
+        expect_event(l->r, l->g.uuid, GUEST_STALLED, GUEST_REASON_NONE);
+        l->root_server = disk_start(l->r, "root", l->g.uid);
+        l->at = expect_words_or(l->g.console_log, "WROTE", l->at, 50, resume_if_stalled, l);
+        l->at = expect_words(l->g.console_log, "WROTE", l->at);
+        is_state(l, GUEST_RUNNING);
+        assert_int_equal(file_read(l->g.console_log, 16 << 20, &text, NULL, NULL), 0);
+        assert_null(strstr(text, "WRITE-ERROR"));
+        l->broken = false;
+}
+
+/* stratod ends and comes back: the guest went on, and is told of as before. */
+static void outlives(void **state)
+{
+        struct life *l = *state;
+        pid_t qemu = qemu_pid(l->g.uuid);
+
+        begin(l);
+        rig_close(l->r);
+        l->at = expect_words(l->g.console_log, "WROTE", file_size(l->g.console_log));
+        rig_open(l->r);
+        is_listed(l, 1);
+        assert_int_equal(qemu_pid(l->g.uuid), qemu);
+        forget_events(l->r);
+        OK(ops(l)->pause(l->r->c, l->g.uuid, &e)); /* events come again, too */
+        expect_event(l->r, l->g.uuid, GUEST_PAUSED, GUEST_REASON_NONE);
+        OK(ops(l)->resume(l->r->c, l->g.uuid, &e));
+        expect_event(l->r, l->g.uuid, GUEST_RUNNING, GUEST_REASON_NONE);
+        l->broken = false;
+}
+
+static void reboots(void **state)
+{
+        struct life *l = *state;
+        pid_t qemu = qemu_pid(l->g.uuid);
+
+        begin(l);
+        l->at = file_size(l->g.console_log);
+        OK(ops(l)->reboot(l->r->c, l->g.uuid, true, &e));
+        l->at = expect_words(l->g.console_log, "GUEST-UP", l->at);
+        l->at = expect_words(l->g.console_log, "WROTE 1", l->at);
+        OK(ops(l)->reboot(l->r->c, l->g.uuid, false, &e));
+        l->at = expect_words(l->g.console_log, "POWER-BUTTON", l->at);
+        l->at = expect_words(l->g.console_log, "GUEST-UP", l->at);
+        l->at = expect_words(l->g.console_log, "WROTE 1", l->at);
+        assert_int_equal(qemu_pid(l->g.uuid), qemu);
+        is_state(l, GUEST_RUNNING);
+        forget_events(l->r);
+        l->broken = false;
+}
+
+static void shuts_down(void **state)
+{
+        struct life *l = *state;
+
+        begin(l);
+        OK(ops(l)->shutdown(l->r->c, l->g.uuid, &e));
+        expect_event(l->r, l->g.uuid, GUEST_GONE, GUEST_REASON_SHUTDOWN);
+        is_state(l, GUEST_GONE);
+        is_listed(l, 0);
+        FAILS(ops(l)->shutdown(l->r->c, l->g.uuid, &e), -ENOENT, l->g.uuid);
+        l->broken = false;
+}
+
+/* Starts it once more: the console log grows on. */
+static void start_again(struct life *l)
+{
+        forget_events(l->r);
+        l->at = file_size(l->g.console_log);
+        assert_true(l->at > 0);
+        OK(ops(l)->start(l->r->c, &l->g, &e));
+        expect_event(l->r, l->g.uuid, GUEST_RUNNING, GUEST_REASON_NONE);
+}
+
+static void dies(void **state)
+{
+        struct life *l = *state;
+        pid_t qemu;
+        int64_t t;
+
+        begin(l);
+        start_again(l);
+        l->at = expect_words(l->g.console_log, "GUEST-UP", l->at);
+        qemu = qemu_pid(l->g.uuid);
+        assert_true(qemu > 1);
+        t = clock_mono();
+        assert_int_equal(kill(qemu, SIGKILL), 0);
+        expect_event(l->r, l->g.uuid, GUEST_GONE, GUEST_REASON_FAILED);
+        printf("# event %d ms after kill -9\n", (int)((clock_mono() - t) / 1000));
+        is_state(l, GUEST_GONE);
+        l->broken = false;
+}
+
+static void destroys(void **state)
+{
+        struct life *l = *state;
+
+        begin(l);
+        start_again(l);
+        OK(ops(l)->destroy(l->r->c, l->g.uuid, &e));
+        expect_event(l->r, l->g.uuid, GUEST_GONE, GUEST_REASON_DESTROYED);
+        assert_int_equal(qemu_pid(l->g.uuid), 0);
+        OK(ops(l)->destroy(l->r->c, l->g.uuid, &e)); /* gone is success */
+        is_listed(l, 0);
+        l->broken = false;
+}
+
+/* The process that holds embedded libvirt is killed with a guest running. */
+static void survives_holder(void **state)
+{
+        struct life *l = *state;
+        const char *argv[] = {"/proc/self/exe", "hold", l->r->dir, NULL};
+        _cleanup_close_ int out = -1;
+        char uuid[37] = "";
+        pid_t holder, second;
+        int status;
+
+        begin(l);
+        holder = spawn(argv, &out, -1);
+        assert_int_equal(read(out, uuid, 36), 36);
+        /* A second opener is told so. */
+        second = spawn(argv, NULL, -1);
+        assert_int_equal(waitpid(second, &status, 0), second);
+        disk_kill(holder);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), EBUSY);
+        rig_open(l->r);
+        strcpy(l->g.uuid, uuid);
+        is_listed(l, 1);
+        l->at = expect_words(l->g.console_log, "WROTE 2", 0);
+        OK(ops(l)->destroy(l->r->c, uuid, &e));
+        is_listed(l, 0);
+        l->broken = false;
+}
+
+static int hold(const char *dir)
+{
+        struct rig *r = rig_new(COMPUTE_EMBED, dir);
+        struct guest_disk d = rig_disk(r, "vda", "root", "vol-root");
+        struct guest g = rig_guest(r, 1, &d, 1);
+        _cleanup_err_ struct err *e = NULL;
+        int out = dup(STDOUT_FILENO), code;
+
+        dup2(STDERR_FILENO, STDOUT_FILENO); /* the parent wants the uuid only */
+        code = rig_try_open(r, &e);
+        if (code == 0)
+                code = r->c->ops->start(r->c, &g, &e);
+        if (code < 0) {
+                fprintf(stderr, "# hold: %s\n", err_msg(e));
+                _exit(-code); /* libvirt leaks a little on this way out */
+        }
+        if (write(out, g.uuid, 36) != 36)
+                return 1;
+        for (;;)
+                pause();
+}
+
+/* system: libvirtd goes away and comes back; the guest does not notice, we do. */
+static const char *libvirtd_pidfile;
+
+static pid_t libvirtd_pid(void)
+{
+        _cleanup_free_ char *text = NULL;
+
+        assert_int_equal(file_read(libvirtd_pidfile, 64, &text, NULL, NULL), 0);
+        return atoi(text);
+}
+
+static void engine_restarts(void **state)
+{
+        struct life *l = *state;
+        const char *argv[] = {"libvirtd", "-d", "-p", libvirtd_pidfile, NULL};
+        pid_t pid = libvirtd_pid(), starter;
+        unsigned before = l->r->resyncs;
+        enum guest_state s;
+        int status;
+
+        begin(l);
+        start_again(l);
+        l->at = expect_words(l->g.console_log, "WROTE 1", l->at);
+        assert_true(pid > 1);
+        assert_int_equal(kill(pid, SIGKILL), 0);
+        /* The call may be the one that meets the end of the connection, or come after it. */
+        FAILS(ops(l)->state(l->r->c, l->g.uuid, &s, &e), -ECONNREFUSED, "");
+        FAILS(ops(l)->pause(l->r->c, l->g.uuid, &e), -ECONNREFUSED, "");
+        l->at = expect_words(l->g.console_log, "WROTE", file_size(l->g.console_log));
+        starter = spawn(argv, NULL, -1);
+        assert_int_equal(waitpid(starter, &status, 0), starter);
+        assert_int_equal(status, 0);
+        expect_resync(l->r, before + 1);
+        is_listed(l, 1);
+        forget_events(l->r);
+        OK(ops(l)->destroy(l->r->c, l->g.uuid, &e));
+        expect_event(l->r, l->g.uuid, GUEST_GONE, GUEST_REASON_DESTROYED);
+        l->broken = false;
+}
+
+/* A driver opened with no engine there works when there is one. */
+static void opens_without_engine(void **state)
+{
+        struct life *l = *state;
+        const char *argv[] = {"libvirtd", "-d", "-p", libvirtd_pidfile, NULL};
+        unsigned before = l->r->resyncs;
+        pid_t starter;
+        int status;
+
+        begin(l);
+        rig_close(l->r);
+        assert_int_equal(kill(libvirtd_pid(), SIGKILL), 0);
+        rig_open(l->r);
+        FAILS(ops(l)->start(l->r->c, &l->g, &e), -ECONNREFUSED, "is down");
+        assert_int_equal(compute_choose(), COMPUTE_EMBED);
+        starter = spawn(argv, NULL, -1);
+        assert_int_equal(waitpid(starter, &status, 0), starter);
+        expect_resync(l->r, before + 1);
+        is_listed(l, 0);
+        assert_int_equal(compute_choose(), COMPUTE_SYSTEM);
+        l->broken = false;
+}
+
+static enum compute_mode mode;
+
+static int set_up_closed(void **state)
+{
+        struct life *l = calloc(1, sizeof(*l));
+
+        assert_non_null(l);
+        l->r = rig_new(mode, NULL);
+        l->root = rig_disk(l->r, "vda", "root", "vol-root");
+        l->more = rig_disk(l->r, "vdb", "more", "vol-more");
+        l->g = rig_guest(l->r, 1, &l->root, 1);
+        l->root_server = disk_start(l->r, "root", l->g.uid);
+        l->more_server = disk_start(l->r, "more", l->g.uid);
+        *state = l;
+        return 0;
+}
+
+static int set_up(void **state)
+{
+        struct life *l;
+
+        set_up_closed(state);
+        l = *state;
+        rig_open(l->r);
+        return 0;
+}
+
+static int tear_down(void **state)
+{
+        struct life *l = *state;
+
+        rig_free(l->r);
+        disk_kill(l->root_server);
+        disk_kill(l->more_server);
+        free(l);
+        return 0;
+}
+
+#define LIFE                                                                                       \
+        cmocka_unit_test(boots), cmocka_unit_test(console_speaks), cmocka_unit_test(hot_plugs),    \
+                cmocka_unit_test(pauses), cmocka_unit_test(stalls), cmocka_unit_test(outlives),    \
+                cmocka_unit_test(reboots), cmocka_unit_test(shuts_down), cmocka_unit_test(dies),   \
+                cmocka_unit_test(destroys)
+
+int main(int argc, char **argv)
+{
+        const struct CMUnitTest embed[] = {LIFE};
+        const struct CMUnitTest system[] = {LIFE, cmocka_unit_test(engine_restarts),
+                                            cmocka_unit_test(opens_without_engine)};
+        const struct CMUnitTest session[] = {LIFE};
+        const struct CMUnitTest holder[] = {cmocka_unit_test(survives_holder)};
+
+        setvbuf(stdout, NULL, _IOLBF, 0);
+        if (argc == 3 && streq(argv[1], "hold"))
+                return hold(argv[2]);
+        if (argc == 2 && streq(argv[1], "holder")) {
+                mode = COMPUTE_EMBED;
+                return cmocka_run_group_tests(holder, set_up_closed, tear_down);
+        }
+        if (argc < 2 || compute_mode_parse(argv[1], &mode, NULL) < 0)
+                return 2;
+        libvirtd_pidfile = argc > 2 ? argv[2] : NULL;
+        switch (mode) {
+        case COMPUTE_EMBED:
+                return cmocka_run_group_tests(embed, set_up, tear_down);
+        case COMPUTE_SYSTEM:
+                return cmocka_run_group_tests(system, set_up, tear_down);
+        default:
+                return cmocka_run_group_tests(session, set_up, tear_down);
+        }
+}

@@ -1,0 +1,300 @@
+/* What goes into libvirt: the domain's XML, and what is refused. */
+#include "backend/compute/libvirt/driver.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+#include <libxml/parser.h>
+#include <libxml/xpath.h>
+#include <libxml/xpathInternals.h>
+
+static const struct guest_disk disks[] = {
+        {.target = "vda", .socket = "/run/s/1/a.sock", .export = "vol/1", .serial = "vol-0001"},
+        {.target = "vdb", .socket = "/run/s/1/b,c.sock", .export = "", .readonly = true},
+};
+
+static struct guest full(void)
+{
+        return (struct guest){.uuid = "01234567-89ab-4cde-8f01-23456789abcd",
+                              .name = "web-1a2b3c4d",
+                              .title = "tenant/web",
+                              .vcpus = 2,
+                              .memory = (512 << 20) + 1,
+                              .uid = 70001,
+                              .gid = 70002,
+                              .disks = disks,
+                              .ndisks = 2,
+                              .console_log = "/var/lib/s/console.log",
+                              .console_sock = "/run/s/console"};
+}
+
+static struct guest direct(void)
+{
+        struct guest g = full();
+
+        g.kernel = "/boot/vmlinuz";
+        g.initrd = "/boot/initrd";
+        g.cmdline = "console=ttyS0 root=/dev/vda1";
+        return g;
+}
+
+/* The value of an XPath expression in the XML, as text. */
+static char *look(const char *xml, const char *path)
+{
+        xmlDocPtr doc = xmlReadMemory(xml, (int)strlen(xml), "x", NULL, XML_PARSE_NONET);
+        xmlXPathContextPtr ctx;
+        xmlXPathObjectPtr o;
+        xmlChar *s;
+        char *copy;
+
+        assert_non_null(doc);
+        ctx = xmlXPathNewContext(doc);
+        xmlXPathRegisterNs(ctx, (const xmlChar *)"s", (const xmlChar *)METADATA_URI);
+        o = xmlXPathEvalExpression((const xmlChar *)path, ctx);
+        assert_non_null(o);
+        s = xmlXPathCastToString(o);
+        copy = strdup((const char *)s);
+        xmlFree(s);
+        xmlXPathFreeObject(o);
+        xmlXPathFreeContext(ctx);
+        xmlFreeDoc(doc);
+        return copy;
+}
+
+static void is(const char *xml, const char *path, const char *want)
+{
+        _cleanup_free_ char *got = look(xml, path);
+
+        if (!streq(got, want))
+                fail_msg("%s is '%s', not '%s', in %s", path, got, want, xml);
+}
+
+static char *make(const struct guest *g, bool dac)
+{
+        _cleanup_err_ struct err *e = NULL;
+        char *xml = NULL;
+
+        if (xml_domain(g, "cloud-1", dac, &xml, &e) < 0)
+                fail_msg("%s", err_msg(e));
+        return xml;
+}
+
+static void whole_guest(void **state)
+{
+        struct guest g = full();
+        _cleanup_free_ char *x = make(&g, true);
+
+        is(x, "/domain/@type", "qemu");
+        is(x, "/domain/name", "web-1a2b3c4d");
+        is(x, "/domain/uuid", "01234567-89ab-4cde-8f01-23456789abcd");
+        is(x, "/domain/title", "tenant/web");
+        is(x, "/domain/metadata/s:guest/@owner", "cloud-1");
+        is(x, "/domain/memory[@unit='KiB']", "524288");
+        is(x, "/domain/vcpu", "2");
+        is(x, "/domain/os/type[@arch='x86_64'][@machine='q35']", "hvm");
+        is(x, "count(/domain/os/kernel)", "0");
+        is(x, "/domain/on_poweroff", "destroy");
+        is(x, "/domain/on_reboot", "restart");
+        is(x, "/domain/on_crash", "destroy");
+        is(x, "/domain/clock/@offset", "utc");
+        is(x, "/domain/seclabel[@type='static'][@model='dac'][@relabel='yes']/label",
+           "+70001:+70002");
+        is(x, "count(//controller[@type='pci'][@model='pcie-root'][@index='0'])", "1");
+        is(x, "count(//controller[@model='pcie-root-port'][@index > 0])", "11");
+        is(x, "//serial[@type='unix']/source[@mode='bind']/@path", "/run/s/console");
+        is(x, "//serial/log[@append='on']/@file", "/var/lib/s/console.log");
+        is(x, "//memballoon/@model", "none");
+        is(x, "//controller[@type='usb']/@model", "none");
+}
+
+static void its_disks(void **state)
+{
+        struct guest g = full();
+        _cleanup_free_ char *x = make(&g, true);
+
+        is(x, "count(//disk[@type='network'][@device='disk'])", "2");
+        /* On every disk: the guest stops, it gets no error. */
+        is(x, "count(//disk/driver[@error_policy='stop'][@rerror_policy='stop'])", "2");
+        is(x, "count(//disk/driver[@name='qemu'][@type='raw'][@cache='none'][@discard='unmap'])",
+           "2");
+        is(x, "//disk[1]/source[@protocol='nbd']/@name", "vol/1");
+        is(x, "//disk[1]/source/host[@transport='unix']/@socket", "/run/s/1/a.sock");
+        is(x, "//disk[1]/target[@bus='virtio']/@dev", "vda");
+        is(x, "//disk[1]/serial", "vol-0001");
+        is(x, "//disk[1]/boot/@order", "1");
+        is(x, "count(//disk[1]/readonly)", "0");
+        is(x, "//disk[2]/source/host/@socket", "/run/s/1/b,c.sock");
+        is(x, "count(//disk[2]/readonly)", "1");
+        is(x, "count(//disk[2]/serial)", "0");
+        is(x, "//disk[2]/boot/@order", "2");
+}
+
+static void direct_boot(void **state)
+{
+        struct guest g = direct();
+        _cleanup_free_ char *x = NULL;
+
+        g.kvm = true;
+        g.uid = (uid_t)-1;
+        x = make(&g, true);
+        is(x, "/domain/@type", "kvm");
+        is(x, "/domain/cpu/@mode", "host-passthrough");
+        is(x, "/domain/os/kernel", "/boot/vmlinuz");
+        is(x, "/domain/os/initrd", "/boot/initrd");
+        is(x, "/domain/os/cmdline", "console=ttyS0 root=/dev/vda1");
+        is(x, "count(//boot)", "0");
+        is(x, "count(//seclabel)", "0"); /* the engine's own user */
+}
+
+static void session_has_no_label(void **state)
+{
+        struct guest g = full();
+        _cleanup_free_ char *x = make(&g, false);
+
+        is(x, "count(//seclabel)", "0");
+}
+
+/* Text stays text. */
+static void hostile_text(void **state)
+{
+        static const char evil[] = "</title><on_crash>preserve</on_crash><x a='\"&amp;&lt; ]]>";
+        struct guest g = direct();
+        struct guest_disk d = disks[0];
+        _cleanup_free_ char *x = NULL, *y = NULL;
+
+        g.title = evil;
+        g.cmdline = evil;
+        d.export = evil;
+        d.socket = "/run/<&'\">/%s";
+        g.disks = &d;
+        g.ndisks = 1;
+        x = make(&g, true);
+        is(x, "/domain/title", evil);
+        is(x, "/domain/os/cmdline", evil);
+        is(x, "//disk/source/@name", evil);
+        is(x, "//disk/source/host/@socket", "/run/<&'\">/%s");
+        is(x, "count(//x)", "0");
+        is(x, "count(//on_crash)", "1");
+        assert_int_equal(xml_disk(&d, &y, NULL), 0);
+        is(y, "/disk/source/@name", evil);
+}
+
+static void refuses(const struct guest *g, int code, const char *words)
+{
+        _cleanup_err_ struct err *e = NULL;
+        char *xml = NULL;
+
+        assert_int_equal(xml_domain(g, "c", true, &xml, &e), code);
+        assert_null(xml);
+        if (!strstr(err_msg(e), words))
+                fail_msg("'%s' does not speak of '%s'", err_msg(e), words);
+}
+
+static void refused_text(void **state)
+{
+        static const char *const bad[] = {"a\nb",         "a\tb",         "a\033[2J",
+                                          "a\177",        "\xff\xfe",     "a\xc3",
+                                          "\xef\xbf\xbe", "\xed\xa0\x80", "\xc0\x80"};
+
+        for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+                struct guest g = direct();
+                struct guest_disk d = disks[0];
+
+                g.title = bad[i];
+                refuses(&g, -EINVAL, "title");
+                g = direct();
+                g.cmdline = bad[i];
+                refuses(&g, -EINVAL, "command line");
+                g = direct();
+                d.export = bad[i];
+                g.disks = &d;
+                g.ndisks = 1;
+                refuses(&g, -EINVAL, "export");
+        }
+}
+
+static void refused_rest(void **state)
+{
+        static const char *const names[] = {"</name><x>", "", "a b", "-a", "a/b", "../a"};
+        static const char *const targets[] = {"sda", "vd", "vdA", "vdaa", "", "vda'"};
+        char longer[200];
+        struct guest g;
+        struct guest_disk d = disks[0];
+
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+                g = full();
+                g.name = names[i];
+                refuses(&g, -EINVAL, "name");
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(targets); i++) {
+                g = full();
+                snprintf(d.target, sizeof(d.target), "%s", targets[i]);
+                g.disks = &d;
+                refuses(&g, -EINVAL, "target");
+        }
+        memset(longer, 'x', sizeof(longer));
+        longer[0] = '/';
+        longer[150] = '\0';
+        g = full();
+        g.console_sock = longer;
+        refuses(&g, -ENAMETOOLONG, "console socket");
+        g = full();
+        g.console_log = "relative";
+        refuses(&g, -EINVAL, "absolute");
+        g = full();
+        strcpy(g.uuid, "no-uuid");
+        refuses(&g, -EINVAL, "UUID");
+        g = full();
+        g.cmdline = "quiet";
+        refuses(&g, -EINVAL, "kernel");
+        g = full();
+        g.vcpus = 0;
+        refuses(&g, -EINVAL, "processor");
+        d = disks[0];
+        d.serial = "123456789012345678901";
+        g = full();
+        g.disks = &d;
+        refuses(&g, -EINVAL, "serial");
+}
+
+static void reads_back(void **state)
+{
+        static const char live[] =
+                "<domain><devices><disk><target dev='vda'/></disk><disk type='network'>"
+                "<source protocol='nbd' name='n&amp;1'><host transport='unix' "
+                "socket='/s'/></source>"
+                "<target dev='vdb'/><alias name='virtio-disk1'/></disk></devices></domain>";
+        struct disk_found f;
+        char *owner;
+
+        assert_int_equal(xml_find_disk(live, "vdb", &f, NULL), 0);
+        assert_true(f.found);
+        assert_string_equal(f.alias, "virtio-disk1");
+        assert_string_equal(f.export, "n&1");
+        assert_string_equal(f.socket, "/s");
+        disk_found_done(&f);
+        assert_int_equal(xml_find_disk(live, "vda", &f, NULL), 0);
+        assert_true(f.found);
+        assert_null(f.alias);
+        disk_found_done(&f);
+        assert_int_equal(xml_find_disk(live, "vdc", &f, NULL), 0);
+        assert_false(f.found);
+        assert_int_equal(xml_find_disk("<domain>", "vda", &f, NULL), -EIO);
+        owner = xml_owner("<guest xmlns='" METADATA_URI "' owner='me'/>");
+        assert_string_equal(owner, "me");
+        free(owner);
+        assert_null(xml_owner("<guest/>"));
+        assert_null(xml_owner("junk"));
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(whole_guest),  cmocka_unit_test(its_disks),
+                cmocka_unit_test(direct_boot),  cmocka_unit_test(session_has_no_label),
+                cmocka_unit_test(hostile_text), cmocka_unit_test(refused_text),
+                cmocka_unit_test(refused_rest), cmocka_unit_test(reads_back),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,80 @@
+/* Feeds bytes to an NBD session over the null driver, in pieces as a socket might bring them.
+ * First byte: size of the pieces (bits 0-1) and whether the export is read-only (bit 2). */
+#include "blockd/session.h"
+#include "fuzz.h"
+
+struct fuzz {
+        struct volume_pool *pool;
+        bool readonly;
+        uint64_t sent;
+};
+
+static const char id[] = "00000000-0000-4000-8000-000000000001";
+
+static int fuzz_open(void *arg, const char *name, struct session_export *ret, struct err **e)
+{
+        struct fuzz *f = arg;
+
+        if (name[0] && !streq(name, id))
+                return err_set(e, -ENOENT, "no such export");
+        strcpy(ret->name, id);
+        return volume_open(f->pool, id, f->readonly, &ret->volume, e);
+}
+
+static int fuzz_list(void *arg _unused_, int (*each)(void *session, const char *name),
+                     void *session)
+{
+        return each(session, id);
+}
+
+static int fuzz_send(void *arg, const void *p, size_t n)
+{
+        struct fuzz *f = arg;
+        uint8_t sum = 0;
+
+        for (size_t i = 0; i < n; i++) /* all of it must be there to be read */
+                sum ^= ((const uint8_t *)p)[i];
+        f->sent += n + (sum & 0);
+        return f->sent > 256 << 20 ? -EPIPE : 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
+{
+        static const size_t pieces[] = {1, 13, 4096, SESSION_IN};
+        struct fuzz f = {};
+        const struct session_owner owner = {
+                .open = fuzz_open, .list = fuzz_list, .send = fuzz_send, .arg = &f};
+        struct session s;
+        uint8_t *in;
+        size_t have = 0, piece;
+
+        if (n < 1 || volume_pool_open(&volume_driver_null, NULL, &f.pool, NULL) < 0)
+                return 0;
+        piece = pieces[*p & 3];
+        f.readonly = *p & 4;
+        p++;
+        n--;
+        in = malloc(SESSION_IN);
+        if (in && session_init(&s, &owner) == 0) {
+                while (n > 0) {
+                        size_t k = MIN(MIN(n, piece), SESSION_IN - have);
+                        ssize_t r;
+
+                        if (k == 0)
+                                abort(); /* a session that takes nothing from a full buffer hangs */
+                        memcpy(in + have, p, k);
+                        p += k;
+                        n -= k;
+                        have += k;
+                        r = session_input(&s, in, have);
+                        if (r < 0)
+                                break;
+                        have -= r;
+                        memmove(in, in + r, have);
+                }
+                session_done(&s);
+        }
+        free(in);
+        volume_pool_close(f.pool);
+        return 0;
+}
