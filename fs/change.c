@@ -299,7 +299,9 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
         } else {
                 if (!r)
                         r = rename_place(req, &from, &to, name, newname, &e);
-                if (r < 0)
+                if (r < 0 && from.n.type == NODE_OBJECT) /* it is the object that says why */
+                        fs_fail(req, "rename", parent, name, r, e);
+                else if (r < 0)
                         fs_fail(req, "rename", newparent, newname, r, e);
                 else
                         fuse_reply_err(req, 0);

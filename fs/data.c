@@ -142,7 +142,7 @@ void data_open(fuse_req_t req, const struct node *n, struct fuse_file_info *fi)
         struct fs *fs = fs_of(req);
         struct caller who = fs_caller(req);
         struct err *e = NULL;
-        struct handle *h = handle_new(n, fi->flags);
+        struct handle *h = handle_new(fs, n, fi->flags);
         int r = h ? 0 : -ENOMEM;
 
         if (!r && (fi->flags & O_APPEND))
@@ -195,6 +195,7 @@ static void write_image(fuse_req_t req, struct handle *h, const char *p, size_t 
         int r;
 
         pthread_mutex_lock(&h->lock);
+        h->closed = false;
         r = data_pwrite(fs_of(req)->control, h->data, p, size, (uint64_t)off, &e);
         if (r < 0 && !h->cut)
                 h->cut = strdup(err_msg(e));
@@ -286,6 +287,7 @@ void data_closing(fuse_req_t req, struct handle *h)
                 if (!h->cut)
                         h->cut = strdup("its writer was killed by a signal");
         }
+        h->closed = true;
         fuse_reply_err(req, 0);
 }
 

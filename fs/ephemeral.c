@@ -1,3 +1,4 @@
+#include <ctype.h>
 #include "fs/ephemeral.h"
 #include "fs/ops.h"
 
@@ -250,8 +251,10 @@ int ephemeral_truncate(struct ephemerals *t, struct ephemeral *e, uint64_t size)
 
 static bool six_alnum(const char *s)
 {
-        return strlen(s) == 6 &&
-               strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") == 6;
+        for (int i = 0; i < 6; i++)
+                if (!isalnum((unsigned char)s[i]))
+                        return false;
+        return !s[6];
 }
 
 bool templink_name(const char *name)

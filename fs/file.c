@@ -4,7 +4,7 @@
 #include "fs/ephemeral.h"
 #include "fs/ops.h"
 
-struct handle *handle_new(const struct node *n, int flags)
+struct handle *handle_new(struct fs *fs, const struct node *n, int flags)
 {
         struct handle *h = calloc(1, sizeof(*h));
 
@@ -20,11 +20,24 @@ struct handle *handle_new(const struct node *n, int flags)
         h->flags = flags;
         h->fd = -1;
         pthread_mutex_init(&h->lock, NULL);
+        WITH_LOCK(&fs->lock);
+        h->after = fs->handles;
+        if (h->after)
+                h->after->before = h;
+        fs->handles = h;
         return h;
 }
 
 void handle_free(struct fs *fs, struct handle *h)
 {
+        pthread_mutex_lock(&fs->lock);
+        if (h->after)
+                h->after->before = h->before;
+        if (h->before)
+                h->before->after = h->after;
+        else
+                fs->handles = h->after;
+        pthread_mutex_unlock(&fs->lock);
         poll_drop(fs, h);
         if (h->fd >= 0)
                 close(h->fd);
@@ -34,6 +47,19 @@ void handle_free(struct fs *fs, struct handle *h)
         frame_done(&h->frame);
         pthread_mutex_destroy(&h->lock);
         free(h);
+}
+
+void handles_free(struct fs *fs)
+{
+        for (struct handle *h; (h = fs->handles);) {
+                if (!h->closed)
+                        upload_stopped(h);
+                if (h->type == NODE_UPLOAD)
+                        upload_release(fs, h);
+                if (h->type == NODE_DATA)
+                        data_release(fs, h);
+                handle_free(fs, h);
+        }
 }
 
 /* Answers an open; the handle goes back when the caller was interrupted meanwhile. */
@@ -115,7 +141,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 fs_refuse(req, "open", ino, NULL, -EBUSY, "another process is writing this file");
                 return;
         }
-        h = handle_new(&n, fi->flags);
+        h = handle_new(fs, &n, fi->flags);
         if (!h)
                 r = -ENOMEM;
         else if (node_is_text(n.type))
@@ -158,7 +184,7 @@ static void create_meta(fuse_req_t req, const struct node *dir, const char *name
         if (!r)
                 node_entry(fs, &n, false, &entry);
         control_unlock(fs->control);
-        h = r ? NULL : handle_new(&n, fi->flags);
+        h = r ? NULL : handle_new(fs, &n, fi->flags);
         if (h)
                 h->key = strdup(name);
         if (!h || !h->key) {
@@ -196,7 +222,7 @@ static void create_scratch(fuse_req_t req, const struct node *dir, const char *n
         if (!r)
                 node_entry(fs, &n, false, &entry);
         control_unlock(fs->control);
-        h = r ? NULL : handle_new(&n, fi->flags);
+        h = r ? NULL : handle_new(fs, &n, fi->flags);
         if (!h) {
                 ephemeral_unname(fs->ephemerals, x);
                 ephemeral_forget(fs->ephemerals, x->ino, 1);

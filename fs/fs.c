@@ -194,6 +194,7 @@ void fs_close(struct fs *fs)
         pthread_mutex_lock(&fs->lock); /* an fs_stop() still leaving */
         pthread_mutex_unlock(&fs->lock);
         waits_free(fs);
+        handles_free(fs);
         nbd_free(fs->nbd);
         polls_free(fs);
         fuse_session_unmount(fs->se);

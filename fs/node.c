@@ -110,7 +110,9 @@ static int get_wait(struct fs *fs, fuse_ino_t ino, struct node *n)
         n->seconds = ino & 0xfffff;
         n->o = model_by_no(fs->control, n->no);
         n->kind = n->o ? n->o->kind : NULL;
-        return n->o && (n->index >= WAIT_GONE || n->index < n->kind->nstates) ? 0 : -ENOENT;
+        if (!n->o) /* an open .wait/gone outlives the object */
+                return n->index == WAIT_GONE ? 0 : -ENOENT;
+        return n->index >= WAIT_GONE || n->index < n->kind->nstates ? 0 : -ENOENT;
 }
 
 bool node_is_dir(enum node_type t)
@@ -379,6 +381,8 @@ void node_path(struct fs *fs, const struct node *n, struct buf *out)
                 buf_addstr(out, n->meta->key);
                 return;
         case NODE_WAIT:
+                if (!n->o)
+                        return;
                 object_path(fs, n, ".wait/", out);
                 buf_addstr(out, wait_state(n));
                 if (n->seconds)

@@ -19,6 +19,7 @@
 #include <fuse3/fuse_lowlevel.h>
 
 struct ephemeral;
+struct handle;
 struct ephemerals;
 struct waits;
 struct polls;
@@ -41,6 +42,7 @@ struct fs {
         struct nbd *nbd;
 
         pthread_mutex_t lock; /* what follows */
+        struct handle *handles; /* open files */
         pthread_cond_t changed;
         pthread_t server;
         bool serving, stopping;

@@ -91,6 +91,8 @@ struct handle {
         const struct kind *kind;
         uid_t uid;
         int flags;
+        struct handle *before, *after; /* in fs->handles */
+        bool closed;                /* upload: a close(2) after the last write */
         char *key;                  /* NODE_META */
         struct ephemeral *e;        /* scratch, upload: open count held */
 
@@ -108,8 +110,10 @@ struct handle {
         char *cut;                  /* why an upload is not whole */
 };
 
-struct handle *handle_new(const struct node *n, int flags);
+struct handle *handle_new(struct fs *fs, const struct node *n, int flags);
 void handle_free(struct fs *fs, struct handle *h);
+/* All that are open when the session ends: an upload that was not closed is cut off. */
+void handles_free(struct fs *fs);
 static inline struct handle *handle_of(const struct fuse_file_info *fi)
 {
         return fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
@@ -176,6 +180,8 @@ void upload_write(fuse_req_t req, struct handle *h, const char *p, size_t size, 
 /* close(2) of one descriptor: was its owner killed? */
 void upload_flush(fuse_req_t req, struct handle *h);
 void upload_release(struct fs *fs, struct handle *h);
+/* The daemon ends while it is written. */
+void upload_stopped(struct handle *h);
 /* Whether the process is ending by a signal. */
 bool dying_by_signal(pid_t pid);
 int upload_truncate(struct fs *fs, struct ephemeral *e, uint64_t size);

@@ -86,7 +86,7 @@ void upload_create(fuse_req_t req, const struct node *dir, const char *name,
         if (!r)
                 node_entry(fs, &n, false, &entry);
         control_unlock(fs->control);
-        h = r ? NULL : handle_new(&n, fi->flags);
+        h = r ? NULL : handle_new(fs, &n, fi->flags);
         if (!h) {
                 control_close_data(fs->control, x->upload->data, "the mount had no memory");
                 x->upload->data = NULL;
@@ -133,6 +133,7 @@ void upload_write(fuse_req_t req, struct handle *h, const char *p, size_t size, 
         pthread_mutex_lock(&u->lock);
         r = u->data ? data_pwrite(fs->control, u->data, p, size, (uint64_t)off, &e)
                     : err_set(&e, -EBUSY, "the upload has ended");
+        h->closed = false;
         if (!r)
                 u->size = (uint64_t)data_size(u->data);
         pthread_mutex_unlock(&u->lock);
@@ -142,6 +143,14 @@ void upload_write(fuse_req_t req, struct handle *h, const char *p, size_t size, 
         } else {
                 fuse_reply_write(req, size);
         }
+}
+
+void upload_stopped(struct handle *h)
+{
+        if (h->type == NODE_UPLOAD)
+                cut(h->e->upload, "the cloud was stopped while it came in");
+        else if (h->type == NODE_DATA && h->data && h->data->upload && !h->cut)
+                h->cut = strdup("the cloud was stopped while it came in");
 }
 
 /* Whether the process is ending by a signal: PF_EXITING with PF_SIGNALED in its flags. */
@@ -165,6 +174,7 @@ void upload_flush(fuse_req_t req, struct handle *h)
 {
         if (dying_by_signal(fuse_req_ctx(req)->pid))
                 cut(h->e->upload, "its writer was killed by a signal");
+        h->closed = true;
         fuse_reply_err(req, 0);
 }
 

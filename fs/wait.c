@@ -7,11 +7,14 @@
 #include "fs/ephemeral.h"
 #include "fs/ops.h"
 
+struct wait_key;
+
 struct wait {
         uint64_t id;
         fuse_req_t req;
         fuse_ino_t ino;
         struct waiter *waiter; /* NULL until control has it */
+        struct wait_key *key;  /* freed by whoever ends the waiter */
         bool interrupted;      /* before that */
         char state[NAME_SIZE];
         UT_hash_handle hh;
@@ -106,6 +109,13 @@ static void reached(void *arg, int r)
                 answer(w, r);
 }
 
+/* No callback comes after a cancel that is true. */
+static void cancel(struct fs *fs, struct wait *w)
+{
+        if (control_wait_cancel(fs->control, w->waiter))
+                free(w->key);
+}
+
 /* Called by libfuse with its request alive; the table says whether we still owe an answer. */
 static void interrupted(fuse_req_t req, void *arg)
 {
@@ -125,7 +135,7 @@ static void interrupted(fuse_req_t req, void *arg)
         pthread_mutex_unlock(&t->lock);
         if (!w)
                 return;
-        (void)control_wait_cancel(fs->control, w->waiter);
+        cancel(fs, w);
         answer(w, -EINTR);
 }
 
@@ -180,14 +190,14 @@ static void begin(fuse_req_t req, struct handle *h, const struct node *n)
         HASH_FIND(hh, fs->waits->by_id, &id, sizeof(id), w);
         if (w) {
                 w->waiter = waiter;
+                w->key = key;
                 cut = w->interrupted;
                 if (cut)
                         HASH_DEL(fs->waits->by_id, w);
         }
         pthread_mutex_unlock(&fs->waits->lock);
         if (cut) {
-                if (control_wait_cancel(fs->control, waiter))
-                        free(key);
+                cancel(fs, w);
                 answer(w, -EINTR);
         }
 }
@@ -207,11 +217,13 @@ void wait_read(fuse_req_t req, struct handle *h, size_t size, off_t off)
         control_rdlock(fs->control);
         r = node_get(fs, h->ino, &n);
         if (!r) {
-                reached_already = streq(object_state(n.o), wait_state(&n));
+                reached_already = n.o && streq(object_state(n.o), wait_state(&n));
                 len = snprintf(line, sizeof(line), "%s\n", wait_state(&n));
         }
         control_unlock(fs->control);
-        if (r)
+        if (!r && !n.o)
+                fuse_reply_buf(req, line, (size_t)len); /* gone between the open and the read */
+        else if (r)
                 fuse_reply_err(req, fs_errno(r));
         else if (!(h->flags & O_NONBLOCK))
                 begin(req, h, &n);
@@ -232,7 +244,7 @@ void waits_free(struct fs *fs)
         {
                 HASH_DEL(t->by_id, w);
                 if (w->waiter)
-                        (void)control_wait_cancel(fs->control, w->waiter);
+                        cancel(fs, w);
                 answer(w, -EINTR);
         }
         pthread_mutex_destroy(&t->lock);

@@ -4,8 +4,8 @@
 
 start_fs() {
         requires nbdkit
-        mkdir -p "$C" "$T/d"
-        spawn "$BUILD/tests/fs/fs-host" "$C" "$T/d" "$T/nbd.sock" >"$T/ready" 2>"$T/host.err"
+        mkdir -p "$C" "$T/d" "$T/state/log"
+        spawn "$BUILD/tests/fs/fs-host" "$C" "$T/d" "$T/nbd.sock" >"$T/ready" 2>"$T/state/log/host.log"
         host_pid=$!
         wait_line "$T/ready" ready 20
         G=$(cat "$C/tenants/default/gid")
@@ -25,7 +25,7 @@ start_nbd() {
 end_fs() {
         cd /
         kill -TERM $host_pid
-        wait $host_pid || fail "fs-host ended with $?: $(cat "$T/host.err")"
+        wait $host_pid || fail "fs-host ended with $?"
         ! mountpoint -q "$C" || fail "the mount is still there"
         ok "it ends and unmounts"
 }

@@ -73,7 +73,7 @@ is "data's is the file's" "$(stat -L -c %s images/debian/data)" "$(stat -c %s "$
 expect "disk is what a guest sees" cmp -n 3145728 images/debian/disk \
         <(head -c 3145728 /dev/zero | tr '\0' '\5')
 expect_errno EEXIST cp "$T/debian.qcow2" images/
-expect_errno EACCES dd if=/dev/zero of=images/debian/disk count=1
+expect_errno EPERM dd if=/dev/zero of=images/debian/disk count=1
 expect_errno EBUSY dd if=/dev/zero of=images/debian/data count=1
 for how in 'cat "$T/debian.qcow2" >images/x.qcow2' 'dd if="$T/debian.qcow2" of=images/x.img bs=64k' \
         'tee images/x.qcow2 <"$T/debian.qcow2"' 'rsync "$T/debian.qcow2" images/x.qcow2' \

@@ -37,16 +37,18 @@ expect_errno EPERM ln -s ../../../../acme/volumes/other instances/web/volumes/vd
 # --- waits
 is "a state that is there" "$(cat volumes/a/.wait/available)" available
 expect_errno ENOENT cat volumes/a/.wait/nosuchstate
-expect_errno ETIMEDOUT cat volumes/a/.wait/error@1
+expect_errno ETIMEDOUT cat volumes/b/.wait/error@1
 expect_text "$C/self/error" "ETIMEDOUT"
-expect_errno EAGAIN dd if=volumes/a/.wait/error iflag=nonblock
+expect_errno EAGAIN dd if=volumes/b/.wait/error iflag=nonblock
 mkdir volumes/g
-(wait_until 5 test -s "$T/parked"; rmdir volumes/g) &
-expect "gone" bash -c "echo x >$T/parked; cat volumes/g/.wait/gone@20"
+exec 5<volumes/g/.wait/gone@20
+rmdir volumes/g
+is "gone" "$(cat <&5)" gone
+exec 5<&-
 /usr/bin/python3 - <<'END' || fail "signals free a wait"
 import subprocess, signal, time
 for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-    p = subprocess.Popen(["cat", "volumes/a/.wait/error"], preexec_fn=lambda:
+    p = subprocess.Popen(["cat", "volumes/b/.wait/error"], preexec_fn=lambda:
                          signal.signal(signal.SIGINT, signal.SIG_DFL))
     while b"fuse" not in open(f"/proc/{p.pid}/wchan", "rb").read() and \
             open(f"/proc/{p.pid}/stat").read().split(")")[1].split()[0] not in "SD":
