@@ -271,8 +271,8 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 }
 
 /* ftruncate and truncate, by what the file is. */
-static int set_size(struct fs *fs, const struct caller *who, const struct node *n,
-                    struct handle *h, uint64_t known, uint64_t size, struct err **e)
+static int set_size(struct fs *fs, const struct caller *who, const struct node *n, struct handle *h,
+                    uint64_t known, uint64_t size, struct err **e)
 {
         switch (n->type) {
         case NODE_SCRATCH:
@@ -294,8 +294,7 @@ static int set_size(struct fs *fs, const struct caller *who, const struct node *
         }
 }
 
-void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
-                struct fuse_file_info *fi)
+void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set, struct fuse_file_info *fi)
 {
         struct fs *fs = fs_of(req);
         struct caller who = fs_caller(req);
@@ -324,7 +323,8 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
         if (!r && n.type == NODE_SCRATCH && (set & FUSE_SET_ATTR_MODE))
                 n.e->mode = st->st_mode & 0777;
         if (!r && (set & FUSE_SET_ATTR_SIZE))
-                r = set_size(fs, &who, &n, handle_of(fi), (uint64_t)now.st_size, (uint64_t)st->st_size, &e);
+                r = set_size(fs, &who, &n, handle_of(fi), (uint64_t)now.st_size,
+                             (uint64_t)st->st_size, &e);
         if (r < 0) {
                 fs_fail(req, "setattr", ino, NULL, r, e);
                 return;

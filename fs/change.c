@@ -53,9 +53,9 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
         r = node_get(fs, parent, &dir);
         control_unlock(fs->control);
         if (!r && dir.type != NODE_COLLECTION)
-                r = err_set(&e, -EPERM, dir.type == NODE_METADATA
-                                                ? "metadata has no directories: write a file"
-                                                : "directories are made in collections only");
+                r = err_set(&e, -EPERM,
+                            dir.type == NODE_METADATA ? "metadata has no directories: write a file"
+                                                      : "directories are made in collections only");
         if (!r)
                 r = control_create(fs->control, &who, dir.no, dir.kind, name, &no, &e);
         if (r < 0)
@@ -205,9 +205,14 @@ static int rename_meta(struct fs *fs, const struct caller *who, struct place *fr
                        struct place *to, const char *name, const char *newname, struct err **e)
 {
         _cleanup_free_ char *value = NULL;
-        struct ephemeral like = {.type = NODE_SCRATCH, .no = from->dir.no, .kind = from->dir.kind,
-                                 .parent = from->dir.ino, .uid = who->uid, .gid = who->gid,
-                                 .mode = 0600}, *x;
+        struct ephemeral like = {.type = NODE_SCRATCH,
+                                 .no = from->dir.no,
+                                 .kind = from->dir.kind,
+                                 .parent = from->dir.ino,
+                                 .uid = who->uid,
+                                 .gid = who->gid,
+                                 .mode = 0600},
+                         *x;
         const struct object *o;
         const struct meta *m;
         int r = 0;
@@ -231,8 +236,8 @@ static int rename_meta(struct fs *fs, const struct caller *who, struct place *fr
                 }
                 ephemeral_forget(fs->ephemerals, x->ino, 1);
         } else {
-                r = control_set_meta(fs->control, who, from->dir.no, newname, value,
-                                     strlen(value), e);
+                r = control_set_meta(fs->control, who, from->dir.no, newname, value, strlen(value),
+                                     e);
         }
         return r < 0 ? r : control_del_meta(fs->control, who, from->dir.no, name, e);
 }

@@ -26,9 +26,10 @@ uint64_t data_known_size(struct fs *fs, const struct object *o, unsigned file)
 
 static const char *op_name(enum volume_op_type t)
 {
-        return t == VOLUME_OPEN   ? "open"
-               : t == VOLUME_READ ? "read"
-               : t == VOLUME_SEEK_DATA || t == VOLUME_SEEK_HOLE ? "lseek" : "write";
+        return t == VOLUME_OPEN                                 ? "open"
+               : t == VOLUME_READ                               ? "read"
+               : t == VOLUME_SEEK_DATA || t == VOLUME_SEEK_HOLE ? "lseek"
+                                                                : "write";
 }
 
 static void fail(struct parked *p, int r)
@@ -115,7 +116,8 @@ static void submit(fuse_req_t req, struct handle *h, enum volume_op_type type, u
         volume_submit(h->volume, &p->op);
 }
 
-/* --- requests ----------------------------------------------------------------------------------- */
+/* --- requests -----------------------------------------------------------------------------------
+ */
 
 static void open_volume(fuse_req_t req, struct handle *h, struct fuse_file_info *fi)
 {
@@ -261,8 +263,8 @@ void data_fallocate(fuse_req_t req, struct handle *h, int mode, off_t off, off_t
         bool punch = mode & FALLOC_FL_PUNCH_HOLE, zero = mode & FALLOC_FL_ZERO_RANGE;
         uint64_t end = h->data->type == DATA_NBD ? volume_size(h->volume) : 0;
 
-        if (h->data->type != DATA_NBD || (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE |
-                                                   FALLOC_FL_ZERO_RANGE)))
+        if (h->data->type != DATA_NBD ||
+            (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)))
                 fuse_reply_err(req, EOPNOTSUPP);
         else if (!punch && (uint64_t)off + (uint64_t)len > end)
                 fs_refuse(req, "fallocate", h->ino, NULL, -EFBIG, "the disk ends at byte %llu",

@@ -41,7 +41,7 @@ void ephemerals_free(struct ephemerals *t)
 
         if (!t)
                 return;
-        HASH_ITER(hh, t->by_ino, e, next)
+        HASH_ITER (hh, t->by_ino, e, next)
                 drop(t, e);
         pthread_mutex_destroy(&t->lock);
         free(t);
@@ -52,8 +52,7 @@ static void sweep(struct ephemerals *t)
         struct ephemeral *e, *next;
         int64_t now = clock_mono();
 
-        HASH_ITER(hh, t->by_ino, e, next)
-        {
+        HASH_ITER (hh, t->by_ino, e, next) {
                 if (e->opens || e->expires > now)
                         continue;
                 e->named = false;
@@ -175,8 +174,7 @@ void ephemeral_unname(struct ephemerals *t, struct ephemeral *e)
         settle(t, e);
 }
 
-int ephemeral_rename(struct ephemerals *t, struct ephemeral *e, fuse_ino_t parent,
-                     const char *name)
+int ephemeral_rename(struct ephemerals *t, struct ephemeral *e, fuse_ino_t parent, const char *name)
 {
         char *copy = strdup(name);
 

@@ -204,9 +204,14 @@ static void create_scratch(fuse_req_t req, const struct node *dir, const char *n
 {
         struct fs *fs = fs_of(req);
         struct caller who = fs_caller(req);
-        struct ephemeral like = {.type = NODE_SCRATCH, .no = dir->no, .kind = dir->kind,
-                                 .parent = dir->ino, .uid = who.uid, .gid = who.gid,
-                                 .mode = 0600}, *x;
+        struct ephemeral like = {.type = NODE_SCRATCH,
+                                 .no = dir->no,
+                                 .kind = dir->kind,
+                                 .parent = dir->ino,
+                                 .uid = who.uid,
+                                 .gid = who.gid,
+                                 .mode = 0600},
+                         *x;
         struct fuse_entry_param entry;
         struct err *e = NULL;
         struct handle *h;

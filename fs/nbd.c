@@ -29,9 +29,9 @@ struct volume {
 };
 
 struct nbd {
-        pthread_mutex_t lock;     /* all but volumes */
-        struct volume *incoming;  /* opened, not seen by the thread yet */
-        struct volume *volumes;   /* the thread's own */
+        pthread_mutex_t lock;    /* all but volumes */
+        struct volume *incoming; /* opened, not seen by the thread yet */
+        struct volume *volumes;  /* the thread's own */
         pthread_t thread;
         bool started, running, stopping;
         int wake; /* eventfd */
@@ -199,7 +199,7 @@ static bool local_answer(struct volume *v, struct volume_op *op)
                 return true;
         }
         if (seek && (op->off >= v->size || !v->extents)) {
-                op->found = op->off >= v->size                ? UINT64_MAX
+                op->found = op->off >= v->size             ? UINT64_MAX
                             : op->type == VOLUME_SEEK_DATA ? op->off
                                                            : v->size;
                 finish(op, 0);
@@ -238,7 +238,8 @@ static void send_queue(struct volume *v)
         }
 }
 
-/* --- the connection ---------------------------------------------------------------------------- */
+/* --- the connection ----------------------------------------------------------------------------
+ */
 
 static void drop_handle(struct volume *v)
 {
@@ -276,8 +277,7 @@ static void begin(struct volume *v)
         v->h = nbd_create();
         if (!v->h || nbd_set_export_name(v->h, v->export) < 0 ||
             nbd_add_meta_context(v->h, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0 ||
-            nbd_set_pread_initialize(v->h, false) < 0 ||
-            nbd_aio_connect_unix(v->h, v->socket) < 0)
+            nbd_set_pread_initialize(v->h, false) < 0 || nbd_aio_connect_unix(v->h, v->socket) < 0)
                 lost(v, nbd_get_errno() ? -nbd_get_errno() : -EIO);
 }
 
@@ -450,7 +450,8 @@ static void *run(void *arg)
         return NULL;
 }
 
-/* --- for everybody else ------------------------------------------------------------------------ */
+/* --- for everybody else ------------------------------------------------------------------------
+ */
 
 /* Lock held. */
 static int start(struct nbd *n)

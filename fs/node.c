@@ -33,14 +33,17 @@ static const struct {
 static const struct {
         enum node_type type;
         const char *name;
-} parts[] = {
-        [PART_DIR] = {NODE_COLLECTION, NULL}, [PART_NEW] = {NODE_NEW, "new"},
-        [PART_HELP] = {NODE_KIND_HELP, "help"}, [PART_INDEX] = {NODE_INDEX, "index"},
-        [PART_IDS] = {NODE_IDS, ".id"},
-}, user_files[] = {
-        [USER_DIR] = {NODE_USER, NULL}, [USER_ERROR] = {NODE_USER_ERROR, "error"},
-        [USER_ERRORS] = {NODE_USER_ERRORS, "errors"},
-        [USER_TENANT] = {NODE_USER_TENANT, "default_tenant"},
+} parts[] =
+        {
+                [PART_DIR] = {NODE_COLLECTION, NULL},   [PART_NEW] = {NODE_NEW, "new"},
+                [PART_HELP] = {NODE_KIND_HELP, "help"}, [PART_INDEX] = {NODE_INDEX, "index"},
+                [PART_IDS] = {NODE_IDS, ".id"},
+},
+  user_files[] = {
+          [USER_DIR] = {NODE_USER, NULL},
+          [USER_ERROR] = {NODE_USER_ERROR, "error"},
+          [USER_ERRORS] = {NODE_USER_ERRORS, "errors"},
+          [USER_TENANT] = {NODE_USER_TENANT, "default_tenant"},
 };
 
 const char *node_standard_name(enum node_type t)
@@ -153,7 +156,7 @@ struct link *node_link(const struct object *o, unsigned def, const char *name)
 {
         if (o->kind->links[def].many)
                 return object_link(o, def, name);
-        object_foreach_link(l, o)
+        object_foreach_link (l, o)
                 if (l->def == def)
                         return l;
         return NULL;
@@ -170,7 +173,7 @@ static int get_indexed(unsigned slot, struct node *n)
 
         if (slot >= SLOT_DYNAMIC) {
                 slot -= SLOT_DYNAMIC;
-                object_foreach_link(l, n->o)
+                object_foreach_link (l, n->o)
                         if (l->slot == slot) {
                                 n->link = l;
                                 n->index = l->def;

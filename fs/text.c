@@ -207,7 +207,8 @@ int text_open(struct fs *fs, const struct caller *who, const struct node *n, str
                         h->key = strdup(now.meta->key);
                         r = h->key ? 0 : -ENOMEM;
                 }
-                /* a metadata value is a small file: what is cut off now is cut by the first write */
+                /* a metadata value is a small file: what is cut off now is cut by the first write
+                 */
                 if (!r && !(n->type == NODE_META && writes && (h->flags & O_TRUNC)))
                         text_render(fs, &now, &h->text);
                 h->rendered = true;
@@ -245,13 +246,12 @@ static void take_answers(struct handle *h, size_t size, off_t off, struct buf *o
 
 static void take_text(struct fs *fs, struct handle *h, size_t size, off_t off, struct buf *out)
 {
-        bool grows = h->type == NODE_EVENTS || h->type == NODE_ERRORS ||
-                     h->type == NODE_USER_ERRORS;
+        bool grows =
+                h->type == NODE_EVENTS || h->type == NODE_ERRORS || h->type == NODE_USER_ERRORS;
 
         /* One version for all reads of a handle, until it is read from the start again; logs go
          * on growing for `tail -f`. */
-        if (h->type != NODE_META &&
-            ((h->read && !off) || (grows && (uint64_t)off >= h->text.len)))
+        if (h->type != NODE_META && ((h->read && !off) || (grows && (uint64_t)off >= h->text.len)))
                 render_again(fs, h);
         if ((uint64_t)off < h->text.len)
                 buf_add(out, h->text.data + off, MIN(size, h->text.len - (size_t)off));

@@ -13,7 +13,7 @@ struct upload {
         struct data *data; /* NULL once it has ended */
         uint64_t no;
         _Atomic uint64_t size; /* read under the model's lock, so never behind this one */
-        char *cut;         /* why it is not whole; NULL while it is */
+        char *cut;             /* why it is not whole; NULL while it is */
 };
 
 bool kind_takes_uploads(const struct kind *k)
@@ -42,8 +42,12 @@ static int begin(struct fs *fs, const struct caller *who, const struct node *dir
                  struct ephemeral **ret, struct err **e)
 {
         _cleanup_free_ char *target = rsync_target(name);
-        struct ephemeral like = {.type = NODE_UPLOAD, .kind = dir->kind, .parent = dir->ino,
-                                 .uid = who->uid, .gid = who->gid, .mode = 0660};
+        struct ephemeral like = {.type = NODE_UPLOAD,
+                                 .kind = dir->kind,
+                                 .parent = dir->ino,
+                                 .uid = who->uid,
+                                 .gid = who->gid,
+                                 .mode = 0660};
         struct upload *u = calloc(1, sizeof(*u));
         int r;
 

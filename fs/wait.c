@@ -240,8 +240,7 @@ void waits_free(struct fs *fs)
 
         if (!t)
                 return;
-        HASH_ITER(hh, t->by_id, w, next)
-        {
+        HASH_ITER (hh, t->by_id, w, next) {
                 HASH_DEL(t->by_id, w);
                 if (w->waiter)
                         cancel(fs, w);

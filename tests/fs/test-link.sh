@@ -75,7 +75,8 @@ END
 ok "poll wakes on a transition"
 
 # --- a growing log
-spawn tail -n 0 -F events >"$T/tail" 2>&1
+spawn tail -n 1 -F events >"$T/tail" 2>&1
+wait_until 10 test -s "$T/tail" || fail "tail -f says nothing"
 mkdir volumes/logged
 wait_line "$T/tail" "volumes/logged created" 10
 end_fs
