@@ -61,15 +61,14 @@ class Crash(Case):
         for i in range(3):
             self.d.kill()
             q.send("write -P %d 1M 64k" % (i + 3))
-            q.send("read -P 1 0 64k")
-            q.send("read -P 2 100000 5000")
-            q.send("read -P %d 1M 64k" % (i + 3))
             self.d.start()
             q.until("wrote 65536")
-            q.until("read 65536")
-            q.until("read 5000")
-            q.until("read 65536")
-        q.send("flush")
+            # One command at a time: qemu-io forgets what it has read beyond a line.
+            for command, words in (("read -P 1 0 64k", "read 65536"),
+                                   ("read -P 2 100000 5000", "read 5000"),
+                                   ("read -P %d 1M 64k" % (i + 3), "read 65536")):
+                q.send(command)
+                q.until(words)
         q.send("quit")
         self.assertEqual(q.close(), 0)
 
