@@ -277,6 +277,8 @@ static int job_end(struct job *j, int r, struct err *why)
         }
         if (!o) /* went with its tenant */
                 return txn_commit(&t, NULL);
+        if (target)
+                target->failed = end < 0;
         if (end == 0 && target && target->error) /* what failed before is over */
                 txn_set_error(&t, target, NULL);
         if (end < 0) {
