@@ -19,7 +19,8 @@ def connect(socket):
 
 
 class QemuIo:
-    """A qemu-io that waits for its server to come back, driven line by line."""
+    """A qemu-io that waits for its server to come back, given one command at a time (it does not
+    look for a second one that came with the first)."""
 
     def __init__(self, socket):
         self.p = subprocess.Popen(
@@ -61,16 +62,15 @@ class Crash(Case):
         for i in range(3):
             self.d.kill()
             q.send("write -P %d 1M 64k" % (i + 3))
-            q.send("read -P 1 0 64k")
-            q.send("read -P 2 100000 5000")
-            q.send("read -P %d 1M 64k" % (i + 3))
             self.d.start()
             q.until("wrote 65536")
+            q.send("read -P 1 0 64k")
             q.until("read 65536")
+            q.send("read -P 2 100000 5000")
             q.until("read 5000")
+            q.send("read -P %d 1M 64k" % (i + 3))
             q.until("read 65536")
         q.send("flush")
-        q.send("quit")
         self.assertEqual(q.close(), 0)
 
     def test_unflushed_writes_survive(self):
@@ -226,6 +226,7 @@ class Full(Case):
             self.assertEqual(a["errno"], 28)
             self.assertEqual(glob.glob(self.path("small/pool/" + v)), [])
         os.unlink(self.path("small/fill"))
+        h.trim(MB, 0)
         self.d.ok("create", id=v, size=MB)
 
 
