@@ -195,7 +195,7 @@ static void op_trim(struct rig *r, int i)
 static void op_resize(struct rig *r, int i)
 {
         struct model *m = &r->f->v[i];
-        uint64_t size = MIN(m->size + 512 * (random() % 40), (uint64_t)SIZE_MAX_);
+        uint64_t more = 512 * (random() % 40), size = MIN(m->size + more, (uint64_t)SIZE_MAX_);
 
         OK(volume_resize(r->pool, m->id, size, &e));
         memset(m->bytes + m->size, 0, size - m->size);
@@ -218,11 +218,12 @@ static void op_create(struct rig *r, int i)
 static void op_clone(struct rig *r, int i, int from)
 {
         struct model *m = &r->f->v[i], *p = &r->f->v[from];
+        uint64_t more = random() % 2 ? 512 * (random() % 100) : 0;
         char text[ID_TEXT_SIZE];
 
         memcpy(m->bytes, p->bytes, sizeof(m->bytes));
         strcpy(m->id, id_text(text, id_new()));
-        m->size = MIN(p->size + (random() % 2 ? 512 * (random() % 100) : 0), (uint64_t)SIZE_MAX_);
+        m->size = MIN(p->size + more, (uint64_t)SIZE_MAX_);
         memset(m->bytes + p->size, 0, sizeof(m->bytes) - p->size);
         OK(volume_clone(r->pool, m->id, p->id, m->size, &e));
         OK(volume_clone(r->pool, m->id, p->id, m->size, &e));
