@@ -153,6 +153,24 @@ class Control(Case):
             self.assertEqual(d.export(v, id="a"), a)
             self.assertEqual(d.err("remove", id=v), EBUSY)
 
+    def test_an_export_that_could_not_be_restored(self):
+        """Its facts stay, and asking for it again brings it back."""
+        d, v = self.d, self.d.create(MB)
+        x = d.export(v, id="x")
+        d.stop()
+        blocker = os.path.join(d.run, "exports", ".x.sock.new")
+        os.makedirs(os.path.join(blocker, "full"))
+        d.start()
+        self.assertFalse(can_connect(x, 0))
+        self.assertEqual(d.err("remove", id=v), EBUSY)
+        os.makedirs(os.path.join(blocker, "full"))  # the first was collected at start
+        self.assertFalse(d.call("export", id="x", volume=v, uid=os.getuid(),
+                                gid=os.getgid())["ok"])
+        os.rmdir(os.path.join(blocker, "full"))
+        os.rmdir(blocker)
+        self.assertEqual(d.export(v, id="x"), x)
+        self.assertTrue(can_connect(x, 0))
+
     def test_unexport_closes_connections(self):
         v = self.d.create(MB)
         x = self.d.export(v, id="x")
