@@ -406,6 +406,10 @@ static void engine_restarts(void **state)
         expect_resync(l->r, before + 1);
         is_listed(l, 1);
         forget_events(l->r);
+        /* Waits until the new libvirtd has its hands on the guest.  A destroy before that ends the
+         * guest, but in such a way that no event tells. */
+        OK(ops(l)->pause(l->r->c, l->g.uuid, &e));
+        expect_event(l->r, l->g.uuid, GUEST_PAUSED, GUEST_REASON_NONE);
         OK(ops(l)->destroy(l->r->c, l->g.uuid, &e));
         expect_event(l->r, l->g.uuid, GUEST_GONE, GUEST_REASON_DESTROYED);
         l->broken = false;

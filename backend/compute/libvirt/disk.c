@@ -3,15 +3,11 @@
 
 #include "common/clock.h"
 
-/* The guest overlooks a request when it is early in its boot: it is asked again after this. */
-enum { ASK_AGAIN_MS = 6000 };
-
 /* How a guest and its disk at target stand.  -ENOENT: no guest. */
 static int look(virConnectPtr conn, const char *uuid, const char *target, virDomainPtr *dom,
                 struct disk_found *ret, struct err **e)
 {
         _cleanup_free_ char *xml = NULL;
-        int r;
 
         if (!*dom)
                 *dom = virDomainLookupByUUIDString(conn, uuid);
@@ -22,8 +18,7 @@ static int look(virConnectPtr conn, const char *uuid, const char *target, virDom
                 virResetLastError();
                 return err_set(e, -ENOENT, "no guest '%s'", uuid);
         }
-        r = virt_error(conn, e);
-        return r;
+        return virt_error(conn, e);
 }
 
 static bool same(const struct disk_found *f, const struct guest_disk *disk)
@@ -83,50 +78,17 @@ static int ask(virConnectPtr conn, virDomainPtr dom, const char *alias, struct e
         return virt_error(conn, e);
 }
 
-/* Waits for the event, at most until `until` (monotonic microseconds).  True when it came. */
-static bool wait_removed(struct driver *d, struct waiter *w, int64_t until)
-{
-        struct timespec ts = clock_timespec(until);
-        int r = 0;
-
-        WITH_LOCK(&d->lock);
-        while (!w->removed && !w->refused && !d->lost && !d->closing && r != ETIMEDOUT)
-                r = pthread_cond_timedwait(&d->cond, &d->lock, &ts);
-        return w->removed;
-}
-
-static void enlist(struct driver *d, struct waiter *w)
-{
-        WITH_LOCK(&d->lock);
-        w->next = d->waiters;
-        d->waiters = w;
-}
-
-static void dismiss(struct driver *d, struct waiter *w)
-{
-        WITH_LOCK(&d->lock);
-        for (struct waiter **p = &d->waiters; *p; p = &(*p)->next)
-                if (*p == w) {
-                        *p = w->next;
-                        break;
-                }
-}
-
-/* Asks and waits until the device is gone.  An event that got lost is made up for by looking. */
-static int let_go(struct driver *d, virConnectPtr conn, virDomainPtr dom, struct waiter *w,
+/* Asks and waits until the device is gone.  An event that got lost is made up for by looking; the
+ * look at the start tells whether the device left just before u was there to be told. */
+static int let_go(struct driver *d, virConnectPtr conn, virDomainPtr dom, struct unplug *u,
                   const char *target, int64_t deadline, struct err **e)
 {
-        int r;
+        enum unplug_answer answer = UNPLUG_NONE;
 
-        for (;;) {
+        for (bool first = true;; first = false) {
                 _cleanup_(disk_found_done) struct disk_found now = {0};
+                int r = look(conn, u->uuid, target, &dom, &now, e);
 
-                r = ask(conn, dom, w->alias, e);
-                if (r < 0)
-                        return r;
-                if (wait_removed(d, w, MIN(deadline, clock_mono() + ASK_AGAIN_MS * 1000)))
-                        return 0;
-                r = look(conn, w->uuid, target, &dom, &now, e);
                 if (r == -ENOENT) { /* the guest went, and its devices with it */
                         if (e)
                                 *e = err_free(*e);
@@ -134,9 +96,17 @@ static int let_go(struct driver *d, virConnectPtr conn, virDomainPtr dom, struct
                 }
                 if (r < 0 || !now.found)
                         return r;
-                if (w->refused || clock_mono() >= deadline)
+                if (answer == UNPLUG_REFUSED || (!first && clock_mono() >= deadline))
                         return err_set(e, -ETIMEDOUT, "the guest %s let go of disk '%s'",
-                                       w->refused ? "refused to" : "did not", target);
+                                       answer == UNPLUG_REFUSED ? "refused to" : "did not", target);
+                r = unplug_due(d, u) ? ask(conn, dom, u->alias, e) : 0;
+                if (r < 0) {
+                        unplug_not_asked(d, u);
+                        return r;
+                }
+                answer = r > 0 ? UNPLUG_NONE : unplug_wait(d, u, deadline);
+                if (answer == UNPLUG_REMOVED)
+                        return 0;
         }
 }
 
@@ -148,7 +118,7 @@ int op_detach(struct compute *c, const char *uuid, const char *target, int timeo
         _cleanup_conn_ virConnectPtr conn = link_get(d, e);
         _cleanup_dom_ virDomainPtr dom = NULL;
         _cleanup_(disk_found_done) struct disk_found there = {0};
-        struct waiter w = {.uuid = uuid};
+        struct unplug *u;
         int r;
 
         if (!conn)
@@ -158,9 +128,10 @@ int op_detach(struct compute *c, const char *uuid, const char *target, int timeo
                 return r;
         if (!there.alias)
                 return err_set(e, -EIO, "libvirt gave disk '%s' no alias", target);
-        w.alias = there.alias;
-        enlist(d, &w);
-        r = let_go(d, conn, dom, &w, target, deadline, e);
-        dismiss(d, &w);
+        u = unplug_get(d, uuid, there.alias);
+        if (!u)
+                return err_errno(e, -ENOMEM, "detach '%s'", target);
+        r = let_go(d, conn, dom, u, target, deadline, e);
+        unplug_put(d, u, r == 0);
         return r;
 }

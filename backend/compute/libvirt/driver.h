@@ -18,13 +18,21 @@ struct reaper;
 
 enum { EVENT_KINDS = 4 };
 
-/* Somebody who waits for a device to leave a guest. */
-struct waiter {
-        struct waiter *next;
-        const char *uuid;
-        const char *alias;
-        bool removed; /* the guest let go, or is gone itself */
-        bool refused; /* the guest said no */
+/* A device that a guest was asked to let go of.
+ *
+ * libvirt 9.0 dies of a second request that meets QEMU between "removed" and libvirt's notice of
+ * it (it audits a disk that it has freed: qemuDomainDetachDeviceLive, device_del failing), and in
+ * embedded mode we die with it.  So requests are remembered over calls, and repeated only when the
+ * guest had ample time to answer the last one. */
+struct unplug {
+        struct unplug *next;
+        char uuid[VIR_UUID_STRING_BUFLEN];
+        char *alias;
+        int64_t asked;    /* monotonic microseconds of the last request, or of the guest's going on
+                           * after it; 0: none stands */
+        unsigned waiters; /* calls that hold it */
+        bool removed;     /* the guest let go, or is gone itself */
+        bool refused;     /* the guest said no */
 };
 
 struct driver {
@@ -43,12 +51,12 @@ struct driver {
         _Atomic bool quit;
 
         pthread_mutex_t lock;
-        pthread_cond_t cond; /* CLOCK_MONOTONIC: conn, lost, closing, a waiter changed */
+        pthread_cond_t cond; /* CLOCK_MONOTONIC: conn, lost, closing, an unplug changed */
         virConnectPtr conn;  /* NULL while the engine is down */
         char *down;          /* the words of why */
         bool lost;           /* conn died and is the link thread's to replace */
         bool closing;
-        struct waiter *waiters;
+        struct unplug *unplugs;
 };
 
 static inline struct driver *driver(struct compute *c)
@@ -93,6 +101,27 @@ int events_register(struct driver *d, virConnectPtr conn, struct err **e);
 void events_drop(struct driver *d, virConnectPtr conn);
 /* What libvirt's state and reason are to us. */
 enum guest_state guest_state_of(int state, int reason);
+
+/* unplug.c */
+
+/* The record for that device, made when there is none; NULL without memory.  Give it back. */
+struct unplug *unplug_get(struct driver *d, const char *uuid, const char *alias);
+/* gone: the device is known to have left, there is nothing more to remember. */
+void unplug_put(struct driver *d, struct unplug *u, bool gone);
+/* Whether to send a request now; if so it is taken for sent. */
+bool unplug_due(struct driver *d, struct unplug *u);
+/* The request failed. */
+void unplug_not_asked(struct driver *d, struct unplug *u);
+/* Waits for the guest's answer, at most until deadline (monotonic microseconds) or until it is time
+ * to ask again. */
+enum unplug_answer { UNPLUG_NONE, UNPLUG_REMOVED, UNPLUG_REFUSED };
+enum unplug_answer unplug_wait(struct driver *d, struct unplug *u, int64_t deadline);
+/* Events: alias NULL means the whole guest is gone. */
+void unplug_removed(struct driver *d, const char *uuid, const char *alias);
+void unplug_refused(struct driver *d, const char *uuid, const char *alias);
+/* The guest runs again, and answers only from now on. */
+void unplug_resumed(struct driver *d, const char *uuid);
+void unplug_forget_all(struct driver *d);
 
 /* domain.c, disk.c: struct compute_ops */
 int op_start(struct compute *c, const struct guest *g, struct err **e);

@@ -31,19 +31,6 @@ static enum guest_reason reason_of(int detail)
         }
 }
 
-/* Wakes those who wait for a device; alias NULL: the whole guest is gone. */
-static void wake(struct driver *d, const char *uuid, const char *alias, bool refused)
-{
-        WITH_LOCK(&d->lock);
-        for (struct waiter *w = d->waiters; w; w = w->next) {
-                if (!streq(w->uuid, uuid) || (alias && !streq(w->alias, alias)))
-                        continue;
-                w->refused |= refused;
-                w->removed |= !refused;
-        }
-        pthread_cond_broadcast(&d->cond);
-}
-
 static void tell(struct driver *d, const char *uuid, enum guest_state s, enum guest_reason why)
 {
         if (d->ev.changed)
@@ -60,6 +47,7 @@ static int on_lifecycle(virConnectPtr conn, virDomainPtr dom, int event, int det
         switch (event) {
         case VIR_DOMAIN_EVENT_STARTED:
         case VIR_DOMAIN_EVENT_RESUMED:
+                unplug_resumed(d, uuid);
                 tell(d, uuid, GUEST_RUNNING, GUEST_REASON_NONE);
                 break;
         case VIR_DOMAIN_EVENT_SUSPENDED:
@@ -74,7 +62,7 @@ static int on_lifecycle(virConnectPtr conn, virDomainPtr dom, int event, int det
                 tell(d, uuid, GUEST_CRASHED, GUEST_REASON_FAILED);
                 break;
         case VIR_DOMAIN_EVENT_STOPPED:
-                wake(d, uuid, NULL, false);
+                unplug_removed(d, uuid, NULL);
                 tell(d, uuid, GUEST_GONE, reason_of(detail));
                 break;
         default: /* defined, undefined, shutdown under way: the state is what it was */
@@ -101,7 +89,7 @@ static void on_removed(virConnectPtr conn, virDomainPtr dom, const char *alias, 
         char uuid[VIR_UUID_STRING_BUFLEN];
 
         if (virDomainGetUUIDString(dom, uuid) == 0)
-                wake(arg, uuid, alias, false);
+                unplug_removed(arg, uuid, alias);
 }
 
 static void on_removal_failed(virConnectPtr conn, virDomainPtr dom, const char *alias, void *arg)
@@ -109,7 +97,7 @@ static void on_removal_failed(virConnectPtr conn, virDomainPtr dom, const char *
         char uuid[VIR_UUID_STRING_BUFLEN];
 
         if (virDomainGetUUIDString(dom, uuid) == 0)
-                wake(arg, uuid, alias, true);
+                unplug_refused(arg, uuid, alias);
 }
 
 static const struct {

@@ -187,6 +187,7 @@ static void close_op(struct compute *c)
         if (d->timer >= 0)
                 virEventRemoveTimeout(d->timer);
         reaper_stop(d->reaper);
+        unplug_forget_all(d);
         pthread_cond_destroy(&d->cond);
         pthread_mutex_destroy(&d->lock);
         free(d->down);
