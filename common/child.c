@@ -116,7 +116,10 @@ static int child_become(const struct confinement *walls, const int pipes[NPIPES]
 static void child_main(const struct child *c, const char *program, const struct confinement *walls,
                        const int pipes[NPIPES], pid_t parent)
 {
-        static const char *const confined_env[] = {"PATH=/usr/bin:/bin", "LC_ALL=C", NULL};
+        static const char *const confined_env[] = {
+                "PATH=/usr/bin:/bin", "LC_ALL=C",
+                "MALLOC_ARENA_MAX=2", /* each arena takes 64 MiB of the address space allowed */
+                NULL};
         struct report report = {0};
         const char *step;
 
