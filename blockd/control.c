@@ -92,13 +92,17 @@ static int op_resize(struct call *c, struct err **e)
 
 static int op_remove(struct call *c, struct err **e)
 {
+        unsigned exports;
         const char *id;
         int r = args(c, e, "{s:s}", "id", &id);
 
         if (r < 0)
                 return r;
         WITH_LOCK(&c->server->change); /* so that nobody exports it meanwhile */
-        if (exports_of(c->server, id) > 0)
+        pthread_mutex_lock(&c->server->lock);
+        exports = exports_of(c->server, id);
+        pthread_mutex_unlock(&c->server->lock);
+        if (exports > 0)
                 return err_set(e, -EBUSY, "remove volume '%s': it is exported", id);
         return volume_remove(c->server->pool, id, e);
 }

@@ -132,6 +132,25 @@ static int same(const struct export *x, const struct export *want, char **ret_so
         return *ret_socket ? 0 : err_errno(e, -ENOMEM, "export");
 }
 
+static int same_again(struct server *s, struct export *x, const struct export *want,
+                      char **ret_socket, struct err **e)
+{
+        int r = same(x, want, ret_socket, e);
+
+        if (r < 0)
+                return r;
+        free(TAKE_PTR(*ret_socket));
+        free(TAKE_PTR(x->socket));
+        r = make_socket(s, x, e);
+        if (r < 0)
+                return r;
+        r = server_watch(s, x->fd, x->serial);
+        if (r < 0)
+                return err_errno(e, r, "watch '%s'", x->socket);
+        *ret_socket = strdup(x->socket);
+        return *ret_socket ? 0 : err_errno(e, -ENOMEM, "export");
+}
+
 static struct export *export_new(const struct export *want)
 {
         struct export *x = calloc(1, sizeof(*x));
@@ -156,8 +175,8 @@ int export_add(struct server *s, const struct export *want, char **ret_socket, s
         x = find(s, want->id);
         if (x && x->fd >= 0)
                 return same(x, want, ret_socket, e);
-        if (x)
-                return err_set(e, -EIO, "export '%s' could not be restored", x->id);
+        if (x) /* its socket could not be made at start: perhaps now */
+                return same_again(s, x, want, ret_socket, e);
         r = volume_stat(s->pool, want->volume, &info, e);
         if (r < 0)
                 return r;

@@ -18,7 +18,7 @@ enum {
         SERVER_CONTROL = 64,         /* control connections at once */
         SERVER_HANDSHAKE_MS = 10000, /* from accept to transmission */
         SERVER_CONTROL_MS = 30000,   /* a control connection that says nothing */
-        SERVER_STACK = 512 << 10,    /* of a thread; touched only as far as used */
+        SERVER_STACK = 1 << 20,      /* of a thread; touched only as far as used */
         EXPORT_ID_SIZE = 64,
 };
 
@@ -86,7 +86,7 @@ void conn_start(struct server *s, struct export *x, int fd);
 int exports_restore(struct server *s, struct err **e);
 int export_add(struct server *s, const struct export *want, char **ret_socket, struct err **e);
 int export_remove(struct server *s, const char *id, struct err **e);
-/* With change held: how many exports the volume has. */
+/* With lock held: how many exports the volume has. */
 unsigned exports_of(struct server *s, const char *volume);
 /* Ends all connections to x (NULL: all there are) and waits until they are gone. */
 void exports_disconnect(struct server *s, struct export *x);

@@ -5,11 +5,26 @@
 #include "cli/doctor.h"
 #include "cli/nbdtry.h"
 #include "cli/places.h"
+#include "common/clock.h"
 #include "common/fileio.h"
 #include "common/macro.h"
 #include "common/name.h"
 
 enum { START_MS = 20000, END_MS = 10000, VOLUME_SIZE = 1 << 20 };
+
+/* blockd hears of the end of our connection a moment after we made it. */
+static int remove_volume(const struct cloud *c, const char *id, struct err **e)
+{
+        int64_t deadline = clock_mono() + 5000000;
+        int r;
+
+        while ((r = blockd_remove(c, id, e)) == -EBUSY && clock_mono() < deadline) {
+                if (e)
+                        *e = err_free(*e);
+                usleep(10000);
+        }
+        return r;
+}
 
 /* blockd runs, in the folders of c: makes a volume and uses it. */
 static int use(const struct cloud *c, struct err **e)
@@ -27,7 +42,7 @@ static int use(const struct cloud *c, struct err **e)
         r = nbd_try(socket, id, e);
         if (r < 0)
                 return err_prepend(e, r, "NBD");
-        r = blockd_remove(c, id, e);
+        r = remove_volume(c, id, e);
         return r < 0 ? err_prepend(e, r, "remove the volume") : 0;
 }
 

@@ -219,8 +219,9 @@ static bool found(const char *dir, const char *sub, const char *name, char **ret
 
 int program_path(const char *name, char **ret, struct err **e)
 {
-        /* In the build folder a program is in the folder of its room. */
-        static const char *const rooms[] = {"blockd/", "fs/", "backend/compute/", "stratod/"};
+        /* Installed, then in the build folder, where a program is in the folder of its room. */
+        static const char *const places[] = {"../libexec/stratofs/", "../sbin/", "../blockd/",
+                                             "../fs/", "../backend/compute/"};
         const char *dir = getenv("STRATOFS_PROGRAMS");
         char self[PATH_MAX];
         ssize_t n;
@@ -235,14 +236,9 @@ int program_path(const char *name, char **ret, struct err **e)
                 return err_errno(e, -errno, "/proc/self/exe");
         self[n] = '\0';
         *strrchr(self, '/') = '\0';
-        if (found(self, "../libexec/stratofs/", name, ret))
-                return 0;
-        for (size_t i = 0; i < ARRAY_SIZE(rooms); i++) {
-                _cleanup_free_ char *sub = path_printf("../%s", rooms[i]);
-
-                if (sub && found(self, sub, name, ret))
+        for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+                if (found(self, places[i], name, ret))
                         return 0;
-        }
         if (found(STRATOFS_LIBEXEC, "", name, ret))
                 return 0;
         return err_set(e, -ENOENT, "there is no program '%s' in '%s' or beside '%s'", name,

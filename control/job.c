@@ -277,6 +277,8 @@ static int job_end(struct job *j, int r, struct err *why)
         }
         if (!o) /* went with its tenant */
                 return txn_commit(&t, NULL);
+        if (target)
+                target->failed = end < 0;
         if (end == 0 && target && target->error) /* what failed before is over */
                 txn_set_error(&t, target, NULL);
         if (end < 0) {
@@ -356,7 +358,7 @@ static int job_steps(struct job *j, struct err **e)
 static bool saw_watched(const struct job *j)
 {
         if (j->nseen > ARRAY_SIZE(j->seen))
-                return true;
+                return j->watch != 0;
         for (unsigned i = 0; i < j->nseen; i++)
                 if (j->seen[i] == j->watch)
                         return true;
@@ -391,7 +393,6 @@ static void job_run(struct job *j)
         pthread_mutex_lock(&j->c->jobs->lock);
         set_running(j->c->jobs, j, false);
         set_parked(j->c->jobs, j, r == JOB_AGAIN && !saw_watched(j));
-        pthread_cond_signal(&j->c->jobs->cond);
         pthread_mutex_unlock(&j->c->jobs->lock);
 }
 
@@ -420,6 +421,33 @@ static struct job *job_pick(struct job_engine *g, int64_t *ret_wake)
         return NULL;
 }
 
+static void *worker_main(void *arg);
+
+/* One more worker if there is work for it: woken if one is idle, made if there may be more.  An
+ * idle one is also woken to watch the clock for parked jobs.  Lock held. */
+static void workers_call(struct control *c)
+{
+        struct job_engine *g = c->jobs;
+        bool ready = g->live > g->parked + g->busy;
+        pthread_attr_t a;
+        pthread_t thread;
+
+        if (!g->open || g->stop || (!ready && !g->parked))
+                return;
+        if (g->idle > 0) {
+                pthread_cond_signal(&g->cond);
+                return;
+        }
+        if (!ready || g->workers >= WORKERS_MAX)
+                return;
+        pthread_attr_init(&a);
+        pthread_attr_setdetachstate(&a, PTHREAD_CREATE_DETACHED);
+        pthread_attr_setstacksize(&a, 1 << 20);
+        if (pthread_create(&thread, &a, worker_main, c) == 0)
+                g->workers++;
+        pthread_attr_destroy(&a);
+}
+
 static void *worker_main(void *arg)
 {
         struct control *c = arg;
@@ -435,6 +463,7 @@ static void *worker_main(void *arg)
                 if (j) {
                         set_running(g, j, true);
                         j->nseen = 0;
+                        workers_call(c); /* for the next one, or to watch the clock */
                         pthread_mutex_unlock(&g->lock);
                         job_run(j);
                         pthread_mutex_lock(&g->lock);
@@ -460,37 +489,16 @@ static void *worker_main(void *arg)
         return NULL;
 }
 
-/* Lock held. */
-static void workers_call(struct control *c)
-{
-        struct job_engine *g = c->jobs;
-        pthread_attr_t a;
-        pthread_t thread;
-
-        if (!g->open || g->stop || !g->v)
-                return;
-        if (g->idle > 0 || g->workers >= WORKERS_MAX) {
-                pthread_cond_broadcast(&g->cond);
-                return;
-        }
-        pthread_attr_init(&a);
-        pthread_attr_setdetachstate(&a, PTHREAD_CREATE_DETACHED);
-        pthread_attr_setstacksize(&a, 1 << 20);
-        if (pthread_create(&thread, &a, worker_main, c) == 0)
-                g->workers++;
-        pthread_attr_destroy(&a);
-}
-
 void jobs_changed(struct control *c, uint64_t no)
 {
         struct job_engine *g = c->jobs;
         struct job *j;
 
         pthread_mutex_lock(&g->lock);
-        for (unsigned i = 0; i < ARRAY_SIZE(g->running); i++)
+        for (unsigned i = 0; no && i < ARRAY_SIZE(g->running); i++)
                 if ((j = g->running[i]))
                         j->seen[j->nseen++ % ARRAY_SIZE(j->seen)] = no;
-        if (g->parked)
+        if (no && g->parked)
                 DL_FOREACH(g->v, j)
                         if (j->parked && j->watch == no)
                                 set_parked(g, j, false);

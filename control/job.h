@@ -71,5 +71,5 @@ void jobs_adopt(struct control *c, struct object *job); /* model write-held: a d
 void jobs_run(struct control *c);                       /* start workers for what is there */
 void jobs_stop(struct control *c); /* waits for running steps; nothing runs afterwards */
 void jobs_free(struct control *c);
-void jobs_changed(struct control *c, uint64_t no);      /* object no changed, durably */
+void jobs_changed(struct control *c, uint64_t no);      /* object no changed, durably; 0: jobs came or went */
 int job_cancel(struct txn *t, struct object *o, const char *args, struct err **e);

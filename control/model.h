@@ -50,6 +50,7 @@ struct object {
         unsigned nrefs;
         uint64_t job;            /* no of the job that runs on it, 0 if none; not stored */
         unsigned jobs;           /* live jobs that target it; not stored */
+        bool failed;             /* its last job did; not stored */
         uint64_t done, total;    /* progress of a job or an upload; not stored */
         unsigned writers;        /* open writers of its `data`; not stored */
         UT_hash_handle hh_no, hh_id, hh_name;

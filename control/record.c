@@ -83,7 +83,7 @@ struct loading {
         struct control *c;
         struct pair {
                 struct object *o;
-                json_t *rec;
+                json_t *links; /* NULL if it has none */
                 char scope[40];
         } *v;
         size_t n;
@@ -177,7 +177,7 @@ static int read_object(json_t *rec, const struct store_record *r, struct object 
 static int load_one(void *arg, const struct store_record *r)
 {
         struct loading *l = arg;
-        json_t *rec = json_loadb(r->value, r->len, 0, NULL);
+        json_auto_t *rec = json_loadb(r->value, r->len, 0, NULL);
         struct err *err = NULL;
         struct object *o = NULL;
         int code;
@@ -186,12 +186,13 @@ static int load_one(void *arg, const struct store_record *r)
         if (code < 0) {
                 log_error("store: record %s: %s", r->key, err_msg(err));
                 err_free(err);
-                json_decref(rec);
                 return code; /* better not to start than to forget an object */
         }
         if ((l->n & (l->n - 1)) == 0)
                 l->v = xrealloc(l->v, MAX(l->n * 2, (size_t)1), sizeof(*l->v));
-        l->v[l->n] = (struct pair){.o = o, .rec = rec};
+        /* The rest of the record goes now: a whole store of parsed text between the objects would
+         * leave the heap full of holes. */
+        l->v[l->n] = (struct pair){.o = o, .links = json_incref(json_object_get(rec, "links"))};
         snprintf(l->v[l->n++].scope, 40, "%s", r->scope);
         return 0;
 }
@@ -268,7 +269,7 @@ static int load_tie(struct loading *l, struct err **e)
                 load_add(c, &l->v[i]);
         }
         for (size_t i = 0; i < l->n; i++)
-                load_links(c, l->v[i].o, json_object_get(l->v[i].rec, "links"));
+                load_links(c, l->v[i].o, l->v[i].links);
         for (size_t i = 0; i < l->n; i++)
                 quota_count(c, l->v[i].o);
         return 0;
@@ -284,7 +285,7 @@ int record_load(struct control *c, struct err **e)
         if (r == 0)
                 r = load_tie(&l, e);
         for (size_t i = 0; i < l.n; i++)
-                json_decref(l.v[i].rec);
+                json_decref(l.v[i].links);
         free(l.v);
         return r < 0 ? err_prepend(e, r, "load the store") : 0;
 }

@@ -75,7 +75,7 @@ static int verdict(const struct waiter *w, const struct object *o)
         if (o->jobs || o->kind->states[o->state].transient)
                 return 1;
         /* At rest somewhere else: for good, or because what should have led on failed. */
-        if (o->kind->states[o->state].terminal || (w->want == WANT_STATE && o->error))
+        if (o->kind->states[o->state].terminal || (w->want == WANT_STATE && o->failed))
                 return -EIO;
         return 1;
 }

@@ -153,7 +153,7 @@ static uint64_t node_size(struct fs *fs, const struct node *n)
         }
 }
 
-void node_stat(struct fs *fs, const struct node *n, struct stat *st)
+static void stat_all(struct fs *fs, const struct node *n, bool sized, struct stat *st)
 {
         bool personal = n->type >= NODE_USER_ERROR && n->type <= NODE_USER_TENANT;
 
@@ -163,7 +163,7 @@ void node_stat(struct fs *fs, const struct node *n, struct stat *st)
                 .st_mode = node_ifmt(n->type) | node_mode(n),
                 .st_uid = control_uid(fs->control),
                 .st_gid = getegid(),
-                .st_size = (off_t)node_size(fs, n),
+                .st_size = sized ? (off_t)node_size(fs, n) : 0,
                 .st_blksize = 4096,
         };
         if (personal || n->type == NODE_USER || n->type == NODE_SCRATCH || n->type == NODE_UPLOAD ||
@@ -176,6 +176,11 @@ void node_stat(struct fs *fs, const struct node *n, struct stat *st)
         if (n->type == NODE_DATA)
                 st->st_blksize = 1 << 20;
         stat_times(fs, n, st);
+}
+
+void node_stat(struct fs *fs, const struct node *n, struct stat *st)
+{
+        stat_all(fs, n, true, st);
 }
 
 static double attr_timeout(const struct node *n)
@@ -201,14 +206,19 @@ static double entry_timeout(const struct node *n)
         return (node_is_dir(n->type) || node_is_text(n->type)) && n->type != NODE_META ? 1 : 0;
 }
 
-void node_entry(struct fs *fs, const struct node *n, struct fuse_entry_param *ret)
+void node_entry(struct fs *fs, const struct node *n, bool listed, struct fuse_entry_param *ret)
 {
+        bool sized;
+
         *ret = (struct fuse_entry_param){
                 .ino = n->ino,
                 .attr_timeout = attr_timeout(n),
                 .entry_timeout = entry_timeout(n),
         };
-        node_stat(fs, n, &ret->attr);
+        /* attributes that are void at once are asked for again before anybody sees them: a listing
+         * need not render the text */
+        sized = !listed || ret->attr_timeout > 0 || !node_is_text(n->type);
+        stat_all(fs, n, sized, &ret->attr);
 }
 
 void reply_node(fuse_req_t req, fuse_ino_t ino)
@@ -223,7 +233,7 @@ void reply_node(fuse_req_t req, fuse_ino_t ino)
         if (!r) {
                 if (n.type == NODE_SELF)
                         n.uid = fuse_req_ctx(req)->uid;
-                node_entry(fs, &n, &entry);
+                node_entry(fs, &n, false, &entry);
         }
         control_unlock(fs->control);
         if (r)
@@ -261,8 +271,8 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 }
 
 /* ftruncate and truncate, by what the file is. */
-static int set_size(struct fs *fs, const struct caller *who, const struct node *n,
-                    struct handle *h, uint64_t known, uint64_t size, struct err **e)
+static int set_size(struct fs *fs, const struct caller *who, const struct node *n, struct handle *h,
+                    uint64_t known, uint64_t size, struct err **e)
 {
         switch (n->type) {
         case NODE_SCRATCH:
@@ -284,8 +294,7 @@ static int set_size(struct fs *fs, const struct caller *who, const struct node *
         }
 }
 
-void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
-                struct fuse_file_info *fi)
+void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set, struct fuse_file_info *fi)
 {
         struct fs *fs = fs_of(req);
         struct caller who = fs_caller(req);
@@ -314,7 +323,8 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
         if (!r && n.type == NODE_SCRATCH && (set & FUSE_SET_ATTR_MODE))
                 n.e->mode = st->st_mode & 0777;
         if (!r && (set & FUSE_SET_ATTR_SIZE))
-                r = set_size(fs, &who, &n, handle_of(fi), (uint64_t)now.st_size, (uint64_t)st->st_size, &e);
+                r = set_size(fs, &who, &n, handle_of(fi), (uint64_t)now.st_size,
+                             (uint64_t)st->st_size, &e);
         if (r < 0) {
                 fs_fail(req, "setattr", ino, NULL, r, e);
                 return;

@@ -24,9 +24,8 @@ static int resolve(fuse_req_t req, fuse_ino_t parent, const char *name, struct p
         if (!r) {
                 ret->tenant = node_tenant(&ret->dir);
                 ino = dir_find(fs, &ret->dir, name);
-                if (!ino && ret->dir.type != NODE_WAITS)
-                        ret->e = ephemeral_find(fs->ephemerals, parent, name,
-                                                fuse_req_ctx(req)->uid);
+                if (!ino)
+                        ret->e = dir_find_ephemeral(fs, &ret->dir, name, fuse_req_ctx(req)->uid);
                 if (!ino && ret->e)
                         ino = ret->e->ino;
                 ret->found = ino && !node_get(fs, ino, &ret->n);
@@ -54,9 +53,9 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
         r = node_get(fs, parent, &dir);
         control_unlock(fs->control);
         if (!r && dir.type != NODE_COLLECTION)
-                r = err_set(&e, -EPERM, dir.type == NODE_METADATA
-                                                ? "metadata has no directories: write a file"
-                                                : "directories are made in collections only");
+                r = err_set(&e, -EPERM,
+                            dir.type == NODE_METADATA ? "metadata has no directories: write a file"
+                                                      : "directories are made in collections only");
         if (!r)
                 r = control_create(fs->control, &who, dir.no, dir.kind, name, &no, &e);
         if (r < 0)
@@ -65,15 +64,20 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
                 reply_node(req, ino_object(no));
 }
 
+/* The words are those of the first refusal: an `rm -r` meets dozens. */
+static int refuse_again(fuse_req_t req, struct place *p)
+{
+        place_done(fs_of(req), p);
+        fuse_reply_err(req, EPERM);
+        return 1;
+}
+
 /* After a process was refused an attribute: it is an `rm -r`, and nothing below goes. */
 static bool refused_before(fuse_req_t req, const struct place *p)
 {
         return refusals_hit(fs_of(req), fuse_req_ctx(req)->pid,
                             p->n.type == NODE_OBJECT ? p->n.no : node_object(&p->dir), p->tenant);
 }
-
-static const char refused_words[] =
-        "this process was refused an attribute of the same object (rm -r?): nothing is removed";
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -90,7 +94,9 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
         else if (!r && p.dir.type != NODE_COLLECTION)
                 r = err_set(&e, -EBUSY, "its deletion is under way");
         else if (!r && refused_before(req, &p))
-                r = err_set(&e, -EPERM, "%s", refused_words);
+                r = refuse_again(req, &p);
+        if (r > 0)
+                return;
         if (!r)
                 r = control_delete(fs->control, &who, p.n.no, &e);
         place_done(fs, &p);
@@ -107,16 +113,19 @@ static int refuse_unlink(fuse_req_t req, const struct place *p, const char *name
         refusals_add(fs_of(req), fuse_req_ctx(req)->pid, no ?: p->tenant ?: OBJECT_CLOUD);
         err_set(e, -EPERM, "'%s' is part of its object and cannot be removed alone", name);
         if (p->dir.type == NODE_OBJECT)
-                err_hint(e, "rmdir of the directory deletes the object");
+                err_hint(e, "rmdir of the directory deletes the object; of rm -r nothing else is "
+                            "carried out");
         return (*e)->code;
 }
 
-static int unlink_ephemeral(struct fs *fs, const struct caller *who, struct ephemeral *x)
+static int unlink_ephemeral(struct fs *fs, const struct caller *who, struct ephemeral *x,
+                            struct err **e)
 {
-        if (x->type == NODE_UPLOAD)
-                upload_removed(fs, x, who);
-        ephemeral_unname(fs->ephemerals, x);
-        return 0;
+        int r = x->type == NODE_UPLOAD ? upload_removed(fs, x, who, e) : 0;
+
+        if (!r)
+                ephemeral_unname(fs->ephemerals, x);
+        return r;
 }
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -132,12 +141,12 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
         if (r < 0)
                 goto out;
         if (p.e) {
-                r = unlink_ephemeral(fs, &who, p.e);
+                r = unlink_ephemeral(fs, &who, p.e, &e);
                 goto out;
         }
         if (refused_before(req, &p)) {
-                r = err_set(&e, -EPERM, "%s", refused_words);
-                goto out;
+                refuse_again(req, &p);
+                return;
         }
         switch (p.n.type) {
         case NODE_META:
@@ -196,9 +205,14 @@ static int rename_meta(struct fs *fs, const struct caller *who, struct place *fr
                        struct place *to, const char *name, const char *newname, struct err **e)
 {
         _cleanup_free_ char *value = NULL;
-        struct ephemeral like = {.type = NODE_SCRATCH, .no = from->dir.no, .kind = from->dir.kind,
-                                 .parent = from->dir.ino, .uid = who->uid, .gid = who->gid,
-                                 .mode = 0600}, *x;
+        struct ephemeral like = {.type = NODE_SCRATCH,
+                                 .no = from->dir.no,
+                                 .kind = from->dir.kind,
+                                 .parent = from->dir.ino,
+                                 .uid = who->uid,
+                                 .gid = who->gid,
+                                 .mode = 0600},
+                         *x;
         const struct object *o;
         const struct meta *m;
         int r = 0;
@@ -222,8 +236,8 @@ static int rename_meta(struct fs *fs, const struct caller *who, struct place *fr
                 }
                 ephemeral_forget(fs->ephemerals, x->ino, 1);
         } else {
-                r = control_set_meta(fs->control, who, from->dir.no, newname, value,
-                                     strlen(value), e);
+                r = control_set_meta(fs->control, who, from->dir.no, newname, value, strlen(value),
+                                     e);
         }
         return r < 0 ? r : control_del_meta(fs->control, who, from->dir.no, name, e);
 }
@@ -290,7 +304,9 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
         } else {
                 if (!r)
                         r = rename_place(req, &from, &to, name, newname, &e);
-                if (r < 0)
+                if (r < 0 && from.n.type == NODE_OBJECT) /* it is the object that says why */
+                        fs_fail(req, "rename", parent, name, r, e);
+                else if (r < 0)
                         fs_fail(req, "rename", newparent, newname, r, e);
                 else
                         fuse_reply_err(req, 0);

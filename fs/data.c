@@ -26,9 +26,10 @@ uint64_t data_known_size(struct fs *fs, const struct object *o, unsigned file)
 
 static const char *op_name(enum volume_op_type t)
 {
-        return t == VOLUME_OPEN   ? "open"
-               : t == VOLUME_READ ? "read"
-               : t == VOLUME_SEEK_DATA || t == VOLUME_SEEK_HOLE ? "lseek" : "write";
+        return t == VOLUME_OPEN                                 ? "open"
+               : t == VOLUME_READ                               ? "read"
+               : t == VOLUME_SEEK_DATA || t == VOLUME_SEEK_HOLE ? "lseek"
+                                                                : "write";
 }
 
 static void fail(struct parked *p, int r)
@@ -115,7 +116,8 @@ static void submit(fuse_req_t req, struct handle *h, enum volume_op_type type, u
         volume_submit(h->volume, &p->op);
 }
 
-/* --- requests ----------------------------------------------------------------------------------- */
+/* --- requests -----------------------------------------------------------------------------------
+ */
 
 static void open_volume(fuse_req_t req, struct handle *h, struct fuse_file_info *fi)
 {
@@ -142,7 +144,7 @@ void data_open(fuse_req_t req, const struct node *n, struct fuse_file_info *fi)
         struct fs *fs = fs_of(req);
         struct caller who = fs_caller(req);
         struct err *e = NULL;
-        struct handle *h = handle_new(n, fi->flags);
+        struct handle *h = handle_new(fs, n, fi->flags);
         int r = h ? 0 : -ENOMEM;
 
         if (!r && (fi->flags & O_APPEND))
@@ -195,6 +197,7 @@ static void write_image(fuse_req_t req, struct handle *h, const char *p, size_t 
         int r;
 
         pthread_mutex_lock(&h->lock);
+        h->closed = false;
         r = data_pwrite(fs_of(req)->control, h->data, p, size, (uint64_t)off, &e);
         if (r < 0 && !h->cut)
                 h->cut = strdup(err_msg(e));
@@ -260,8 +263,8 @@ void data_fallocate(fuse_req_t req, struct handle *h, int mode, off_t off, off_t
         bool punch = mode & FALLOC_FL_PUNCH_HOLE, zero = mode & FALLOC_FL_ZERO_RANGE;
         uint64_t end = h->data->type == DATA_NBD ? volume_size(h->volume) : 0;
 
-        if (h->data->type != DATA_NBD || (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE |
-                                                   FALLOC_FL_ZERO_RANGE)))
+        if (h->data->type != DATA_NBD ||
+            (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)))
                 fuse_reply_err(req, EOPNOTSUPP);
         else if (!punch && (uint64_t)off + (uint64_t)len > end)
                 fs_refuse(req, "fallocate", h->ino, NULL, -EFBIG, "the disk ends at byte %llu",
@@ -286,6 +289,7 @@ void data_closing(fuse_req_t req, struct handle *h)
                 if (!h->cut)
                         h->cut = strdup("its writer was killed by a signal");
         }
+        h->closed = true;
         fuse_reply_err(req, 0);
 }
 

@@ -60,16 +60,16 @@ static void list_collection(struct listing *l, const struct node *dir)
         uint64_t first = l->from < COOKIE_MEMBERS ? 0 : l->from - COOKIE_MEMBERS + 1;
 
         if (dir->kind->creator != ROLE_NOBODY)
-                put(l, COOKIE_FIXED + PART_NEW, "new",
-                    ino_collection(dir->no, dir->kind, PART_NEW), NODE_NEW);
+                put(l, COOKIE_FIXED + PART_NEW, "new", ino_collection(dir->no, dir->kind, PART_NEW),
+                    NODE_NEW);
         put(l, COOKIE_FIXED + PART_HELP, "help", ino_collection(dir->no, dir->kind, PART_HELP),
             NODE_KIND_HELP);
-        put(l, COOKIE_FIXED + PART_INDEX, "index",
-            ino_collection(dir->no, dir->kind, PART_INDEX), NODE_INDEX);
+        put(l, COOKIE_FIXED + PART_INDEX, "index", ino_collection(dir->no, dir->kind, PART_INDEX),
+            NODE_INDEX);
         for (size_t i = c ? collection_find(c, first) : 0; c && i < c->n && !l->full; i++)
                 if (!c->v[i]->nameless)
-                        put(l, COOKIE_MEMBERS + c->v[i]->no, c->v[i]->name,
-                            ino_object(c->v[i]->no), NODE_OBJECT);
+                        put(l, COOKIE_MEMBERS + c->v[i]->no, c->v[i]->name, ino_object(c->v[i]->no),
+                            NODE_OBJECT);
 }
 
 static void list_object(struct listing *l, const struct node *dir)
@@ -118,8 +118,9 @@ static void list_links(struct listing *l, const struct node *dir)
         while (!l->full) {
                 const struct link *next = NULL;
 
-                object_foreach_link(x, dir->o)
-                        if (x->def == dir->index && x->slot >= at && (!next || x->slot < next->slot))
+                object_foreach_link (x, dir->o)
+                        if (x->def == dir->index && x->slot >= at &&
+                            (!next || x->slot < next->slot))
                                 next = x;
                 if (!next)
                         return;
@@ -153,7 +154,8 @@ void dir_list(struct fs *fs, const struct node *dir, uint64_t from, dir_emit emi
         static const struct {
                 enum node_type type;
                 const char *name;
-        } user[] = {{NODE_USER_ERROR, "error"}, {NODE_USER_ERRORS, "errors"},
+        } user[] = {{NODE_USER_ERROR, "error"},
+                    {NODE_USER_ERRORS, "errors"},
                     {NODE_USER_TENANT, "default_tenant"}};
 
         put(&l, 1, ".", dir->ino, dir->type);
@@ -193,8 +195,7 @@ struct search {
         fuse_ino_t ino;
 };
 
-static bool match(void *arg, uint64_t cookie, const char *name, fuse_ino_t ino,
-                  enum node_type type)
+static bool match(void *arg, uint64_t cookie, const char *name, fuse_ino_t ino, enum node_type type)
 {
         struct search *s = arg;
 
@@ -250,8 +251,8 @@ static fuse_ino_t find_in_collection(struct fs *fs, const struct node *dir, cons
         static const struct {
                 const char *name;
                 unsigned part;
-        } fixed[] = {{"new", PART_NEW}, {"help", PART_HELP}, {"index", PART_INDEX},
-                     {".id", PART_IDS}};
+        } fixed[] = {
+                {"new", PART_NEW}, {"help", PART_HELP}, {"index", PART_INDEX}, {".id", PART_IDS}};
         const struct object *o;
 
         for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
@@ -275,6 +276,8 @@ fuse_ino_t dir_find(struct fs *fs, const struct node *dir, const char *name)
                 return find_by_id(fs, dir, name);
         case NODE_BYTES:
                 return find_bytes(fs, name);
+        case NODE_WAITS:
+                return ino_wait(dir->o, name);
         case NODE_USERS:
                 return find_user(name);
         case NODE_METADATA:

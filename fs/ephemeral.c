@@ -1,3 +1,4 @@
+#include <ctype.h>
 #include "fs/ephemeral.h"
 #include "fs/ops.h"
 
@@ -30,9 +31,7 @@ static void drop(struct ephemerals *t, struct ephemeral *e)
 /* Frees it when nobody can come back for it. */
 static void settle(struct ephemerals *t, struct ephemeral *e)
 {
-        bool kept = e->named && e->type != NODE_WAIT;
-
-        if (!e->lookups && !e->opens && !kept)
+        if (!e->lookups && !e->opens && !e->named)
                 drop(t, e);
 }
 
@@ -42,7 +41,7 @@ void ephemerals_free(struct ephemerals *t)
 
         if (!t)
                 return;
-        HASH_ITER(hh, t->by_ino, e, next)
+        HASH_ITER (hh, t->by_ino, e, next)
                 drop(t, e);
         pthread_mutex_destroy(&t->lock);
         free(t);
@@ -53,9 +52,8 @@ static void sweep(struct ephemerals *t)
         struct ephemeral *e, *next;
         int64_t now = clock_mono();
 
-        HASH_ITER(hh, t->by_ino, e, next)
-        {
-                if (e->type == NODE_WAIT || e->opens || e->expires > now)
+        HASH_ITER (hh, t->by_ino, e, next) {
+                if (e->opens || e->expires > now)
                         continue;
                 e->named = false;
                 settle(t, e);
@@ -95,9 +93,10 @@ static int check_room(struct ephemerals *t, const struct ephemeral *like, struct
         unsigned mine = 0;
 
         for (const struct ephemeral *x = t->by_ino; x; x = x->hh.next)
-                if (x->uid == like->uid && x->type != NODE_UPLOAD && like->type != NODE_UPLOAD)
+                if (x->named && x->uid == like->uid && x->type != NODE_UPLOAD &&
+                    like->type != NODE_UPLOAD)
                         mine++;
-        if (mine >= SCRATCH_MAX * (like->type == NODE_WAIT ? 4 : 1))
+        if (mine >= SCRATCH_MAX)
                 return err_set(e, -EDQUOT, "uid %u has %u temporary files here already",
                                (unsigned)like->uid, mine);
         if (HASH_COUNT(t->by_ino) >= EPHEMERAL_MAX)
@@ -175,8 +174,7 @@ void ephemeral_unname(struct ephemerals *t, struct ephemeral *e)
         settle(t, e);
 }
 
-int ephemeral_rename(struct ephemerals *t, struct ephemeral *e, fuse_ino_t parent,
-                     const char *name)
+int ephemeral_rename(struct ephemerals *t, struct ephemeral *e, fuse_ino_t parent, const char *name)
 {
         char *copy = strdup(name);
 
@@ -251,8 +249,10 @@ int ephemeral_truncate(struct ephemerals *t, struct ephemeral *e, uint64_t size)
 
 static bool six_alnum(const char *s)
 {
-        return strlen(s) == 6 &&
-               strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") == 6;
+        for (int i = 0; i < 6; i++)
+                if (!isalnum((unsigned char)s[i]))
+                        return false;
+        return !s[6];
 }
 
 bool templink_name(const char *name)

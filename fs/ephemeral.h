@@ -1,5 +1,5 @@
 /* Nodes that exist only while somebody uses them: editors' scratch files, the temporary links of
- * `ln -f`, waits, uploads under their file names.
+ * `ln -f`, uploads under their file names.
  *
  * They have ids of their own and real lookup counts.  Everything is bounded: SCRATCH_MAX files a
  * uid of SCRATCH_SIZE bytes, EPHEMERAL_MAX nodes in all.  A name nobody has had open for a minute
@@ -15,7 +15,7 @@ struct upload;
 
 struct ephemeral {
         fuse_ino_t ino, parent;
-        enum node_type type;    /* NODE_SCRATCH, _TEMPLINK, _WAIT, _UPLOAD */
+        enum node_type type;    /* NODE_SCRATCH, _TEMPLINK, _UPLOAD */
         uint64_t no;            /* the object it is in or about */
         const struct kind *kind; /* of that object, or of the collection */
         unsigned index;
@@ -28,9 +28,8 @@ struct ephemeral {
         int64_t expires;        /* monotonic usec; while opens is 0 */
         mode_t mode;
         int64_t changed;        /* usec */
-        char *text;             /* scratch: its bytes; link: target; wait: the state */
+        char *text;             /* scratch: its bytes; link: its target */
         size_t len;
-        int64_t timeout;        /* wait: usec, 0: none */
         struct upload *upload;
         UT_hash_handle hh;
 };

@@ -4,7 +4,7 @@
 #include "fs/ephemeral.h"
 #include "fs/ops.h"
 
-struct handle *handle_new(const struct node *n, int flags)
+struct handle *handle_new(struct fs *fs, const struct node *n, int flags)
 {
         struct handle *h = calloc(1, sizeof(*h));
 
@@ -20,11 +20,24 @@ struct handle *handle_new(const struct node *n, int flags)
         h->flags = flags;
         h->fd = -1;
         pthread_mutex_init(&h->lock, NULL);
+        WITH_LOCK(&fs->lock);
+        h->after = fs->handles;
+        if (h->after)
+                h->after->before = h;
+        fs->handles = h;
         return h;
 }
 
 void handle_free(struct fs *fs, struct handle *h)
 {
+        pthread_mutex_lock(&fs->lock);
+        if (h->after)
+                h->after->before = h->before;
+        if (h->before)
+                h->before->after = h->after;
+        else
+                fs->handles = h->after;
+        pthread_mutex_unlock(&fs->lock);
         poll_drop(fs, h);
         if (h->fd >= 0)
                 close(h->fd);
@@ -34,6 +47,19 @@ void handle_free(struct fs *fs, struct handle *h)
         frame_done(&h->frame);
         pthread_mutex_destroy(&h->lock);
         free(h);
+}
+
+void handles_free(struct fs *fs)
+{
+        for (struct handle *h; (h = fs->handles);) {
+                if (!h->closed)
+                        upload_stopped(h);
+                if (h->type == NODE_UPLOAD)
+                        upload_release(fs, h);
+                if (h->type == NODE_DATA)
+                        data_release(fs, h);
+                handle_free(fs, h);
+        }
 }
 
 /* Answers an open; the handle goes back when the caller was interrupted meanwhile. */
@@ -106,11 +132,16 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 data_open(req, &n, fi);
                 return;
         }
+        if (n.type == NODE_UPLOAD && upload_done(n.e)) {
+                fs_refuse(req, "open", ino, NULL, -EEXIST,
+                          "it was uploaded: its bytes are in the object's `data`");
+                return;
+        }
         if (n.type == NODE_UPLOAD && (fi->flags & O_ACCMODE) != O_RDONLY) {
                 fs_refuse(req, "open", ino, NULL, -EBUSY, "another process is writing this file");
                 return;
         }
-        h = handle_new(&n, fi->flags);
+        h = handle_new(fs, &n, fi->flags);
         if (!h)
                 r = -ENOMEM;
         else if (node_is_text(n.type))
@@ -151,9 +182,9 @@ static void create_meta(fuse_req_t req, const struct node *dir, const char *name
         if (!r)
                 r = node_get(fs, dir_find(fs, &n, name), &n);
         if (!r)
-                node_entry(fs, &n, &entry);
+                node_entry(fs, &n, false, &entry);
         control_unlock(fs->control);
-        h = r ? NULL : handle_new(&n, fi->flags);
+        h = r ? NULL : handle_new(fs, &n, fi->flags);
         if (h)
                 h->key = strdup(name);
         if (!h || !h->key) {
@@ -173,9 +204,14 @@ static void create_scratch(fuse_req_t req, const struct node *dir, const char *n
 {
         struct fs *fs = fs_of(req);
         struct caller who = fs_caller(req);
-        struct ephemeral like = {.type = NODE_SCRATCH, .no = dir->no, .kind = dir->kind,
-                                 .parent = dir->ino, .uid = who.uid, .gid = who.gid,
-                                 .mode = 0600}, *x;
+        struct ephemeral like = {.type = NODE_SCRATCH,
+                                 .no = dir->no,
+                                 .kind = dir->kind,
+                                 .parent = dir->ino,
+                                 .uid = who.uid,
+                                 .gid = who.gid,
+                                 .mode = 0600},
+                         *x;
         struct fuse_entry_param entry;
         struct err *e = NULL;
         struct handle *h;
@@ -189,9 +225,9 @@ static void create_scratch(fuse_req_t req, const struct node *dir, const char *n
         control_rdlock(fs->control);
         r = node_get(fs, x->ino, &n);
         if (!r)
-                node_entry(fs, &n, &entry);
+                node_entry(fs, &n, false, &entry);
         control_unlock(fs->control);
-        h = r ? NULL : handle_new(&n, fi->flags);
+        h = r ? NULL : handle_new(fs, &n, fi->flags);
         if (!h) {
                 ephemeral_unname(fs->ephemerals, x);
                 ephemeral_forget(fs->ephemerals, x->ino, 1);
@@ -312,6 +348,7 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t size, off_t 
                 break;
         default:
                 pthread_mutex_lock(&h->lock);
+                h->writer = who;
                 r = text_write(fs, &who, h, p, size, (uint64_t)off, &e);
                 pthread_mutex_unlock(&h->lock);
         }
@@ -340,7 +377,8 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 return;
         }
         pthread_mutex_lock(&h->lock);
-        if (h->frame.pending.len)
+        /* nor is a child that inherited the descriptor and ends the one who ends a line */
+        if (h->frame.pending.len && h->writer.pid == who.pid)
                 r = text_flush(fs, &who, h, &e);
         pthread_mutex_unlock(&h->lock);
         if (r < 0)
@@ -349,11 +387,23 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 fuse_reply_err(req, 0);
 }
 
+/* The last close: what still waits for its newline is carried out for the one who wrote it.  A
+ * release carries no caller of its own. */
+static void flush_late(struct fs *fs, struct handle *h)
+{
+        _cleanup_err_ struct err *e = NULL;
+        int r = h->frame.pending.len ? text_flush(fs, &h->writer, h, &e) : 0;
+
+        if (r < 0)
+                fs_record(fs, &h->writer, "write", h->ino, NULL, r, e);
+}
+
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
         struct handle *h = handle_of(fi);
         struct fs *fs = fs_of(req);
 
+        flush_late(fs, h);
         if (h->type == NODE_UPLOAD)
                 upload_release(fs, h);
         if (h->type == NODE_DATA)

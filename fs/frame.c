@@ -40,9 +40,7 @@ int frame_lines(struct frame *f, const char *p, size_t n, size_t max, frame_take
         bool alone = !f->pending.len && !memchr(p, '\n', n);
         int r;
 
-        if (n > max)
-                return add(f, p, n, max, e);
-        if (alone)
+        if (alone && n <= max)
                 return take_line(take, arg, p, n, e);
         while (n) {
                 const char *nl = memchr(p, '\n', n);

@@ -15,8 +15,8 @@ static void op_init(void *arg, struct fuse_conn_info *conn)
         struct fs *fs = arg;
 
         /* From memory to the device directly: splice is slower for every size we serve. */
-        conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
-                                  FUSE_CAP_SPLICE_MOVE);
+        conn->want &=
+                ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
         conn->max_background = BACKGROUND;
         conn->congestion_threshold = BACKGROUND * 3 / 4;
         if (fs->ready)
@@ -194,6 +194,7 @@ void fs_close(struct fs *fs)
         pthread_mutex_lock(&fs->lock); /* an fs_stop() still leaving */
         pthread_mutex_unlock(&fs->lock);
         waits_free(fs);
+        handles_free(fs);
         nbd_free(fs->nbd);
         polls_free(fs);
         fuse_session_unmount(fs->se);

@@ -99,14 +99,18 @@ static void make_temporary(fuse_req_t req, const struct node *dir, const char *t
                            const char *name)
 {
         struct fs *fs = fs_of(req);
-        struct ephemeral like = {.type = NODE_TEMPLINK, .no = dir->no, .kind = dir->kind,
-                                 .index = dir->index, .parent = dir->ino,
+        struct ephemeral like = {.type = NODE_TEMPLINK,
+                                 .no = dir->no,
+                                 .kind = dir->kind,
+                                 .index = dir->index,
+                                 .parent = dir->ino,
                                  .uid = fuse_req_ctx(req)->uid};
         struct ephemeral *t;
         struct err *e = NULL;
         int r;
 
         like.text = strdup(target);
+        like.len = strlen(target);
         r = like.text ? ephemeral_add(fs->ephemerals, &like, name, &t, &e) : -ENOMEM;
         if (r < 0) {
                 free(like.text);

@@ -33,14 +33,17 @@ static const struct {
 static const struct {
         enum node_type type;
         const char *name;
-} parts[] = {
-        [PART_DIR] = {NODE_COLLECTION, NULL}, [PART_NEW] = {NODE_NEW, "new"},
-        [PART_HELP] = {NODE_KIND_HELP, "help"}, [PART_INDEX] = {NODE_INDEX, "index"},
-        [PART_IDS] = {NODE_IDS, ".id"},
-}, user_files[] = {
-        [USER_DIR] = {NODE_USER, NULL}, [USER_ERROR] = {NODE_USER_ERROR, "error"},
-        [USER_ERRORS] = {NODE_USER_ERRORS, "errors"},
-        [USER_TENANT] = {NODE_USER_TENANT, "default_tenant"},
+} parts[] =
+        {
+                [PART_DIR] = {NODE_COLLECTION, NULL},   [PART_NEW] = {NODE_NEW, "new"},
+                [PART_HELP] = {NODE_KIND_HELP, "help"}, [PART_INDEX] = {NODE_INDEX, "index"},
+                [PART_IDS] = {NODE_IDS, ".id"},
+},
+  user_files[] = {
+          [USER_DIR] = {NODE_USER, NULL},
+          [USER_ERROR] = {NODE_USER_ERROR, "error"},
+          [USER_ERRORS] = {NODE_USER_ERRORS, "errors"},
+          [USER_TENANT] = {NODE_USER_TENANT, "default_tenant"},
 };
 
 const char *node_standard_name(enum node_type t)
@@ -70,6 +73,49 @@ fuse_ino_t ino_collection(uint64_t owner, const struct kind *k, unsigned part)
 fuse_ino_t ino_user(uid_t uid, unsigned which)
 {
         return INO_USER | (fuse_ino_t)uid << 8 | which;
+}
+
+fuse_ino_t ino_wait(const struct object *o, const char *name)
+{
+        const char *at = strchrnul(name, '@');
+        char state[NAME_SIZE];
+        unsigned long seconds = 0;
+        char *end;
+        int i;
+
+        if ((size_t)(at - name) >= sizeof(state))
+                return 0;
+        memcpy(state, name, (size_t)(at - name));
+        state[at - name] = 0;
+        if (*at) {
+                seconds = strtoul(at + 1, &end, 10);
+                if (at[1] < '0' || at[1] > '9' || *end || !seconds || seconds > WAIT_SECONDS_MAX)
+                        return 0;
+        }
+        i = streq(state, "gone")     ? WAIT_GONE
+            : streq(state, "change") ? WAIT_CHANGE
+                                     : kind_state(o->kind, state);
+        return i < 0 ? 0 : INO_WAIT | o->no << 28 | (fuse_ino_t)i << 20 | seconds;
+}
+
+const char *wait_state(const struct node *n)
+{
+        return n->index == WAIT_GONE     ? "gone"
+               : n->index == WAIT_CHANGE ? "change"
+                                         : n->kind->states[n->index].name;
+}
+
+static int get_wait(struct fs *fs, fuse_ino_t ino, struct node *n)
+{
+        n->type = NODE_WAIT;
+        n->no = (ino & ~INO_WAIT) >> 28;
+        n->index = ino >> 20 & 0xff;
+        n->seconds = ino & 0xfffff;
+        n->o = model_by_no(fs->control, n->no);
+        n->kind = n->o ? n->o->kind : NULL;
+        if (!n->o) /* an open .wait/gone outlives the object */
+                return n->index == WAIT_GONE ? 0 : -ENOENT;
+        return n->index >= WAIT_GONE || n->index < n->kind->nstates ? 0 : -ENOENT;
 }
 
 bool node_is_dir(enum node_type t)
@@ -110,7 +156,7 @@ struct link *node_link(const struct object *o, unsigned def, const char *name)
 {
         if (o->kind->links[def].many)
                 return object_link(o, def, name);
-        object_foreach_link(l, o)
+        object_foreach_link (l, o)
                 if (l->def == def)
                         return l;
         return NULL;
@@ -127,7 +173,7 @@ static int get_indexed(unsigned slot, struct node *n)
 
         if (slot >= SLOT_DYNAMIC) {
                 slot -= SLOT_DYNAMIC;
-                object_foreach_link(l, n->o)
+                object_foreach_link (l, n->o)
                         if (l->slot == slot) {
                                 n->link = l;
                                 n->index = l->def;
@@ -228,6 +274,8 @@ int node_get(struct fs *fs, fuse_ino_t ino, struct node *ret)
                 ret->type = user_files[which].type;
                 return 0;
         }
+        if (ino & INO_WAIT)
+                return get_wait(fs, ino, ret);
         return get_of_object(fs, ino >> SLOT_BITS, ino & ((1u << SLOT_BITS) - 1), ret);
 }
 
@@ -335,8 +383,15 @@ void node_path(struct fs *fs, const struct node *n, struct buf *out)
                 object_path(fs, n, "metadata/", out);
                 buf_addstr(out, n->meta->key);
                 return;
-        case NODE_SCRATCH:
         case NODE_WAIT:
+                if (!n->o)
+                        return;
+                object_path(fs, n, ".wait/", out);
+                buf_addstr(out, wait_state(n));
+                if (n->seconds)
+                        buf_printf(out, "@%u", n->seconds);
+                return;
+        case NODE_SCRATCH:
         case NODE_TEMPLINK:
         case NODE_UPLOAD: {
                 struct node dir;

@@ -4,7 +4,8 @@
  *
  *     object's node     no << 24 | slot       slots below; no is the object's number
  *     user's file       1 << 62 | uid << 8 | which
- *     ephemeral         1 << 63 | counter     scratch files, waits, uploads (fs/ephemeral.h)
+ *     wait              1 << 61 | no << 28 | state << 20 | seconds
+ *     ephemeral         1 << 63 | counter     scratch files, uploads (fs/ephemeral.h)
  *     1                 the root, FUSE's own number
  *
  * The cloud's own object (no 1) carries the fixed files of the root. */
@@ -18,6 +19,7 @@
 #include <fuse3/fuse_lowlevel.h>
 
 struct ephemeral;
+struct handle;
 struct ephemerals;
 struct waits;
 struct polls;
@@ -40,6 +42,7 @@ struct fs {
         struct nbd *nbd;
 
         pthread_mutex_t lock; /* what follows */
+        struct handle *handles; /* open files */
         pthread_cond_t changed;
         pthread_t server;
         bool serving, stopping;
@@ -95,8 +98,8 @@ enum node_type {
         /* bytes */
         NODE_DATA, /* .data/<uuid><suffix>; index: file_def */
         NODE_LOG,  /* FILE_LOG; index: file_def */
-        NODE_SCRATCH,
         NODE_WAIT,
+        NODE_SCRATCH, /* ephemeral, as is */
         NODE_UPLOAD,
 };
 
@@ -107,6 +110,7 @@ struct node {
         uint64_t no;    /* the object, or the owner of a collection; 0: none */
         unsigned index; /* see enum node_type */
         uid_t uid;      /* of a NODE_USER... */
+        unsigned seconds; /* NODE_WAIT: its time-out, 0: none; index: state or WAIT_... */
         const struct kind *kind; /* of the object, or of the collection */
         struct object *o;
         struct link *link;
@@ -152,6 +156,8 @@ enum { USER_DIR, USER_ERROR, USER_ERRORS, USER_TENANT };
 
 #define INO_EPHEMERAL (1ull << 63)
 #define INO_USER (1ull << 62)
+#define INO_WAIT (1ull << 61)
+enum { WAIT_GONE = 254, WAIT_CHANGE = 255, WAIT_SECONDS_MAX = 7 * 24 * 3600 };
 #define INO_OF(no, slot) ((fuse_ino_t)((no) << SLOT_BITS | (slot)))
 
 /* Decodes an id; read lock held.  -ENOENT when what it stood for is gone. */
@@ -160,6 +166,10 @@ int node_get(struct fs *fs, fuse_ino_t ino, struct node *ret);
 fuse_ino_t ino_object(uint64_t no);
 fuse_ino_t ino_collection(uint64_t owner, const struct kind *k, unsigned part);
 fuse_ino_t ino_user(uid_t uid, unsigned which);
+/* .wait/<name>: STATE or STATE@SECONDS; 0 when there is no such state. */
+fuse_ino_t ino_wait(const struct object *o, const char *name);
+/* The state a wait is for, as control_wait() takes it. */
+const char *wait_state(const struct node *n);
 
 bool node_is_dir(enum node_type t);
 bool node_is_link(enum node_type t);

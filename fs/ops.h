@@ -32,7 +32,8 @@ bool refusals_hit(struct fs *fs, pid_t pid, uint64_t no, uint64_t tenant);
 
 /* Read lock held. */
 void node_stat(struct fs *fs, const struct node *n, struct stat *st);
-void node_entry(struct fs *fs, const struct node *n, struct fuse_entry_param *ret);
+/* listed: for a directory listing, which may leave out what has no time-out. */
+void node_entry(struct fs *fs, const struct node *n, bool listed, struct fuse_entry_param *ret);
 /* Answers with the entry of an id, taking the lock; gone meanwhile is ENOENT.  */
 void reply_node(fuse_req_t req, fuse_ino_t ino);
 void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
@@ -49,6 +50,10 @@ void dir_list(struct fs *fs, const struct node *dir, uint64_t from, dir_emit emi
 /* The id of a name, hidden ones too; 0 when there is none.  Lock held.  A wait or another
  * ephemeral node is not found here. */
 fuse_ino_t dir_find(struct fs *fs, const struct node *dir, const char *name);
+/* What exists for its user only: scratch files, links in the making, uploads under their file
+ * names.  One lookup more on it; NULL when there is none.  Lock held. */
+struct ephemeral *dir_find_ephemeral(struct fs *fs, const struct node *dir, const char *name,
+                                     uid_t uid);
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n);
 void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *v);
@@ -86,8 +91,10 @@ struct handle {
         const struct kind *kind;
         uid_t uid;
         int flags;
+        struct handle *before, *after; /* in fs->handles */
+        bool closed;                /* upload: a close(2) after the last write */
         char *key;                  /* NODE_META */
-        struct ephemeral *e;        /* scratch, wait, upload: open count held */
+        struct ephemeral *e;        /* scratch, upload: open count held */
 
         pthread_mutex_t lock;       /* what follows */
         struct buf text;            /* what reads see; NODE_NEW: answers; NODE_META: the value */
@@ -95,6 +102,7 @@ struct handle {
         size_t cursor;              /* NODE_NEW: how much of text was read */
         uint64_t next;              /* offset behind the last write */
         struct frame frame;         /* what was written and is not complete yet */
+        struct caller writer;       /* who wrote last */
         struct poll *poll;          /* text that poll(2) works on */
         int fd;                     /* NODE_LOG */
         struct volume *volume;      /* NODE_DATA on NBD (fs/nbd.h) */
@@ -102,8 +110,10 @@ struct handle {
         char *cut;                  /* why an upload is not whole */
 };
 
-struct handle *handle_new(const struct node *n, int flags);
+struct handle *handle_new(struct fs *fs, const struct node *n, int flags);
 void handle_free(struct fs *fs, struct handle *h);
+/* All that are open when the session ends: an upload that was not closed is cut off. */
+void handles_free(struct fs *fs);
 static inline struct handle *handle_of(const struct fuse_file_info *fi)
 {
         return fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
@@ -170,12 +180,14 @@ void upload_write(fuse_req_t req, struct handle *h, const char *p, size_t size, 
 /* close(2) of one descriptor: was its owner killed? */
 void upload_flush(fuse_req_t req, struct handle *h);
 void upload_release(struct fs *fs, struct handle *h);
+/* The daemon ends while it is written. */
+void upload_stopped(struct handle *h);
 /* Whether the process is ending by a signal. */
 bool dying_by_signal(pid_t pid);
 int upload_truncate(struct fs *fs, struct ephemeral *e, uint64_t size);
 uint64_t upload_size(struct ephemeral *e);
-/* Its name was removed while it was written. */
-void upload_removed(struct fs *fs, struct ephemeral *e, const struct caller *who);
+/* rm of its file name. */
+int upload_removed(struct fs *fs, struct ephemeral *x, const struct caller *who, struct err **e);
 bool upload_done(struct ephemeral *e);
 void upload_free(struct upload *u);
 
@@ -183,9 +195,6 @@ void upload_free(struct upload *u);
 
 int waits_new(struct waits **ret);
 void waits_free(struct fs *fs);
-/* The node of .wait/<name>, ready for an entry (one lookup); NULL when there is no such state. */
-struct ephemeral *wait_find(struct fs *fs, const struct node *dir, const char *name,
-                            const struct caller *who);
 void wait_read(fuse_req_t req, struct handle *h, size_t size, off_t off);
 
 int polls_new(struct fs *fs);

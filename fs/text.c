@@ -207,7 +207,8 @@ int text_open(struct fs *fs, const struct caller *who, const struct node *n, str
                         h->key = strdup(now.meta->key);
                         r = h->key ? 0 : -ENOMEM;
                 }
-                /* a metadata value is a small file: what is cut off now is cut by the first write */
+                /* a metadata value is a small file: what is cut off now is cut by the first write
+                 */
                 if (!r && !(n->type == NODE_META && writes && (h->flags & O_TRUNC)))
                         text_render(fs, &now, &h->text);
                 h->rendered = true;
@@ -232,37 +233,44 @@ static void render_again(struct fs *fs, struct handle *h)
 
 /* `new` answers on the descriptor that wrote: its position is behind the request by then, so what
  * counts is how much of the answers was read. */
-static void read_answers(fuse_req_t req, struct handle *h, size_t size, off_t off)
+static void take_answers(struct handle *h, size_t size, off_t off, struct buf *out)
 {
         size_t n;
 
         if (!off && h->read)
                 h->cursor = 0;
         n = MIN(size, h->text.len - h->cursor);
-        h->read = true;
-        fuse_reply_buf(req, buf_str(&h->text) + h->cursor, n);
+        buf_add(out, buf_str(&h->text) + h->cursor, n);
         h->cursor += n;
+}
+
+static void take_text(struct fs *fs, struct handle *h, size_t size, off_t off, struct buf *out)
+{
+        bool grows =
+                h->type == NODE_EVENTS || h->type == NODE_ERRORS || h->type == NODE_USER_ERRORS;
+
+        /* One version for all reads of a handle, until it is read from the start again; logs go
+         * on growing for `tail -f`. */
+        if (h->type != NODE_META && ((h->read && !off) || (grows && (uint64_t)off >= h->text.len)))
+                render_again(fs, h);
+        if ((uint64_t)off < h->text.len)
+                buf_add(out, h->text.data + off, MIN(size, h->text.len - (size_t)off));
 }
 
 void text_read(fuse_req_t req, struct handle *h, size_t size, off_t off)
 {
-        struct fs *fs = fs_of(req);
-        bool grows = h->type == NODE_EVENTS || h->type == NODE_ERRORS ||
-                     h->type == NODE_USER_ERRORS;
+        _cleanup_buf_ struct buf out = {0};
 
-        WITH_LOCK(&h->lock);
-        if (h->type == NODE_NEW) {
-                read_answers(req, h, size, off);
-                return;
-        }
-        /* One version for all reads of a handle, until it is read from the start again; logs go
-         * on growing for `tail -f`. */
-        if (h->type != NODE_META &&
-            ((h->read && !off) || (grows && (uint64_t)off >= h->text.len)))
-                render_again(fs, h);
-        h->read = true;
-        if ((uint64_t)off >= h->text.len)
-                fuse_reply_buf(req, NULL, 0);
+        pthread_mutex_lock(&h->lock);
+        if (h->type == NODE_NEW)
+                take_answers(h, size, off, &out);
         else
-                fuse_reply_buf(req, h->text.data + off, MIN(size, h->text.len - (size_t)off));
+                take_text(fs_of(req), h, size, off, &out);
+        h->read = true;
+        pthread_mutex_unlock(&h->lock);
+        /* an answer lets the file be closed: the handle is not ours any more after it */
+        if (out.failed)
+                fuse_reply_err(req, ENOMEM);
+        else
+                fuse_reply_buf(req, out.data, out.len);
 }

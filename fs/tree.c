@@ -2,23 +2,24 @@
 #include "fs/ephemeral.h"
 #include "fs/ops.h"
 
-/* Nodes that exist for their user only: scratch files, links in the making, waits, uploads. */
-static struct ephemeral *find_ephemeral(fuse_req_t req, const struct node *dir, const char *name)
+struct ephemeral *dir_find_ephemeral(struct fs *fs, const struct node *dir, const char *name,
+                                     uid_t uid)
 {
-        struct fs *fs = fs_of(req);
-        struct caller who = fs_caller(req);
+        const struct object *o;
+        struct ephemeral *e;
 
-        switch (dir->type) {
-        case NODE_WAITS:
-                return wait_find(fs, dir, name, &who);
-        case NODE_OBJECT:
-        case NODE_METADATA:
-        case NODE_LINKS:
-        case NODE_COLLECTION:
-                return ephemeral_find(fs->ephemerals, dir->ino, name, who.uid);
-        default:
+        if (dir->type != NODE_OBJECT && dir->type != NODE_METADATA && dir->type != NODE_LINKS &&
+            dir->type != NODE_COLLECTION)
                 return NULL;
-        }
+        e = ephemeral_find(fs->ephemerals, dir->ino, name, uid);
+        if (!e || e->type != NODE_UPLOAD)
+                return e;
+        o = model_by_no(fs->control, e->no);
+        if (o && !o->nameless)
+                return e;
+        ephemeral_unname(fs->ephemerals, e); /* what was uploaded has been deleted */
+        ephemeral_forget(fs->ephemerals, e->ino, 1);
+        return NULL;
 }
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -35,7 +36,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         if (!r) {
                 ino = dir_find(fs, &dir, name);
                 if (!ino) {
-                        e = find_ephemeral(req, &dir, name);
+                        e = dir_find_ephemeral(fs, &dir, name, fuse_req_ctx(req)->uid);
                         ino = e ? e->ino : 0;
                 }
                 r = ino ? node_get(fs, ino, &n) : -ENOENT;
@@ -43,7 +44,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         if (!r) {
                 if (n.type == NODE_SELF)
                         n.uid = fuse_req_ctx(req)->uid;
-                node_entry(fs, &n, &entry);
+                node_entry(fs, &n, false, &entry);
         }
         control_unlock(fs->control);
         if (r)
@@ -98,7 +99,7 @@ static bool add(void *arg, uint64_t cookie, const char *name, fuse_ino_t ino, en
                                 return false;
                         if (n.type == NODE_SELF)
                                 n.uid = fuse_req_ctx(page->req)->uid;
-                        node_entry(fs, &n, &entry);
+                        node_entry(fs, &n, true, &entry);
                 }
                 used = fuse_add_direntry_plus(page->req, page->p + page->n, room, name, &entry,
                                               (off_t)cookie);

@@ -13,7 +13,7 @@ struct upload {
         struct data *data; /* NULL once it has ended */
         uint64_t no;
         _Atomic uint64_t size; /* read under the model's lock, so never behind this one */
-        char *cut;         /* why it is not whole; NULL while it is */
+        char *cut;             /* why it is not whole; NULL while it is */
 };
 
 bool kind_takes_uploads(const struct kind *k)
@@ -42,8 +42,12 @@ static int begin(struct fs *fs, const struct caller *who, const struct node *dir
                  struct ephemeral **ret, struct err **e)
 {
         _cleanup_free_ char *target = rsync_target(name);
-        struct ephemeral like = {.type = NODE_UPLOAD, .kind = dir->kind, .parent = dir->ino,
-                                 .uid = who->uid, .gid = who->gid, .mode = 0660};
+        struct ephemeral like = {.type = NODE_UPLOAD,
+                                 .kind = dir->kind,
+                                 .parent = dir->ino,
+                                 .uid = who->uid,
+                                 .gid = who->gid,
+                                 .mode = 0660};
         struct upload *u = calloc(1, sizeof(*u));
         int r;
 
@@ -84,9 +88,9 @@ void upload_create(fuse_req_t req, const struct node *dir, const char *name,
         control_rdlock(fs->control);
         r = node_get(fs, x->ino, &n);
         if (!r)
-                node_entry(fs, &n, &entry);
+                node_entry(fs, &n, false, &entry);
         control_unlock(fs->control);
-        h = r ? NULL : handle_new(&n, fi->flags);
+        h = r ? NULL : handle_new(fs, &n, fi->flags);
         if (!h) {
                 control_close_data(fs->control, x->upload->data, "the mount had no memory");
                 x->upload->data = NULL;
@@ -133,6 +137,7 @@ void upload_write(fuse_req_t req, struct handle *h, const char *p, size_t size, 
         pthread_mutex_lock(&u->lock);
         r = u->data ? data_pwrite(fs->control, u->data, p, size, (uint64_t)off, &e)
                     : err_set(&e, -EBUSY, "the upload has ended");
+        h->closed = false;
         if (!r)
                 u->size = (uint64_t)data_size(u->data);
         pthread_mutex_unlock(&u->lock);
@@ -142,6 +147,14 @@ void upload_write(fuse_req_t req, struct handle *h, const char *p, size_t size, 
         } else {
                 fuse_reply_write(req, size);
         }
+}
+
+void upload_stopped(struct handle *h)
+{
+        if (h->type == NODE_UPLOAD)
+                cut(h->e->upload, "the cloud was stopped while it came in");
+        else if (h->type == NODE_DATA && h->data && h->data->upload && !h->cut)
+                h->cut = strdup("the cloud was stopped while it came in");
 }
 
 /* Whether the process is ending by a signal: PF_EXITING with PF_SIGNALED in its flags. */
@@ -165,12 +178,12 @@ void upload_flush(fuse_req_t req, struct handle *h)
 {
         if (dying_by_signal(fuse_req_ctx(req)->pid))
                 cut(h->e->upload, "its writer was killed by a signal");
+        h->closed = true;
         fuse_reply_err(req, 0);
 }
 
 void upload_release(struct fs *fs, struct handle *h)
 {
-        _cleanup_free_ char *rsync = rsync_target(h->e->name);
         struct upload *u = h->e->upload;
         struct data *d;
 
@@ -181,8 +194,8 @@ void upload_release(struct fs *fs, struct handle *h)
         pthread_mutex_unlock(&u->lock);
         if (d)
                 control_close_data(fs->control, d, u->cut);
-        if (!rsync) /* rsync comes back to rename it */
-                ephemeral_unname(fs->ephemerals, h->e);
+        /* The name stays for a minute: rsync and install come back by it to set times and modes,
+         * or to rename it. */
 }
 
 int upload_truncate(struct fs *fs, struct ephemeral *e, uint64_t size)
@@ -210,11 +223,16 @@ bool upload_done(struct ephemeral *e)
         return !e->upload->data;
 }
 
-void upload_removed(struct fs *fs, struct ephemeral *e, const struct caller *who)
+int upload_removed(struct fs *fs, struct ephemeral *x, const struct caller *who, struct err **e)
 {
-        if (!upload_done(e)) {
-                cut(e->upload, "its writer removed it");
-                return;
+        _cleanup_free_ char *rsync = rsync_target(x->name);
+
+        if (!upload_done(x)) {
+                cut(x->upload, "its writer removed it");
+                return 0;
         }
-        (void)control_delete(fs->control, who, e->upload->no, NULL);
+        if (rsync) /* it gave up */
+                return control_delete(fs->control, who, x->upload->no, e);
+        err_set(e, -EPERM, "the upload has ended");
+        return err_hint(e, "rmdir of the object deletes it");
 }

@@ -7,10 +7,14 @@
 #include "fs/ephemeral.h"
 #include "fs/ops.h"
 
+struct wait_key;
+
 struct wait {
         uint64_t id;
         fuse_req_t req;
+        fuse_ino_t ino;
         struct waiter *waiter; /* NULL until control has it */
+        struct wait_key *key;  /* freed by whoever ends the waiter */
         bool interrupted;      /* before that */
         char state[NAME_SIZE];
         UT_hash_handle hh;
@@ -52,11 +56,42 @@ static struct wait *take(struct waits *t, uint64_t id)
         return w;
 }
 
+static const char *why(int r)
+{
+        return r == -ETIMEDOUT ? "the time is over; what was begun goes on"
+               : r == -ENOENT  ? "the object is gone"
+                               : "it went to another state that nothing leaves by itself: see its "
+                                 "`state` and `error`";
+}
+
+/* The words of a wait that failed go to the caller's and the tenant's files only: the object's
+ * own `error` says what happened to it. */
+static void record(struct wait *w, int r)
+{
+        struct fs *fs = fs_of(w->req);
+        struct caller who = fs_caller(w->req);
+        _cleanup_err_ struct err *e = NULL;
+        _cleanup_buf_ struct buf path = {0};
+        uint64_t tenant = 0;
+        struct node n;
+
+        control_rdlock(fs->control);
+        if (!node_get(fs, w->ino, &n)) {
+                node_path(fs, &n, &path);
+                tenant = node_tenant(&n);
+        }
+        control_unlock(fs->control);
+        err_set(&e, r, "%s", why(r));
+        control_record(fs->control, &who, "read", buf_str(&path), 0, tenant, r, e);
+}
+
 static void answer(struct wait *w, int r)
 {
         char line[NAME_SIZE + 1];
         int n = snprintf(line, sizeof(line), "%s\n", w->state);
 
+        if (r < 0 && r != -EINTR)
+                record(w, r);
         if (r < 0)
                 fuse_reply_err(w->req, fs_errno(r));
         else
@@ -72,6 +107,13 @@ static void reached(void *arg, int r)
         free(key);
         if (w)
                 answer(w, r);
+}
+
+/* No callback comes after a cancel that is true. */
+static void cancel(struct fs *fs, struct wait *w)
+{
+        if (control_wait_cancel(fs->control, w->waiter))
+                free(w->key);
 }
 
 /* Called by libfuse with its request alive; the table says whether we still owe an answer. */
@@ -93,30 +135,18 @@ static void interrupted(fuse_req_t req, void *arg)
         pthread_mutex_unlock(&t->lock);
         if (!w)
                 return;
-        (void)control_wait_cancel(fs->control, w->waiter);
+        cancel(fs, w);
         answer(w, -EINTR);
 }
 
-static bool is_in_state(struct fs *fs, uint64_t no, const char *state)
-{
-        const struct object *o;
-        bool in;
-
-        control_rdlock(fs->control);
-        o = model_by_no(fs->control, no);
-        in = o && streq(object_state(o), state);
-        control_unlock(fs->control);
-        return in;
-}
-
-/* Parks req; the number under which it waits. */
-static struct wait *park(struct waits *t, fuse_req_t req, const char *state)
+static struct wait *park(struct waits *t, fuse_req_t req, struct handle *h, const char *state)
 {
         struct wait *w = calloc(1, sizeof(*w));
 
         if (!w)
                 return NULL;
         w->req = req;
+        w->ino = h->ino;
         snprintf(w->state, sizeof(w->state), "%s", state);
         WITH_LOCK(&t->lock);
         w->id = ++t->next;
@@ -124,12 +154,12 @@ static struct wait *park(struct waits *t, fuse_req_t req, const char *state)
         return w;
 }
 
-static void begin(fuse_req_t req, struct handle *h)
+static void begin(fuse_req_t req, struct handle *h, const struct node *n)
 {
         struct fs *fs = fs_of(req);
         struct caller who = fs_caller(req);
         struct wait_key *key = calloc(1, sizeof(*key));
-        struct wait *w = key ? park(fs->waits, req, h->e->text) : NULL;
+        struct wait *w = key ? park(fs->waits, req, h, wait_state(n)) : NULL;
         struct waiter *waiter = NULL;
         struct err *e = NULL;
         uint64_t id;
@@ -144,8 +174,8 @@ static void begin(fuse_req_t req, struct handle *h)
         id = w->id; /* w may be answered and gone from here on */
         *key = (struct wait_key){.table = fs->waits, .id = id};
         fuse_req_interrupt_func(req, interrupted, (void *)(uintptr_t)id);
-        r = control_wait(fs->control, &who, h->no, h->e->text, h->e->timeout, reached, key,
-                         &waiter, &e);
+        r = control_wait(fs->control, &who, n->no, wait_state(n), n->seconds * INT64_C(1000000),
+                         reached, key, &waiter, &e);
         if (r < 0) {
                 free(key);
                 w = take(fs->waits, id);
@@ -160,14 +190,14 @@ static void begin(fuse_req_t req, struct handle *h)
         HASH_FIND(hh, fs->waits->by_id, &id, sizeof(id), w);
         if (w) {
                 w->waiter = waiter;
+                w->key = key;
                 cut = w->interrupted;
                 if (cut)
                         HASH_DEL(fs->waits->by_id, w);
         }
         pthread_mutex_unlock(&fs->waits->lock);
         if (cut) {
-                if (control_wait_cancel(fs->control, waiter))
-                        free(key);
+                cancel(fs, w);
                 answer(w, -EINTR);
         }
 }
@@ -175,54 +205,32 @@ static void begin(fuse_req_t req, struct handle *h)
 void wait_read(fuse_req_t req, struct handle *h, size_t size, off_t off)
 {
         struct fs *fs = fs_of(req);
+        bool reached_already = false;
         char line[NAME_SIZE + 1];
-        int n;
+        struct node n;
+        int len = 0, r;
 
         if (off) {
                 fuse_reply_buf(req, NULL, 0);
                 return;
         }
-        if (!(h->flags & O_NONBLOCK)) {
-                begin(req, h);
-                return;
+        control_rdlock(fs->control);
+        r = node_get(fs, h->ino, &n);
+        if (!r) {
+                reached_already = n.o && streq(object_state(n.o), wait_state(&n));
+                len = snprintf(line, sizeof(line), "%s\n", wait_state(&n));
         }
-        if (!is_in_state(fs, h->no, h->e->text)) {
+        control_unlock(fs->control);
+        if (!r && !n.o)
+                fuse_reply_buf(req, line, (size_t)len); /* gone between the open and the read */
+        else if (r)
+                fuse_reply_err(req, fs_errno(r));
+        else if (!(h->flags & O_NONBLOCK))
+                begin(req, h, &n);
+        else if (reached_already)
+                fuse_reply_buf(req, line, (size_t)len);
+        else
                 fuse_reply_err(req, EAGAIN);
-                return;
-        }
-        n = snprintf(line, sizeof(line), "%s\n", h->e->text);
-        fuse_reply_buf(req, line, (size_t)n);
-}
-
-struct ephemeral *wait_find(struct fs *fs, const struct node *dir, const char *name,
-                            const struct caller *who)
-{
-        struct ephemeral like = {.type = NODE_WAIT, .no = dir->no, .kind = dir->kind,
-                                 .parent = dir->ino, .uid = who->uid};
-        struct ephemeral *e = ephemeral_find(fs->ephemerals, dir->ino, name, who->uid);
-        const char *at = strchrnul(name, '@');
-        char *end;
-
-        if (e)
-                return e;
-        like.text = strndup(name, (size_t)(at - name));
-        if (!like.text)
-                return NULL;
-        if (*at) {
-                unsigned long s = strtoul(at + 1, &end, 10);
-
-                if (at[1] < '0' || at[1] > '9' || *end || s > 7 * 24 * 3600)
-                        goto none;
-                like.timeout = (int64_t)MAX(s, 1u) * 1000000;
-        }
-        if (kind_state(dir->kind, like.text) < 0 && !streq(like.text, "gone") &&
-            !streq(like.text, "change"))
-                goto none;
-        if (ephemeral_add(fs->ephemerals, &like, name, &e, NULL) == 0)
-                return e;
-none:
-        free(like.text);
-        return NULL;
 }
 
 void waits_free(struct fs *fs)
@@ -232,11 +240,10 @@ void waits_free(struct fs *fs)
 
         if (!t)
                 return;
-        HASH_ITER(hh, t->by_id, w, next)
-        {
+        HASH_ITER (hh, t->by_id, w, next) {
                 HASH_DEL(t->by_id, w);
                 if (w->waiter)
-                        (void)control_wait_cancel(fs->control, w->waiter);
+                        cancel(fs, w);
                 answer(w, -EINTR);
         }
         pthread_mutex_destroy(&t->lock);

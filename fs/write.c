@@ -69,7 +69,9 @@ static int set_loglevel(const struct caller *who, struct fs *fs, const char *p, 
         static const struct {
                 const char *name;
                 int level;
-        } words[] = {{"error", LOG_ERR}, {"warning", LOG_WARNING}, {"info", LOG_INFO},
+        } words[] = {{"error", LOG_ERR},
+                     {"warning", LOG_WARNING},
+                     {"info", LOG_INFO},
                      {"debug", LOG_DEBUG}};
 
         if (!caller_is_admin(fs->control, who))

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 
 #include "backend/store/memory/memory.h"
+#include "common/fileio.h"
 #include "control/control.h"
 #include "control/driver/compute.h"
 #include "control/driver/image.h"
@@ -248,6 +249,8 @@ static struct refusing refusing;
 
 static const struct caller root = {0, 0, 0}, stranger = {54321, 54321, 0};
 
+static char dir[] = "/tmp/test-control-XXXXXX"; /* consoles of instances that never ran */
+
 static void start_control(void)
 {
         struct control_config cfg = {.store = fake.store,
@@ -255,8 +258,8 @@ static void start_control(void)
                                      .images = &fake.images,
                                      .compute = open_compute,
                                      .mount = "/cloud",
-                                     .state = "/nowhere",
-                                     .run = "/nowhere",
+                                     .state = dir,
+                                     .run = dir,
                                      .host = "here",
                                      .uid = 1000, /* no groupadd */
                                      .gid = 1000};
@@ -268,6 +271,16 @@ static void start_control(void)
         control_rdlock(fake.c);
         fake.owner = model_by_name(fake.c, NULL, &kind_tenant, "default")->no;
         control_unlock(fake.c);
+}
+
+static int make_dir(void **state)
+{
+        return mkdtemp(dir) ? 0 : -1;
+}
+
+static int remove_dir(void **state)
+{
+        return remove_tree(dir, NULL);
 }
 
 static int setup(void **state)
@@ -790,7 +803,7 @@ int main(void)
                 T(test_cut_upload),   T(test_restart),      T(test_many_threads),
                 T(test_store_refuses),
         };
-        int r = cmocka_run_group_tests(tests, NULL, NULL);
+        int r = cmocka_run_group_tests(tests, make_dir, remove_dir);
 
         err_free(last);
         return r;

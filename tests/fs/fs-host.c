@@ -120,9 +120,17 @@ static int v_list_exports(struct volume_service *s,
 }
 
 static const struct volume_service_ops volume_ops = {
-        .name = "files", .ping = v_ping, .create = v_create, .import = v_import,
-        .clone = v_clone, .resize = v_create, .remove = v_remove, .stat = v_stat,
-        .list = v_list, .export = v_export, .unexport = v_unexport,
+        .name = "files",
+        .ping = v_ping,
+        .create = v_create,
+        .import = v_import,
+        .clone = v_clone,
+        .resize = v_create,
+        .remove = v_remove,
+        .stat = v_stat,
+        .list = v_list,
+        .export = v_export,
+        .unexport = v_unexport,
         .list_exports = v_list_exports,
 };
 
@@ -155,8 +163,11 @@ int main(int argc, char **argv)
 {
         _cleanup_err_ struct err *e = NULL;
         struct host h = {.volumes.ops = &volume_ops};
-        struct control_config cfg = {.compute = no_compute, .host = "testhost", .uid = getuid(),
-                                     .gid = getgid(), .volumes = &h.volumes};
+        struct control_config cfg = {.compute = no_compute,
+                                     .host = "testhost",
+                                     .uid = getuid(),
+                                     .gid = getgid(),
+                                     .volumes = &h.volumes};
         struct fs_config mount = {.allow_other = getuid() == 0, .ready = ready};
         struct control *c = NULL;
         pthread_t signals;

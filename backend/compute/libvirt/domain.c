@@ -3,7 +3,10 @@
 
 #include <sys/stat.h>
 
+#include "common/clock.h"
 #include "common/fault.h"
+
+enum { REMOVED_US = 10000000 }; /* at most this long for an earlier guest to be put away */
 
 /* Debian's libvirtd keeps each guest's own folder below one that only libvirt-qemu's group may pass
  * through; a guest with a user of its own gets there by that group. */
@@ -73,6 +76,26 @@ static bool name_taken(virConnectPtr conn, const char *name, const char *uuid)
         return yes;
 }
 
+/* A guest that has just ended is still being put away for a moment, and libvirt refuses its name
+ * and UUID meanwhile.  The code is the one of any failure; only the words tell. */
+static bool being_removed(void)
+{
+        const char *words = virGetLastErrorMessage();
+
+        return words && strstr(words, "is already being removed");
+}
+
+static virDomainPtr create_domain(virConnectPtr conn, const char *xml)
+{
+        int64_t deadline = clock_mono() + REMOVED_US;
+        virDomainPtr dom;
+
+        while (!(dom = virDomainCreateXML(conn, xml, 0)) && being_removed() &&
+               clock_mono() < deadline)
+                usleep(20000);
+        return dom;
+}
+
 int op_start(struct compute *c, const struct guest *g, struct err **e)
 {
         struct driver *d = driver(c);
@@ -99,7 +122,7 @@ int op_start(struct compute *c, const struct guest *g, struct err **e)
         if (r < 0)
                 return err_errno(e, r, "start guest");
         reaper_busy(d->reaper, +1);
-        dom = virDomainCreateXML(conn, xml, 0);
+        dom = create_domain(conn, xml);
         if (!dom)
                 r = virt_error(conn, &why);
         else

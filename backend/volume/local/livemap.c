@@ -53,7 +53,12 @@ static int mark_unlogged(struct map *live, const struct map *logged)
         uint8_t a[MAP_LINE_BYTES], b[MAP_LINE_BYTES];
         uint64_t line = 0;
 
-        while ((line = MIN(map_next_line(live, line), map_next_line(logged, line))) != UINT64_MAX) {
+        for (;;) {
+                uint64_t in_live = map_next_line(live, line), in_log = map_next_line(logged, line);
+
+                line = MIN(in_live, in_log);
+                if (line == UINT64_MAX)
+                        return 0;
                 map_get_line(live, line, a);
                 map_get_line(logged, line, b);
                 if (memcmp(a, b, sizeof(a)) != 0) {
@@ -64,7 +69,6 @@ static int mark_unlogged(struct map *live, const struct map *logged)
                 }
                 line++;
         }
-        return 0;
 }
 
 /* 1 when a live map of this boot was there and is now l->map, 0 when there is none. */

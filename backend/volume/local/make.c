@@ -18,6 +18,27 @@ struct source {
         uint64_t len;
 };
 
+/* Where the kernel does not copy between these two file systems. */
+static int copy_bytes(int from, int to, off_t off, off_t end)
+{
+        enum { PIECE = 256 << 10 };
+        _cleanup_free_ char *p = malloc(PIECE);
+
+        if (!p)
+                return -ENOMEM;
+        while (off < end) {
+                size_t n = MIN((size_t)(end - off), (size_t)PIECE);
+                int r = pread_full(from, p, n, off);
+
+                if (r == 0)
+                        r = pwrite_full(to, p, n, off);
+                if (r < 0)
+                        return r;
+                off += n;
+        }
+        return 0;
+}
+
 static int copy_piece(int from, int to, off_t off, off_t end)
 {
         static const size_t most = 64 << 20;
@@ -28,6 +49,8 @@ static int copy_piece(int from, int to, off_t off, off_t end)
 
                 if (n < 0 && errno == EINTR)
                         continue;
+                if (n < 0 && (errno == EXDEV || errno == EOPNOTSUPP || errno == EINVAL))
+                        return copy_bytes(from, to, off, end);
                 if (n <= 0)
                         return n < 0 ? -errno : -ENODATA;
                 off += n;

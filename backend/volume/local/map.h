@@ -37,7 +37,7 @@ struct map {
         uint64_t *dirty; /* a bit a line: set since map_take_dirty() last gave it */
         uint64_t *list;  /* the dirty lines */
         size_t nlist, alist;
-        uint64_t live; /* lines that are not all holes */
+        _Atomic uint64_t live; /* lines that are not all holes */
 };
 
 /* blocks may be 0.  fd: see struct map; the file must have base + map_bytes() bytes. */

@@ -167,7 +167,7 @@ int maplog_replay(const struct maplog_source *src, const struct maplog_id *id, s
         _cleanup_free_ uint8_t *buf = malloc(MAPLOG_BATCH_MAX);
         bool whole = true; /* the last group read is complete */
         uint64_t group = 0;
-        size_t len;
+        size_t len = 0;
         int r;
 
         *ret = (struct maplog_end){};

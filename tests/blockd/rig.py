@@ -1,0 +1,131 @@
+"""What the tests of the daemon share: a blockd in a folder of its own, and its control socket.
+
+The daemon's path is argv[1]; unittest gets the rest.
+"""
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import unittest
+import uuid
+
+BLOCKD = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "blockd"
+
+
+class Blockd:
+    def __init__(self, state=None, top=None):
+        self.top = top or tempfile.mkdtemp(prefix="bd.", dir=os.environ.get("TMPDIR", "/tmp"))
+        self.state = state or os.path.join(self.top, "state")
+        self.run = os.path.join(self.top, "run")
+        self.process = None
+        self.start()
+
+    def start(self, fault=None):
+        r, w = os.pipe()
+        env = dict(os.environ)
+        env.pop("STRATOFS_FAULT", None)
+        if fault:
+            env["STRATOFS_FAULT"] = fault
+        with open(os.path.join(self.top, "log"), "ab") as log:
+            self.process = subprocess.Popen(
+                [BLOCKD, "--state", self.state, "--run", self.run, "--ready-fd", str(w)],
+                pass_fds=[w], stderr=log, env=env)
+        os.close(w)
+        ready = os.read(r, 1)
+        os.close(r)
+        if ready != b"1":
+            self.process.wait()
+            raise AssertionError("blockd did not start:\n" + self.log())
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        """A clean stop; anything but exit 0 (a sanitizer's word, say) is a failure."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        rc = self.process.wait(60)
+        if rc != 0:
+            raise AssertionError("blockd ended with %d:\n%s" % (rc, self.log()))
+
+    def log(self):
+        with open(os.path.join(self.top, "log"), errors="replace") as f:
+            return f.read()
+
+    def clean(self):
+        try:
+            self.stop()
+        finally:
+            shutil.rmtree(self.top, ignore_errors=True)
+
+    @property
+    def control(self):
+        return os.path.join(self.run, "blockd.sock")
+
+    @property
+    def shared(self):
+        return os.path.join(self.run, "nbd.sock")
+
+    def raw_call(self, text):
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(60)
+            s.connect(self.control)
+            s.sendall(text)
+            return s.makefile("rb").readline()
+
+    def call(self, op, **args):
+        """The whole answer."""
+        return json.loads(self.raw_call(json.dumps(dict(args, op=op)).encode() + b"\n"))
+
+    def ok(self, op, **args):
+        a = self.call(op, **args)
+        if a["ok"] is not True:
+            raise AssertionError("%s %s: %s" % (op, args, a))
+        return a
+
+    def err(self, op, **args):
+        a = self.call(op, **args)
+        if a["ok"] is not False or not a["error"] or "\n" in a["error"]:
+            raise AssertionError("%s %s: %s" % (op, args, a))
+        return a["errno"]
+
+    def uri(self, volume):
+        return "nbd+unix:///%s?socket=%s" % (volume, self.shared)
+
+    def create(self, size):
+        v = str(uuid.uuid4())
+        self.ok("create", id=v, size=size)
+        return v
+
+    def clone(self, parent, size):
+        v = str(uuid.uuid4())
+        self.ok("clone", id=v, parent=parent, size=size)
+        return v
+
+    def export(self, volume, readonly=False, id=None):
+        return self.ok("export", id=id or "x" + uuid.uuid4().hex, volume=volume,
+                       uid=os.getuid(), gid=os.getgid(), readonly=readonly)["socket"]
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.d = Blockd()
+        self.addCleanup(self.d.clean)
+
+    def tool(self, *args, rc=0):
+        p = subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                           timeout=120)
+        self.assertEqual(p.returncode, rc, "%s\n%s\n%s" % (args, p.stdout, self.d.log()))
+        return p.stdout
+
+    def path(self, name):
+        return os.path.join(self.d.top, name)
+
+
+def main():
+    unittest.main(verbosity=2)
