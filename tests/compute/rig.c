@@ -69,7 +69,7 @@ static void run(const char *const *argv)
 
 static void find_kernel(struct rig *r)
 {
-        const char *release;
+        const char *make = getenv("MAKE_INITRD"), *release;
         glob_t g;
 
         if (glob("/boot/vmlinuz-*-cloud-amd64", 0, NULL, &g) != 0)
@@ -79,7 +79,8 @@ static void find_kernel(struct rig *r)
         release = r->kernel + strlen("/boot/vmlinuz-");
         r->initrd = fmt("%s/initrd", r->dir);
         if (access(r->initrd, R_OK) < 0)
-                run((const char *[]){SOURCE_DIR "/make-initrd", r->initrd, release, NULL});
+                run((const char *[]){make ? make : SOURCE_DIR "/make-initrd", r->initrd, release,
+                                     NULL});
 }
 
 struct rig *rig_new(enum compute_mode mode, const char *dir)

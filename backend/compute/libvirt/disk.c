@@ -3,6 +3,14 @@
 
 #include "common/clock.h"
 
+int disk_present(const struct guest_disk *disk, struct err **e)
+{
+        if (access(disk->socket, F_OK) == 0)
+                return 0;
+        return err_set(e, -EIO, "disk '%.15s': '%s': %s", disk->target, disk->socket,
+                       strerror(errno));
+}
+
 /* How a guest and its disk at target stand.  -ENOENT: no guest. */
 static int look(virConnectPtr conn, const char *uuid, const char *target, virDomainPtr *dom,
                 struct disk_found *ret, struct err **e)
@@ -48,6 +56,9 @@ int op_attach(struct compute *c, const char *uuid, const struct guest_disk *disk
                 return 0;
         if (there.found)
                 return err_set(e, -EEXIST, "the guest has another disk at '%s'", disk->target);
+        r = disk_present(disk, e);
+        if (r < 0)
+                return r;
         if (virDomainAttachDeviceFlags(dom, xml, VIR_DOMAIN_AFFECT_LIVE) == 0)
                 return 0;
         r = virt_error(conn, &why);

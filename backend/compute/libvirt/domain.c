@@ -114,6 +114,10 @@ int op_start(struct compute *c, const struct guest *g, struct err **e)
                 return r;
         if (is_active(conn, g->uuid))
                 return 0;
+        for (unsigned i = 0; r == 0 && i < g->ndisks; i++)
+                r = disk_present(&g->disks[i], e);
+        if (r < 0)
+                return r;
         r = FAULT("compute.start");
         if (r < 0)
                 return err_errno(e, r, "start guest");

@@ -123,6 +123,12 @@ void unplug_refused(struct driver *d, const char *uuid, const char *alias);
 void unplug_resumed(struct driver *d, const char *uuid);
 void unplug_forget_all(struct driver *d);
 
+/* disk.c */
+
+/* -EIO when the disk's socket is not there.  libvirt would fail, too, but only sometimes catches
+ * what QEMU said about it. */
+int disk_present(const struct guest_disk *disk, struct err **e);
+
 /* domain.c, disk.c: struct compute_ops */
 int op_start(struct compute *c, const struct guest *g, struct err **e);
 int op_shutdown(struct compute *c, const char *uuid, struct err **e);
