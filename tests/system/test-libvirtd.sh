@@ -12,7 +12,7 @@ libvirtd_up() {
         fi
         spawn libvirtd
         libvirtd=$!
-        wait_until 90 virsh -c qemu:///system capabilities || fail "libvirtd does not answer"
+        wait_until 180 virsh -c qemu:///system capabilities || fail "libvirtd does not answer"
 }
 virsh -c qemu:///system version >/dev/null 2>&1 && skip "a libvirtd that is not ours runs here"
 libvirtd_up
@@ -35,7 +35,7 @@ echo start >instances/web/ctl || fail "start is accepted"
 expect_text instances/web/error "libvirt"
 libvirtd_up
 echo start >instances/web/ctl || fail "start"
-expect "later it works" "$STRATO" wait instances/web active --timeout 60
+expect "later it works" "$STRATO" wait instances/web active --timeout 180
 wait_line instances/web/console.log "STRATOFS-GUEST ready" 120
 
 # libvirtd restarts under the guest; its end is seen all the same.
