@@ -103,8 +103,8 @@ struct volume_driver {
         int (*extents)(void *v, uint64_t n, uint64_t off, volume_extent_fn each, void *arg);
         /* Optional: read ahead. */
         int (*cache)(void *v, uint64_t n, uint64_t off);
-        /* Optional: whether a read of the range should be cut into data and holes first, because
-         * finding them costs less than copying zeros. */
+        /* Optional: whether a read of the range is worth cutting into data and holes first, because
+         * it begins with zeros that need not be copied. */
         bool (*sparse_hint)(void *v, uint64_t n, uint64_t off);
 };
 

@@ -272,6 +272,17 @@ int layer_extents(struct layer *l, uint64_t n, uint64_t off, volume_extent_fn ea
         return 0;
 }
 
+bool layer_starts_sparse(struct layer *l, uint64_t n, uint64_t off)
+{
+        struct piece k = resolve(l, off, n);
+        off_t data;
+
+        if (!k.layer || k.layer->mapped)
+                return !k.layer;
+        data = lseek(k.layer->fd, off, SEEK_DATA);
+        return data < 0 ? errno == ENXIO : (uint64_t)data > off;
+}
+
 void layer_cache(struct layer *l, uint64_t n, uint64_t off)
 {
         while (n > 0) {

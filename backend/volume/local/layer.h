@@ -63,6 +63,9 @@ int layer_write(struct layer *l, const void *p, size_t n, uint64_t off);
 int layer_zero(struct layer *l, uint64_t n, uint64_t off, unsigned flags);
 int layer_trim(struct layer *l, uint64_t n, uint64_t off);
 int layer_extents(struct layer *l, uint64_t n, uint64_t off, volume_extent_fn each, void *arg);
+/* Whether the range begins with a hole or zeros: cheap, unlike an extent of data, whose end may be
+ * far away. */
+bool layer_starts_sparse(struct layer *l, uint64_t n, uint64_t off);
 void layer_cache(struct layer *l, uint64_t n, uint64_t off);
 
 char *layer_data_path(const char *dir, unsigned n);

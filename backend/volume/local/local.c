@@ -135,10 +135,9 @@ static int local_cache(void *v, uint64_t n, uint64_t off)
         return 0;
 }
 
-/* Seeking holes costs system calls; it pays where zeros would be copied at length. */
-static bool local_sparse_hint(void *v, uint64_t n, uint64_t off _unused_)
+static bool local_sparse_hint(void *v, uint64_t n, uint64_t off)
 {
-        return n >= 64 << 10;
+        return n >= 64 << 10 && stack_starts_sparse(stack_of(v), n, off);
 }
 
 const struct volume_driver volume_driver_local = {

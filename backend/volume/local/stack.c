@@ -168,6 +168,12 @@ void stack_cache(struct stack *s, uint64_t n, uint64_t off)
         layer_cache(s->top, n, off);
 }
 
+bool stack_starts_sparse(struct stack *s, uint64_t n, uint64_t off)
+{
+        WITH_IO(s);
+        return layer_starts_sparse(s->top, n, off);
+}
+
 uint64_t stack_size(struct stack *s)
 {
         return s->size;

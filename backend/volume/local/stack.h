@@ -29,6 +29,8 @@ int stack_zero(struct stack *s, uint64_t n, uint64_t off, unsigned flags);
 int stack_trim(struct stack *s, uint64_t n, uint64_t off, unsigned flags);
 int stack_extents(struct stack *s, uint64_t n, uint64_t off, volume_extent_fn each, void *arg);
 void stack_cache(struct stack *s, uint64_t n, uint64_t off);
+/* Whether the range begins with a hole or zeros. */
+bool stack_starts_sparse(struct stack *s, uint64_t n, uint64_t off);
 uint64_t stack_size(struct stack *s);
 
 /* Stops I/O, makes all durable, calls change() and lets I/O go on.  This is where a layer is
