@@ -51,6 +51,8 @@ void control_stop(struct control *c);
  * yet.  Set by whoever probed; NULL leaves a value. */
 void control_host(struct control *c, char compute[16], char accel[16]);
 int control_host_set(struct control *c, const char *compute, const char *accel, struct err **e);
+/* The cloud's own id, ID_TEXT_SIZE bytes: marks what is ours where others have things, too. */
+char *control_id(struct control *c, char *out);
 /* What the compute driver's events end in; any thread, does not block on I/O. */
 void control_guest_changed(struct control *c, const char *uuid);
 void control_guests_resync(struct control *c);

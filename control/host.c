@@ -12,6 +12,14 @@ void control_host(struct control *c, char compute[16], char accel[16])
         control_unlock(c);
 }
 
+char *control_id(struct control *c, char *out)
+{
+        control_rdlock(c);
+        id_text(out, model_by_no(c, OBJECT_CLOUD)->id);
+        control_unlock(c);
+        return out;
+}
+
 int control_host_set(struct control *c, const char *compute, const char *accel, struct err **e)
 {
         struct object *o;

@@ -74,7 +74,8 @@ static int compute_mode(struct stratod *s, enum compute_mode *ret, struct err **
 static int open_compute(void *arg, struct compute **ret, struct err **e)
 {
         struct stratod *s = arg;
-        struct compute_config cfg = {.state = s->state};
+        char id[ID_TEXT_SIZE];
+        struct compute_config cfg = {.state = s->state, .owner = control_id(s->control, id)};
         struct compute_events ev = {.changed = guest_changed, .resync = guests_resync, .arg = s};
         int r = 0;
 
