@@ -11,6 +11,7 @@ enum {
         KEEPALIVE_COUNT = 5,    /* this many unanswered */
         RETRY_FIRST_MS = 100,
         RETRY_LAST_MS = 5000,
+        TRY_MS = 3000, /* a caller waits this long for an attempt made for it */
 };
 
 static void on_close(virConnectPtr conn, int reason, void *arg)
@@ -70,9 +71,27 @@ void link_close(struct driver *d)
         virResetLastError();
 }
 
+/* An attempt is made at once for who needs the engine: it may be back, and the next attempt be
+ * seconds away.  Lock held. */
+static void try_now(struct driver *d)
+{
+        struct timespec until = clock_timespec(clock_mono() + TRY_MS * INT64_C(1000));
+        unsigned before = d->tries;
+
+        if (!d->link_started)
+                return;
+        d->asked = true;
+        pthread_cond_broadcast(&d->cond);
+        while (d->tries == before && !d->closing &&
+               pthread_cond_timedwait(&d->cond, &d->lock, &until) != ETIMEDOUT)
+                ;
+}
+
 virConnectPtr link_get(struct driver *d, struct err **e)
 {
         WITH_LOCK(&d->lock);
+        if (!d->conn || d->lost)
+                try_now(d);
         if (d->conn && !d->lost && virConnectRef(d->conn) == 0)
                 return d->conn;
         err_set(e, -ECONNREFUSED, "%s is down: %s", d->uri,
@@ -88,7 +107,8 @@ static void pause_for(struct driver *d, int ms)
 {
         struct timespec until = clock_timespec(clock_mono() + ms * INT64_C(1000));
 
-        while (!d->closing && pthread_cond_timedwait(&d->cond, &d->lock, &until) != ETIMEDOUT)
+        while (!d->closing && !d->asked &&
+               pthread_cond_timedwait(&d->cond, &d->lock, &until) != ETIMEDOUT)
                 ;
 }
 
@@ -98,6 +118,7 @@ static bool try_again(struct driver *d)
         _cleanup_err_ struct err *why = NULL;
         int r;
 
+        d->asked = false;
         pthread_mutex_unlock(&d->lock);
         link_close(d);
         r = link_open(d, &why);
@@ -107,6 +128,8 @@ static bool try_again(struct driver *d)
                         d->ev.resync(d->ev.arg);
         }
         pthread_mutex_lock(&d->lock);
+        d->tries++;
+        pthread_cond_broadcast(&d->cond);
         if (r < 0) {
                 free(d->down);
                 d->down = strdup(err_msg(why));

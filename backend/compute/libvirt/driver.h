@@ -55,6 +55,8 @@ struct driver {
         virConnectPtr conn;  /* NULL while the engine is down */
         char *down;          /* the words of why */
         bool lost;           /* conn died and is the link thread's to replace */
+        bool asked;          /* somebody needs the engine now: try without the pause */
+        unsigned tries;      /* attempts to connect again so far */
         bool closing;
         struct unplug *unplugs;
 };
