@@ -45,6 +45,8 @@ int action_create(struct txn *t, struct object *owner, const struct kind *k, con
                 r = err_set(e, -EPERM, "a %s belongs into a tenant", k->name);
         if (r == 0 && owner->nameless)
                 r = err_set(e, -ENOENT, "tenant '%s' is being deleted", owner->name);
+        if (r == 0 && txn_unborn(t->c, owner))
+                r = err_set(e, -EAGAIN, "'%s' is being made", owner->name);
         if (r == 0)
                 r = txn_create(t, k, k->global ? NULL : owner, name, ret, e);
         if (r == 0)
@@ -248,8 +250,10 @@ int control_delete(struct control *c, const struct caller *who, uint64_t no, str
         r = find_object(c, no, &o, e);
         if (r == 0) {
                 object_label(o, label);
-                r = o->nameless ? err_set(e, -ENOENT, "it is being deleted already")
-                                : authorise(c, who, o, o->kind->creator, "rmdir", e);
+                /* One that failed is left under its id: it may be tried again. */
+                r = o->nameless && o->kind->states[o->state].transient
+                            ? err_set(e, -ENOENT, "it is being deleted already")
+                            : authorise(c, who, o, o->kind->creator, "rmdir", e);
         }
         if (r == 0)
                 txn_event(&t, o, "deleted");
@@ -285,7 +289,13 @@ int control_rename(struct control *c, const struct caller *who, uint64_t no, con
 
 /* --- metadata -------------------------------------------------------------------------------- */
 
-enum { META_KEYS = 128, META_KEY = 255, META_VALUE = 4096 };
+bool meta_key_valid(const char *key)
+{
+        size_t n = strlen(key);
+
+        return n > 0 && n <= META_KEY && !strchr(key, '/') && !streq(key, ".") &&
+               !streq(key, "..") && text_clean(key, n, false);
+}
 
 int control_set_meta(struct control *c, const struct caller *who, uint64_t no, const char *key,
                      const char *value, size_t n, struct err **e)
@@ -298,7 +308,7 @@ int control_set_meta(struct control *c, const struct caller *who, uint64_t no, c
         r = find_object(c, no, &o, e);
         if (r == 0)
                 r = authorise(c, who, o, ROLE_MEMBER, "metadata", e);
-        if (r == 0 && (!*key || strlen(key) > META_KEY || !text_clean(key, strlen(key), false)))
+        if (r == 0 && !meta_key_valid(key))
                 r = err_set(e, -EINVAL, "a metadata key is 1 to %d bytes of UTF-8", META_KEY);
         if (r == 0 && n > META_VALUE)
                 r = err_set(e, -EFBIG, "a metadata value has at most %d bytes", META_VALUE);

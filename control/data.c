@@ -114,8 +114,9 @@ int control_open_data(struct control *c, const struct caller *who, uint64_t no, 
 
         control_rdlock(c);
         r = find_object(c, no, &o, e);
-        if (r == 0 && writable)
-                r = authorise(c, who, o, o->kind->files[file].writer, "data", e);
+        if (r == 0)
+                r = authorise(c, who, o, writable ? o->kind->files[file].writer : ROLE_MEMBER,
+                              "data", e);
         if (r < 0 || o->kind == &kind_volume) {
                 if (r == 0)
                         r = open_volume(c, o, writable, ret, e);
@@ -189,14 +190,35 @@ static void show_received(struct control *c, uint64_t no, uint64_t received)
         control_unlock(c);
 }
 
+/* An upload counts when it is whole; while it grows it may not pass what is left. */
+static int room_for(struct control *c, uint64_t no, uint64_t end, struct err **e)
+{
+        uint64_t limit = VALUE_MAX, used = 0;
+        struct object *o;
+
+        control_rdlock(c);
+        o = model_by_no(c, no);
+        if (o) {
+                limit = quota_limit(o->tenant, Q_IMAGE_SIZE);
+                used = model_room(c, o->tenant)->use.v[Q_IMAGE_SIZE];
+        }
+        control_unlock(c);
+        if (limit == VALUE_MAX || used + end <= limit)
+                return 0;
+        return err_set(e, -EDQUOT, "quota: image_size limit=%" PRIu64 " used=%" PRIu64
+                       " wanted=%" PRIu64, limit, used, end);
+}
+
 int data_pwrite(struct control *c, struct data *d, const void *p, size_t n, uint64_t off,
                 struct err **e)
 {
-        int r = d->images->ops->pwrite(d->blob, p, n, off);
+        int r = room_for(c, d->no, off + n, e);
 
+        if (r == 0 && (r = d->images->ops->pwrite(d->blob, p, n, off)) < 0)
+                err_errno(e, r, "write");
         if (r < 0) {
                 d->failed = r;
-                return err_errno(e, r, "write");
+                return r;
         }
         if (off < d->next)
                 d->in_order = false;
@@ -279,6 +301,7 @@ void control_close_data(struct control *c, struct data *d, const char *cut)
                         end_upload(c, d,
                                    cut                       ? cut
                                    : d->failed == -ENOSPC    ? "the disk was full"
+                                   : d->failed == -EDQUOT    ? "it would have passed the quota"
                                    : d->failed < 0 || r < 0 ? "its bytes did not reach the disk"
                                                              : NULL);
         }

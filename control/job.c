@@ -45,6 +45,8 @@ static void set_running(struct job_engine *g, struct job *j, bool running)
         }
 }
 
+static void workers_call(struct control *c);
+
 static const struct job_def *def_find(const char *op)
 {
         for (unsigned i = 0; job_defs[i]; i++)
@@ -190,7 +192,7 @@ int job_cancel(struct txn *t, struct object *o, const char *args _unused_, struc
                                object_str(o, "op"));
         atomic_store(&j->cancel, true);
         set_parked(g, j, false);
-        pthread_cond_signal(&g->cond);
+        workers_call(t->c);
         return 0;
 }
 
@@ -365,6 +367,11 @@ static bool saw_watched(const struct job *j)
         return false;
 }
 
+static int job_undo(struct job *j)
+{
+        return j->def && j->def->undo ? j->def->undo(j) : 0;
+}
+
 static void job_run(struct job *j)
 {
         _cleanup_err_ struct err *err = NULL;
@@ -372,10 +379,16 @@ static void job_run(struct job *j)
 
         if (r < 0 && j->c->jobs->stop)
                 r = JOB_AGAIN; /* it goes on at the next start */
-        if (r < 0 && j->def && j->def->undo)
-                j->def->undo(j);
+        if (r < 0 && job_undo(j) < 0)
+                r = job_wait(j, 0, PATIENCE_US, "taking it back did not succeed yet");
         if (r <= 0) {
                 int end = job_end(j, r, err);
+
+                if (end == -EDQUOT && r == 0) { /* its result is more than its tenant may have */
+                        err_set(&err, end, "its result would pass the tenant's quota");
+                        r = end;
+                        end = job_undo(j) < 0 ? -EAGAIN : job_end(j, r, err);
+                }
 
                 if (end == 0) {
                         if (r < 0)
@@ -438,7 +451,8 @@ static void workers_call(struct control *c)
                 pthread_cond_signal(&g->cond);
                 return;
         }
-        if (!ready || g->workers >= WORKERS_MAX)
+        /* Somebody must be free for the clock, too, while the others are in long steps. */
+        if ((!ready && g->workers > g->busy) || g->workers >= WORKERS_MAX)
                 return;
         pthread_attr_init(&a);
         pthread_attr_setdetachstate(&a, PTHREAD_CREATE_DETACHED);
@@ -463,6 +477,9 @@ static void *worker_main(void *arg)
                 if (j) {
                         set_running(g, j, true);
                         j->nseen = 0;
+                        if (!j->begun && j->def) /* neither down-time nor its queue counts */
+                                j->deadline = clock_now() + (int64_t)j->def->deadline * 1000000;
+                        j->begun = true;
                         workers_call(c); /* for the next one, or to watch the clock */
                         pthread_mutex_unlock(&g->lock);
                         job_run(j);
@@ -472,12 +489,12 @@ static void *worker_main(void *arg)
                 }
                 if (!idle_until)
                         idle_until = clock_mono() + IDLE_US;
-                /* The last worker stays while any job lives. */
-                if (clock_mono() >= idle_until && (g->workers > 1 || !g->v))
+                /* The last that is free stays while a job is parked. */
+                if (clock_mono() >= idle_until && (g->workers - g->busy > 1 || !g->parked))
                         break;
-                until = wake ? MIN(wake, MAX(idle_until, clock_mono() + 1000)) : idle_until;
-                if (until <= clock_mono())
-                        until = clock_mono() + IDLE_US;
+                until = idle_until > clock_mono() ? idle_until : clock_mono() + IDLE_US;
+                if (wake)
+                        until = MIN(until, wake); /* past: it returns at once */
                 ts = clock_timespec(until);
                 g->idle++;
                 pthread_cond_timedwait(&g->cond, &g->lock, &ts);

@@ -24,6 +24,7 @@ struct job {
         int64_t wake;        /* monotonic usec */
         atomic_bool cancel;  /* somebody wrote cancel, or the daemon stops */
         bool running, parked;
+        bool begun;          /* a step has run since the daemon's start */
         uint64_t seen[16];   /* objects that changed while it ran: it may be about to wait for one */
         unsigned nseen;
         char *waiting;       /* why it is parked, for people */
@@ -46,8 +47,8 @@ struct job_def {
          * from step 0 (something changed meanwhile). */
         int (*done)(struct job *j, struct txn *t, struct object *target, struct err **e);
         void (*failed)(struct job *j, struct txn *t, struct object *target, const struct err *err);
-        /* Optional: before failed(), without a lock: take back what steps did. */
-        void (*undo)(struct job *j);
+        /* Optional: before failed(), without a lock: take back what steps did.  Repeated until 0. */
+        int (*undo)(struct job *j);
 };
 
 extern const struct job_def *const job_defs[]; /* NULL-terminated */

@@ -178,8 +178,12 @@ int action_link(struct txn *t, struct object *o, unsigned def, const char *name,
         int r;
 
         r = authorise(t->c, t->who, o, o->kind->creator, d->name, e);
+        if (r == 0 && o->nameless)
+                r = err_set(e, -EBUSY, "it is being deleted");
         if (r == 0)
                 r = resolve_target(t->c, o, d, target, beside_link, &to, e);
+        if (r == 0 && txn_unborn(t->c, to))
+                r = err_set(e, -EAGAIN, "'%s' is being made", to->name);
         if (r == 0 && !target_kind_legal(d, to->kind))
                 r = err_at(e, -EINVAL, target, strlen(target), 0, strlen(target),
                            "%s takes %s, and '%s' is %s %s", d->name, d->targets, to->name,
@@ -209,6 +213,8 @@ int action_unlink(struct txn *t, struct object *o, unsigned def, const char *nam
         r = authorise(t->c, t->who, o, o->kind->creator, d->name, e);
         if (r < 0)
                 return r;
+        if (o->nameless)
+                return err_set(e, -EBUSY, "it is being deleted");
         if (!l || l->leaving)
                 return err_set(e, -ENOENT, "there is no link '%s'", name);
         if (!object_in(o, d->states))

@@ -76,9 +76,18 @@ static void settle_object(struct txn *t, struct object *o)
         buf_done(&path);
 }
 
+/* A volume on its way into or out of a guest is led by a job of the instance. */
 static bool has_job(struct control *c, const struct object *o)
 {
-        return o->job && model_by_no(c, o->job);
+        if (o->jobs)
+                return true;
+        if (o->kind != &kind_volume ||
+            !object_in(o, STATE(VOLUME_ATTACHING) | STATE(VOLUME_DETACHING)))
+                return false;
+        for (unsigned i = 0; i < o->nrefs; i++)
+                if (o->refs[i]->kind == &kind_instance && o->refs[i]->jobs)
+                        return true;
+        return false;
 }
 
 /* One transaction an object: they are few, and of different tenants. */

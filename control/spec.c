@@ -106,6 +106,9 @@ static int bad_key(const char *text, size_t n, const char *key, const struct kin
 {
         const char *at = memmem(text, n, key, strlen(key));
 
+        if (!text_clean(key, strlen(key), false))
+                return err_set(e, -EINVAL, "a key with control characters");
+
         return err_at(e, -EINVAL, text, n, at ? (size_t)(at - text) : 0, strlen(key),
                       "a %s has no '%.*s' to write", k->name, NAME_SIZE, key);
 }
@@ -197,9 +200,16 @@ static int apply_meta(struct txn *t, struct object *o, json_t *doc, struct err *
 {
         const char *key;
         json_t *v;
+        int r;
 
+        r = authorise(t->c, t->who, o, ROLE_MEMBER, "metadata", e);
+        if (r < 0)
+                return r;
         if (!json_is_object(doc))
                 return err_set(e, -EINVAL, "metadata: an object of KEY: TEXT");
+        if (json_object_size(doc) > META_KEYS)
+                return err_set(e, -EDQUOT, "metadata limit=%d wanted=%zu", META_KEYS,
+                               json_object_size(doc));
         for (unsigned i = o->nmeta; i-- > 0;)
                 if (!json_object_get(doc, o->meta[i].key))
                         txn_del_meta(t, o, o->meta[i].key);
@@ -207,9 +217,9 @@ static int apply_meta(struct txn *t, struct object *o, json_t *doc, struct err *
         {
                 const char *s = json_string_value(v);
 
-                if (!s || strlen(s) > 4096 || !*key || strlen(key) > 255 || strchr(key, '/') ||
-                    !text_clean(key, strlen(key), false))
-                        return err_set(e, -EINVAL, "metadata: '%.40s' is not KEY: TEXT", key);
+                if (!s || strlen(s) > META_VALUE || !text_clean(s, strlen(s), true) ||
+                    !meta_key_valid(key))
+                        return err_set(e, -EINVAL, "metadata: an object of KEY: TEXT");
                 txn_set_meta(t, o, key, s, strlen(s));
         }
         return 0;

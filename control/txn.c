@@ -29,6 +29,17 @@ void txn_edit(struct txn *t, struct object *o)
                 touch_add(t, o, object_copy(o));
 }
 
+bool txn_unborn(struct control *c, const struct object *o)
+{
+        for (struct txn *n = c->pending; n; n = n->next) {
+                struct touch *w = touch_find(n, o);
+
+                if (w && !w->before)
+                        return true;
+        }
+        return false;
+}
+
 int txn_create(struct txn *t, const struct kind *k, struct object *tenant, const char *name,
                struct object **ret, struct err **e)
 {
@@ -70,6 +81,8 @@ void txn_release_name(struct txn *t, struct object *o)
         struct object *owner = o->kind->global ? model_by_no(t->c, OBJECT_CLOUD) : o->tenant;
 
         txn_edit(t, o);
+        if (o->nameless) /* a deletion that failed is tried again */
+                return;
         model_unindex_name(t->c, o);
         o->nameless = true;
         if (owner)

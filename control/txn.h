@@ -48,6 +48,8 @@ int txn_end(struct txn *t, int r, struct err **e);
 /* A new object with its defaults, in state 0; name NULL makes one of its number.  -EEXIST. */
 int txn_create(struct txn *t, const struct kind *k, struct object *tenant, const char *name,
                struct object **ret, struct err **e);
+/* Whether o's own creation is not durable yet: nothing of others may be built on it.  Model held. */
+bool txn_unborn(struct control *c, const struct object *o);
 /* Before anything of o is changed by hand. */
 void txn_edit(struct txn *t, struct object *o);
 void txn_delete(struct txn *t, struct object *o);

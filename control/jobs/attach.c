@@ -74,11 +74,11 @@ static void failed_attach(struct job *j, struct txn *t, struct object *o, const 
         txn_unlink(t, o, l);
 }
 
-static void undo_attach(struct job *j)
+static int undo_attach(struct job *j)
 {
         struct volume_service *s = j->c->cfg.volumes;
 
-        s->ops->unexport(s, j->args, NULL);
+        return s->ops->unexport(s, j->args, NULL);
 }
 
 static int step_detach(struct job *j, struct err **e)

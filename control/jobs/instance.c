@@ -29,8 +29,11 @@ int instance_unexport(struct job *j, struct err **e)
                 if (o->links[i].target->kind == &kind_volume)
                         snprintf(id[n++], ID_TEXT_SIZE, "%s", o->links[i].id);
         control_unlock(j->c);
-        for (unsigned i = 0; i < n && r == 0; i++)
-                r = s->ops->unexport(s, id[i], e);
+        for (unsigned i = 0; i < n; i++) { /* the others even if one fails */
+                int one = s->ops->unexport(s, id[i], r < 0 ? NULL : e);
+
+                r = r < 0 ? r : one;
+        }
         return r;
 }
 

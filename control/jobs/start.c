@@ -108,16 +108,21 @@ static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
         return 0;
 }
 
-static void undo(struct job *j)
+/* An engine that is down runs no guest of ours that it was never asked for; one that was asked, and
+ * did not say what came of it, must say first. */
+static int undo(struct job *j)
 {
         struct compute *compute;
         struct facts f;
+        int r = 0;
 
         if (job_facts(j, &f, NULL) < 0)
-                return;
+                return 0;
         if (j->step == 2 && instance_compute(j, &compute, NULL) == 0)
-                compute->ops->destroy(compute, f.id, NULL);
-        instance_unexport(j, NULL);
+                r = compute->ops->destroy(compute, f.id, NULL);
+        if (r == -ECONNREFUSED)
+                r = 0;
+        return r < 0 ? r : instance_unexport(j, NULL);
 }
 
 static void failed(struct job *j, struct txn *t, struct object *o, const struct err *err)

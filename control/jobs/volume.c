@@ -113,6 +113,10 @@ static int done_create(struct job *j, struct txn *t, struct object *o, struct er
 
 static void failed_create(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
+        struct object *image = o ? object_target(o, "source") : NULL;
+
+        if (image && image->nameless) /* its deletion waits for us */
+                txn_unlink(t, o, object_link(o, kind_link(o->kind, "source"), NULL));
         if (o && !o->nameless)
                 txn_set_state(t, o, VOLUME_ERROR);
 }

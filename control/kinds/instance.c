@@ -236,13 +236,15 @@ static int verb_reboot(struct txn *t, struct object *o, const char *args, struct
 
 static int verb_pause(struct txn *t, struct object *o, const char *args, struct err **e)
 {
-        job_start(t, o, &job_instance_pause, NULL);
+        if (!job_live(t->c, o->no, &job_instance_pause))
+                job_start(t, o, &job_instance_pause, NULL);
         return 0;
 }
 
 static int verb_resume(struct txn *t, struct object *o, const char *args, struct err **e)
 {
-        job_start(t, o, &job_instance_resume, NULL);
+        if (!job_live(t->c, o->no, &job_instance_resume))
+                job_start(t, o, &job_instance_resume, NULL);
         return 0;
 }
 

@@ -25,6 +25,7 @@ struct fake {
         pthread_mutex_t lock;
         int volume_error;      /* what create and clone answer */
         int start_error;
+        int remove_error;
         bool running;
         unsigned creates, clones, removes, exports, starts;
         struct control *c;
@@ -63,7 +64,7 @@ static int v_remove(struct volume_service *s, const char *id, struct err **e)
 {
         WITH_LOCK(&fake.lock);
         fake.removes++;
-        return 0;
+        return fake.remove_error ? err_set(e, fake.remove_error, "told to fail") : 0;
 }
 static int v_stat(struct volume_service *s, const char *id, struct volume_facts *ret,
                   struct err **e)
@@ -756,6 +757,76 @@ static void test_many_threads(void **state)
         assert_int_equal(used("volumes "), 8 * 33);
 }
 
+/* The size comes with the image, after the quota was asked: the job ends all the same. */
+static void test_quota_at_the_end(void **state)
+{
+        int q = kind_file(&kind_tenant, "quota");
+        uint64_t no, v = make(&kind_volume, "clone");
+        struct data *d;
+
+        assert_int_equal(control_write_line(fake.c, &root, fake.owner, q, "volume_size limit=4096", 22,
+                                            NULL), 0);
+        assert_int_equal(control_upload(fake.c, &root, fake.owner, "x.qcow2", &no, &d, NULL), 0);
+        assert_int_equal(link_to(v, &kind_volume, "source", "source", "images/x"), 0);
+        data_pwrite(fake.c, d, "x", 1, 0, NULL);
+        control_close_data(fake.c, d, NULL);
+        assert_int_equal(wait_for(v, "available"), -EIO);
+        assert_string_equal(state_of(v), "error");
+        assert_int_equal(drop(v), 0);
+        wait_for(v, "gone");
+}
+
+static void test_upload_quota(void **state)
+{
+        int q = kind_file(&kind_tenant, "quota");
+        struct err *e = NULL;
+        struct data *d;
+        uint64_t no;
+
+        assert_int_equal(control_write_line(fake.c, &root, fake.owner, q, "image_size limit=8", 18,
+                                            NULL), 0);
+        assert_int_equal(control_upload(fake.c, &root, fake.owner, "x.raw", &no, &d, NULL), 0);
+        assert_int_equal(data_pwrite(fake.c, d, "12345678", 8, 0, NULL), 0);
+        assert_int_equal(say(data_pwrite(fake.c, d, "9", 1, 8, &e), &e), -EDQUOT);
+        assert_words("image_size limit=8");
+        control_close_data(fake.c, d, NULL);
+        assert_string_equal(state_of(no), "error");
+}
+
+/* A deletion that failed can be asked for again, by id. */
+static void test_delete_again(void **state)
+{
+        uint64_t v = volume("v");
+
+        fake.remove_error = -EIO;
+        assert_int_equal(drop(v), 0);
+        assert_int_equal(wait_for(v, "gone"), -EIO);
+        fake.remove_error = 0;
+        assert_int_equal(drop(v), 0);
+        wait_for(v, "gone");
+        assert_string_equal(state_of(v), "gone");
+        assert_int_equal(used("volumes "), 0);
+}
+
+/* A stranger who reaches the call all the same is refused everything. */
+static void test_stranger(void **state)
+{
+        static const char meta[] = "{\"metadata\": {\"k\": \"v\"}}";
+        uint64_t v = volume("v"), i = make(&kind_instance, "web");
+        char canonical[NAME_SIZE];
+        struct data *d;
+
+        assert_int_equal(control_apply(fake.c, &stranger, v, meta, strlen(meta), NULL), -EPERM);
+        assert_int_equal(control_set_meta(fake.c, &stranger, v, "k", "v", 1, NULL), -EPERM);
+        assert_int_equal(control_open_data(fake.c, &stranger, v, 0, O_RDONLY, &d, NULL), -EPERM);
+        assert_int_equal(control_set(fake.c, &stranger, v, 0, "2M", 2, NULL), -EPERM);
+        assert_int_equal(control_verb(fake.c, &stranger, i, "start", 5, NULL), -EPERM);
+        assert_int_equal(control_delete(fake.c, &stranger, v, NULL), -EPERM);
+        assert_int_equal(control_rename(fake.c, &stranger, v, "w", NULL), -EPERM);
+        assert_int_equal(control_link(fake.c, &stranger, i, 0, "vda", "volumes/v", canonical, NULL),
+                         -EPERM);
+}
+
 /* A refused commit leaves the model as if it had never been asked. */
 static void test_store_refuses(void **state)
 {
@@ -801,7 +872,8 @@ int main(void)
                 T(test_start_fails),  T(test_guest_leaves), T(test_link_targets),
                 T(test_new_and_spec), T(test_illegal_verbs), T(test_image),
                 T(test_cut_upload),   T(test_restart),      T(test_many_threads),
-                T(test_store_refuses),
+                T(test_store_refuses), T(test_quota_at_the_end), T(test_upload_quota),
+                T(test_delete_again), T(test_stranger),
         };
         int r = cmocka_run_group_tests(tests, make_dir, remove_dir);
 
