@@ -61,7 +61,7 @@ static int absolute(const char *path, char **ret, struct err **e)
 /* Replaces the path in *p (owned) by its absolute form. */
 static int make_absolute(char **p, struct err **e)
 {
-        char *path;
+        char *path = NULL;
         int r;
 
         r = absolute(*p, &path, e);

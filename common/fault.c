@@ -22,8 +22,11 @@ static int action_parse(const char *s)
         static const struct {
                 const char *name;
                 int action;
-        } actions[] = {{"kill", KILL},          {"EIO", -EIO},       {"ENOSPC", -ENOSPC},
-                       {"ETIMEDOUT", -ETIMEDOUT}, {"ENOMEM", -ENOMEM}};
+        } actions[] = {{"kill", KILL},
+                       {"EIO", -EIO},
+                       {"ENOSPC", -ENOSPC},
+                       {"ETIMEDOUT", -ETIMEDOUT},
+                       {"ENOMEM", -ENOMEM}};
 
         for (size_t i = 0; i < ARRAY_SIZE(actions); i++)
                 if (streq(s, actions[i].name))
@@ -37,9 +40,7 @@ static void fault_parse(const char *word)
         char action[32] = "";
         int n;
 
-        n = nfaults < FAULTS_MAX
-                    ? sscanf(word, "%63[^=]=%31[^:]:%d", f->name, action, &f->nth)
-                    : 0;
+        n = nfaults < FAULTS_MAX ? sscanf(word, "%63[^=]=%31[^:]:%d", f->name, action, &f->nth) : 0;
         f->action = action_parse(action);
         if (n < 2 || !f->action) {
                 log_error("STRATOFS_FAULT: '%s' is not understood", word);

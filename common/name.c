@@ -52,8 +52,11 @@ sd_id128_t id_new(void)
 /* Length of the UTF-8 sequence at p (n bytes left), 0 when there is none. */
 static size_t utf8_len(const unsigned char *p, size_t n)
 {
-        size_t len = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : (p[0] & 0xf0) == 0xe0 ? 3
-                     : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+        size_t len = p[0] < 0x80                   ? 1
+                     : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
+                     : (p[0] & 0xf0) == 0xe0       ? 3
+                     : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+                                                   : 0;
 
         if (len == 0 || len > n)
                 return 0;

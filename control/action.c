@@ -315,8 +315,7 @@ int control_set_meta(struct control *c, const struct caller *who, uint64_t no, c
         if (r == 0 && !text_clean(value, n, true))
                 r = err_at(e, -EINVAL, value, n, 0, n, "a metadata value is UTF-8 text");
         if (r == 0 && !object_meta(o, key) && o->nmeta >= META_KEYS)
-                r = err_set(e, -EDQUOT, "metadata limit=%d used=%u wanted=1", META_KEYS,
-                            o->nmeta);
+                r = err_set(e, -EDQUOT, "metadata limit=%d used=%u wanted=1", META_KEYS, o->nmeta);
         if (r == 0)
                 txn_set_meta(&t, o, key, value, n);
         return txn_end(&t, r, e);

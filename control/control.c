@@ -45,7 +45,7 @@ void control_stop(struct control *c)
         jobs_free(c);
         reconcile_free(c);
         tokens_free(c);
-        HASH_ITER(hh, c->users, u, tmp) {
+        HASH_ITER (hh, c->users, u, tmp) {
                 HASH_DEL(c->users, u);
                 free(u->errors.text);
                 free(u->last);

@@ -11,7 +11,8 @@ static struct data *data_new(enum data_type type, uint64_t no, bool writable)
         return d;
 }
 
-static struct data *open_nbd(struct control *c, const struct object *o, uint64_t size, bool writable)
+static struct data *open_nbd(struct control *c, const struct object *o, uint64_t size,
+                             bool writable)
 {
         struct data *d = data_new(DATA_NBD, o->no, writable);
         char id[ID_TEXT_SIZE];
@@ -205,8 +206,9 @@ static int room_for(struct control *c, uint64_t no, uint64_t end, struct err **e
         control_unlock(c);
         if (limit == VALUE_MAX || used + end <= limit)
                 return 0;
-        return err_set(e, -EDQUOT, "quota: image_size limit=%" PRIu64 " used=%" PRIu64
-                       " wanted=%" PRIu64, limit, used, end);
+        return err_set(e, -EDQUOT,
+                       "quota: image_size limit=%" PRIu64 " used=%" PRIu64 " wanted=%" PRIu64,
+                       limit, used, end);
 }
 
 int data_pwrite(struct control *c, struct data *d, const void *p, size_t n, uint64_t off,
@@ -299,11 +301,11 @@ void control_close_data(struct control *c, struct data *d, const char *cut)
                 d->images->ops->close(d->blob);
                 if (d->upload)
                         end_upload(c, d,
-                                   cut                       ? cut
-                                   : d->failed == -ENOSPC    ? "the disk was full"
-                                   : d->failed == -EDQUOT    ? "it would have passed the quota"
+                                   cut                      ? cut
+                                   : d->failed == -ENOSPC   ? "the disk was full"
+                                   : d->failed == -EDQUOT   ? "it would have passed the quota"
                                    : d->failed < 0 || r < 0 ? "its bytes did not reach the disk"
-                                                             : NULL);
+                                                            : NULL);
         }
         free(d->socket);
         free(d->export);

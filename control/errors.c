@@ -66,8 +66,7 @@ char *error_record(struct control *c, const struct caller *who, const char *op, 
         char stamp[CLOCK_TEXT_MAX];
         struct buf b = {};
 
-        buf_printf(&b, "%s %lu ", clock_format(stamp, clock_now()),
-                   atomic_fetch_add(&c->seq, 1));
+        buf_printf(&b, "%s %lu ", clock_format(stamp, clock_now()), atomic_fetch_add(&c->seq, 1));
         if (who)
                 buf_printf(&b, "uid=%u pid=%d ", who->uid, who->pid);
         buf_printf(&b, "%s%s%s %s: %s\n", op, *path ? " " : "", path, errno_name(code),
@@ -145,8 +144,8 @@ void control_clear_errors(struct control *c, uint64_t tenant, uid_t uid)
 void events_add(struct control *c, const struct object *o, const char *text)
 {
         struct object *owner = o->kind == &kind_tenant ? (struct object *)o
-                               : o->tenant              ? o->tenant
-                                                        : model_by_no(c, OBJECT_CLOUD);
+                               : o->tenant             ? o->tenant
+                                                       : model_by_no(c, OBJECT_CLOUD);
         char stamp[CLOCK_TEXT_MAX];
         struct buf b = {};
 

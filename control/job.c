@@ -8,19 +8,19 @@
 
 enum {
         WORKERS_MAX = 8,
-        IDLE_US = 20 * 1000000,     /* an idle worker leaves */
-        PATIENCE_US = 1000000,      /* between tries at a driver that is down */
-        ENDED_KEPT = 64,            /* ended jobs a tenant keeps for people to read */
+        IDLE_US = 20 * 1000000, /* an idle worker leaves */
+        PATIENCE_US = 1000000,  /* between tries at a driver that is down */
+        ENDED_KEPT = 64,        /* ended jobs a tenant keeps for people to read */
 };
 
 struct job_engine {
         pthread_mutex_t lock;
         pthread_cond_t cond;
-        struct job *v;       /* live jobs by number; guarded by lock */
+        struct job *v; /* live jobs by number; guarded by lock */
         struct job *running[WORKERS_MAX];
         unsigned workers, idle;
         unsigned live, parked, busy; /* jobs in v; of them parked, running */
-        bool open;           /* workers may run */
+        bool open;                   /* workers may run */
         atomic_bool stop;
 };
 
@@ -116,7 +116,7 @@ static struct job *job_find(struct control *c, uint64_t no)
 {
         struct job *j;
 
-        DL_FOREACH(c->jobs->v, j)
+        DL_FOREACH (c->jobs->v, j)
                 if (j->no == no)
                         return j;
         return NULL;
@@ -127,7 +127,7 @@ bool job_live(struct control *c, uint64_t target, const struct job_def *def)
         struct job *j;
 
         WITH_LOCK(&c->jobs->lock);
-        DL_FOREACH(c->jobs->v, j)
+        DL_FOREACH (c->jobs->v, j)
                 if (j->target == target && j->def == def)
                         return true;
         return false;
@@ -188,15 +188,15 @@ int job_cancel(struct txn *t, struct object *o, const char *args _unused_, struc
         WITH_LOCK(&g->lock);
         j = job_find(t->c, o->no);
         if (!j || !j->def || !j->def->cancellable)
-                return err_set(e, -ENOTSUP, "a %s job cannot be cancelled",
-                               object_str(o, "op"));
+                return err_set(e, -ENOTSUP, "a %s job cannot be cancelled", object_str(o, "op"));
         atomic_store(&j->cancel, true);
         set_parked(g, j, false);
         workers_call(t->c);
         return 0;
 }
 
-/* --- running ----------------------------------------------------------------------------------- */
+/* --- running -----------------------------------------------------------------------------------
+ */
 
 /* Drops the oldest ended jobs of the collection above the number kept. */
 static void prune(struct txn *t, const struct object *o)
@@ -251,7 +251,8 @@ static void job_forget(struct job *j)
         jobs_changed(c, 0);
 }
 
-/* Records the end.  0: it is over.  JOB_AGAIN: start over.  -errno: the store refused, try later. */
+/* Records the end.  0: it is over.  JOB_AGAIN: start over.  -errno: the store refused, try later.
+ */
 static int job_end(struct job *j, int r, struct err *why)
 {
         struct control *c = j->c;
@@ -291,8 +292,8 @@ static int job_end(struct job *j, int r, struct err *why)
                 txn_set_error(&t, o, rec);
                 if (target && target != o) {
                         txn_set_error(&t, target, rec);
-                        txn_event(&t, target, "job %s %s failed: %s", o->name,
-                                  object_str(o, "op"), err_msg(why));
+                        txn_event(&t, target, "job %s %s failed: %s", o->name, object_str(o, "op"),
+                                  err_msg(why));
                 }
                 if (tenant) {
                         pthread_mutex_lock(&c->texts);
@@ -302,9 +303,7 @@ static int job_end(struct job *j, int r, struct err *why)
                 if (j->def && j->def->failed)
                         j->def->failed(j, &t, target, why);
         }
-        txn_set_state(&t, o, end == 0            ? JOB_DONE
-                             : end == -ECANCELED ? JOB_CANCELLED
-                                                 : JOB_FAILED);
+        txn_set_state(&t, o, end == 0 ? JOB_DONE : end == -ECANCELED ? JOB_CANCELLED : JOB_FAILED);
         txn_set_num(&t, o, "ended", clock_now() / 1000000);
         prune(&t, o);
         return txn_commit(&t, NULL);
@@ -335,9 +334,8 @@ static int job_steps(struct job *j, struct err **e)
                 if (j->cancel && j->def->cancellable)
                         return job_cancelled(j, e);
                 if (clock_now() > j->deadline)
-                        return err_set(e, -ETIMEDOUT, "not done within %u s%s%s",
-                                       j->def->deadline, j->waiting ? ": " : "",
-                                       j->waiting ? j->waiting : "");
+                        return err_set(e, -ETIMEDOUT, "not done within %u s%s%s", j->def->deadline,
+                                       j->waiting ? ": " : "", j->waiting ? j->waiting : "");
                 r = FAULT("job.step");
                 if (r == 0)
                         r = j->def->steps[j->step].run(j, e);
@@ -392,8 +390,8 @@ static void job_run(struct job *j)
 
                 if (end == 0) {
                         if (r < 0)
-                                log_info("job %" PRIu64 " %s: %s", j->no,
-                                         j->def ? j->def->op : "?", err_msg(err));
+                                log_info("job %" PRIu64 " %s: %s", j->no, j->def ? j->def->op : "?",
+                                         err_msg(err));
                         job_forget(j);
                         return;
                 }
@@ -416,8 +414,7 @@ static struct job *job_pick(struct job_engine *g, int64_t *ret_wake)
         struct job *j, *k;
 
         *ret_wake = 0;
-        DL_FOREACH(g->v, j)
-        {
+        DL_FOREACH (g->v, j) {
                 if (j->parked && j->wake && j->wake <= now) {
                         set_parked(g, j, false);
                         j->wake = 0;
@@ -516,7 +513,7 @@ void jobs_changed(struct control *c, uint64_t no)
                 if ((j = g->running[i]))
                         j->seen[j->nseen++ % ARRAY_SIZE(j->seen)] = no;
         if (no && g->parked)
-                DL_FOREACH(g->v, j)
+                DL_FOREACH (g->v, j)
                         if (j->parked && j->watch == no)
                                 set_parked(g, j, false);
         if (g->live > g->parked + g->busy)

@@ -5,9 +5,9 @@
 
 #include "common/size.h"
 
-const struct kind *const kinds[] = {&kind_cloud, &kind_tenant,   &kind_flavor, &kind_host,
-                                    &kind_image, &kind_volume,   &kind_instance, &kind_job,
-                                    NULL};
+const struct kind *const kinds[] = {&kind_cloud,    &kind_tenant, &kind_flavor,
+                                    &kind_host,     &kind_image,  &kind_volume,
+                                    &kind_instance, &kind_job,    NULL};
 
 const struct kind *kind_by_name(const char *name)
 {
@@ -168,8 +168,7 @@ int value_parse(struct control *c, const struct attr_def *a, const char *text, s
                 return err_at(e, -EINVAL, text, n, 0, n, "%s is at least %" PRIu64, a->name,
                               a->min);
         if (a->max && ret->u > a->max)
-                return err_at(e, -EINVAL, text, n, 0, n, "%s is at most %" PRIu64, a->name,
-                              a->max);
+                return err_at(e, -EINVAL, text, n, 0, n, "%s is at most %" PRIu64, a->name, a->max);
         return 0;
 }
 
@@ -188,8 +187,8 @@ void value_render(const struct attr_def *a, union value v, struct buf *out)
 static const char *attr_type_text(const struct attr_def *a)
 {
         static const char *const names[] = {
-                [ATTR_TEXT] = "text", [ATTR_NAME] = "name", [ATTR_SIZE] = "size",
-                [ATTR_NUMBER] = "number", [ATTR_BOOL] = "0|1", [ATTR_WORD] = "word"};
+                [ATTR_TEXT] = "text",     [ATTR_NAME] = "name", [ATTR_SIZE] = "size",
+                [ATTR_NUMBER] = "number", [ATTR_BOOL] = "0|1",  [ATTR_WORD] = "word"};
 
         return a->type == ATTR_WORD ? a->words : names[a->type];
 }
@@ -213,8 +212,8 @@ static void help_attrs(const struct kind *k, struct buf *out)
                 if (a->hidden)
                         continue;
                 buf_printf(out, "  %-14s %-9s %s%s", a->name,
-                           a->writer == ROLE_NOBODY ? "read" : "write",
-                           a->help, a->writer == ROLE_ADMIN ? " (admin)" : "");
+                           a->writer == ROLE_NOBODY ? "read" : "write", a->help,
+                           a->writer == ROLE_ADMIN ? " (admin)" : "");
                 buf_printf(out, " <%s>", attr_type_text(a));
                 if (a->writer != ROLE_NOBODY)
                         help_states(k, a->states, out);
@@ -234,8 +233,8 @@ void kind_help(const struct kind *k, struct buf *out)
         for (unsigned i = 0; i < k->nlinks; i++) {
                 const struct link_def *l = &k->links[i];
 
-                buf_printf(out, "  %-14s %-9s %s <%s>", l->name, l->many ? "many" : "one",
-                           l->help, l->targets);
+                buf_printf(out, "  %-14s %-9s %s <%s>", l->name, l->many ? "many" : "one", l->help,
+                           l->targets);
                 help_states(k, l->states, out);
                 buf_addc(out, '\n');
         }

@@ -66,10 +66,10 @@ static int path_object(struct control *c, const struct path *p, const struct obj
         return *ret ? 0 : -ENOENT;
 }
 
-static int try_path(struct control *c, const struct object *o, struct object **ret,
-                    const char *fmt, ...) _printf_(4, 5);
-static int try_path(struct control *c, const struct object *o, struct object **ret,
-                    const char *fmt, ...)
+static int try_path(struct control *c, const struct object *o, struct object **ret, const char *fmt,
+                    ...) _printf_(4, 5);
+static int try_path(struct control *c, const struct object *o, struct object **ret, const char *fmt,
+                    ...)
 {
         _cleanup_(path_done) struct path p = {};
         va_list ap;
@@ -138,10 +138,12 @@ int resolve_target(struct control *c, const struct object *o, const struct link_
                 return err_at(e, -EPERM, target, strlen(target), 0, strlen(target),
                               "a link does not leave its tenant");
         if (r < 0 || (*ret)->nameless) {
-                err_at(e, -ENOENT, target, strlen(target), 0, strlen(target),
-                       "there is no '%.*s'", 200, target);
-                err_hint(e, "a target is a path from the link, from the tenant (volumes/root), or "
-                            "an id; of kind: %s", d->targets);
+                err_at(e, -ENOENT, target, strlen(target), 0, strlen(target), "there is no '%.*s'",
+                       200, target);
+                err_hint(e,
+                         "a target is a path from the link, from the tenant (volumes/root), or "
+                         "an id; of kind: %s",
+                         d->targets);
                 return -ENOENT;
         }
         return 0;
@@ -165,12 +167,11 @@ static int state_refused(const struct object *o, const struct link_def *d, struc
 {
         char label[NAME_SIZE + 32];
 
-        return err_set(e, -EBUSY, "%s: %s is %s", d->name, object_label(o, label),
-                       object_state(o));
+        return err_set(e, -EBUSY, "%s: %s is %s", d->name, object_label(o, label), object_state(o));
 }
 
-int action_link(struct txn *t, struct object *o, unsigned def, const char *name,
-                const char *target, bool beside_link, char *ret_name, struct err **e)
+int action_link(struct txn *t, struct object *o, unsigned def, const char *name, const char *target,
+                bool beside_link, char *ret_name, struct err **e)
 {
         const struct link_def *d = &o->kind->links[def];
         struct object *to;

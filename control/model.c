@@ -143,13 +143,13 @@ void object_drop_ref(struct object *target, struct object *from)
 
 void object_add_refs(struct object *o)
 {
-        object_foreach_link(l, o)
+        object_foreach_link (l, o)
                 object_add_ref(l->target, o);
 }
 
 void object_drop_refs(struct object *o)
 {
-        object_foreach_link(l, o)
+        object_foreach_link (l, o)
                 object_drop_ref(l->target, o);
 }
 
@@ -337,7 +337,7 @@ void model_done(struct control *c)
         HASH_CLEAR(hh_id, c->by_id);
         while (c->rooms)
                 room_free(c, c->rooms);
-        HASH_ITER(hh_no, c->by_no, o, tmp) {
+        HASH_ITER (hh_no, c->by_no, o, tmp) {
                 HASH_DELETE(hh_no, c->by_no, o);
                 object_free(o);
         }
@@ -380,7 +380,7 @@ const char *object_str(const struct object *o, const char *attr)
 
 struct link *object_link(const struct object *o, unsigned def, const char *name)
 {
-        object_foreach_link(l, o)
+        object_foreach_link (l, o)
                 if (l->def == def && (!name || streq(l->name, name)))
                         return l;
         return NULL;

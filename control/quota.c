@@ -7,9 +7,10 @@
 #include "common/size.h"
 
 static const char *const quota_names[NQUOTAS] = {
-        [Q_INSTANCES] = "instances",     [Q_VCPUS] = "vcpus",   [Q_MEMORY] = "memory",
-        [Q_VOLUMES] = "volumes",         [Q_VOLUME_SIZE] = "volume_size",
-        [Q_IMAGES] = "images",           [Q_IMAGE_SIZE] = "image_size"};
+        [Q_INSTANCES] = "instances",     [Q_VCPUS] = "vcpus",
+        [Q_MEMORY] = "memory",           [Q_VOLUMES] = "volumes",
+        [Q_VOLUME_SIZE] = "volume_size", [Q_IMAGES] = "images",
+        [Q_IMAGE_SIZE] = "image_size"};
 
 const char *quota_name(enum quota q)
 {

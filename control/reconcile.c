@@ -43,7 +43,7 @@ void control_guest_changed(struct control *c, const char *uuid)
                 no = o->no;
         control_unlock(c);
         if (!no)
-                return; /* a guest of somebody else */
+                return;      /* a guest of somebody else */
         jobs_changed(c, no); /* a stop that waits for it */
         queue_look(c, no);
 }
@@ -83,7 +83,7 @@ static uint64_t *live_instances(struct control *c, size_t *ret_n)
         size_t n = 0;
 
         control_rdlock(c);
-        HASH_ITER(hh_no, c->by_no, o, tmp) {
+        HASH_ITER (hh_no, c->by_no, o, tmp) {
                 if (!wants_look(c, o))
                         continue;
                 v = xrealloc(v, n + 1, sizeof(*v));

@@ -38,17 +38,17 @@ static void pack_links(const struct object *o, json_t *rec)
         json_t *links = json_array(), *meta = json_array();
         char target[ID_TEXT_SIZE];
 
-        object_foreach_link(l, o)
-                json_array_append_new(
-                        links, json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:b}", "link",
-                                         o->kind->links[l->def].name, "name", l->name, "to",
-                                         id_text(target, l->target->id), "id", l->id, "slot",
-                                         (int)l->slot, "created", (json_int_t)l->created,
-                                         "leaving", l->leaving));
+        object_foreach_link (l, o)
+                json_array_append_new(links,
+                                      json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:b}", "link",
+                                                o->kind->links[l->def].name, "name", l->name, "to",
+                                                id_text(target, l->target->id), "id", l->id, "slot",
+                                                (int)l->slot, "created", (json_int_t)l->created,
+                                                "leaving", l->leaving));
         for (unsigned i = 0; i < o->nmeta; i++)
-                json_array_append_new(meta, json_pack("{s:s, s:s, s:i, s:I}", "key",
-                                                      o->meta[i].key, "value", o->meta[i].value,
-                                                      "slot", (int)o->meta[i].slot, "updated",
+                json_array_append_new(meta, json_pack("{s:s, s:s, s:i, s:I}", "key", o->meta[i].key,
+                                                      "value", o->meta[i].value, "slot",
+                                                      (int)o->meta[i].slot, "updated",
                                                       (json_int_t)o->meta[i].updated));
         if (json_array_size(links))
                 json_object_set(rec, "links", links);
@@ -62,10 +62,9 @@ char *record_write(const struct object *o)
 {
         json_auto_t *rec = json_pack(
                 "{s:i, s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:i}", "v", (int)o->kind->schema, "no",
-                (json_int_t)o->no, "kind", o->kind->name, "name", o->name, "state",
-                object_state(o), "created", (json_int_t)o->created, "updated",
-                (json_int_t)o->updated, "since", (json_int_t)o->state_since, "next",
-                (int)o->next_slot);
+                (json_int_t)o->no, "kind", o->kind->name, "name", o->name, "state", object_state(o),
+                "created", (json_int_t)o->created, "updated", (json_int_t)o->updated, "since",
+                (json_int_t)o->state_since, "next", (int)o->next_slot);
 
         xcheck(rec);
         if (o->nameless)
@@ -77,7 +76,8 @@ char *record_write(const struct object *o)
         return xcheck(json_dumps(rec, JSON_COMPACT));
 }
 
-/* --- loading: objects first, then what ties them together --------------------------------------- */
+/* --- loading: objects first, then what ties them together ---------------------------------------
+ */
 
 struct loading {
         struct control *c;
@@ -85,7 +85,7 @@ struct loading {
                 struct object *o;
                 json_t *links; /* NULL if it has none */
                 char scope[40];
-        } *v;
+        } * v;
         size_t n;
 };
 
@@ -94,8 +94,7 @@ static int read_attrs(struct object *o, json_t *attrs, struct err **e)
         const char *name;
         json_t *v;
 
-        json_object_foreach(attrs, name, v)
-        {
+        json_object_foreach (attrs, name, v) {
                 int i = kind_attr(o->kind, name);
 
                 if (i < 0)
@@ -103,8 +102,8 @@ static int read_attrs(struct object *o, json_t *attrs, struct err **e)
                 if (attr_is_text(&o->kind->attrs[i]))
                         o->vals[i].s = xstrdup(json_string_value(v));
                 else
-                        o->vals[i].u = json_is_string(v) ? VALUE_MAX
-                                                         : (uint64_t)json_integer_value(v);
+                        o->vals[i].u =
+                                json_is_string(v) ? VALUE_MAX : (uint64_t)json_integer_value(v);
         }
         return 0;
 }
@@ -115,14 +114,13 @@ static void read_meta(struct object *o, json_t *meta)
         json_t *m;
 
         o->meta = json_array_size(meta) ? xcalloc(json_array_size(meta), sizeof(*o->meta)) : NULL;
-        json_array_foreach(meta, i, m)
-        {
+        json_array_foreach (meta, i, m) {
                 const char *key = "", *value = "";
                 json_int_t updated = 0;
                 int slot = 0;
 
-                json_unpack(m, "{s:s, s:s, s:i, s:I}", "key", &key, "value", &value, "slot",
-                            &slot, "updated", &updated);
+                json_unpack(m, "{s:s, s:s, s:i, s:I}", "key", &key, "value", &value, "slot", &slot,
+                            "updated", &updated);
                 o->meta[o->nmeta++] = (struct meta){.slot = slot,
                                                     .key = xstrdup(key),
                                                     .value = xstrdup(value),
@@ -212,10 +210,9 @@ static int load_links(struct control *c, struct object *o, json_t *links)
         size_t i;
         json_t *j;
 
-        o->links = json_array_size(links) ? xcalloc(json_array_size(links), sizeof(*o->links))
-                                          : NULL;
-        json_array_foreach(links, i, j)
-        {
+        o->links =
+                json_array_size(links) ? xcalloc(json_array_size(links), sizeof(*o->links)) : NULL;
+        json_array_foreach (links, i, j) {
                 const char *def = "", *name = "", *to = "", *id = "";
                 struct object *target = NULL;
                 json_int_t created = 0;
@@ -264,7 +261,8 @@ static int load_tie(struct loading *l, struct err **e)
                         continue;
                 o->tenant = id_parse(l->v[i].scope, &tenant) == 0 ? model_by_id(c, tenant) : NULL;
                 if (!o->tenant)
-                        return err_set(e, -EPROTO, "store: %s '%s' is of a tenant that is not there",
+                        return err_set(e, -EPROTO,
+                                       "store: %s '%s' is of a tenant that is not there",
                                        o->kind->name, o->name);
                 load_add(c, &l->v[i]);
         }

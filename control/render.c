@@ -95,11 +95,10 @@ void render_index(struct control *c, const struct collection *l, struct buf *out
                         render_attr(c, o, a, &v);
                         v.len -= v.len > 0;
                         if (v.len)
-                                buf_printf(out, " %s=%.*s", k->attrs[a].name, (int)v.len,
-                                           v.data);
+                                buf_printf(out, " %s=%.*s", k->attrs[a].name, (int)v.len, v.data);
                         buf_done(&v);
                 }
-                object_foreach_link(n, o)
+                object_foreach_link (n, o)
                         if (!n->leaving)
                                 buf_printf(out, " %s=%s/%s", n->name, n->target->kind->plural,
                                            n->target->name);

@@ -26,8 +26,8 @@ static int seed_new(struct control *c, struct err **e)
         static const struct {
                 const char *name, *vcpus, *memory, *disk;
         } flavors[] = {
-                {"tiny", "1", "256M", "0"},   {"small", "1", "512M", "0"},
-                {"medium", "2", "2G", "20G"}, {"large", "4", "8G", "40G"},
+                {"tiny", "1", "256M", "0"},    {"small", "1", "512M", "0"},
+                {"medium", "2", "2G", "20G"},  {"large", "4", "8G", "40G"},
                 {"xlarge", "8", "16G", "80G"},
         };
         int r = seed_object(c, &kind_cloud, "cloud", NULL, e);
@@ -98,10 +98,10 @@ static int settle(struct control *c, struct err **e)
         size_t n = 0;
         int r = 0;
 
-        HASH_ITER(hh_no, c->by_no, o, tmp)
+        HASH_ITER (hh_no, c->by_no, o, tmp)
                 if (o->kind == &kind_job && o->kind->states[o->state].transient)
                         jobs_adopt(c, o);
-        HASH_ITER(hh_no, c->by_no, o, tmp) {
+        HASH_ITER (hh_no, c->by_no, o, tmp) {
                 if (o->kind == &kind_job || !o->kind->states[o->state].transient || has_job(c, o))
                         continue;
                 v = xrealloc(v, n + 1, sizeof(*v));

@@ -35,8 +35,7 @@ static void add_links(struct control *c, const struct object *o, json_t *doc)
                 const struct link_def *def = &o->kind->links[d];
                 json_t *many = def->many ? json_object() : NULL;
 
-                object_foreach_link(l, o)
-                {
+                object_foreach_link (l, o) {
                         if (l->def != d || l->leaving || l->target->nameless)
                                 continue;
                         json_object_set_new(many ? many : doc, l->name, link_json(c, l));
@@ -82,12 +81,11 @@ void render_spec(struct control *c, const struct object *o, struct buf *out)
 void render_json(struct control *c, const struct object *o, struct buf *out)
 {
         char id[ID_TEXT_SIZE], created[CLOCK_TEXT_MAX], updated[CLOCK_TEXT_MAX];
-        json_auto_t *doc = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "kind", o->kind->name,
-                                     "name", o->name, "id", id_text(id, o->id), "state",
-                                     object_state(o), "created",
-                                     clock_format(created, o->created), "updated",
-                                     clock_format(updated, o->updated), "rev",
-                                     (json_int_t)o->rev);
+        json_auto_t *doc =
+                json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "kind", o->kind->name, "name",
+                          o->name, "id", id_text(id, o->id), "state", object_state(o), "created",
+                          clock_format(created, o->created), "updated",
+                          clock_format(updated, o->updated), "rev", (json_int_t)o->rev);
 
         for (unsigned i = 0; i < o->kind->nattrs; i++)
                 if (!o->kind->attrs[i].hidden)
@@ -187,8 +185,7 @@ static int apply_links(struct txn *t, struct object *o, unsigned d, json_t *doc,
                 if (r < 0)
                         return r;
         }
-        json_object_foreach(doc, name, v)
-        {
+        json_object_foreach (doc, name, v) {
                 r = apply_one_link(t, o, d, name, v, e);
                 if (r < 0)
                         return err_prepend(e, r, "%s", name);
@@ -213,8 +210,7 @@ static int apply_meta(struct txn *t, struct object *o, json_t *doc, struct err *
         for (unsigned i = o->nmeta; i-- > 0;)
                 if (!json_object_get(doc, o->meta[i].key))
                         txn_del_meta(t, o, o->meta[i].key);
-        json_object_foreach(doc, key, v)
-        {
+        json_object_foreach (doc, key, v) {
                 const char *s = json_string_value(v);
 
                 if (!s || strlen(s) > META_VALUE || !text_clean(s, strlen(s), true) ||
@@ -260,8 +256,7 @@ static int apply_doc(struct txn *t, struct object *o, const char *text, size_t n
         json_t *v;
         int r;
 
-        json_object_foreach(doc, key, v)
-        {
+        json_object_foreach (doc, key, v) {
                 r = apply_key(t, o, text, n, key, v, e);
                 if (r < 0)
                         return r;
@@ -423,8 +418,8 @@ int control_new(struct control *c, const struct caller *who, uint64_t owner_no,
         txn_begin(&t, c, who);
         token = json_string_value(json_object_get(doc, "token"));
         if (token)
-                snprintf(key, sizeof(key), "%u %" PRIu64 " %s %.128s", who ? who->uid : 0,
-                         owner_no, k->name, token);
+                snprintf(key, sizeof(key), "%u %" PRIu64 " %s %.128s", who ? who->uid : 0, owner_no,
+                         k->name, token);
         before = *key ? token_find(c, key) : NULL;
         json_object_del(doc, "token");
         if (before) {

@@ -392,9 +392,8 @@ static struct store_txn *txn_records(struct txn *t)
 
 int txn_commit(struct txn *t, struct err **e)
 {
-        struct commit m = {.t = t,
-                           .lock = PTHREAD_MUTEX_INITIALIZER,
-                           .cond = PTHREAD_COND_INITIALIZER};
+        struct commit m = {
+                .t = t, .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
         struct control *c = t->c;
         struct store_txn *s;
         int r;

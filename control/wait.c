@@ -209,8 +209,8 @@ static int park(struct control *c, struct waiter *w, const struct object *o, str
 }
 
 int control_wait(struct control *c, const struct caller *who, uint64_t no, const char *state,
-                 int64_t timeout_us, void (*done)(void *arg, int r), void *arg,
-                 struct waiter **ret, struct err **e)
+                 int64_t timeout_us, void (*done)(void *arg, int r), void *arg, struct waiter **ret,
+                 struct err **e)
 {
         _cleanup_free_ struct waiter *w = xcalloc(1, sizeof(*w));
         struct object *o;
@@ -248,8 +248,7 @@ bool control_wait_cancel(struct control *c, struct waiter *w)
         struct waiter *i;
 
         WITH_LOCK(&c->waits->lock);
-        DL_FOREACH(c->waits->v, i)
-        {
+        DL_FOREACH (c->waits->v, i) {
                 if (i != w)
                         continue;
                 unlist(c, w);

@@ -25,7 +25,7 @@ static void states(const struct kind *k, unsigned mask)
 static void attrs(const struct kind *k)
 {
         static const char *const types[] = {
-                [ATTR_TEXT] = "text", [ATTR_NAME] = "name", [ATTR_SIZE] = "size",
+                [ATTR_TEXT] = "text",     [ATTR_NAME] = "name",   [ATTR_SIZE] = "size",
                 [ATTR_NUMBER] = "number", [ATTR_BOOL] = "0 or 1", [ATTR_WORD] = "word"};
 
         printf("Attributes:\n\n");
@@ -66,8 +66,8 @@ static void rest(const struct kind *k)
         if (k->nverbs)
                 printf("Verbs:\n\n");
         for (unsigned i = 0; i < k->nverbs; i++) {
-                printf("**%s** %s\n    %s%s.", k->verbs[i].name, k->verbs[i].args,
-                       k->verbs[i].help, k->verbs[i].role == ROLE_ADMIN ? " (admins)" : "");
+                printf("**%s** %s\n    %s%s.", k->verbs[i].name, k->verbs[i].args, k->verbs[i].help,
+                       k->verbs[i].role == ROLE_ADMIN ? " (admins)" : "");
                 states(k, k->verbs[i].states);
                 printf("\n\n");
         }

@@ -89,7 +89,8 @@ static int open_compute(void *arg, struct compute **ret, struct err **e)
         return r;
 }
 
-/* Boots something under KVM before anything trusts it.  Takes seconds, once in the life of a host. */
+/* Boots something under KVM before anything trusts it.  Takes seconds, once in the life of a host.
+ */
 static void *probe_main(void *arg)
 {
         _cleanup_err_ struct err *err = NULL;
@@ -114,7 +115,8 @@ static void probe_host(struct stratod *s)
                 s->probing = pthread_create(&s->probe, NULL, probe_main, s) == 0;
 }
 
-/* --- start and stop ---------------------------------------------------------------------------- */
+/* --- start and stop ----------------------------------------------------------------------------
+ */
 
 static void say_ready(void *arg)
 {
@@ -252,7 +254,8 @@ static int serve(struct stratod *s)
         return r;
 }
 
-/* --- command line -------------------------------------------------------------------------------- */
+/* --- command line --------------------------------------------------------------------------------
+ */
 
 static int usage(int status)
 {
@@ -275,12 +278,15 @@ static char *absolute(const char *path)
 static int parse(struct stratod *s, int argc, char **argv)
 {
         enum { MOUNT = 256, STATE_DIR, RUN, READY, LEVEL, CONF, HELP, VERSION };
-        static const struct option options[] = {
-                {"mount", required_argument, NULL, MOUNT},   {"state", required_argument, NULL, STATE_DIR},
-                {"run", required_argument, NULL, RUN},       {"ready-fd", required_argument, NULL, READY},
-                {"loglevel", required_argument, NULL, LEVEL}, {"conf", required_argument, NULL, CONF},
-                {"help", no_argument, NULL, HELP},           {"version", no_argument, NULL, VERSION},
-                {}};
+        static const struct option options[] = {{"mount", required_argument, NULL, MOUNT},
+                                                {"state", required_argument, NULL, STATE_DIR},
+                                                {"run", required_argument, NULL, RUN},
+                                                {"ready-fd", required_argument, NULL, READY},
+                                                {"loglevel", required_argument, NULL, LEVEL},
+                                                {"conf", required_argument, NULL, CONF},
+                                                {"help", no_argument, NULL, HELP},
+                                                {"version", no_argument, NULL, VERSION},
+                                                {}};
         int o;
 
         while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {

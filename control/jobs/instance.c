@@ -143,7 +143,8 @@ static void failed_stop(struct job *j, struct txn *t, struct object *o, const st
         job_start(t, o, &job_instance_sync, NULL);
 }
 
-/* --- reboot, pause, resume ---------------------------------------------------------------------- */
+/* --- reboot, pause, resume ----------------------------------------------------------------------
+ */
 
 static int step_reboot(struct job *j, struct err **e)
 {
@@ -211,7 +212,8 @@ static int done_resume(struct job *j, struct txn *t, struct object *o, struct er
         return 0;
 }
 
-/* --- delete ------------------------------------------------------------------------------------- */
+/* --- delete -------------------------------------------------------------------------------------
+ */
 
 /* A guest can only be there if it was started once; a draft's deletion asks no hypervisor. */
 static int step_destroy(struct job *j, struct err **e)
@@ -259,7 +261,8 @@ static void failed_delete(struct job *j, struct txn *t, struct object *o, const 
                 txn_set_state(t, o, INSTANCE_ERROR);
 }
 
-/* --- sync ---------------------------------------------------------------------------------------- */
+/* --- sync ----------------------------------------------------------------------------------------
+ */
 
 static int set_stalled(struct job *j, const char *text)
 {

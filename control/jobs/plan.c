@@ -19,7 +19,7 @@ void plan_done(struct plan *p)
 
 /* 0 ready; 1 wait for *watch; -errno. */
 int link_ready(const struct object *o, const struct link *l, uint64_t *watch,
-                      char label[NAME_SIZE + 32], struct err **e)
+               char label[NAME_SIZE + 32], struct err **e)
 {
         const struct object *t = l->target;
         const char *what = o->kind->links[l->def].name;
@@ -63,7 +63,7 @@ static void plan_disks(struct plan *p, const struct object *o)
         struct link sorted[DISKS_MAX];
         unsigned n = 0;
 
-        object_foreach_link(l, o)
+        object_foreach_link (l, o)
                 if (l->def == def && !l->leaving && n < DISKS_MAX)
                         sorted[n++] = *l;
         qsort(sorted, n, sizeof(*sorted), by_target); /* vda boots */

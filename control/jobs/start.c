@@ -22,11 +22,11 @@ static int make_root(struct txn *t, struct object *o, struct object *image, stru
         txn_set_num(t, v, "made_for", o->no);
         txn_set_str(t, v, "host", t->c->cfg.host);
         if (object_num(o, "disk"))
-                txn_set_num(t, v, "size", MAX(object_num(o, "disk"),
-                                              object_num(image, "virtual_size")));
+                txn_set_num(t, v, "size",
+                            MAX(object_num(o, "disk"), object_num(image, "virtual_size")));
         buf_printf(&target, "images/%s", image->name);
-        r = action_link(t, v, kind_link(&kind_volume, "source"), "source", buf_str(&target),
-                        false, link, e);
+        r = action_link(t, v, kind_link(&kind_volume, "source"), "source", buf_str(&target), false,
+                        link, e);
         buf_done(&target);
         if (r == 0)
                 r = action_complete(t, v, e);

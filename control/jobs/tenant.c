@@ -55,7 +55,7 @@ static int tenant_facts(struct job *j, gid_t *gid, char name[NAME_SIZE], struct 
 static int step_groupadd(struct job *j, struct err **e)
 {
         char name[NAME_SIZE], group[GROUP_SIZE], number[16];
-        gid_t gid;
+        gid_t gid = 0;
         int r = tenant_facts(j, &gid, name, e);
 
         if (r < 0)
@@ -93,7 +93,7 @@ static void failed(struct job *j, struct txn *t, struct object *o, const struct 
 static int step_groupdel(struct job *j, struct err **e)
 {
         char name[NAME_SIZE], group[GROUP_SIZE];
-        gid_t gid;
+        gid_t gid = 0;
         int r = tenant_facts(j, &gid, name, e);
 
         if (r < 0 || j->c->cfg.uid != 0)
@@ -101,8 +101,8 @@ static int step_groupdel(struct job *j, struct err **e)
         group_of_gid(gid, group);
         if (strncmp(group, "st-", 3) != 0) /* gone, or not of our making */
                 return 0;
-        return child_check(
-                &(struct child){.argv = (const char *const[]){"groupdel", group, NULL}}, e);
+        return child_check(&(struct child){.argv = (const char *const[]){"groupdel", group, NULL}},
+                           e);
 }
 
 static int done_delete(struct job *j, struct txn *t, struct object *o, struct err **e)

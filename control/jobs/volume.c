@@ -4,10 +4,10 @@
 struct want {
         char id[ID_TEXT_SIZE], parent[ID_TEXT_SIZE];
         uint64_t size;
-        uint64_t image;       /* no of the source, 0: blank */
+        uint64_t image; /* no of the source, 0: blank */
         unsigned image_state;
         char image_name[NAME_SIZE];
-        uint64_t need;        /* bytes the image has */
+        uint64_t need; /* bytes the image has */
         bool bootable;
 };
 
