@@ -72,6 +72,8 @@ int quota_check(struct txn *t, struct err **e)
         if (!tenant)
                 return 0;
         room = model_room(t->c, tenant);
+        if (!room) /* the tenant itself goes, and its account with it */
+                return 0;
         for (int q = 0; q < NQUOTAS; q++) {
                 uint64_t limit = quota_limit(tenant, q), used = room->use.v[q];
 

@@ -808,6 +808,25 @@ static void test_delete_again(void **state)
         assert_int_equal(used("volumes "), 0);
 }
 
+static void test_tenant_goes(void **state)
+{
+        uint64_t no, v;
+        struct err *e = NULL;
+
+        assert_int_equal(control_create(fake.c, &root, OBJECT_CLOUD, &kind_tenant, "acme", &no,
+                                        NULL), 0);
+        assert_int_equal(control_create(fake.c, &root, no, &kind_volume, "v", &v, NULL), 0);
+        assert_int_equal(set(v, &kind_volume, "size", "1M"), 0);
+        assert_int_equal(wait_for(v, "available"), 0);
+        assert_int_equal(say(control_delete(fake.c, &root, no, &e), &e), -EBUSY);
+        assert_words("volumes/v");
+        assert_int_equal(drop(v), 0);
+        wait_for(v, "gone");
+        assert_int_equal(drop(no), 0);
+        wait_for(no, "gone");
+        assert_string_equal(state_of(no), "gone");
+}
+
 /* A stranger who reaches the call all the same is refused everything. */
 static void test_stranger(void **state)
 {
@@ -873,7 +892,7 @@ int main(void)
                 T(test_new_and_spec), T(test_illegal_verbs), T(test_image),
                 T(test_cut_upload),   T(test_restart),      T(test_many_threads),
                 T(test_store_refuses), T(test_quota_at_the_end), T(test_upload_quota),
-                T(test_delete_again), T(test_stranger),
+                T(test_delete_again), T(test_stranger), T(test_tenant_goes),
         };
         int r = cmocka_run_group_tests(tests, make_dir, remove_dir);
 

@@ -79,4 +79,15 @@ spawn tail -n 1 -F events >"$T/tail" 2>&1
 wait_until 10 test -s "$T/tail" || fail "tail -f says nothing"
 mkdir volumes/logged
 wait_line "$T/tail" "volumes/logged created" 10
+
+# --- a tenant goes with its group, and only when it is empty
+expect_errno EBUSY rmdir "$C/tenants/acme"
+expect_text "$C/tenants/acme/error" "volumes/other"
+group=$(cat "$C/tenants/acme/group")
+[ "$(stat -c %G "$C/tenants/acme")" = "$group" ] || fail "group of the tenant's directory"
+expect "the empty tenant goes" rmdir "$C/tenants/acme/volumes/other" "$C/tenants/acme"
+group_gone() {
+        ! getent group "$group"
+}
+wait_until 20 group_gone || fail "group $group is left"
 end_fs
