@@ -142,6 +142,9 @@ int resolve_target(struct control *c, const struct object *o, const struct link_
 /* -EBUSY with the list of who links to o; 0 when only objects that are leaving do. */
 int check_referrers(const struct object *o, struct err **e);
 
+/* render.c: "42.10% 4404019200/10485760000"; nothing while no total is known */
+void render_done(const struct object *o, struct buf *out);
+
 /* spec.c */
 void tokens_free(struct control *c);
 

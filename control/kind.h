@@ -90,7 +90,6 @@ struct verb_def {
 struct state_def {
         const char *name;
         bool transient;    /* only with a live job */
-        unsigned deadline; /* seconds a job may keep it there; 0: the job says */
         bool terminal;     /* nothing leaves it by itself: .wait for another state ends with EIO */
         const char *help;
 };
@@ -131,7 +130,6 @@ struct kind {
         unsigned nverbs;
         const struct state_def *states;
         unsigned nstates;       /* state 0 is that of a new object */
-        unsigned available;     /* states in which it is "there": default of waits, help */
         const struct file_def *files;
         unsigned nfiles;
         /* Optional hooks, called inside a transaction. */

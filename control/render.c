@@ -20,6 +20,15 @@ bool caller_is_admin(struct control *c, const struct caller *who)
         return !who || who->uid == 0 || who->uid == c->cfg.uid;
 }
 
+void render_done(const struct object *o, struct buf *out)
+{
+        uint64_t done = __atomic_load_n(&o->done, __ATOMIC_RELAXED),
+                 total = __atomic_load_n(&o->total, __ATOMIC_RELAXED);
+
+        if (total)
+                buf_printf(out, "%.2f%% %" PRIu64 "/%" PRIu64, 100.0 * done / total, done, total);
+}
+
 void render_attr(struct control *c, const struct object *o, unsigned attr, struct buf *out)
 {
         const struct attr_def *a = &o->kind->attrs[attr];

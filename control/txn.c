@@ -379,8 +379,7 @@ static struct store_txn *txn_records(struct txn *t)
                 _cleanup_free_ char *text = NULL;
 
                 o->rev = expect + 1;
-                if (!t->quiet)
-                        o->updated = now;
+                o->updated = now;
                 text = w->deleted ? NULL : record_write(o);
                 if (w->deleted && !w->before)
                         continue;

@@ -26,7 +26,6 @@ struct txn {
         size_t n;
         struct { uint64_t no; char *text; } *events;
         size_t nevents;
-        bool quiet;               /* do not change `updated`: progress of our own */
         uint64_t quota_room;      /* tenant whose usage was changed by delta at commit; 0: none */
         int64_t delta[8];
         /* From here on: between commit and the store's answer. */

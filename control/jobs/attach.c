@@ -50,6 +50,8 @@ static int step_attach(struct job *j, struct err **e)
         p.disks[0].serial = p.serial[0];
         p.g.ndisks = 1;
         r = plan_exports(j, &p, e);
+        if (r == -ECONNREFUSED)
+                return job_wait_blockd(j, e);
         if (r == 0)
                 r = instance_compute(j, &compute, e);
         return r < 0 ? r : compute->ops->attach(compute, p.g.uuid, &p.disks[0], e);
@@ -107,7 +109,10 @@ static int step_detach(struct job *j, struct err **e)
                         *e = err_free(*e);
                 r = 0;
         }
-        return r < 0 ? r : s->ops->unexport(s, j->args, e);
+        if (r < 0)
+                return r;
+        r = s->ops->unexport(s, j->args, e); /* the disk is out: no way back from here */
+        return r == -ECONNREFUSED ? job_wait_blockd(j, e) : r;
 }
 
 static int done_detach(struct job *j, struct txn *t, struct object *o, struct err **e)

@@ -47,6 +47,13 @@ int job_wait_busy(struct job *j, struct err **e)
         return job_wait(j, 0, 1000000, "its data is open");
 }
 
+int job_wait_blockd(struct job *j, struct err **e)
+{
+        if (e)
+                *e = err_free(*e);
+        return job_wait(j, 0, 1000000, "blockd does not answer");
+}
+
 void job_done_delete(struct txn *t, struct object *target)
 {
         if (target)

@@ -108,6 +108,8 @@ static int step_publish(struct job *j, struct err **e)
         r = s->ops->publish(s, c.id, &f, &p, &path, e);
         if (r == 0)
                 r = v->ops->import(v, c.id, path, e);
+        if (r == -ECONNREFUSED)
+                return job_wait_blockd(j, e);
         if (r == -EEXIST) { /* imported before a crash */
                 struct volume_facts have;
 
@@ -169,7 +171,6 @@ static const struct job_step delete_steps[] = {{"unreferenced", job_step_unrefer
 const struct job_def job_image_publish = {.op = "image.publish",
                                           .deadline = 86400,
                                           .cancellable = true,
-                                          .patient = false,
                                           .steps = publish_steps,
                                           .nsteps = ARRAY_SIZE(publish_steps),
                                           .done = done_publish,

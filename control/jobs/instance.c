@@ -37,16 +37,11 @@ int instance_unexport(struct job *j, struct err **e)
         return r;
 }
 
-/* blockd comes back by itself: wait for it instead of failing. */
 static int step_unexport(struct job *j, struct err **e)
 {
         int r = instance_unexport(j, e);
 
-        if (r != -ECONNREFUSED)
-                return r;
-        if (e)
-                *e = err_free(*e);
-        return job_wait(j, 0, 1000000, "blockd does not answer");
+        return r == -ECONNREFUSED ? job_wait_blockd(j, e) : r;
 }
 
 static void unlink_all(struct txn *t, struct object *o)

@@ -29,6 +29,8 @@ int job_facts(struct job *j, struct facts *ret, struct err **e);
 int job_step_unreferenced(struct job *j, struct err **e);
 /* Somebody reads its data still: try again in a moment.  Takes e's words. */
 int job_wait_busy(struct job *j, struct err **e);
+/* blockd is down and comes back by itself: what was asked for is done then.  Takes e's words. */
+int job_wait_blockd(struct job *j, struct err **e);
 void job_done_delete(struct txn *t, struct object *target);
 
 /* volume.c: in-use if an instance holds it, else available. */

@@ -88,11 +88,8 @@ static int step_boot(struct job *j, struct err **e)
                 r = plan_kernel(j, &p, e);
         if (r == 0)
                 r = plan_exports(j, &p, e);
-        if (r == -ECONNREFUSED) { /* blockd is away for a moment: it comes back by itself */
-                if (e)
-                        *e = err_free(*e);
-                return job_wait(j, 0, 1000000, "blockd does not answer");
-        }
+        if (r == -ECONNREFUSED)
+                return job_wait_blockd(j, e);
         if (r == 0)
                 r = instance_compute(j, &compute, e);
         return r < 0 ? r : compute->ops->start(compute, &p.g, e);

@@ -26,5 +26,4 @@ const struct kind kind_flavor = {
         .nattrs = ARRAY_SIZE(attrs),
         .states = states,
         .nstates = ARRAY_SIZE(states),
-        .available = STATE(0),
 };

@@ -52,5 +52,4 @@ const struct kind kind_host = {
         .nattrs = ARRAY_SIZE(attrs),
         .states = states,
         .nstates = ARRAY_SIZE(states),
-        .available = STATE(0),
 };

@@ -20,12 +20,9 @@ static void render_size(struct control *c, const struct object *o, struct buf *o
 
 static void render_progress(struct control *c, const struct object *o, struct buf *out)
 {
-        uint64_t done = load(&o->done), total = load(&o->total);
-
-        if (total)
-                buf_printf(out, "%.2f%% %" PRIu64 "/%" PRIu64, 100.0 * done / total, done, total);
-        else if (done)
-                buf_printf(out, "%" PRIu64, done);
+        render_done(o, out);
+        if (!load(&o->total) && load(&o->done)) /* an upload: nobody knows its end */
+                buf_printf(out, "%" PRIu64, load(&o->done));
 }
 
 static int set_size(struct txn *t, struct object *o, union value v, struct err **e)
@@ -119,10 +116,10 @@ static const struct verb_def verbs[] = {
 
 static const struct state_def states[] = {
         {"queued", .help = "waits for its bytes: cp FILE data"},
-        {"saving", .transient = true, .deadline = 86400,
+        {"saving", .transient = true,
          .help = "bytes arrive, are looked at, hashed and unpacked"},
         {"active", .help = "may be used"},
-        {"deleting", .transient = true, .deadline = 3600, .help = "going away"},
+        {"deleting", .transient = true, .help = "going away"},
         {"error", .terminal = true, .help = "refused, or cut off: read error"},
 };
 
@@ -138,7 +135,6 @@ const struct kind kind_image = {
         .nverbs = ARRAY_SIZE(verbs),
         .states = states,
         .nstates = ARRAY_SIZE(states),
-        .available = STATE(IMAGE_ACTIVE),
         .files = files,
         .nfiles = ARRAY_SIZE(files),
         .remove = remove_image,

@@ -319,13 +319,13 @@ static const struct verb_def verbs[] = {
 
 static const struct state_def states[] = {
         {"draft", .help = "never started"},
-        {"starting", .transient = true, .deadline = 3600, .help = "its disks and its guest come up"},
+        {"starting", .transient = true, .help = "its disks and its guest come up"},
         {"active", .help = "runs"},
-        {"stopping", .transient = true, .deadline = 3700, .help = "asked to power off"},
+        {"stopping", .transient = true, .help = "asked to power off"},
         {"stopped", .terminal = true, .help = "off"},
-        {"rebooting", .transient = true, .deadline = 60, .help = "restarting"},
+        {"rebooting", .transient = true, .help = "restarting"},
         {"paused", .help = "halted, in memory"},
-        {"deleting", .transient = true, .deadline = 3700, .help = "going away"},
+        {"deleting", .transient = true, .help = "going away"},
         {"error", .terminal = true, .help = "read error"},
 };
 
@@ -343,7 +343,6 @@ const struct kind kind_instance = {
         .nverbs = ARRAY_SIZE(verbs),
         .states = states,
         .nstates = ARRAY_SIZE(states),
-        .available = STATE(INSTANCE_ACTIVE),
         .files = files,
         .nfiles = ARRAY_SIZE(files),
         .remove = remove_instance,

@@ -11,12 +11,10 @@ static uint64_t load(const uint64_t *p)
 /* "42.10% 4404019200/10485760000" */
 static void render_progress(struct control *c, const struct object *o, struct buf *out)
 {
-        uint64_t done = load(&o->done), total = load(&o->total);
-
         if (o->state == DONE)
                 buf_addstr(out, "100%");
-        else if (total)
-                buf_printf(out, "%.2f%% %" PRIu64 "/%" PRIu64, 100.0 * done / total, done, total);
+        else if (load(&o->total))
+                render_done(o, out);
         else
                 buf_addstr(out, "0%");
 }
@@ -83,5 +81,4 @@ const struct kind kind_job = {
         .nverbs = ARRAY_SIZE(verbs),
         .states = states,
         .nstates = ARRAY_SIZE(states),
-        .available = STATE(DONE),
 };

@@ -110,9 +110,9 @@ static const struct file_def files[] = {
 };
 
 static const struct state_def states[] = {
-        {"creating", .transient = true, .deadline = 60, .help = "its group is being made"},
+        {"creating", .transient = true, .help = "its group is being made"},
         {"active", .help = "may be used"},
-        {"deleting", .transient = true, .deadline = 60, .help = "going away"},
+        {"deleting", .transient = true, .help = "going away"},
         {"error", .terminal = true, .help = "its group could not be made: read error"},
 };
 
@@ -128,7 +128,6 @@ const struct kind kind_tenant = {
         .nattrs = ARRAY_SIZE(attrs),
         .states = states,
         .nstates = ARRAY_SIZE(states),
-        .available = STATE(TENANT_ACTIVE),
         .files = files,
         .nfiles = ARRAY_SIZE(files),
         .create = create,

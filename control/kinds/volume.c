@@ -21,11 +21,7 @@ static void render_attached(struct control *c, const struct object *o, struct bu
 
 static void render_progress(struct control *c, const struct object *o, struct buf *out)
 {
-        uint64_t done = __atomic_load_n(&o->done, __ATOMIC_RELAXED),
-                 total = __atomic_load_n(&o->total, __ATOMIC_RELAXED);
-
-        if (total)
-                buf_printf(out, "%.2f%% %" PRIu64 "/%" PRIu64, 100.0 * done / total, done, total);
+        render_done(o, out);
 }
 
 static void render_nbd(struct control *c, const struct object *o, struct buf *out)
@@ -169,13 +165,13 @@ static const struct verb_def verbs[] = {
 
 static const struct state_def states[] = {
         {"draft", .help = "has neither size nor source yet"},
-        {"creating", .transient = true, .deadline = 3600, .help = "being made"},
+        {"creating", .transient = true, .help = "being made"},
         {"available", .help = "may be attached, read and written"},
         {"in-use", .help = "linked to an instance"},
-        {"attaching", .transient = true, .deadline = 60, .help = "going into a running guest"},
-        {"detaching", .transient = true, .deadline = 60, .help = "coming out of a running guest"},
-        {"extending", .transient = true, .deadline = 600, .help = "growing"},
-        {"deleting", .transient = true, .deadline = 3600, .help = "going away"},
+        {"attaching", .transient = true, .help = "going into a running guest"},
+        {"detaching", .transient = true, .help = "coming out of a running guest"},
+        {"extending", .transient = true, .help = "growing"},
+        {"deleting", .transient = true, .help = "going away"},
         {"error", .terminal = true, .help = "read error"},
 };
 
@@ -199,7 +195,6 @@ const struct kind kind_volume = {
         .nverbs = ARRAY_SIZE(verbs),
         .states = states,
         .nstates = ARRAY_SIZE(states),
-        .available = STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE),
         .files = files,
         .nfiles = ARRAY_SIZE(files),
         .create = create,

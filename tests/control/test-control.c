@@ -26,6 +26,7 @@ struct fake {
         int volume_error;      /* what create and clone answer */
         int start_error;
         int remove_error;
+        int away_error;        /* what import and unexport answer while blockd is "down" */
         bool running;
         unsigned creates, clones, removes, exports, starts;
         struct control *c;
@@ -47,7 +48,8 @@ static int v_create(struct volume_service *s, const char *id, uint64_t size, str
 }
 static int v_import(struct volume_service *s, const char *id, const char *path, struct err **e)
 {
-        return 0;
+        WITH_LOCK(&fake.lock);
+        return fake.away_error ? err_set(e, fake.away_error, "away") : 0;
 }
 static int v_clone(struct volume_service *s, const char *id, const char *parent, uint64_t size,
                    struct err **e)
@@ -82,7 +84,8 @@ static int v_export(struct volume_service *s, const struct volume_export *x, cha
 }
 static int v_unexport(struct volume_service *s, const char *id, struct err **e)
 {
-        return 0;
+        WITH_LOCK(&fake.lock);
+        return fake.away_error ? err_set(e, fake.away_error, "away") : 0;
 }
 static const struct volume_service_ops volume_ops = {
         .name = "fake", .ping = v_ping, .create = v_create, .import = v_import, .clone = v_clone,
@@ -808,6 +811,37 @@ static void test_delete_again(void **state)
         assert_int_equal(used("volumes "), 0);
 }
 
+static void set_away(int code)
+{
+        WITH_LOCK(&fake.lock);
+        fake.away_error = code;
+}
+
+/* blockd is away while a disk comes out of a guest and while an image is published: both wait. */
+static void test_blockd_away(void **state)
+{
+        uint64_t i = make(&kind_instance, "web"), v = volume("v"), no;
+        struct data *d;
+
+        set(i, &kind_instance, "flavor", "small");
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vda", "volumes/v"), 0);
+        assert_int_equal(verb(i, "start"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+        assert_int_equal(control_upload(fake.c, &root, fake.owner, "x.raw", &no, &d, NULL), 0);
+        data_pwrite(fake.c, d, "x", 1, 0, NULL);
+        set_away(-ECONNREFUSED);
+        control_close_data(fake.c, d, NULL);
+        assert_int_equal(control_unlink(fake.c, &root, i, 0, "vda", NULL), 0);
+        assert_string_equal(state_of(v), "detaching");
+        assert_string_equal(state_of(no), "saving");
+        set_away(0);
+        assert_int_equal(wait_for(v, "available"), 0);
+        assert_int_equal(wait_for(no, "active"), 0);
+        control_rdlock(fake.c);
+        assert_null(object_link(model_by_no(fake.c, i), 0, "vda"));
+        control_unlock(fake.c);
+}
+
 static void test_tenant_goes(void **state)
 {
         uint64_t no, v;
@@ -893,6 +927,7 @@ int main(void)
                 T(test_cut_upload),   T(test_restart),      T(test_many_threads),
                 T(test_store_refuses), T(test_quota_at_the_end), T(test_upload_quota),
                 T(test_delete_again), T(test_stranger), T(test_tenant_goes),
+                T(test_blockd_away),
         };
         int r = cmocka_run_group_tests(tests, make_dir, remove_dir);
 
