@@ -78,6 +78,14 @@ static int op_clone(struct call *c, struct err **e)
         return r < 0 ? r : volume_clone(c->server->pool, id, parent, size, e);
 }
 
+static int op_snapshot(struct call *c, struct err **e)
+{
+        const char *id, *volume;
+        int r = args(c, e, "{s:s, s:s}", "id", &id, "volume", &volume);
+
+        return r < 0 ? r : volume_snapshot(c->server->pool, id, volume, e);
+}
+
 static int op_resize(struct call *c, struct err **e)
 {
         json_int_t n = 0;
@@ -255,17 +263,10 @@ static const struct {
         const char *op;
         int (*run)(struct call *c, struct err **e);
 } ops[] = {
-        {"ping", op_ping},
-        {"create", op_create},
-        {"import", op_import},
-        {"clone", op_clone},
-        {"resize", op_resize},
-        {"remove", op_remove},
-        {"stat", op_stat},
-        {"list", op_list},
-        {"export", op_export},
-        {"unexport", op_unexport},
-        {"list_exports", op_list_exports},
+        {"ping", op_ping},         {"create", op_create},     {"import", op_import},
+        {"clone", op_clone},       {"snapshot", op_snapshot}, {"resize", op_resize},
+        {"remove", op_remove},     {"stat", op_stat},         {"list", op_list},
+        {"export", op_export},     {"unexport", op_unexport}, {"list_exports", op_list_exports},
         {"loglevel", op_loglevel},
 };
 
