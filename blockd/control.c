@@ -6,6 +6,7 @@
 
 #include "blockd/server.h"
 #include "common/buf.h"
+#include "common/fault.h"
 #include "common/fileio.h"
 #include "common/jsonl.h"
 #include "common/log.h"
@@ -259,6 +260,18 @@ static int op_loglevel(struct call *c, struct err **e)
         return 0;
 }
 
+static int op_fault(struct call *c, struct err **e)
+{
+        const char *points;
+        int r = args(c, e, "{s:s}", "points", &points);
+
+        if (r == 0 && (r = fault_set(points)) < 0)
+                err_set(e, r,
+                        r == -EPERM ? "blockd was started without STRATOFS_FAULT"
+                                    : "these fault points are not understood");
+        return r;
+}
+
 static const struct {
         const char *op;
         int (*run)(struct call *c, struct err **e);
@@ -267,7 +280,7 @@ static const struct {
         {"clone", op_clone},       {"snapshot", op_snapshot}, {"resize", op_resize},
         {"remove", op_remove},     {"stat", op_stat},         {"list", op_list},
         {"export", op_export},     {"unexport", op_unexport}, {"list_exports", op_list_exports},
-        {"loglevel", op_loglevel},
+        {"loglevel", op_loglevel}, {"fault", op_fault},
 };
 
 static int dispatch(struct call *c, struct err **e)
