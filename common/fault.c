@@ -140,8 +140,8 @@ static bool fault_due(const char *name, struct fault *ret)
 
 int fault_hit(const char *name)
 {
+        struct fault f = {};
         struct timespec t;
-        struct fault f;
 
         if (!fault_due(name, &f))
                 return 0;

@@ -224,7 +224,7 @@ static void op_trim(struct rig *r, int i)
 static void op_resize(struct rig *r, int i)
 {
         struct model *m = &r->f->v[i];
-        uint64_t size = MIN(m->size + 512 * (random() % 20), (uint64_t)BYTES);
+        uint64_t more = 512 * (random() % 20), size = MIN(m->size + more, (uint64_t)BYTES);
 
         OK(volume_resize(r->pool, m->id, size, &e));
         m->size = size;
@@ -280,9 +280,10 @@ static void op_snapshot(struct rig *r, int i, int of)
 static void op_clone(struct rig *r, int i, int from)
 {
         struct model *m = &r->f->v[i];
+        uint64_t more = 512 * (random() % 20);
 
         model_grows(r, i, from);
-        m->size = MIN(m->size + 512 * (random() % 20), (uint64_t)BYTES);
+        m->size = MIN(m->size + more, (uint64_t)BYTES);
         OK(volume_clone(r->pool, m->id, r->f->v[from].id, m->size, &e));
 }
 
