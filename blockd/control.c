@@ -6,6 +6,7 @@
 
 #include "blockd/server.h"
 #include "common/buf.h"
+#include "common/fault.h"
 #include "common/fileio.h"
 #include "common/jsonl.h"
 #include "common/log.h"
@@ -76,6 +77,14 @@ static int op_clone(struct call *c, struct err **e)
         if (r == 0)
                 r = arg_size(n, &size, e);
         return r < 0 ? r : volume_clone(c->server->pool, id, parent, size, e);
+}
+
+static int op_snapshot(struct call *c, struct err **e)
+{
+        const char *id, *volume;
+        int r = args(c, e, "{s:s, s:s}", "id", &id, "volume", &volume);
+
+        return r < 0 ? r : volume_snapshot(c->server->pool, id, volume, e);
 }
 
 static int op_resize(struct call *c, struct err **e)
@@ -251,22 +260,27 @@ static int op_loglevel(struct call *c, struct err **e)
         return 0;
 }
 
+static int op_fault(struct call *c, struct err **e)
+{
+        const char *points;
+        int r = args(c, e, "{s:s}", "points", &points);
+
+        if (r == 0 && (r = fault_set(points)) < 0)
+                err_set(e, r,
+                        r == -EPERM ? "blockd was started without STRATOFS_FAULT"
+                                    : "these fault points are not understood");
+        return r;
+}
+
 static const struct {
         const char *op;
         int (*run)(struct call *c, struct err **e);
 } ops[] = {
-        {"ping", op_ping},
-        {"create", op_create},
-        {"import", op_import},
-        {"clone", op_clone},
-        {"resize", op_resize},
-        {"remove", op_remove},
-        {"stat", op_stat},
-        {"list", op_list},
-        {"export", op_export},
-        {"unexport", op_unexport},
-        {"list_exports", op_list_exports},
-        {"loglevel", op_loglevel},
+        {"ping", op_ping},         {"create", op_create},     {"import", op_import},
+        {"clone", op_clone},       {"snapshot", op_snapshot}, {"resize", op_resize},
+        {"remove", op_remove},     {"stat", op_stat},         {"list", op_list},
+        {"export", op_export},     {"unexport", op_unexport}, {"list_exports", op_list_exports},
+        {"loglevel", op_loglevel}, {"fault", op_fault},
 };
 
 static int dispatch(struct call *c, struct err **e)
