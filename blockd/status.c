@@ -52,6 +52,12 @@ static int put_extents(struct session *s, const struct request *q, uint32_t id,
         return 0;
 }
 
+/* There is one context, 1: who chooses, chooses it, and once. */
+static bool chosen(const uint8_t *ids, size_t n)
+{
+        return n == 1 && be32_get(ids) == 1;
+}
+
 int block_status(struct session *s, const struct request *q, const uint8_t *ids, size_t n)
 {
         struct extents x = {.max = q->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : EXTENTS,
@@ -59,11 +65,8 @@ int block_status(struct session *s, const struct request *q, const uint8_t *ids,
         _cleanup_free_ struct extent *list = NULL;
         int r = 0;
 
-        if (!s->allocation || q->len == 0)
+        if (!s->allocation || q->len == 0 || (ids && !chosen(ids, n)))
                 r = -EINVAL;
-        for (size_t i = 0; i < n; i++)
-                if (be32_get(ids + i * 4) != 1)
-                        r = -EINVAL;
         if (r == 0) {
                 x.list = list = calloc(x.max, sizeof(*list));
                 r = list ? volume_extents(s->volume, q->len, q->off, extent_add, &x) : -ENOMEM;
