@@ -377,6 +377,22 @@ class Rest(Clients):
         for r in stays:
             self.assertEqual(r.closed(), b"")
 
+    def test_stops_without_memory(self):
+        """Hardly a thread can be made: each connection waits for its turn to end."""
+        export = self.d.export(self.v, id="leaving")
+        name = self.v.encode()
+        for _ in range(60):
+            self.connect(export)
+        for _ in range(200):
+            self.connect(self.d.shared, STRUCTURED, name)
+        self.wait_rest()
+        if not self.sanitized():  # these take what they need, or give up
+            with open(self.proc("statm")) as f:
+                size = int(f.read().split()[0]) * resource.getpagesize()
+            resource.prlimit(self.d.process.pid, resource.RLIMIT_AS, (size + 3 * MB, size + 3 * MB))
+        self.d.ok("unexport", id="leaving")
+        self.d.stop()
+
     def test_leaving_while_waking(self):
         """Requests, hang-ups and the end of the export at once, again and again."""
         rnd = random.Random(1)
