@@ -12,6 +12,8 @@
 #include "backend/volume/volume.h"
 #include "common/err.h"
 
+struct meter;
+
 enum {
         SERVER_CONNECTIONS = 2048,   /* NBD connections at once */
         SERVER_PER_EXPORT = 64,      /* of these to one export's socket */
@@ -58,6 +60,7 @@ struct server {
         pthread_mutex_t change, lock;
         pthread_cond_t gone; /* a connection ended */
         struct export *exports;
+        struct meter *meters; /* by volume, see meter.h */
         uint64_t next_serial;
         struct conn *conns;
         struct control *controls;
