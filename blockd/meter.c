@@ -50,23 +50,15 @@ int meter_join(struct server *server, const char *volume, struct stats *s, struc
         return 0;
 }
 
-void meter_leave(struct server *server, struct meter *m, struct stats *s)
+void meter_leave(struct server *server, struct meter **m, struct stats *s)
 {
         WITH_LOCK(&server->lock);
-        stats_end(s);
-        stats_add(&m->past, &s->sum);
-        DL_DELETE(m->live, s);
-}
-
-void meter_kick(struct server *s, const char *volume)
-{
-        struct meter *m, *tmp;
-
-        WITH_LOCK(&s->lock);
-        HASH_ITER (hh, s->meters, m, tmp) {
-                if (!volume || streq(m->volume, volume))
-                        limit_kick(&m->limit);
-        }
+        if (!*m)
+                return;
+        s->sum.in_flight = 0; /* what was not answered is not counted */
+        stats_add(&(*m)->past, &s->sum);
+        DL_DELETE((*m)->live, s);
+        *m = NULL;
 }
 
 /* --- limits on disk ------------------------------------------------------------------------- */

@@ -24,9 +24,7 @@ struct meter {
 /* A connection that has the volume open begins and ends; s is its own, zeroed.  The meter is valid
  * until it leaves, which is before it closes the volume. */
 int meter_join(struct server *server, const char *volume, struct stats *s, struct meter **ret);
-void meter_leave(struct server *server, struct meter *m, struct stats *s);
-/* Who waits for a limit of that volume (NULL: any) looks at once whether its connection is gone. */
-void meter_kick(struct server *s, const char *volume);
+void meter_leave(struct server *server, struct meter **m, struct stats *s);
 
 /* `change` held.  -ENOENT no such volume, -EINVAL a figure out of range, with words. */
 int meter_set_limit(struct server *s, const char *volume, const struct limit_config *c,

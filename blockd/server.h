@@ -49,6 +49,8 @@ struct conn {
         struct export *export; /* NULL: the shared socket */
         struct wire wire;
         struct session session;
+        struct meter *meter; /* in transmission */
+        struct stats stats;
         uint8_t *in;  /* SESSION_IN bytes; at rest only what had come of a request, or NULL */
         size_t have;  /* bytes in it */
         bool resting; /* guarded by the server's lock */
