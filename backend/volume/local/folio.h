@@ -15,6 +15,10 @@
 
 enum { FOLIO_REGION = 2 << 20, FOLIO_LARGE = 64 << 10 };
 
+/* State of a region: unknown, split, or, after large writes, the count of syncs from which on they
+ * are clean (an even number > FOLIO_SPLIT). */
+enum { FOLIO_UNKNOWN = 0, FOLIO_SPLIT = 1 };
+
 struct folios {
         uint32_t *region; /* NULL: nothing to do on this kernel or file system */
         uint64_t n;
@@ -27,7 +31,16 @@ void folios_grow(struct folios *f, uint64_t size);
 void folios_done(struct folios *f);
 /* Around each sync of the file, one at a time. */
 void folios_sync(struct folios *f);
-/* Before a write. */
-void folios_write(struct folios *f, int fd, uint64_t n, uint64_t off);
+void folios_prepare(struct folios *f, int fd, uint64_t n, uint64_t off);
+/* Before a write, n > 0. */
+static inline void folios_write(struct folios *f, int fd, uint64_t n, uint64_t off)
+{
+        uint64_t i = off / FOLIO_REGION;
+
+        if (!f->region || (n <= FOLIO_REGION - off % FOLIO_REGION && i < f->n &&
+                           __atomic_load_n(&f->region[i], __ATOMIC_RELAXED) == FOLIO_SPLIT))
+                return;
+        folios_prepare(f, fd, n, off);
+}
 /* A read was not in the page cache: readahead will bring large folios. */
 void folios_missed(struct folios *f, uint64_t n, uint64_t off);
