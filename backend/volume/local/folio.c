@@ -11,6 +11,7 @@ enum {
         STEP = 256 << 10, /* smaller folios than this may stay */
         AHEAD = 16 << 20, /* how far readahead may go */
         PAGE = 4096,
+        SYS_CACHESTAT = 451,
 };
 
 static bool concerned(int fd)
@@ -116,12 +117,25 @@ void folios_prepare(struct folios *f, int fd, uint64_t n, uint64_t off)
         }
 }
 
-void folios_missed(struct folios *f, uint64_t n, uint64_t off)
+/* Whether the page at off is in the page cache: cachestat(2), newer than our C library. */
+static bool cached(int fd, uint64_t off)
 {
-        if (!f->region || n < FOLIO_LARGE)
+        struct {
+                uint64_t off, len;
+        } range = {off, 1};
+        uint64_t stat[5] = {};
+
+        return syscall(SYS_CACHESTAT, fd, &range, stat, 0) < 0 || stat[0] > 0;
+}
+
+void folios_follow(struct folios *f, int fd, uint64_t n, uint64_t off)
+{
+        uint64_t last = (off + n + AHEAD - 1) / FOLIO_REGION;
+
+        if (__atomic_load_n(&f->stream, __ATOMIC_RELAXED) != off && cached(fd, off))
                 return;
-        for (uint64_t i = off / FOLIO_REGION; i <= (off + n + AHEAD - 1) / FOLIO_REGION && i < f->n;
-             i++)
+        __atomic_store_n(&f->stream, off + n, __ATOMIC_RELAXED);
+        for (uint64_t i = off / FOLIO_REGION; i <= last && i < f->n; i++)
                 if (state_get(f, i) == FOLIO_SPLIT)
                         state_set(f, i, FOLIO_UNKNOWN);
 }

@@ -22,7 +22,8 @@ enum { FOLIO_UNKNOWN = 0, FOLIO_SPLIT = 1 };
 struct folios {
         uint32_t *region; /* NULL: nothing to do on this kernel or file system */
         uint64_t n;
-        uint32_t syncs; /* odd while the file is being synced */
+        uint64_t stream; /* where the last read that missed ended */
+        uint32_t syncs;  /* odd while the file is being synced */
 };
 
 void folios_init(struct folios *f, int fd, uint64_t size);
@@ -42,5 +43,11 @@ static inline void folios_write(struct folios *f, int fd, uint64_t n, uint64_t o
                 return;
         folios_prepare(f, fd, n, off);
 }
-/* A read was not in the page cache: readahead will bring large folios. */
-void folios_missed(struct folios *f, uint64_t n, uint64_t off);
+void folios_follow(struct folios *f, int fd, uint64_t n, uint64_t off);
+/* Before a read of so much at once: if it is not in the page cache, or goes on where such a one
+ * ended, readahead will bring large folios. */
+static inline void folios_read(struct folios *f, int fd, uint64_t n, uint64_t off)
+{
+        if (n >= FOLIO_LARGE && f->region)
+                folios_follow(f, fd, n, off);
+}
