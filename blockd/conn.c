@@ -25,6 +25,31 @@ static int conn_open(void *arg, const char *name, struct session_export *ret, st
         return 0;
 }
 
+/* A guest may ask about what its own volume was, or came from, and nobody else's. */
+static bool may_compare(const struct volume_info *v, const struct volume_info *since)
+{
+        if (!since->immutable)
+                return false;
+        return streq(since->parent, v->id) || streq(v->parent, since->id) ||
+               (v->immutable && v->parent[0] && streq(v->parent, since->parent));
+}
+
+static int conn_changes(void *arg, struct volume *v, const char *since, struct volume_changes **ret,
+                        struct err **e)
+{
+        struct volume_info info, other;
+        struct conn *c = arg;
+        int r = volume_stat(c->server->pool, volume_id(v), &info, e);
+
+        if (r == 0)
+                r = volume_stat(c->server->pool, since, &other, e);
+        if (r < 0)
+                return r;
+        if (!may_compare(&info, &other))
+                return err_set(e, -ENOENT, "'%s' is no snapshot of volume '%s'", since, info.id);
+        return volume_changes_open(v, since, ret, e);
+}
+
 struct list {
         int (*each)(void *session, const char *name);
         void *session;
@@ -267,6 +292,7 @@ void conn_start(struct server *s, struct export *x, int fd)
                 return;
         }
         if (session_init(&c->session, &(struct session_owner){.open = conn_open,
+                                                              .changes = conn_changes,
                                                               .list = conn_list,
                                                               .send = conn_send,
                                                               .send_file = conn_send_file,

@@ -1,4 +1,5 @@
 /* The handshake: option haggling. */
+#include "blockd/context.h"
 #include "blockd/nbd.h"
 #include "blockd/session.h"
 
@@ -89,8 +90,6 @@ static int reply_open_error(struct session *s, uint32_t option, int r, struct er
 static int begin_transmission(struct session *s, struct session_export *x)
 {
         s->volume = TAKE_PTR(x->volume);
-        if (s->allocation && !streq(s->allocation_name, x->name))
-                s->allocation = false; /* it was selected for another export */
         s->phase = SESSION_TRANSMISSION;
         return 0;
 }
@@ -111,8 +110,9 @@ static int opt_export_name(struct session *s, uint32_t option _unused_, struct d
         if (s->owner.open(s->owner.arg, name, &x, NULL) < 0)
                 return -ENOENT;
         len = 10 + (s->no_zeroes ? 0 : 124);
-        out = session_room(s, len);
+        out = contexts_open(s, &x, NULL) < 0 ? NULL : session_room(s, len);
         if (!out) {
+                contexts_close(s);
                 volume_close(x.volume);
                 return -EPIPE;
         }
@@ -220,11 +220,16 @@ static int opt_go(struct session *s, uint32_t option, struct data *d)
                 return reply_words(s, option, NBD_REP_ERR_INVALID, "the lengths do not add up");
         r = good ? s->owner.open(s->owner.arg, name, &x, &e)
                  : err_set(&e, -ENOENT, "no export has such a name");
-        if (r < 0)
+        if (r == 0 && option == NBD_OPT_GO)
+                r = contexts_open(s, &x, &e);
+        if (r < 0) {
+                volume_close(x.volume);
                 return reply_open_error(s, option, r, e);
+        }
         r = send_info(s, option, &x, asked);
         if (r == 0 && option == NBD_OPT_GO)
                 return begin_transmission(s, &x);
+        contexts_close(s);
         volume_close(x.volume);
         return r;
 }
@@ -250,33 +255,47 @@ static int opt_extended_headers(struct session *s, uint32_t option, struct data 
         return reply(s, option, NBD_REP_ACK, NULL, 0);
 }
 
-/* Whether one of the queries is for base:allocation. */
-static bool wants_allocation(struct data *d, uint32_t count, bool listing)
+/* What so many queries ask for of the export. */
+static void gather_contexts(const struct session *s, const struct session_export *x,
+                            struct data *queries, uint32_t count, bool listing,
+                            struct session_contexts *ret)
 {
         char query[NBD_STRING_MAX + 1];
-        bool wants = listing && count == 0;
 
-        for (uint32_t i = 0; i < count && !d->bad; i++)
-                if (get_string(d, query) &&
-                    (streq(query, "base:allocation") || (listing && streq(query, "base:"))))
-                        wants = true;
-        return wants;
+        if (listing && count == 0)
+                context_query(s, x, "", listing, ret);
+        for (uint32_t i = 0; i < count; i++)
+                if (get_string(queries, query) && query[0])
+                        context_query(s, x, query, listing, ret);
+}
+
+static int reply_context(struct session *s, uint32_t option, uint32_t id, const char *name)
+{
+        size_t n = strlen(name);
+        uint8_t *p = reply_begin(s, option, NBD_REP_META_CONTEXT, 4 + n);
+
+        if (!p)
+                return -EPIPE;
+        memcpy(be32_put(p, option == NBD_OPT_LIST_META_CONTEXT ? 0 : id), name, n);
+        return 0;
 }
 
 static int opt_meta_context(struct session *s, uint32_t option, struct data *d)
 {
-        static const char context[] = "base:allocation";
         const bool listing = option == NBD_OPT_LIST_META_CONTEXT;
-        uint8_t data[4 + sizeof(context) - 1];
+        struct session_contexts found = {};
         _cleanup_err_ struct err *e = NULL;
-        char name[NBD_STRING_MAX + 1];
+        char name[NBD_STRING_MAX + 1], query[NBD_STRING_MAX + 1];
         struct session_export x = {};
-        bool good = get_string(d, name), wants;
+        bool good = get_string(d, name);
+        uint32_t count = get32(d);
+        struct data queries = *d;
         int r;
 
-        wants = wants_allocation(d, get32(d), listing);
+        for (uint32_t i = 0; i < count && !d->bad; i++)
+                get_string(d, query);
         if (!listing)
-                s->allocation = false; /* each SET forgets the one before */
+                s->contexts = found; /* each SET forgets the one before */
         if (d->bad || d->n > 0)
                 return reply_words(s, option, NBD_REP_ERR_INVALID, "the lengths do not add up");
         if (s->form == FORM_SIMPLE)
@@ -285,19 +304,13 @@ static int opt_meta_context(struct session *s, uint32_t option, struct data *d)
                  : err_set(&e, -ENOENT, "no export has such a name");
         if (r < 0)
                 return reply_open_error(s, option, r, e);
+        gather_contexts(s, &x, &queries, count, listing, &found);
         volume_close(x.volume);
-        if (wants) {
-                be32_put(data, listing ? 0 : 1);
-                memcpy(data + 4, context, sizeof(context) - 1);
-                r = reply(s, option, NBD_REP_META_CONTEXT, data, sizeof(data));
-                if (r < 0)
-                        return r;
-        }
-        if (wants && !listing) {
-                s->allocation = true;
-                strcpy(s->allocation_name, x.name);
-        }
-        return reply(s, option, NBD_REP_ACK, NULL, 0);
+        strcpy(found.export, x.name);
+        if (!listing)
+                s->contexts = found;
+        r = context_each(&found, reply_context, s, option);
+        return r < 0 ? r : reply(s, option, NBD_REP_ACK, NULL, 0);
 }
 
 static const struct {

@@ -53,6 +53,7 @@ struct extents {
                 uint32_t state; /* NBD_STATE_* */
         } * list;
         size_t n, max;
+        bool dirty;       /* of changes: NBD_STATE_DIRTY, not the others */
         uint64_t total;   /* bytes described */
         uint64_t len_max; /* of one; longer ones are cut short, and the walk ends */
 };

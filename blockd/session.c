@@ -1,5 +1,6 @@
 #include "blockd/session.h"
 
+#include "blockd/context.h"
 #include "blockd/nbd.h"
 #include "blockd/request.h"
 
@@ -48,6 +49,7 @@ int session_init(struct session *s, const struct session_owner *owner)
 
 void session_done(struct session *s)
 {
+        contexts_close(s);
         volume_close(s->volume);
         session_rest(s);
         *s = (struct session){.phase = SESSION_OVER};

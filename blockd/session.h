@@ -24,6 +24,8 @@ enum {
         SESSION_DRAIN = 64 << 20,       /* a longer write is not even read */
         SESSION_BATCH = 64,             /* reads and writes done at once */
         SESSION_LARGE = 64 << 10,       /* from here on a read looks for holes and files */
+        SESSION_CONTEXTS = 8,           /* of changed blocks, in one session */
+        SESSION_CONTEXT_NAME = 64,
 };
 
 struct session_export {
@@ -34,6 +36,10 @@ struct session_owner {
         /* Opens the export of that name.  -ENOENT (words for the client), -errno. */
         int (*open)(void *arg, const char *name, struct session_export *ret, struct err **e);
         int (*list)(void *arg, int (*each)(void *session, const char *name), void *session);
+        /* Opens the changes of the volume since another.  -ENOENT, -errno.  NULL: there are none.
+         */
+        int (*changes)(void *arg, struct volume *v, const char *since, struct volume_changes **ret,
+                       struct err **e);
         /* All of it or -errno; then the session is over.  iov may be changed. */
         int (*send)(void *arg, struct iovec *iov, int n);
         /* NULL: files cannot be sent. */
@@ -58,13 +64,24 @@ struct session_work {
         } of[SESSION_BATCH];
 };
 
+/* What was selected, see context.h. */
+struct session_contexts {
+        char export[VOLUME_ID_SIZE]; /* for which */
+        bool allocation;
+        bool some_dirty; /* listing: there may be more */
+        unsigned n, tries;
+        struct {
+                char name[SESSION_CONTEXT_NAME];
+                struct volume_changes *changes; /* open in transmission */
+        } dirty[SESSION_CONTEXTS];
+};
+
 struct session {
         struct session_owner owner;
         enum session_phase phase;
         enum session_form form;
         bool no_zeroes;
-        bool allocation; /* base:allocation was selected, for allocation_name */
-        char allocation_name[VOLUME_ID_SIZE];
+        struct session_contexts contexts;
         unsigned options;             /* seen so far */
         uint32_t drain_option, drain; /* an option too long: what is left of its data */
         struct volume *volume;        /* in transmission */
