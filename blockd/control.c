@@ -7,6 +7,7 @@
 #include "blockd/meter.h"
 #include "blockd/server.h"
 #include "common/buf.h"
+#include "common/fault.h"
 #include "common/fileio.h"
 #include "common/jsonl.h"
 #include "common/log.h"
@@ -80,6 +81,14 @@ static int op_clone(struct call *c, struct err **e)
         if (r == 0)
                 r = arg_size(n, &size, e);
         return r < 0 ? r : volume_clone(c->server->pool, id, parent, size, e);
+}
+
+static int op_snapshot(struct call *c, struct err **e)
+{
+        const char *id, *volume;
+        int r = args(c, e, "{s:s, s:s}", "id", &id, "volume", &volume);
+
+        return r < 0 ? r : volume_snapshot(c->server->pool, id, volume, e);
 }
 
 static int op_resize(struct call *c, struct err **e)
@@ -307,14 +316,28 @@ static int op_loglevel(struct call *c, struct err **e)
         return 0;
 }
 
+static int op_fault(struct call *c, struct err **e)
+{
+        const char *points;
+        int r = args(c, e, "{s:s}", "points", &points);
+
+        if (r == 0 && (r = fault_set(points)) < 0)
+                err_set(e, r,
+                        r == -EPERM ? "blockd was started without STRATOFS_FAULT"
+                                    : "these fault points are not understood");
+        return r;
+}
+
 static const struct {
         const char *op;
         int (*run)(struct call *c, struct err **e);
 } ops[] = {
+        /* clang-format off */
         {"ping", op_ping},
         {"create", op_create},
         {"import", op_import},
         {"clone", op_clone},
+        {"snapshot", op_snapshot},
         {"resize", op_resize},
         {"remove", op_remove},
         {"stat", op_stat},
@@ -325,6 +348,8 @@ static const struct {
         {"limit", op_limit},
         {"stats", op_stats},
         {"loglevel", op_loglevel},
+        {"fault", op_fault},
+        /* clang-format on */
 };
 
 static int dispatch(struct call *c, struct err **e)
