@@ -1,10 +1,10 @@
-/* One thread a connection: receive what came, feed the session, which sends. */
+/* One thread a connection that talks: receive what came, feed the session, which sends. */
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <utlist.h>
 
 #include "blockd/server.h"
-#include "blockd/session.h"
 #include "common/clock.h"
 #include "common/log.h"
 
@@ -47,21 +47,18 @@ static int conn_list(void *arg, int (*each)(void *session, const char *name), vo
         return volume_list(c->server->pool, "", list_volume, &l, NULL);
 }
 
-static int conn_send(void *arg, const void *p, size_t n)
+static int conn_send(void *arg, struct iovec *iov, int n)
 {
         struct conn *c = arg;
 
-        while (n > 0) {
-                ssize_t r = send(c->fd, p, n, MSG_NOSIGNAL);
+        return wire_send(&c->wire, iov, n);
+}
 
-                if (r < 0 && errno == EINTR)
-                        continue;
-                if (r < 0)
-                        return -errno;
-                p = (const char *)p + r;
-                n -= r;
-        }
-        return 0;
+static int conn_send_file(void *arg, int fd, uint64_t off, uint64_t n)
+{
+        struct conn *c = arg;
+
+        return wire_send_file(&c->wire, fd, off, n);
 }
 
 /* Waits for input until the deadline; a client that only talks about talking is sent away. */
@@ -77,32 +74,56 @@ static int wait_handshake(int fd, int64_t deadline)
         return r < 0 ? -errno : r == 0 ? -ETIMEDOUT : 0;
 }
 
-static int serve(struct conn *c, struct session *s, uint8_t *in)
+/* In transmission a silent client is noticed by the receive's own time-out, which costs nothing. */
+static void set_patience(struct conn *c)
+{
+        const struct timeval t = {.tv_sec = SERVER_REST_MS / 1000};
+
+        setsockopt(c->wire.fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t));
+}
+
+/* Feeds what is there.  0 go on, negative: the connection is over. */
+static int feed(struct conn *c)
+{
+        const bool talking = c->session.phase != SESSION_TRANSMISSION;
+        ssize_t n = session_input(&c->session, c->in, c->have);
+
+        if (n < 0)
+                return n;
+        c->have -= n;
+        if (c->have && n)
+                memmove(c->in, c->in + n, c->have);
+        if (talking && c->session.phase == SESSION_TRANSMISSION)
+                set_patience(c);
+        return 0;
+}
+
+/* 0 when it has said nothing for a while, negative when it is over. */
+static int serve(struct conn *c)
 {
         int64_t deadline = clock_mono() + SERVER_HANDSHAKE_MS * 1000;
-        size_t have = 0;
-        int r = conn_send(c, s->out, s->out_len); /* the greeting */
+        int r = session_send(&c->session); /* the greeting */
 
-        s->out_len = 0;
         while (r == 0) {
                 ssize_t n;
 
-                if (s->phase != SESSION_TRANSMISSION)
-                        r = wait_handshake(c->fd, deadline);
-                if (r < 0)
-                        return r == -EINTR ? 0 : r;
-                n = recv(c->fd, in + have, SESSION_IN - have, 0);
-                if (n < 0 && errno == EINTR)
+                if (c->session.phase != SESSION_TRANSMISSION)
+                        r = wait_handshake(c->wire.fd, deadline);
+                if (r == -EINTR) {
+                        r = 0;
                         continue;
+                }
+                if (r < 0)
+                        break;
+                n = wire_recv(&c->wire, c->in + c->have, SESSION_IN - c->have);
+                if (n == -EINTR)
+                        continue;
+                if (n == -EAGAIN)
+                        return 0;
                 if (n <= 0)
-                        return n < 0 ? -errno : 0;
-                have += n;
-                n = session_input(s, in, have);
-                if (n < 0)
-                        return n;
-                have -= n;
-                if (have && n)
-                        memmove(in, in + n, have);
+                        return n < 0 ? n : -ESHUTDOWN;
+                c->have += n;
+                r = feed(c);
         }
         return r;
 }
@@ -111,35 +132,109 @@ static void conn_free(struct conn *c)
 {
         struct server *s = c->server;
 
+        session_done(&c->session);
+        free(c->in);
         pthread_mutex_lock(&s->lock);
         DL_DELETE(s->conns, c);
         s->nconns--;
         if (c->export)
                 c->export->connections--;
-        close(c->fd); /* under the lock: exports_disconnect() shuts descriptors of the list down */
+        close(c->wire.fd); /* under the lock: exports_disconnect() shuts descriptors of the list
+                              down */
         pthread_cond_broadcast(&s->gone);
         pthread_mutex_unlock(&s->lock);
         free(c);
 }
 
+/* Waits in the event loop's set from here on.  The moment it is there c may be another thread's. */
+static int rest(struct conn *c)
+{
+        struct epoll_event ev = {.events = EPOLLIN | EPOLLONESHOT,
+                                 .data.u64 = WATCH_CONN | (uintptr_t)c >> 1};
+        uint8_t *kept = NULL;
+        int epfd = c->server->epfd, r = 0;
+
+        session_rest(&c->session);
+        if (c->have > 0) {
+                kept = malloc(c->have);
+                if (!kept)
+                        return -ENOMEM;
+                memcpy(kept, c->in, c->have);
+        }
+        free(c->in);
+        c->in = kept;
+        WITH_LOCK(&c->server->lock);
+        c->resting = true;
+        if (epoll_ctl(epfd, EPOLL_CTL_ADD, c->wire.fd, &ev) < 0)
+                r = errno == EEXIST && epoll_ctl(epfd, EPOLL_CTL_MOD, c->wire.fd, &ev) == 0
+                            ? 0
+                            : -errno;
+        if (r < 0)
+                c->resting = false;
+        return r;
+}
+
+static int rise(struct conn *c)
+{
+        uint8_t *in = malloc(SESSION_IN);
+
+        if (!in)
+                return -ENOMEM;
+        if (c->have > 0)
+                memcpy(in, c->in, c->have);
+        free(c->in);
+        c->in = in;
+        return 0;
+}
+
 static void *conn_thread(void *arg)
 {
         struct conn *c = arg;
-        const struct session_owner owner = {
-                .open = conn_open, .list = conn_list, .send = conn_send, .arg = c};
-        uint8_t *in = malloc(SESSION_IN);
-        struct session s;
-        int r = session_init(&s, &owner);
+        int r = rise(c);
 
-        if (r == 0 && in)
-                r = serve(c, &s, in);
-        if (r < 0 && r != -ESHUTDOWN && r != -EPIPE && r != -ECONNRESET)
+        if (r == 0)
+                r = serve(c);
+        if (r == 0)
+                r = rest(c);
+        if (r == 0)
+                return NULL;
+        if (r != -ESHUTDOWN && r != -EPIPE && r != -ECONNRESET)
                 log_info("connection to %s: closed: %s",
                          c->export ? c->export->id : "shared socket", strerror(-r));
-        session_done(&s);
-        free(in);
         conn_free(c);
         return NULL;
+}
+
+void conn_wake(struct server *s, const struct conn *which)
+{
+        struct conn *c;
+        int r = 0;
+
+        pthread_mutex_lock(&s->lock);
+        /* It may have been woken by another, and be gone. */
+        DL_FOREACH (s->conns, c) {
+                if (c == which && c->resting)
+                        break;
+        }
+        if (c) {
+                c->resting = false;
+                r = server_thread(conn_thread, c);
+        }
+        pthread_mutex_unlock(&s->lock);
+        if (r < 0) {
+                log_error("no thread for a connection");
+                conn_free(c);
+        }
+}
+
+void conn_disconnect(struct conn *c)
+{
+        shutdown(c->wire.fd, SHUT_RDWR);
+        if (c->resting) {
+                c->resting = false;
+                if (server_thread(conn_thread, c) < 0)
+                        c->resting = true; /* the event loop sees the hang-up, too */
+        }
 }
 
 /* The shared socket is for us and for root, whatever its mode became. */
@@ -162,11 +257,20 @@ void conn_start(struct server *s, struct export *x, int fd)
                 close(fd);
                 return;
         }
-        *c = (struct conn){.server = s, .export = x, .fd = fd};
+        *c = (struct conn){.server = s, .export = x, .wire = {.fd = fd}};
         /* The caller holds the lock. */
         if (s->stopping || s->nconns >= SERVER_CONNECTIONS ||
             (x && (x->closing || x->connections >= SERVER_PER_EXPORT))) {
                 log_warning("connection refused: too many, or closing");
+                close(fd);
+                free(c);
+                return;
+        }
+        if (session_init(&c->session, &(struct session_owner){.open = conn_open,
+                                                              .list = conn_list,
+                                                              .send = conn_send,
+                                                              .send_file = conn_send_file,
+                                                              .arg = c}) < 0) {
                 close(fd);
                 free(c);
                 return;
@@ -181,6 +285,7 @@ void conn_start(struct server *s, struct export *x, int fd)
                 s->nconns--;
                 if (x)
                         x->connections--;
+                session_done(&c->session);
                 close(fd);
                 free(c);
         }

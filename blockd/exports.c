@@ -209,7 +209,7 @@ void exports_disconnect(struct server *s, struct export *x)
                 x->closing = true;
         DL_FOREACH (s->conns, c) {
                 if (!x || c->export == x)
-                        shutdown(c->fd, SHUT_RDWR);
+                        conn_disconnect(c);
         }
         while (x ? x->connections > 0 : s->nconns > 0)
                 pthread_cond_wait(&s->gone, &s->lock);

@@ -10,8 +10,10 @@
 #define NBD_OPT_MAGIC UINT64_C(0x49484156454f5054) /* "IHAVEOPT" */
 #define NBD_REP_MAGIC UINT64_C(0x0003e889045565a9)
 #define NBD_REQUEST_MAGIC UINT32_C(0x25609513)
+#define NBD_EXTENDED_REQUEST_MAGIC UINT32_C(0x21e41c71)
 #define NBD_SIMPLE_REPLY_MAGIC UINT32_C(0x67446698)
 #define NBD_STRUCTURED_REPLY_MAGIC UINT32_C(0x668e33ef)
+#define NBD_EXTENDED_REPLY_MAGIC UINT32_C(0x6e8a278c)
 
 enum {
         NBD_FLAG_FIXED_NEWSTYLE = 1 << 0,
@@ -31,6 +33,7 @@ enum {
         NBD_FLAG_CAN_MULTI_CONN = 1 << 8,
         NBD_FLAG_SEND_CACHE = 1 << 10,
         NBD_FLAG_SEND_FAST_ZERO = 1 << 11,
+        NBD_FLAG_BLOCK_STAT_PAYLOAD = 1 << 12,
 };
 
 enum {
@@ -43,6 +46,7 @@ enum {
         NBD_OPT_STRUCTURED_REPLY = 8,
         NBD_OPT_LIST_META_CONTEXT = 9,
         NBD_OPT_SET_META_CONTEXT = 10,
+        NBD_OPT_EXTENDED_HEADERS = 11,
 };
 
 #define NBD_REP_ERR(n) (UINT32_C(1) << 31 | (n))
@@ -51,9 +55,13 @@ enum {
 #define NBD_REP_INFO UINT32_C(3)
 #define NBD_REP_META_CONTEXT UINT32_C(4)
 #define NBD_REP_ERR_UNSUP NBD_REP_ERR(1)
+#define NBD_REP_ERR_POLICY NBD_REP_ERR(2)
 #define NBD_REP_ERR_INVALID NBD_REP_ERR(3)
+#define NBD_REP_ERR_TLS_REQD NBD_REP_ERR(5)
 #define NBD_REP_ERR_UNKNOWN NBD_REP_ERR(6)
+#define NBD_REP_ERR_SHUTDOWN NBD_REP_ERR(7)
 #define NBD_REP_ERR_TOO_BIG NBD_REP_ERR(9)
+#define NBD_REP_ERR_EXT_HEADER_REQD NBD_REP_ERR(10)
 
 enum {
         NBD_INFO_EXPORT = 0,
@@ -79,6 +87,7 @@ enum {
         NBD_CMD_FLAG_DF = 1 << 2,
         NBD_CMD_FLAG_REQ_ONE = 1 << 3,
         NBD_CMD_FLAG_FAST_ZERO = 1 << 4,
+        NBD_CMD_FLAG_PAYLOAD_LEN = 1 << 5,
 };
 
 enum {
@@ -87,6 +96,7 @@ enum {
         NBD_REPLY_TYPE_OFFSET_DATA = 1,
         NBD_REPLY_TYPE_OFFSET_HOLE = 2,
         NBD_REPLY_TYPE_BLOCK_STATUS = 5,
+        NBD_REPLY_TYPE_BLOCK_STATUS_EXT = 6,
         NBD_REPLY_TYPE_ERROR = 1 << 15 | 1,
         NBD_STATE_HOLE = 1,
         NBD_STATE_ZERO = 2,
@@ -102,11 +112,13 @@ enum {
 };
 
 enum {
-        NBD_OPTION_SIZE = 16,  /* magic 8, option 4, length 4 */
-        NBD_REPHDR_SIZE = 20,  /* magic 8, option 4, type 4, length 4 */
-        NBD_REQUEST_SIZE = 28, /* magic 4, flags 2, type 2, cookie 8, offset 8, length 4 */
-        NBD_SIMPLE_SIZE = 16,  /* magic 4, error 4, cookie 8 */
-        NBD_CHUNK_SIZE = 20,   /* magic 4, flags 2, type 2, cookie 8, length 4 */
+        NBD_OPTION_SIZE = 16,           /* magic 8, option 4, length 4 */
+        NBD_REPHDR_SIZE = 20,           /* magic 8, option 4, type 4, length 4 */
+        NBD_REQUEST_SIZE = 28,          /* magic 4, flags 2, type 2, cookie 8, offset 8, length 4 */
+        NBD_EXTENDED_REQUEST_SIZE = 32, /* the same, length 8 */
+        NBD_SIMPLE_SIZE = 16,           /* magic 4, error 4, cookie 8 */
+        NBD_CHUNK_SIZE = 20,            /* magic 4, flags 2, type 2, cookie 8, length 4 */
+        NBD_EXTENDED_CHUNK_SIZE = 32,   /* magic 4, flags 2, type 2, cookie 8, offset 8, length 8 */
         NBD_STRING_MAX = 4096,
 };
 

@@ -56,7 +56,7 @@ static uint8_t *reply_begin(struct session *s, uint32_t option, uint32_t type, u
 
         if (!p)
                 return NULL;
-        s->out_len += NBD_REPHDR_SIZE + len;
+        session_put(s, p, NBD_REPHDR_SIZE + len);
         p = be64_put(p, NBD_REP_MAGIC);
         p = be32_put(p, option);
         p = be32_put(p, type);
@@ -118,7 +118,7 @@ static int opt_export_name(struct session *s, uint32_t option _unused_, struct d
         }
         memset(out, 0, len);
         be16_put(be64_put(out, volume_size(x.volume)), session_flags(s, x.volume));
-        s->out_len += len;
+        session_put(s, out, len);
         return begin_transmission(s, &x);
 }
 
@@ -234,7 +234,19 @@ static int opt_structured_reply(struct session *s, uint32_t option, struct data 
         if (d->n > 0)
                 return reply_words(s, option, NBD_REP_ERR_INVALID,
                                    "STRUCTURED_REPLY takes no data");
-        s->structured = true;
+        if (s->form == FORM_EXTENDED)
+                return reply_words(s, option, NBD_REP_ERR_EXT_HEADER_REQD,
+                                   "extended headers are in use: they include it");
+        s->form = FORM_STRUCTURED;
+        return reply(s, option, NBD_REP_ACK, NULL, 0);
+}
+
+static int opt_extended_headers(struct session *s, uint32_t option, struct data *d)
+{
+        if (d->n > 0)
+                return reply_words(s, option, NBD_REP_ERR_INVALID,
+                                   "EXTENDED_HEADERS takes no data");
+        s->form = FORM_EXTENDED;
         return reply(s, option, NBD_REP_ACK, NULL, 0);
 }
 
@@ -267,7 +279,7 @@ static int opt_meta_context(struct session *s, uint32_t option, struct data *d)
                 s->allocation = false; /* each SET forgets the one before */
         if (d->bad || d->n > 0)
                 return reply_words(s, option, NBD_REP_ERR_INVALID, "the lengths do not add up");
-        if (!s->structured)
+        if (s->form == FORM_SIMPLE)
                 return reply_words(s, option, NBD_REP_ERR_INVALID, "structured replies come first");
         r = good ? s->owner.open(s->owner.arg, name, &x, &e)
                  : err_set(&e, -ENOENT, "no export has such a name");
@@ -300,6 +312,7 @@ static const struct {
         {NBD_OPT_STRUCTURED_REPLY, opt_structured_reply},
         {NBD_OPT_LIST_META_CONTEXT, opt_meta_context},
         {NBD_OPT_SET_META_CONTEXT, opt_meta_context},
+        {NBD_OPT_EXTENDED_HEADERS, opt_extended_headers},
 };
 
 /* The rest of an option that was too long. */

@@ -151,6 +151,12 @@ void server_accept(struct server *s)
         struct epoll_event ev[32];
         int n = epoll_wait(s->epfd, ev, ARRAY_SIZE(ev), 0);
 
-        for (int i = 0; i < n; i++)
-                accept_serial(s, ev[i].data.u64);
+        for (int i = 0; i < n; i++) {
+                uint64_t what = ev[i].data.u64;
+
+                if (what & WATCH_CONN)
+                        conn_wake(s, (struct conn *)(uintptr_t)(what << 1));
+                else
+                        accept_serial(s, what);
+        }
 }

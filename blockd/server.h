@@ -10,6 +10,8 @@
 #include <sys/types.h>
 #include <uthash.h>
 #include "backend/volume/volume.h"
+#include "blockd/session.h"
+#include "blockd/wire.h"
 #include "common/err.h"
 
 enum {
@@ -17,6 +19,7 @@ enum {
         SERVER_PER_EXPORT = 64,      /* of these to one export's socket */
         SERVER_CONTROL = 64,         /* control connections at once */
         SERVER_HANDSHAKE_MS = 10000, /* from accept to transmission */
+        SERVER_REST_MS = 1000,       /* a connection that says nothing gives its thread up */
         SERVER_CONTROL_MS = 30000,   /* a control connection that says nothing */
         SERVER_STACK = 1 << 20,      /* of a thread; touched only as far as used */
         EXPORT_ID_SIZE = 64,
@@ -37,10 +40,16 @@ struct export
         bool closing;
 };
 
+/* A connection has a thread while its client talks.  After SERVER_REST_MS of silence the thread is
+ * given up: the socket waits in the event loop's set, without buffers, until something comes. */
 struct conn {
         struct server *server;
         struct export *export; /* NULL: the shared socket */
-        int fd;
+        struct wire wire;
+        struct session session;
+        uint8_t *in;  /* SESSION_IN bytes; at rest only what had come of a request, or NULL */
+        size_t have;  /* bytes in it */
+        bool resting; /* guarded by the server's lock */
         struct conn *prev, *next;
 };
 
@@ -66,6 +75,9 @@ struct server {
 };
 
 enum { LISTEN_CONTROL = 1, LISTEN_SHARED = 2, LISTEN_EXPORTS = 16 }; /* serials */
+#define WATCH_CONN                                                                                 \
+        (UINT64_C(1) << 63) /* not a serial but, shifted right by one, a conn at rest              \
+                             */
 
 /* server.c */
 int server_start(const char *state, const char *run, struct server **ret, struct err **e);
@@ -81,6 +93,10 @@ int listen_unix(const char *path, mode_t mode, struct err **e);
 
 /* conn.c: takes fd. */
 void conn_start(struct server *s, struct export *x, int fd);
+/* What is at rest has something to read, or has ended. */
+void conn_wake(struct server *s, const struct conn *c);
+/* With the lock: ends it soon. */
+void conn_disconnect(struct conn *c);
 
 /* exports.c: see control/driver/volume.h for what the calls mean. */
 int exports_restore(struct server *s, struct err **e);

@@ -1,42 +1,71 @@
 #include "blockd/session.h"
 
 #include "blockd/nbd.h"
+#include "blockd/request.h"
+
+static int work_begin(struct session *s)
+{
+        struct session_work *w;
+
+        if (s->work)
+                return 0;
+        w = calloc(1, sizeof(*w));
+        if (!w)
+                return -ENOMEM;
+        w->size = SESSION_OUT;
+        w->out = aligned_alloc(4096, w->size);
+        if (!w->out) {
+                free(w);
+                return -ENOMEM;
+        }
+        s->work = w;
+        return 0;
+}
+
+void session_rest(struct session *s)
+{
+        if (!s->work)
+                return;
+        free(s->work->out);
+        free(s->work);
+        s->work = NULL;
+}
 
 int session_init(struct session *s, const struct session_owner *owner)
 {
-        uint8_t *p;
+        uint8_t *p, *start;
 
         *s = (struct session){.owner = *owner, .phase = SESSION_FLAGS};
-        s->out_size = SESSION_OUT;
-        s->out = malloc(s->out_size);
-        if (!s->out)
+        if (work_begin(s) < 0)
                 return -ENOMEM;
-        p = be64_put(s->out, NBD_MAGIC);
+        p = start = session_room(s, 18);
+        p = be64_put(p, NBD_MAGIC);
         p = be64_put(p, NBD_OPT_MAGIC);
         p = be16_put(p, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
-        s->out_len = p - s->out;
+        session_put(s, start, p - start);
         return 0;
 }
 
 void session_done(struct session *s)
 {
         volume_close(s->volume);
-        free(s->out);
+        session_rest(s);
         *s = (struct session){.phase = SESSION_OVER};
 }
 
 int session_send(struct session *s)
 {
+        struct session_work *w = s->work;
         int r = 0;
 
-        if (s->out_len > 0)
-                r = s->owner.send(s->owner.arg, s->out, s->out_len);
-        s->out_len = 0;
-        if (s->out_size > SESSION_OUT) { /* one large reply does not make the session large */
-                free(s->out);
-                s->out_size = SESSION_OUT;
-                s->out = malloc(s->out_size);
-                if (!s->out)
+        if (w->niov > 0)
+                r = s->owner.send(s->owner.arg, w->iov, w->niov);
+        w->niov = w->used = 0;
+        if (w->size > SESSION_OUT) { /* one large reply does not make the session large */
+                free(w->out);
+                w->size = SESSION_OUT;
+                w->out = aligned_alloc(4096, w->size);
+                if (!w->out)
                         r = r < 0 ? r : -ENOMEM;
         }
         if (r < 0)
@@ -44,20 +73,45 @@ int session_send(struct session *s)
         return r;
 }
 
+/* Nothing but one large reply may be longer than the buffer. */
+static int grow(struct session_work *w, size_t n)
+{
+        uint8_t *p = aligned_alloc(4096, (n + 4095) / 4096 * 4096);
+
+        if (!p)
+                return -ENOMEM;
+        free(w->out);
+        w->out = p;
+        w->size = n;
+        return 0;
+}
+
 uint8_t *session_room(struct session *s, size_t n)
 {
-        if (n > s->out_size - s->out_len && session_send(s) < 0)
-                return NULL;
-        if (n > s->out_size) {
-                uint8_t *p = malloc(n);
+        struct session_work *w = s->work;
 
-                if (!p)
+        if (w->size - w->used < n || w->niov + w->n + 1 >= ARRAY_SIZE(w->iov)) {
+                batch_run(s);
+                if (session_send(s) < 0)
                         return NULL;
-                free(s->out);
-                s->out = p;
-                s->out_size = n;
         }
-        return s->out + s->out_len;
+        if (n > w->size && grow(w, n) < 0) {
+                s->phase = SESSION_OVER;
+                return NULL;
+        }
+        return w->out + w->used;
+}
+
+void session_put(struct session *s, const uint8_t *p, size_t n)
+{
+        struct session_work *w = s->work;
+        struct iovec *last = w->niov > 0 ? &w->iov[w->niov - 1] : NULL;
+
+        w->used = MAX(w->used, (size_t)(p + n - w->out));
+        if (last && (uint8_t *)last->iov_base + last->iov_len == p)
+                last->iov_len += n;
+        else
+                w->iov[w->niov++] = (struct iovec){.iov_base = (void *)p, .iov_len = n};
 }
 
 static ssize_t flags_step(struct session *s, const uint8_t *p, size_t n)
@@ -94,16 +148,19 @@ ssize_t session_input(struct session *s, const uint8_t *p, size_t n)
         size_t done = 0;
         ssize_t r = 0;
 
-        if (!s->out)
-                return -ESHUTDOWN;
+        if (work_begin(s) < 0)
+                return -ENOMEM;
         while (done < n && s->phase != SESSION_OVER) {
                 r = step(s, p + done, n - done);
                 if (r <= 0)
                         break;
                 done += r;
         }
-        if (s->out && s->out_len > 0 && session_send(s) < 0)
-                return -EPIPE;
+        if (s->work->out) {
+                batch_run(s);
+                if (session_send(s) < 0)
+                        return -EPIPE;
+        }
         if (r < 0)
                 return r;
         return s->phase == SESSION_OVER ? -ESHUTDOWN : (ssize_t)done;
@@ -118,7 +175,9 @@ uint16_t session_flags(const struct session *s, const struct volume *v)
                 f |= NBD_FLAG_READ_ONLY;
         else
                 f |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
-        if (s->structured)
+        if (s->form >= FORM_STRUCTURED)
                 f |= NBD_FLAG_SEND_DF;
+        if (s->form == FORM_EXTENDED)
+                f |= NBD_FLAG_BLOCK_STAT_PAYLOAD;
         return f;
 }

@@ -1,13 +1,17 @@
 /* One NBD session: the protocol as steps on a buffer, without a socket.
  *
  * The owner feeds what arrived to session_input() and is called back to send.  First the handshake
- * (option.c), then transmission (request.c).  Replies gather in one buffer and leave together,
- * when everything that arrived has been answered or the buffer is full.
+ * (option.c), then transmission (request.c).
+ *
+ * The least work an I/O: small reads and writes of all that one receive brought are gathered
+ * (batch.c) and given to the volume at once; reads land behind the room for their headers, so that
+ * all replies leave in one send.  Large reads go from the file to the socket (read.c).
  * Source: the NBD project's doc/proto.md.  One thread. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/uio.h>
 #include "backend/volume/volume.h"
 #include "common/err.h"
 
@@ -18,6 +22,8 @@ enum {
         SESSION_OPTION_DRAIN = 1 << 20, /* longer still: the door closes */
         SESSION_OPTIONS = 1024,         /* options in one handshake */
         SESSION_DRAIN = 64 << 20,       /* a longer write is not even read */
+        SESSION_BATCH = 64,             /* reads and writes done at once */
+        SESSION_LARGE = 64 << 10,       /* from here on a read looks for holes and files */
 };
 
 struct session_export {
@@ -28,31 +34,48 @@ struct session_owner {
         /* Opens the export of that name.  -ENOENT (words for the client), -errno. */
         int (*open)(void *arg, const char *name, struct session_export *ret, struct err **e);
         int (*list)(void *arg, int (*each)(void *session, const char *name), void *session);
-        /* All of it or -errno; then the session is over. */
-        int (*send)(void *arg, const void *p, size_t n);
+        /* All of it or -errno; then the session is over.  iov may be changed. */
+        int (*send)(void *arg, struct iovec *iov, int n);
+        /* NULL: files cannot be sent. */
+        int (*send_file)(void *arg, int fd, uint64_t off, uint64_t n);
         void *arg;
 };
 
 enum session_phase { SESSION_FLAGS, SESSION_OPTION, SESSION_TRANSMISSION, SESSION_OVER };
+/* How replies look; each is negotiated. */
+enum session_form { FORM_SIMPLE, FORM_STRUCTURED, FORM_EXTENDED };
+
+/* Where replies and the batch are; given back to the system while the client is silent. */
+struct session_work {
+        uint8_t *out;
+        size_t size, used;
+        unsigned niov, n;
+        struct iovec iov[SESSION_BATCH + 2]; /* what of out is to be sent */
+        struct volume_io io[SESSION_BATCH];  /* the batch */
+        struct {
+                uint64_t cookie, off;
+                uint8_t *reply; /* room in out */
+        } of[SESSION_BATCH];
+};
 
 struct session {
         struct session_owner owner;
         enum session_phase phase;
-        bool no_zeroes, structured;
+        enum session_form form;
+        bool no_zeroes;
         bool allocation; /* base:allocation was selected, for allocation_name */
         char allocation_name[VOLUME_ID_SIZE];
         unsigned options;             /* seen so far */
         uint32_t drain_option, drain; /* an option too long: what is left of its data */
         struct volume *volume;        /* in transmission */
-        struct {                      /* a write whose payload is arriving */
-                uint64_t cookie, off;
-                uint32_t left;
+        struct {                      /* a payload that is arriving */
+                unsigned type;        /* NBD_CMD_* */
+                uint64_t cookie, off, start;
+                uint64_t left;
                 unsigned flags;
-                bool cut; /* some of it was written already */
                 int error;
         } write;
-        uint8_t *out; /* replies to be sent */
-        size_t out_len, out_size;
+        struct session_work *work;
 };
 
 /* Queues the greeting.  0 or -ENOMEM. */
@@ -61,11 +84,17 @@ void session_done(struct session *s);
 /* Takes what it can of n bytes and returns how many; the rest must come again, with more behind it.
  * What was to be answered has been sent.  Negative: close the connection. */
 ssize_t session_input(struct session *s, const uint8_t *p, size_t n);
-
-/* For the parts of the session: */
-/* n bytes of room behind the replies, sending earlier ones if need be.  NULL: session over. */
-uint8_t *session_room(struct session *s, size_t n);
+/* Sends what is queued; in between inputs that is only the greeting. */
 int session_send(struct session *s);
+/* Frees the work's memory until the next input. */
+void session_rest(struct session *s);
+
+/* ---- for the parts of the session ---- */
+
+/* n bytes behind the replies; runs the batch and sends if there is no room.  NULL: the session is
+ * over.  What is put there is sent by session_put(). */
+uint8_t *session_room(struct session *s, size_t n);
+void session_put(struct session *s, const uint8_t *p, size_t n);
 /* One option, or less: bytes taken, 0 for "more is needed", negative: close. */
 ssize_t option_step(struct session *s, const uint8_t *p, size_t n);
 /* One request, or a piece of a payload. */

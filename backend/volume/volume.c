@@ -269,3 +269,64 @@ bool volume_sparse_hint(struct volume *v, uint64_t n, uint64_t off)
 {
         return v->driver->sparse_hint && v->driver->sparse_hint(v->handle, n, off);
 }
+
+static int check_io(const struct volume *v, const struct volume_io *io)
+{
+        int r;
+
+        if (io->n > VOLUME_IO_MAX)
+                return -EINVAL;
+        if (io->op == VOLUME_WRITE)
+                r = check_change(v, io->n, io->off, io->flags, VOLUME_FUA);
+        else
+                r = in_range(v, io->n, io->off) ? FAULT("volume.read") : -EINVAL;
+        return r < 0 || io->n == 0 ? r : VOLUME_IO_WAITS;
+}
+
+static int run_one(struct volume *v, const struct volume_io *io)
+{
+        if (io->op == VOLUME_WRITE)
+                return v->driver->pwrite(v->handle, io->p, io->n, io->off, io->flags);
+        return v->driver->pread(v->handle, io->p, io->n, io->off);
+}
+
+void volume_run(struct volume *v, struct volume_io *io, size_t n)
+{
+        bool waits = false;
+
+        for (size_t i = 0; i < n; i++) {
+                io[i].result = check_io(v, &io[i]);
+                waits |= io[i].result == VOLUME_IO_WAITS;
+        }
+        if (!waits)
+                return;
+        if (v->driver->run) {
+                v->driver->run(v->handle, io, n);
+                return;
+        }
+        for (size_t i = 0; i < n; i++)
+                if (io[i].result == VOLUME_IO_WAITS)
+                        io[i].result = run_one(v, &io[i]);
+}
+
+size_t volume_alignment(const struct volume *v)
+{
+        return v->driver->alignment ? v->driver->alignment(v->handle) : 1;
+}
+
+int volume_lend(struct volume *v, uint64_t n, uint64_t off, struct volume_file *ret)
+{
+        int r;
+
+        if (!in_range(v, n, off))
+                return -EINVAL;
+        r = FAULT("volume.read");
+        return r < 0 || n == 0 || !v->driver->lend ? r : v->driver->lend(v->handle, n, off, ret);
+}
+
+void volume_return(struct volume *v, struct volume_file *f)
+{
+        if (v->driver->give_back)
+                v->driver->give_back(v->handle, f);
+        *f = (struct volume_file){.fd = -1};
+}

@@ -46,9 +46,32 @@ struct volume_info {
         unsigned users;              /* open handles */
 };
 
+enum volume_op {
+        VOLUME_READ,
+        VOLUME_WRITE,
+};
+
+/* One of a batch: as volume_pread() or volume_pwrite() would be called. */
+struct volume_io {
+        enum volume_op op;
+        unsigned flags; /* of a write: VOLUME_FUA */
+        void *p;        /* n bytes; read from only, by a write */
+        size_t n;
+        uint64_t off;
+        int result; /* 0 or -errno */
+};
+
+/* Bytes of a volume as bytes of a file. */
+struct volume_file {
+        int fd; /* borrowed: read only, at offsets of its own */
+        uint64_t off, len;
+        void *lender;
+};
+
 struct volume_pool_config {
         const char *state; /* durable folder; the pool is its subfolder "pool" */
         const char *run;   /* folder that lives as long as the boot, best on tmpfs */
+        bool direct;       /* past the page cache where memory and offsets allow */
 };
 
 /* One extent, in order.  A positive return stops the walk (success), a negative one is returned. */
@@ -106,7 +129,17 @@ struct volume_driver {
         /* Optional: whether a read of the range is worth cutting into data and holes first, because
          * it begins with zeros that need not be copied. */
         bool (*sparse_hint)(void *v, uint64_t n, uint64_t off);
+        /* Optional: does those whose result is VOLUME_IO_WAITS, at once where it can, and gives
+         * them their result.  n > 0 of each of them. */
+        void (*run)(void *v, struct volume_io *io, size_t n);
+        /* Optional, give_back too: 1 lent, 0 not possible here, -errno. */
+        int (*lend)(void *v, uint64_t n, uint64_t off, struct volume_file *ret);
+        void (*give_back)(void *v, struct volume_file *f);
+        /* Optional: see volume_alignment(). */
+        size_t (*alignment)(void *v);
 };
+
+enum { VOLUME_IO_WAITS = 1 };
 
 extern const struct volume_driver volume_driver_local;
 extern const struct volume_driver volume_driver_null;
@@ -154,3 +187,16 @@ int volume_trim(struct volume *v, uint64_t n, uint64_t off, unsigned flags);
 int volume_extents(struct volume *v, uint64_t n, uint64_t off, volume_extent_fn each, void *arg);
 int volume_cache(struct volume *v, uint64_t n, uint64_t off);
 bool volume_sparse_hint(struct volume *v, uint64_t n, uint64_t off);
+
+/* Does all of them, in no particular order and at once where the driver can; each gets its result,
+ * 0 or -errno, checked like volume_pread and volume_pwrite.  Blocks until the last is done. */
+void volume_run(struct volume *v, struct volume_io *io, size_t n);
+/* Memory, offset and length that are multiples of it spare volume_run() a copy: a power of two, 1
+ * when it makes no difference. */
+size_t volume_alignment(const struct volume *v);
+/* A stretch at the start of the range that is bytes of a file, for sendfile(2).  1: lent, and must
+ * be given back before the volume is closed; what is written meanwhile may be seen or not.  0: not
+ * possible here (zeros, past the file's end, no file behind it, direct mode).  -errno: as
+ * volume_pread. */
+int volume_lend(struct volume *v, uint64_t n, uint64_t off, struct volume_file *ret);
+void volume_return(struct volume *v, struct volume_file *f);

@@ -76,6 +76,17 @@ int layer_read(struct layer *l, void *p, size_t n, uint64_t off)
         return 0;
 }
 
+int layer_lend(struct layer *l, uint64_t n, uint64_t off, struct volume_file *ret)
+{
+        struct piece k = resolve(l, off, n);
+
+        if (!k.layer || off >= k.layer->bytes)
+                return 0;
+        *ret = (struct volume_file){
+                .fd = k.layer->fd, .off = off, .len = MIN(k.len, k.layer->bytes - off)};
+        return 1;
+}
+
 /* The bytes [from, to) of a block that the top layer does not hold, copied up into its data file
  * from below.  Nobody sees them before the map says so. */
 static int copy_up(struct layer *l, uint64_t from, uint64_t to)

@@ -80,6 +80,7 @@ static int open_files(struct layer *l, const struct layer_open *o, struct err **
                 return err_errno(e, -errno, "open '%s'", path);
         if (o->writable && (uint64_t)st.st_size < o->size && ftruncate(l->fd, o->size) < 0)
                 return err_errno(e, -errno, "grow '%s'", path);
+        l->bytes = o->writable ? MAX((uint64_t)st.st_size, o->size) : (uint64_t)st.st_size;
         r = id_parse(o->volume, &l->id.volume);
         if (r < 0)
                 return err_errno(e, r, "layer");
@@ -143,6 +144,7 @@ int layer_grow(struct layer *l, uint64_t size)
 
         if (ftruncate(l->fd, size) < 0)
                 return -errno;
+        l->bytes = size;
         if (l->mapped)
                 r = livemap_grow(l, (size + MAP_BLOCK - 1) / MAP_BLOCK);
         if (r == 0)

@@ -24,7 +24,8 @@ struct layer {
         char *live_path;      /* of the live map; NULL unless mapped and writable */
         int live_fd;
         struct maplog_id id;
-        uint64_t size; /* bytes; what is past it reads as zeros */
+        uint64_t size;  /* bytes; what is past it reads as zeros */
+        uint64_t bytes; /* of the data file, which may be shorter (an import's tail) */
         bool mapped;
         struct map map;
         uint64_t log_end, log_next; /* where, and with which group, the log goes on */
@@ -67,6 +68,9 @@ int layer_extents(struct layer *l, uint64_t n, uint64_t off, volume_extent_fn ea
  * far away. */
 bool layer_starts_sparse(struct layer *l, uint64_t n, uint64_t off);
 void layer_cache(struct layer *l, uint64_t n, uint64_t off);
+
+/* The file of the range's first piece; 0: zeros. */
+int layer_lend(struct layer *l, uint64_t n, uint64_t off, struct volume_file *ret);
 
 char *layer_data_path(const char *dir, unsigned n);
 char *layer_log_path(const char *dir, unsigned n);

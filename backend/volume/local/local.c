@@ -140,6 +140,16 @@ static bool local_sparse_hint(void *v, uint64_t n, uint64_t off)
         return n >= 64 << 10 && stack_starts_sparse(stack_of(v), n, off);
 }
 
+static void local_run(void *v, struct volume_io *io, size_t n)
+{
+        stack_run(stack_of(v), io, n);
+}
+
+static int local_lend(void *v, uint64_t n, uint64_t off, struct volume_file *ret)
+{
+        return stack_lend(stack_of(v), n, off, ret);
+}
+
 const struct volume_driver volume_driver_local = {
         .name = "local",
         .caps = VOLUME_CAP_CLONE | VOLUME_CAP_IMPORT | VOLUME_CAP_GROW_OPEN,
@@ -164,4 +174,6 @@ const struct volume_driver volume_driver_local = {
         .extents = local_extents,
         .cache = local_cache,
         .sparse_hint = local_sparse_hint,
+        .run = local_run,
+        .lend = local_lend,
 };

@@ -136,6 +136,24 @@ int stack_write(struct stack *s, const void *p, size_t n, uint64_t off, unsigned
         return r == 0 && flags & VOLUME_FUA ? stack_flush(s) : r;
 }
 
+void stack_run(struct stack *s, struct volume_io *io, size_t n)
+{
+        for (size_t i = 0; i < n; i++) {
+                struct volume_io *o = &io[i];
+
+                if (o->result != VOLUME_IO_WAITS)
+                        continue;
+                o->result = o->op == VOLUME_WRITE ? stack_write(s, o->p, o->n, o->off, o->flags)
+                                                  : stack_read(s, o->p, o->n, o->off);
+        }
+}
+
+int stack_lend(struct stack *s, uint64_t n, uint64_t off, struct volume_file *ret)
+{
+        WITH_IO(s);
+        return layer_lend(s->top, n, off, ret);
+}
+
 int stack_zero(struct stack *s, uint64_t n, uint64_t off, unsigned flags)
 {
         int r;

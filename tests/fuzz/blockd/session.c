@@ -27,14 +27,17 @@ static int fuzz_list(void *arg _unused_, int (*each)(void *session, const char *
         return each(session, id);
 }
 
-static int fuzz_send(void *arg, const void *p, size_t n)
+static int fuzz_send(void *arg, struct iovec *iov, int n)
 {
         struct fuzz *f = arg;
         uint8_t sum = 0;
 
-        for (size_t i = 0; i < n; i++) /* all of it must be there to be read */
-                sum ^= ((const uint8_t *)p)[i];
-        f->sent += n + (sum & 0);
+        for (int i = 0; i < n; i++) {
+                for (size_t k = 0; k < iov[i].iov_len; k++) /* all of it must be there to be read */
+                        sum ^= ((const uint8_t *)iov[i].iov_base)[k];
+                f->sent += iov[i].iov_len;
+        }
+        f->sent += sum & 0;
         return f->sent > 256 << 20 ? -EPIPE : 0;
 }
 

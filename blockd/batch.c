@@ -1,0 +1,93 @@
+/* Small reads and writes gathered, done by one call, answered by one send. */
+#include "blockd/request.h"
+
+/* Bytes before the data of a read's reply. */
+static size_t read_head(const struct session *s)
+{
+        return s->form == FORM_SIMPLE ? NBD_SIMPLE_SIZE : chunk_size(s) + 8;
+}
+
+static void add(struct session *s, const struct request *q, const struct volume_io *io,
+                uint8_t *reply)
+{
+        struct session_work *w = s->work;
+
+        w->io[w->n] = *io;
+        w->of[w->n].cookie = q->cookie;
+        w->of[w->n].off = q->off;
+        w->of[w->n].reply = reply;
+        w->n++;
+}
+
+int batch_read(struct session *s, const struct request *q)
+{
+        const size_t head = read_head(s), align = volume_alignment(s->volume);
+        struct volume_io io = {.op = VOLUME_READ, .n = q->len, .off = q->off};
+        uint8_t *p;
+
+        if (s->work->n == SESSION_BATCH)
+                batch_run(s);
+        p = session_room(s, align + head + q->len);
+        if (!p)
+                return -EPIPE;
+        /* The buffer is aligned: so is the data, if it follows a gap. */
+        io.p = s->work->out + (s->work->used + head + align - 1) / align * align;
+        p = (uint8_t *)io.p - head;
+        s->work->used = p + head + q->len - s->work->out;
+        add(s, q, &io, p);
+        return 0;
+}
+
+int batch_write(struct session *s, const struct request *q, const uint8_t *payload, unsigned flags)
+{
+        struct volume_io io = {.op = VOLUME_WRITE,
+                               .flags = flags,
+                               .p = (void *)payload,
+                               .n = q->len,
+                               .off = q->off};
+        uint8_t *p;
+
+        if (s->work->n == SESSION_BATCH)
+                batch_run(s);
+        p = session_room(s, REPLY_MAX);
+        if (!p)
+                return -EPIPE;
+        s->work->used += s->form == FORM_EXTENDED ? REPLY_MAX : NBD_SIMPLE_SIZE;
+        add(s, q, &io, p);
+        return 0;
+}
+
+static uint8_t *read_put(const struct session *s, unsigned i)
+{
+        const struct volume_io *io = &s->work->io[i];
+        uint64_t cookie = s->work->of[i].cookie;
+        uint8_t *p = s->work->of[i].reply;
+
+        if (io->result < 0)
+                return failure_put(s, p, cookie, io->off, io->result);
+        if (s->form == FORM_SIMPLE)
+                p = done_put(s, p, cookie, io->off, 0);
+        else
+                p = be64_put(chunk_put(s, p, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_OFFSET_DATA,
+                                       cookie, io->off, 8 + io->n),
+                             io->off);
+        return p + io->n;
+}
+
+void batch_run(struct session *s)
+{
+        struct session_work *w = s->work;
+
+        if (w->n == 0)
+                return;
+        volume_run(s->volume, w->io, w->n);
+        for (unsigned i = 0; i < w->n; i++) {
+                uint8_t *p = w->of[i].reply;
+                uint8_t *end = w->io[i].op == VOLUME_READ ? read_put(s, i)
+                                                          : done_put(s, p, w->of[i].cookie,
+                                                                     w->of[i].off, w->io[i].result);
+
+                session_put(s, p, end - p);
+        }
+        w->n = 0;
+}

@@ -1,0 +1,58 @@
+#include "blockd/wire.h"
+
+#include <errno.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+
+ssize_t wire_recv(struct wire *w, void *p, size_t n)
+{
+        ssize_t r = recv(w->fd, p, n, 0);
+
+        return r < 0 ? -errno : r;
+}
+
+/* Takes n sent bytes off the front. */
+static void advance(struct msghdr *m, size_t n)
+{
+        while (m->msg_iovlen > 0 && n >= m->msg_iov->iov_len) {
+                n -= m->msg_iov->iov_len;
+                m->msg_iov++;
+                m->msg_iovlen--;
+        }
+        if (n > 0) {
+                m->msg_iov->iov_base = (char *)m->msg_iov->iov_base + n;
+                m->msg_iov->iov_len -= n;
+        }
+}
+
+int wire_send(struct wire *w, struct iovec *iov, int n)
+{
+        struct msghdr m = {.msg_iov = iov, .msg_iovlen = n};
+
+        while (m.msg_iovlen > 0) {
+                ssize_t r = sendmsg(w->fd, &m, MSG_NOSIGNAL);
+
+                if (r < 0 && errno == EINTR)
+                        continue;
+                if (r < 0)
+                        return -errno;
+                advance(&m, r);
+        }
+        return 0;
+}
+
+int wire_send_file(struct wire *w, int fd, uint64_t off, uint64_t n)
+{
+        off_t at = off;
+
+        while (n > 0) {
+                ssize_t r = sendfile(w->fd, fd, &at, n);
+
+                if (r < 0 && errno == EINTR)
+                        continue;
+                if (r <= 0)
+                        return r < 0 ? -errno : -EIO;
+                n -= r;
+        }
+        return 0;
+}
