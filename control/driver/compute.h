@@ -75,7 +75,8 @@ struct compute_ops {
         int (*detach)(struct compute *c, const char *uuid, const char *target, int timeout_ms,
                       struct err **e);
         /* The disk's export has grown to size bytes: a guest that is there sees it, at once or when
-         * it is resumed.  Repeatable.  -ENOENT also: no such disk. */
+         * it is resumed.  Repeatable.  -ENOENT also: no such disk; -ETIMEDOUT also: its connection
+         * to the server is not back yet. */
         int (*grow)(struct compute *c, const char *uuid, const char *target, uint64_t size,
                     struct err **e);
         int (*state)(struct compute *c, const char *uuid, enum guest_state *ret, struct err **e);

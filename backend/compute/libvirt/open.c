@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include "common/fault.h"
 #include "common/fileio.h"
 
 int stratofs_compute_open(const struct compute_config *cfg, const struct compute_events *ev,
@@ -145,6 +146,7 @@ static void ignore_sigpipe(void)
 
 static void library_init(void)
 {
+        fault_init(); /* of this module's own copy */
         ignore_sigpipe();
         virInitialize();
         virSetErrorFunc(NULL, quiet);

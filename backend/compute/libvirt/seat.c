@@ -83,8 +83,8 @@ static int nodes_find(virDomainPtr dom, const struct disk_found *f, struct nodes
                 ret->has_format |= streq(name, ret->format);
                 if (streq(name, ret->storage)) {
                         ret->has_storage = true;
-                        ret->marked = json_integer_value(json_object_get(
-                                              node, "write_threshold")) == MARK;
+                        ret->marked = json_integer_value(
+                                              json_object_get(node, "write_threshold")) == MARK;
                 }
         }
         if (!ret->has_format)
@@ -92,12 +92,24 @@ static int nodes_find(virDomainPtr dom, const struct disk_found *f, struct nodes
         return 0;
 }
 
-static int node_del(virDomainPtr dom, const char *name, struct err **e)
+/* A step of the dance. */
+static int change(virDomainPtr dom, const char *command, json_t *args, struct err **e)
 {
-        return qmp(dom, "blockdev-del", json_pack("{s:s}", "node-name", name), NULL, e);
+        int r = FAULT("compute.seat");
+
+        if (r == 0)
+                return qmp(dom, command, args, NULL, e);
+        json_decref(args);
+        return err_errno(e, r, "%s", command);
 }
 
-/* The options are those that libvirt makes of xml.c's disk; a reopen resets what it does not say. */
+static int node_del(virDomainPtr dom, const char *name, struct err **e)
+{
+        return change(dom, "blockdev-del", json_pack("{s:s}", "node-name", name), e);
+}
+
+/* The options are those that libvirt makes of xml.c's disk; a reopen resets what it does not say.
+ */
 static int node_add(struct driver *d, virDomainPtr dom, const struct disk_found *f,
                     const char *name, struct err **e)
 {
@@ -107,18 +119,28 @@ static int node_add(struct driver *d, virDomainPtr dom, const struct disk_found 
                                  "reconnect-delay", d->reconnect, "cache", "direct", 1, "no-flush",
                                  0, "auto-read-only", 1, "discard", "unmap");
 
-        return qmp(dom, "blockdev-add", args, NULL, e);
+        return change(dom, "blockdev-add", args, e);
 }
 
 static int format_reopen(virDomainPtr dom, const struct disk_found *f, const char *format,
                          const char *file, struct err **e)
 {
-        json_t *args = json_pack("{s:[{s:s, s:s, s:s, s:b, s:{s:b, s:b}, s:s}]}", "options",
-                                 "driver", "raw", "node-name", format, "file", file, "read-only",
-                                 f->readonly, "cache", "direct", 1, "no-flush", 0, "discard",
-                                 "unmap");
+        _cleanup_err_ struct err *why = NULL;
+        json_t *args =
+                json_pack("{s:[{s:s, s:s, s:s, s:b, s:{s:b, s:b}, s:s}]}", "options", "driver",
+                          "raw", "node-name", format, "file", file, "read-only", f->readonly,
+                          "cache", "direct", 1, "no-flush", 0, "discard", "unmap");
+        int r;
 
-        return qmp(dom, "blockdev-reopen", args, NULL, e);
+        r = change(dom, "blockdev-reopen", args, &why);
+        /* The old node's connection was given up and is only coming back: its flush fails at once,
+         * and has QEMU connect again. */
+        if (r == -EIO && strstr(err_msg(why), "Error flushing"))
+                return err_set(e, -ETIMEDOUT, "disk '%s' has no connection yet",
+                               f->alias ? f->alias : "?");
+        if (r < 0)
+                err_move(e, TAKE_PTR(why));
+        return r;
 }
 
 /* A new node of that name, and the format node on it. */
@@ -139,11 +161,8 @@ static int seat_locked(struct driver *d, virDomainPtr dom, const struct disk_fou
                        struct err **e)
 {
         struct nodes n;
-        int r = FAULT("compute.seat");
+        int r = nodes_find(dom, f, &n, e);
 
-        if (r < 0)
-                return err_errno(e, r, "look at QEMU's nodes");
-        r = nodes_find(dom, f, &n, e);
         if (r < 0)
                 return r;
         /* Left behind unused it goes.  If it does not go, the format node is on it. */
@@ -158,10 +177,10 @@ static int seat_locked(struct driver *d, virDomainPtr dom, const struct disk_fou
         if (r == 0)
                 r = move_to(d, dom, f, n.format, n.storage, e);
         if (r == 0)
-                r = qmp(dom, "block-set-write-threshold",
-                        json_pack("{s:s, s:I}", "node-name", n.storage, "write-threshold",
-                                  (json_int_t)MARK),
-                        NULL, e);
+                r = change(dom, "block-set-write-threshold",
+                           json_pack("{s:s, s:I}", "node-name", n.storage, "write-threshold",
+                                     (json_int_t)MARK),
+                           e);
         return r == 0 ? node_del(dom, n.ours, e) : r;
 }
 
