@@ -68,7 +68,7 @@ static int conn_changes(void *arg, struct volume *v, const char *since, struct v
 }
 
 struct snapshots {
-        const struct volume *of;
+        struct volume_info of;
         int (*each)(void *query, const char *since);
         void *query;
 };
@@ -77,18 +77,17 @@ static int list_snapshot(void *arg, const struct volume_info *info)
 {
         const struct snapshots *l = arg;
 
-        return info->immutable && streq(info->parent, volume_id(l->of))
-                       ? l->each(l->query, info->id)
-                       : 0;
+        return is_past(info, &l->of) ? l->each(l->query, info->id) : 0;
 }
 
 static int conn_snapshots(void *arg, struct volume *v, int (*each)(void *query, const char *since),
                           void *query)
 {
-        struct snapshots l = {.of = v, .each = each, .query = query};
+        struct snapshots l = {.each = each, .query = query};
         struct conn *c = arg;
+        int r = volume_stat(c->server->pool, volume_id(v), &l.of, NULL);
 
-        return volume_list(c->server->pool, "", list_snapshot, &l, NULL);
+        return r < 0 ? r : volume_list(c->server->pool, "", list_snapshot, &l, NULL);
 }
 
 static int conn_begin(void *arg, const char *volume, struct limit **ret, struct stats **ret_stats)
