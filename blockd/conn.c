@@ -48,13 +48,18 @@ static int conn_list(void *arg, int (*each)(void *session, const char *name), vo
         return volume_list(c->server->pool, "", list_volume, &l, NULL);
 }
 
-/* A guest compares its volume with that volume's snapshots, never with what others have. */
+/* A guest compares its volume with that volume's snapshots and with what it grew from, never with
+ * what others have. */
 static bool may_compare(const struct conn *c, const struct volume *v, const char *since)
 {
-        struct volume_info info;
+        struct volume_info mine, other;
 
-        return !c->export || (volume_stat(c->server->pool, since, &info, NULL) == 0 &&
-                              info.immutable && streq(info.parent, volume_id(v)));
+        if (!c->export)
+                return true;
+        return volume_stat(c->server->pool, since, &other, NULL) == 0 && other.immutable &&
+               volume_stat(c->server->pool, volume_id(v), &mine, NULL) == 0 &&
+               (streq(other.parent, mine.id) || streq(mine.parent, other.id) ||
+                (mine.immutable && mine.parent[0] && streq(mine.parent, other.parent)));
 }
 
 static int conn_changes(void *arg, struct volume *v, const char *since, struct volume_changes **ret)

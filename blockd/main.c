@@ -16,11 +16,12 @@
 
 struct options {
         const char *state, *run, *check;
-        bool repair;
+        bool repair, direct;
         int ready_fd;
 };
 
-static const char usage[] = "usage: blockd --state DIR --run DIR [--ready-fd N] [--loglevel 0-7]\n"
+static const char usage[] = "usage: blockd --state DIR --run DIR [--cache buffered|direct]\n"
+                            "              [--ready-fd N] [--loglevel 0-7]\n"
                             "       blockd --check DIR [--repair]\n"
                             "       blockd --version\n";
 
@@ -32,6 +33,7 @@ static int parse_options(int argc, char **argv, struct options *o)
                 {"run", required_argument, NULL, 'r'},
                 {"ready-fd", required_argument, NULL, 'f'},
                 {"loglevel", required_argument, NULL, 'l'},
+                {"cache", required_argument, NULL, 'C'},
                 {"check", required_argument, NULL, 'c'},
                 {"repair", no_argument, NULL, 'R'},
                 {"foreground", no_argument, NULL, 'F'},
@@ -54,6 +56,10 @@ static int parse_options(int argc, char **argv, struct options *o)
                         log_set_level(strtol(optarg, &end, 10));
                 else if (c == 'c')
                         o->check = optarg;
+                else if (c == 'C' && streq(optarg, "direct"))
+                        o->direct = true;
+                else if (c == 'C' && streq(optarg, "buffered"))
+                        o->direct = false;
                 else if (c == 'R')
                         o->repair = true;
                 else if (c == 'V')
@@ -159,7 +165,7 @@ static int serve(const struct options *o)
         lock = state_lock(o->state, &e);
         r = lock < 0 ? lock : state_claim(o->state, o->run, &e);
         if (r == 0)
-                r = server_start(o->state, o->run, &s, &e);
+                r = server_start(o->state, o->run, o->direct, &s, &e);
         if (r < 0) {
                 log_error("start: %s", err_msg(e));
                 return 1;
