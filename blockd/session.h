@@ -38,6 +38,10 @@ struct session_owner {
         int (*send)(void *arg, struct iovec *iov, int n);
         /* NULL: files cannot be sent. */
         int (*send_file)(void *arg, int fd, uint64_t off, uint64_t n);
+        /* What comes and goes after this call is TLS.  -errno: close.  NULL: not here, or no more.
+         */
+        int (*starttls)(void *arg);
+        bool tls_only; /* before that, STARTTLS or nothing */
         void *arg;
 };
 
@@ -62,7 +66,7 @@ struct session {
         struct session_owner owner;
         enum session_phase phase;
         enum session_form form;
-        bool no_zeroes;
+        bool no_zeroes, tls;
         bool allocation; /* base:allocation was selected, for allocation_name */
         char allocation_name[VOLUME_ID_SIZE];
         unsigned options;             /* seen so far */
