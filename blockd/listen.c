@@ -52,7 +52,8 @@ static int split(const char *text, char *host, size_t size, const char **port)
         if (*end && (*end != ':' || !end[1]))
                 return -EINVAL;
         *port = *end ? end + 1 : NBD_PORT;
-        return 0;
+        /* getaddrinfo() takes what is left of a number that is too large. */
+        return strlen(*port) <= 5 && atoi(*port) <= UINT16_MAX ? 0 : -EINVAL;
 }
 
 static int set_options(int fd, int family)

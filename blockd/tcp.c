@@ -1,4 +1,5 @@
 /* blockd over TCP: what is listened on, and clients without TLS that are worth a warning. */
+#include <net/if.h>
 #include <netdb.h>
 #include <sys/socket.h>
 
@@ -6,10 +7,26 @@
 #include "blockd/server.h"
 #include "common/log.h"
 
+/* "127.0.0.1 port 10809", also where the kernel chose the port. */
+static char *address_text(const struct sockaddr_storage *sa, char *out, size_t n)
+{
+        char host[INET6_ADDRSTRLEN + IF_NAMESIZE], port[8];
+
+        if (getnameinfo((const struct sockaddr *)sa, sizeof(*sa), host, sizeof(host), port,
+                        sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+                snprintf(out, n, "?");
+        else
+                snprintf(out, n, "%s port %s", host, port);
+        return out;
+}
+
 static int listen_all(struct server *s, const struct tcp_config *config, struct err **e)
 {
         for (unsigned i = 0; i < config->n; i++) {
                 int r, fd = listen_tcp(config->listen[i], e);
+                struct sockaddr_storage sa = {};
+                socklen_t n = sizeof(sa);
+                char text[128];
 
                 if (fd < 0)
                         return fd;
@@ -17,7 +34,8 @@ static int listen_all(struct server *s, const struct tcp_config *config, struct 
                 r = server_watch(s, fd, LISTEN_TCP + i);
                 if (r < 0)
                         return err_errno(e, r, "watch '%s'", config->listen[i]);
-                log_info("listens on %s, %s", config->listen[i],
+                getsockname(fd, (struct sockaddr *)&sa, &n);
+                log_info("listens on %s, %s", address_text(&sa, text, sizeof(text)),
                          !s->tcp.tls    ? "without TLS"
                          : s->tcp.plain ? "with TLS and without"
                                         : "TLS only");
@@ -74,16 +92,12 @@ static struct in6_addr address(const struct sockaddr_storage *sa)
 
 char *tcp_peer(const struct conn *c, char *out, size_t n)
 {
-        char host[INET6_ADDRSTRLEN], port[8];
         struct sockaddr_storage sa;
+        char text[128];
 
-        if (!peer(c->wire.fd, &sa) ||
-            getnameinfo((struct sockaddr *)&sa, sizeof(sa), host, sizeof(host), port, sizeof(port),
-                        NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-                snprintf(out, n, "a TCP client");
-        else
-                snprintf(out, n, "%s port %s%s%s", host, port, c->wire.tls ? ", " : "",
-                         c->wire.tls ? tls_identity(c->wire.tls) : "");
+        snprintf(out, n, "%s%s%s",
+                 peer(c->wire.fd, &sa) ? address_text(&sa, text, sizeof(text)) : "a TCP client",
+                 c->wire.tls ? ", " : "", c->wire.tls ? tls_identity(c->wire.tls) : "");
         return out;
 }
 
