@@ -1,8 +1,10 @@
 /* One thread a connection that talks: receive what came, feed the session, which sends. */
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <utlist.h>
 
+#include "blockd/meter.h"
 #include "blockd/server.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -44,6 +46,70 @@ static int conn_list(void *arg, int (*each)(void *session, const char *name), vo
         if (c->export)
                 return each(session, c->export->volume);
         return volume_list(c->server->pool, "", list_volume, &l, NULL);
+}
+
+/* A guest compares its volume with that volume's snapshots and with what it grew from, never with
+ * what others have. */
+static bool may_compare(const struct conn *c, const struct volume *v, const char *since)
+{
+        struct volume_info mine, other;
+
+        if (!c->export && !c->tcp)
+                return true;
+        return volume_stat(c->server->pool, since, &other, NULL) == 0 && other.immutable &&
+               volume_stat(c->server->pool, volume_id(v), &mine, NULL) == 0 &&
+               (streq(other.parent, mine.id) || streq(mine.parent, other.id) ||
+                (mine.immutable && mine.parent[0] && streq(mine.parent, other.parent)));
+}
+
+static int conn_changes(void *arg, struct volume *v, const char *since, struct volume_changes **ret)
+{
+        return may_compare(arg, v, since) ? volume_changes_open(v, since, ret, NULL) : -ENOENT;
+}
+
+struct snapshots {
+        const struct volume *of;
+        int (*each)(void *query, const char *since);
+        void *query;
+};
+
+static int list_snapshot(void *arg, const struct volume_info *info)
+{
+        const struct snapshots *l = arg;
+
+        return info->immutable && streq(info->parent, volume_id(l->of))
+                       ? l->each(l->query, info->id)
+                       : 0;
+}
+
+static int conn_snapshots(void *arg, struct volume *v, int (*each)(void *query, const char *since),
+                          void *query)
+{
+        struct snapshots l = {.of = v, .each = each, .query = query};
+        struct conn *c = arg;
+
+        return volume_list(c->server->pool, "", list_snapshot, &l, NULL);
+}
+
+static int conn_begin(void *arg, const char *volume, struct limit **ret, struct stats **ret_stats)
+{
+        struct conn *c = arg;
+        int r = meter_join(c->server, volume, &c->stats, &c->meter);
+
+        if (r < 0)
+                return r;
+        *ret = &c->meter->limit;
+        *ret_stats = &c->stats;
+        return 0;
+}
+
+/* The client has closed, or we have (conn_disconnect()). */
+static bool conn_gone(void *arg)
+{
+        struct conn *c = arg;
+        struct pollfd p = {.fd = c->wire.fd};
+
+        return poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR);
 }
 
 static int conn_send(void *arg, struct iovec *iov, int n)
@@ -109,6 +175,7 @@ static void conn_free(struct conn *c)
 {
         struct server *s = c->server;
 
+        meter_leave(s, &c->meter, &c->stats);
         session_done(&c->session);
         free(c->in);
         tls_free(c->wire.tls);
@@ -213,6 +280,8 @@ void conn_wake(struct server *s, const struct conn *which)
 void conn_disconnect(struct conn *c)
 {
         shutdown(c->wire.fd, SHUT_RDWR);
+        if (c->meter)
+                limit_kick(&c->meter->limit); /* perhaps it waits there */
         if (c->resting) {
                 c->resting = false;
                 if (server_thread(conn_thread, c) < 0)
@@ -235,6 +304,10 @@ static int init_session(struct conn *c)
         const struct tcp *tcp = &c->server->tcp;
         struct session_owner owner = {.open = conn_open,
                                       .list = conn_list,
+                                      .changes = conn_changes,
+                                      .snapshots = conn_snapshots,
+                                      .begin = conn_begin,
+                                      .gone = conn_gone,
                                       .send = conn_send,
                                       .send_file = conn_send_file,
                                       .arg = c};

@@ -16,14 +16,15 @@
 
 struct options {
         const char *state, *run, *check;
-        bool repair;
+        bool repair, direct;
         int ready_fd, handshake_ms;
         struct tcp_config tcp;
 };
 
 static const char usage[] =
         "usage: blockd --state DIR --run DIR [--listen ADDRESS[:PORT]]... [--tls-dir DIR]\n"
-        "              [--plain-tcp] [--handshake-ms N] [--ready-fd N] [--loglevel 0-7]\n"
+        "              [--plain-tcp] [--handshake-ms N] [--cache buffered|direct]\n"
+        "              [--ready-fd N] [--loglevel 0-7]\n"
         "       blockd --check DIR [--repair]\n"
         "       blockd --version\n";
 
@@ -39,6 +40,7 @@ static int parse_options(int argc, char **argv, struct options *o)
                 {"tls-dir", required_argument, NULL, 'T'},
                 {"plain-tcp", no_argument, NULL, 'P'},
                 {"handshake-ms", required_argument, NULL, 'H'},
+                {"cache", required_argument, NULL, 'C'},
                 {"check", required_argument, NULL, 'c'},
                 {"repair", no_argument, NULL, 'R'},
                 {"foreground", no_argument, NULL, 'F'},
@@ -61,6 +63,10 @@ static int parse_options(int argc, char **argv, struct options *o)
                         log_set_level(strtol(optarg, &end, 10));
                 else if (c == 'c')
                         o->check = optarg;
+                else if (c == 'C' && streq(optarg, "direct"))
+                        o->direct = true;
+                else if (c == 'C' && streq(optarg, "buffered"))
+                        o->direct = false;
                 else if (c == 'R')
                         o->repair = true;
                 else if (c == 'L' && o->tcp.n < TCP_LISTENERS)
@@ -175,7 +181,7 @@ static int serve(const struct options *o)
         lock = state_lock(o->state, &e);
         r = lock < 0 ? lock : state_claim(o->state, o->run, &e);
         if (r == 0)
-                r = server_start(o->state, o->run, &s, &e);
+                r = server_start(o->state, o->run, o->direct, &s, &e);
         if (r == 0) {
                 s->handshake_ms = o->handshake_ms;
                 r = tcp_start(s, &o->tcp, &e);

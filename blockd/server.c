@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "blockd/meter.h"
 #include "common/fileio.h"
 #include "common/log.h"
 
@@ -43,9 +44,10 @@ static int listen_own(struct server *s, const char *name, uint64_t serial, int *
         return r < 0 ? err_errno(e, r, "watch '%s'", path) : 0;
 }
 
-int server_start(const char *state, const char *run, struct server **ret, struct err **e)
+int server_start(const char *state, const char *run, bool direct, struct server **ret,
+                 struct err **e)
 {
-        const struct volume_pool_config config = {.state = state, .run = run};
+        const struct volume_pool_config config = {.state = state, .run = run, .direct = direct};
         struct server *s = calloc(1, sizeof(*s));
         int r;
 
@@ -68,6 +70,8 @@ int server_start(const char *state, const char *run, struct server **ret, struct
         if (r == 0)
                 r = volume_pool_open(&volume_driver_local, &config, &s->pool, e);
         if (r == 0)
+                r = meters_restore(s, e);
+        if (r == 0)
                 r = exports_restore(s, e);
         if (r == 0)
                 r = listen_own(s, "nbd.sock", LISTEN_SHARED, &s->shared_fd, e);
@@ -87,6 +91,7 @@ struct server *server_stop(struct server *s)
         exports_disconnect(s, NULL);
         exports_free(s);
         tcp_stop(s);
+        meters_free(s);
         if (s->control_fd >= 0)
                 close(s->control_fd);
         if (s->shared_fd >= 0)

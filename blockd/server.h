@@ -17,6 +17,8 @@
 #include "blockd/wire.h"
 #include "common/err.h"
 
+struct meter;
+
 enum {
         SERVER_CONNECTIONS = 2048,   /* NBD connections at once */
         SERVER_TCP = 1024,           /* of these over TCP: guests of this host find room still */
@@ -55,6 +57,8 @@ struct conn {
         bool tcp;
         struct wire wire;
         struct session session;
+        struct meter *meter; /* in transmission */
+        struct stats stats;
         uint8_t *in;  /* SESSION_IN bytes; at rest only what had come of a request, or NULL */
         size_t have;  /* bytes in it */
         bool resting; /* guarded by the server's lock */
@@ -92,6 +96,7 @@ struct server {
         pthread_mutex_t change, lock;
         pthread_cond_t gone; /* a connection ended */
         struct export *exports;
+        struct meter *meters; /* by volume, see meter.h */
         uint64_t next_serial;
         struct conn *conns;
         struct control *controls;
@@ -108,7 +113,9 @@ enum { LISTEN_CONTROL = 1, LISTEN_SHARED = 2, LISTEN_TCP = 4, LISTEN_EXPORTS = 1
                              */
 
 /* server.c */
-int server_start(const char *state, const char *run, struct server **ret, struct err **e);
+/* direct: volumes are read and written past the page cache. */
+int server_start(const char *state, const char *run, bool direct, struct server **ret,
+                 struct err **e);
 /* Accepts what is waiting; called by the event loop when epfd is readable. */
 void server_accept(struct server *s);
 /* Ends all connections, flushes, closes.  Returns NULL. */

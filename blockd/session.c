@@ -1,6 +1,6 @@
 #include "blockd/session.h"
 
-#include "blockd/nbd.h"
+#include "blockd/option.h"
 #include "blockd/request.h"
 
 static int work_begin(struct session *s)
@@ -48,6 +48,7 @@ int session_init(struct session *s, const struct session_owner *owner)
 
 void session_done(struct session *s)
 {
+        contexts_end(s);
         volume_close(s->volume);
         session_rest(s);
         *s = (struct session){.phase = SESSION_OVER};
@@ -166,6 +167,8 @@ ssize_t session_input(struct session *s, const uint8_t *p, size_t n)
                 if (session_send(s) < 0)
                         return -EPIPE;
         }
+        if (s->stats && s->write.left == 0)
+                stats_end(s->stats);
         if (r < 0)
                 return r;
         return s->phase == SESSION_OVER ? -ESHUTDOWN : (ssize_t)done;

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 
+#include "common/fault.h"
 #include "common/fileio.h"
 #include "common/log.h"
 
@@ -49,6 +50,7 @@ static int load_one(struct pool *p, struct step s, bool writable, struct layer *
                 .size = m->layers[s.i].size,
                 .mapped = meta_mapped(m, s.i),
                 .writable = writable,
+                .direct = p->direct,
                 .parent = parent,
         };
 
@@ -223,6 +225,7 @@ static int push(struct stack *s, void *arg)
                                .size = s->size,
                                .mapped = true,
                                .writable = true,
+                               .direct = x->p->direct,
                                .parent = s->top};
         struct layer *top = NULL;
         struct meta m = {};
@@ -238,6 +241,8 @@ static int push(struct stack *s, void *arg)
                 if (r < 0)
                         err_errno(x->e, r, "layer");
         }
+        if (r == 0 && (r = FAULT("volume.push")) < 0)
+                err_errno(x->e, r, "fault point");
         if (r == 0)
                 r = meta_write(dir, &m, x->e);
         if (r == 0)
