@@ -53,7 +53,10 @@ int server_start(const char *state, const char *run, bool direct, struct server 
 
         if (!s)
                 return err_errno(e, -ENOMEM, "start");
-        *s = (struct server){.control_fd = -1, .shared_fd = -1, .next_serial = LISTEN_EXPORTS};
+        *s = (struct server){.control_fd = -1,
+                             .shared_fd = -1,
+                             .next_serial = LISTEN_EXPORTS,
+                             .handshake_ms = SERVER_HANDSHAKE_MS};
         pthread_mutex_init(&s->change, NULL);
         pthread_mutex_init(&s->lock, NULL);
         pthread_cond_init(&s->gone, NULL);
@@ -87,6 +90,7 @@ struct server *server_stop(struct server *s)
         control_stop(s);
         exports_disconnect(s, NULL);
         exports_free(s);
+        tcp_stop(s);
         meters_free(s);
         if (s->control_fd >= 0)
                 close(s->control_fd);
@@ -138,7 +142,13 @@ static void accept_serial(struct server *s, uint64_t serial)
         if (serial == LISTEN_SHARED) {
                 fd = accept_one(s, s->shared_fd);
                 if (fd >= 0)
-                        conn_start(s, NULL, fd);
+                        conn_start(s, NULL, false, fd);
+                return;
+        }
+        if (serial >= LISTEN_TCP && serial - LISTEN_TCP < s->tcp.n) {
+                fd = accept_one(s, s->tcp.fds[serial - LISTEN_TCP]);
+                if (fd >= 0)
+                        conn_start(s, NULL, true, fd);
                 return;
         }
         HASH_ITER (hh, s->exports, x, tmp) {
@@ -146,7 +156,7 @@ static void accept_serial(struct server *s, uint64_t serial)
                         continue;
                 fd = accept_one(s, x->fd);
                 if (fd >= 0)
-                        conn_start(s, x, fd);
+                        conn_start(s, x, false, fd);
                 return;
         }
 }
