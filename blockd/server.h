@@ -10,6 +10,7 @@
 #include <sys/types.h>
 #include <uthash.h>
 #include "backend/volume/volume.h"
+#include "blockd/held.h"
 #include "blockd/session.h"
 #include "blockd/wire.h"
 #include "common/err.h"
@@ -34,8 +35,9 @@ struct export
         gid_t gid;
         bool readonly;
         char *socket;
-        int fd;          /* listens; -1: its socket could not be made */
-        uint64_t serial; /* what the event loop knows it by */
+        int fd;                    /* listens; -1: its socket could not be made */
+        char held[HELD_NAME_SIZE]; /* what fd is held as */
+        uint64_t serial;           /* what the event loop knows it by */
         unsigned connections;
         bool closing;
 };
@@ -62,7 +64,8 @@ struct control {
 struct server {
         char *state, *run;
         struct volume_pool *pool;
-        int epfd; /* listeners */
+        struct held held; /* while starting */
+        int epfd;         /* listeners */
         int control_fd, shared_fd, spare_fd;
         pthread_mutex_t change, lock;
         pthread_cond_t gone; /* a connection ended */

@@ -52,8 +52,7 @@ ok "the guest never noticed"
 # --- blockd dies under a running guest that writes: it waits, no error reaches it
 guest_types web 'while true; do pattern || echo STRATOFS-GUEST $((40 + 2)) bad; done &'
 cd /
-kill -9 "$(daemon_pid blockd)"
-up
+kill -9 "$(daemon_pid blockd)" # its holder starts it again
 cd "$C/tenants/default" || fail "the mount"
 before=$(ticks)
 wait_until 60 ticks_grow || fail "the guest did not go on: $(cat instances/web/power)"
