@@ -87,6 +87,9 @@ void batch_run(struct session *s)
                                                           : done_put(s, p, w->of[i].cookie,
                                                                      w->of[i].off, w->io[i].result);
 
+                if (w->io[i].result < 0)
+                        request_failed(s, w->io[i].op == VOLUME_READ ? NBD_CMD_READ : NBD_CMD_WRITE,
+                                       w->io[i].n);
                 session_put(s, p, end - p);
         }
         w->n = 0;

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <utlist.h>
 
+#include "blockd/meter.h"
 #include "blockd/server.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -45,6 +46,27 @@ static int conn_list(void *arg, int (*each)(void *session, const char *name), vo
         if (c->export)
                 return each(session, c->export->volume);
         return volume_list(c->server->pool, "", list_volume, &l, NULL);
+}
+
+static int conn_begin(void *arg, const char *volume, struct limit **ret, struct stats **ret_stats)
+{
+        struct conn *c = arg;
+        int r = meter_join(c->server, volume, &c->stats, &c->meter);
+
+        if (r < 0)
+                return r;
+        *ret = &c->meter->limit;
+        *ret_stats = &c->stats;
+        return 0;
+}
+
+/* The client has closed, or we have (conn_disconnect()). */
+static bool conn_gone(void *arg)
+{
+        struct conn *c = arg;
+        struct pollfd p = {.fd = c->wire.fd};
+
+        return poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR);
 }
 
 static int conn_send(void *arg, struct iovec *iov, int n)
@@ -132,6 +154,7 @@ static void conn_free(struct conn *c)
 {
         struct server *s = c->server;
 
+        meter_leave(s, &c->meter, &c->stats);
         session_done(&c->session);
         free(c->in);
         pthread_mutex_lock(&s->lock);
@@ -230,6 +253,8 @@ void conn_wake(struct server *s, const struct conn *which)
 void conn_disconnect(struct conn *c)
 {
         shutdown(c->wire.fd, SHUT_RDWR);
+        if (c->meter)
+                limit_kick(&c->meter->limit); /* perhaps it waits there */
         if (c->resting) {
                 c->resting = false;
                 if (server_thread(conn_thread, c) < 0)
@@ -268,6 +293,8 @@ void conn_start(struct server *s, struct export *x, int fd)
         }
         if (session_init(&c->session, &(struct session_owner){.open = conn_open,
                                                               .list = conn_list,
+                                                              .begin = conn_begin,
+                                                              .gone = conn_gone,
                                                               .send = conn_send,
                                                               .send_file = conn_send_file,
                                                               .arg = c}) < 0) {

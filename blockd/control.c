@@ -4,13 +4,18 @@
 #include <sys/socket.h>
 #include <utlist.h>
 
+#include "blockd/meter.h"
 #include "blockd/server.h"
 #include "common/buf.h"
+#include "common/fault.h"
 #include "common/fileio.h"
 #include "common/jsonl.h"
 #include "common/log.h"
 
-enum { LIST_MAX = 1000 }; /* volumes or exports in one answer; "more" says there are more */
+enum {
+        LIST_MAX = 1000, /* volumes or exports in one answer; "more" says there are more */
+        STATS_MAX = 150, /* volumes with counters: a line stays below JSONL_MAX */
+};
 
 struct call {
         struct server *server;
@@ -78,6 +83,14 @@ static int op_clone(struct call *c, struct err **e)
         return r < 0 ? r : volume_clone(c->server->pool, id, parent, size, e);
 }
 
+static int op_snapshot(struct call *c, struct err **e)
+{
+        const char *id, *volume;
+        int r = args(c, e, "{s:s, s:s}", "id", &id, "volume", &volume);
+
+        return r < 0 ? r : volume_snapshot(c->server->pool, id, volume, e);
+}
+
 static int op_resize(struct call *c, struct err **e)
 {
         json_int_t n = 0;
@@ -104,7 +117,8 @@ static int op_remove(struct call *c, struct err **e)
         pthread_mutex_unlock(&c->server->lock);
         if (exports > 0)
                 return err_set(e, -EBUSY, "remove volume '%s': it is exported", id);
-        return volume_remove(c->server->pool, id, e);
+        r = volume_remove(c->server->pool, id, e);
+        return r < 0 ? r : meter_remove(c->server, id, e);
 }
 
 static json_t *info_json(struct server *s, const struct volume_info *info)
@@ -237,6 +251,57 @@ static int op_list_exports(struct call *c, struct err **e)
         return 0;
 }
 
+static int op_limit(struct call *c, struct err **e)
+{
+        json_int_t v[5] = {};
+        struct limit_config want;
+        const char *id;
+        int r = args(c, e, "{s:s, s?I, s?I, s?I, s?I, s?I}", "id", &id, "iops", &v[0], "bandwidth",
+                     &v[1], "iops_burst", &v[2], "bandwidth_burst", &v[3], "burst_seconds", &v[4]);
+
+        if (r < 0)
+                return r;
+        want = (struct limit_config){v[0], v[1], v[2], v[3], v[4]}; /* negative is too large */
+        WITH_LOCK(&c->server->change);
+        return meter_set_limit(c->server, id, &want, e);
+}
+
+static int list_meter(void *arg, const struct meter_facts *f)
+{
+        struct listing *l = arg;
+
+        if (json_array_size(l->array) >= STATS_MAX) {
+                l->more = true;
+                return 1;
+        }
+        return json_array_append_new(l->array, meter_json(f));
+}
+
+static int op_stats(struct call *c, struct err **e)
+{
+        struct listing l = {.server = c->server};
+        const char *id = NULL, *after = "";
+        struct volume_info info;
+        json_auto_t *o = NULL;
+        struct meter_facts f;
+        int r = args(c, e, "{s?s, s?s}", "id", &id, "after", &after);
+
+        if (r == 0 && id)
+                r = volume_stat(c->server->pool, id, &info, e);
+        if (r < 0)
+                return r;
+        if (id) {
+                meter_read(c->server, id, &f);
+                o = meter_json(&f);
+                return json_object_update(c->answer, o) < 0 ? err_errno(e, -ENOMEM, "stats") : 0;
+        }
+        l.array = json_array();
+        json_object_set_new(c->answer, "volumes", l.array);
+        meters_list(c->server, after, list_meter, &l);
+        json_object_set_new(c->answer, "more", json_boolean(l.more));
+        return 0;
+}
+
 static int op_loglevel(struct call *c, struct err **e)
 {
         int level = log_get_level();
@@ -251,14 +316,28 @@ static int op_loglevel(struct call *c, struct err **e)
         return 0;
 }
 
+static int op_fault(struct call *c, struct err **e)
+{
+        const char *points;
+        int r = args(c, e, "{s:s}", "points", &points);
+
+        if (r == 0 && (r = fault_set(points)) < 0)
+                err_set(e, r,
+                        r == -EPERM ? "blockd was started without STRATOFS_FAULT"
+                                    : "these fault points are not understood");
+        return r;
+}
+
 static const struct {
         const char *op;
         int (*run)(struct call *c, struct err **e);
 } ops[] = {
+        /* clang-format off */
         {"ping", op_ping},
         {"create", op_create},
         {"import", op_import},
         {"clone", op_clone},
+        {"snapshot", op_snapshot},
         {"resize", op_resize},
         {"remove", op_remove},
         {"stat", op_stat},
@@ -266,7 +345,11 @@ static const struct {
         {"export", op_export},
         {"unexport", op_unexport},
         {"list_exports", op_list_exports},
+        {"limit", op_limit},
+        {"stats", op_stats},
         {"loglevel", op_loglevel},
+        {"fault", op_fault},
+        /* clang-format on */
 };
 
 static int dispatch(struct call *c, struct err **e)

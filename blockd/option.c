@@ -92,7 +92,9 @@ static int begin_transmission(struct session *s, struct session_export *x)
         if (s->allocation && !streq(s->allocation_name, x->name))
                 s->allocation = false; /* it was selected for another export */
         s->phase = SESSION_TRANSMISSION;
-        return 0;
+        return s->owner.begin
+                       ? s->owner.begin(s->owner.arg, volume_id(s->volume), &s->limit, &s->stats)
+                       : 0;
 }
 
 /* The one option without a reply to refuse with. */

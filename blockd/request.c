@@ -98,6 +98,10 @@ static int fail(struct session *s, const struct request *q, int error)
 
 static int run(struct session *s, const struct request *q)
 {
+        int r = request_admit(s, q, false);
+
+        if (r < 0)
+                return r;
         if (q->type >= ARRAY_SIZE(commands) || !commands[q->type].run ||
             q->flags & ~(commands[q->type].flags | NBD_CMD_FLAG_FUA))
                 return fail(s, q, -EINVAL);
@@ -141,8 +145,10 @@ static int write_begin(struct session *s, const struct request *q, int error)
 
 static int write_end(struct session *s)
 {
-        const struct request q = {
-                .type = s->write.type, .cookie = s->write.cookie, .off = s->write.start};
+        const struct request q = {.type = s->write.type,
+                                  .cookie = s->write.cookie,
+                                  .off = s->write.start,
+                                  .len = s->write.off - s->write.start};
 
         if (s->write.error == 0 && s->write.flags & VOLUME_FUA)
                 s->write.error = volume_flush(s->volume);
@@ -173,13 +179,24 @@ static ssize_t payload_step(struct session *s, const uint8_t *p, size_t n)
 /* Bytes taken of the payload that follows, or negative. */
 static ssize_t write_step(struct session *s, const struct request *q, const uint8_t *p, size_t n)
 {
-        int r = check_write(s, q);
+        int r = request_admit(s, q, q->len > n);
 
+        if (r < 0)
+                return r;
+        r = check_write(s, q);
         if (r == 0 && q->len > 0 && q->len <= n) {
                 r = batch_write(s, q, p, volume_flags(q));
                 return r < 0 ? r : (ssize_t)q->len;
         }
         return write_begin(s, q, r);
+}
+
+/* A payload where none belongs. */
+static ssize_t refuse_payload(struct session *s, const struct request *q, size_t n)
+{
+        int r = request_admit(s, q, q->len > n);
+
+        return r < 0 ? r : write_begin(s, q, -EINVAL);
 }
 
 /* BLOCK_STATUS for some of the contexts: the length asked about, then their ids. */
@@ -189,9 +206,12 @@ static ssize_t status_step(struct session *s, const struct request *q, const uin
         int r;
 
         if (q->len < 8 || q->len > STATUS_PAYLOAD_MAX || q->len % 4 != 0)
-                return write_begin(s, q, -EINVAL);
+                return refuse_payload(s, q, n);
         if (n < q->len)
                 return -EAGAIN;
+        r = request_admit(s, q, false);
+        if (r < 0)
+                return r;
         inner.len = be64_get(p);
         inner.flags &= ~(unsigned)NBD_CMD_FLAG_PAYLOAD_LEN;
         batch_run(s);
@@ -243,7 +263,7 @@ ssize_t request_step(struct session *s, const uint8_t *p, size_t n)
         else if (q.type == NBD_CMD_BLOCK_STATUS)
                 r = status_step(s, &q, p + size, n - size);
         else
-                r = write_begin(s, &q, -EINVAL);
+                r = refuse_payload(s, &q, n - size);
         if (r == -EAGAIN)
                 return 0;
         return r < 0 ? r : size + r;

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "blockd/meter.h"
 #include "common/fileio.h"
 #include "common/log.h"
 
@@ -73,6 +74,8 @@ int server_start(const char *state, const char *run, struct server **ret, struct
         if (r == 0)
                 r = volume_pool_open(&volume_driver_local, &config, &s->pool, e);
         if (r == 0)
+                r = meters_restore(s, e);
+        if (r == 0)
                 r = exports_restore(s, e);
         if (r == 0)
                 r = listen_own(s, "nbd.sock", LISTEN_SHARED, &s->shared_fd, e);
@@ -92,6 +95,7 @@ struct server *server_stop(struct server *s)
         control_stop(s);
         exports_disconnect(s, NULL);
         exports_free(s);
+        meters_free(s);
         if (s->control_fd >= 0)
                 close(s->control_fd);
         if (s->shared_fd >= 0)

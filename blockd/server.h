@@ -15,6 +15,8 @@
 #include "blockd/wire.h"
 #include "common/err.h"
 
+struct meter;
+
 enum {
         SERVER_CONNECTIONS = 2048,   /* NBD connections at once */
         SERVER_PER_EXPORT = 64,      /* of these to one export's socket */
@@ -49,6 +51,8 @@ struct conn {
         struct export *export; /* NULL: the shared socket */
         struct wire wire;
         struct session session;
+        struct meter *meter; /* in transmission */
+        struct stats stats;
         uint8_t *in;  /* SESSION_IN bytes; at rest only what had come of a request, or NULL */
         size_t have;  /* bytes in it */
         bool resting; /* guarded by the server's lock */
@@ -70,6 +74,7 @@ struct server {
         pthread_mutex_t change, lock;
         pthread_cond_t gone; /* a connection ended */
         struct export *exports;
+        struct meter *meters; /* by volume, see meter.h */
         uint64_t next_serial;
         struct conn *conns;
         struct control *controls;

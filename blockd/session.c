@@ -161,6 +161,8 @@ ssize_t session_input(struct session *s, const uint8_t *p, size_t n)
                 if (session_send(s) < 0)
                         return -EPIPE;
         }
+        if (s->stats && s->write.left == 0)
+                stats_end(s->stats);
         if (r < 0)
                 return r;
         return s->phase == SESSION_OVER ? -ESHUTDOWN : (ssize_t)done;

@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 #include "backend/volume/volume.h"
+#include "blockd/limit.h"
+#include "blockd/stats.h"
 #include "common/err.h"
 
 enum {
@@ -34,6 +36,11 @@ struct session_owner {
         /* Opens the export of that name.  -ENOENT (words for the client), -errno. */
         int (*open)(void *arg, const char *name, struct session_export *ret, struct err **e);
         int (*list)(void *arg, int (*each)(void *session, const char *name), void *session);
+        /* Optional: transmission of that volume begins.  What is given holds it to its limits and
+         * counts, and outlives the session's volume. */
+        int (*begin)(void *arg, const char *volume, struct limit **ret, struct stats **ret_stats);
+        /* Goes with begin: nobody waits for replies any more. */
+        bool (*gone)(void *arg);
         /* All of it or -errno; then the session is over.  iov may be changed. */
         int (*send)(void *arg, struct iovec *iov, int n);
         /* NULL: files cannot be sent. */
@@ -68,6 +75,8 @@ struct session {
         unsigned options;             /* seen so far */
         uint32_t drain_option, drain; /* an option too long: what is left of its data */
         struct volume *volume;        /* in transmission */
+        struct limit *limit;          /* NULL: none */
+        struct stats *stats;          /* NULL: nobody counts */
         struct {                      /* a payload that is arriving */
                 unsigned type;        /* NBD_CMD_* */
                 uint64_t cookie, off, start;

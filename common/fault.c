@@ -1,78 +1,161 @@
 #include "common/fault.h"
 
+#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
+#include <stdint.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 
-enum { FAULTS_MAX = 16, KILL = 1 };
+enum { FAULTS_MAX = 16, DELAY_MAX_MS = 60000, ERRNO_MAX = 133 };
 
 bool fault_armed;
 
-static struct fault {
+struct fault {
         char name[64];
-        int action; /* KILL or a negative errno */
-        int nth;    /* 0: every time */
-        atomic_int count;
-} faults[FAULTS_MAX];
-static int nfaults;
+        enum { FAIL, DELAY, KILL } action;
+        int value; /* a negative errno; milliseconds */
+        int nth;   /* 0: every time */
+        int count;
+};
 
-static int action_parse(const char *s)
+struct faults {
+        struct fault list[FAULTS_MAX];
+        int n;
+};
+
+static struct faults faults;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* held for faults */
+
+/* 0 if there is no such errno. */
+static int errno_parse(const char *name)
 {
-        static const struct {
-                const char *name;
-                int action;
-        } actions[] = {{"kill", KILL},
-                       {"EIO", -EIO},
-                       {"ENOSPC", -ENOSPC},
-                       {"ETIMEDOUT", -ETIMEDOUT},
-                       {"ENOMEM", -ENOMEM}};
-
-        for (size_t i = 0; i < ARRAY_SIZE(actions); i++)
-                if (streq(s, actions[i].name))
-                        return actions[i].action;
+        if (streq(name, "ENOTSUP"))
+                return -ENOTSUP;
+        for (int i = 1; i <= ERRNO_MAX; i++)
+                if (strerrorname_np(i) && streq(strerrorname_np(i), name))
+                        return -i;
         return 0;
 }
 
-static void fault_parse(const char *word)
+/* The whole of s as a number in 1..max. */
+static bool number_parse(const char *s, int max, int *ret)
 {
-        struct fault *f = &faults[nfaults];
-        char action[32] = "";
-        int n;
+        char *end;
+        long v;
 
-        n = nfaults < FAULTS_MAX ? sscanf(word, "%63[^=]=%31[^:]:%d", f->name, action, &f->nth) : 0;
-        f->action = action_parse(action);
-        if (n < 2 || !f->action) {
-                log_error("STRATOFS_FAULT: '%s' is not understood", word);
-                exit(2);
+        errno = 0;
+        v = strtol(s, &end, 10);
+        if (errno || end == s || *end || v < 1 || v > max)
+                return false;
+        *ret = v;
+        return true;
+}
+
+/* ACTION[:N]; s is cut up. */
+static bool action_parse(struct fault *f, char *s)
+{
+        char *save = NULL, *action = strtok_r(s, ":", &save), *n;
+
+        if (!action)
+                return false;
+        if (streq(action, "kill")) {
+                f->action = KILL;
+        } else if (streq(action, "delay")) {
+                char *ms = strtok_r(NULL, ":", &save);
+
+                f->action = DELAY;
+                if (!ms || !number_parse(ms, DELAY_MAX_MS, &f->value))
+                        return false;
+        } else {
+                f->action = FAIL;
+                f->value = errno_parse(action);
+                if (!f->value)
+                        return false;
         }
-        nfaults++;
+        n = strtok_r(NULL, "", &save);
+        return !n || number_parse(n, INT32_MAX, &f->nth);
+}
+
+static int fault_parse(struct faults *fs, char *word)
+{
+        struct fault *f = &fs->list[fs->n];
+        char *eq = strchr(word, '=');
+        size_t n = eq ? eq - word : 0;
+
+        if (fs->n == FAULTS_MAX || n == 0 || n >= sizeof(f->name))
+                return -EINVAL;
+        memcpy(f->name, word, n);
+        if (!action_parse(f, eq + 1))
+                return -EINVAL;
+        fs->n++;
+        return 0;
+}
+
+int fault_set(const char *points)
+{
+        _cleanup_free_ char *copy = strdup(points);
+        struct faults fs = {};
+        char *save = NULL;
+
+        if (!fault_armed)
+                return -EPERM;
+        if (!copy)
+                return -ENOMEM;
+        for (char *w = strtok_r(copy, ",", &save); w; w = strtok_r(NULL, ",", &save))
+                if (fault_parse(&fs, w) < 0)
+                        return -EINVAL;
+        WITH_LOCK(&lock);
+        faults = fs;
+        return 0;
 }
 
 void fault_init(void)
 {
         const char *env = getenv("STRATOFS_FAULT");
-        _cleanup_free_ char *copy = env && *env ? strdup(env) : NULL;
-        char *save = NULL;
 
-        for (char *w = copy ? strtok_r(copy, ",", &save) : NULL; w; w = strtok_r(NULL, ",", &save))
-                fault_parse(w);
-        fault_armed = nfaults > 0;
+        fault_armed = env;
+        if (env && fault_set(env) < 0) {
+                log_error("STRATOFS_FAULT: '%s' is not understood", env);
+                exit(2);
+        }
+}
+
+/* What this hit of the point asks for, if anything. */
+static bool fault_due(const char *name, struct fault *ret)
+{
+        bool due = false;
+
+        WITH_LOCK(&lock);
+        for (int i = 0; i < faults.n; i++) {
+                struct fault *f = &faults.list[i];
+
+                if (!streq(f->name, name) || (++f->count != f->nth && f->nth != 0) || due)
+                        continue;
+                *ret = *f;
+                due = true;
+        }
+        return due;
 }
 
 int fault_hit(const char *name)
 {
-        for (int i = 0; i < nfaults; i++) {
-                struct fault *f = &faults[i];
+        struct fault f = {};
+        struct timespec t;
 
-                if (!streq(f->name, name))
-                        continue;
-                if (atomic_fetch_add(&f->count, 1) + 1 != f->nth && f->nth != 0)
-                        continue;
-                log_warning("fault point '%s'", name);
-                if (f->action == KILL)
-                        kill(getpid(), SIGKILL);
-                return f->action;
+        if (!fault_due(name, &f))
+                return 0;
+        log_warning("fault point '%s'", name);
+        switch (f.action) {
+        case KILL:
+                kill(getpid(), SIGKILL);
+                break;
+        case DELAY:
+                t = clock_timespec(f.value * INT64_C(1000));
+                nanosleep(&t, NULL);
+                break;
+        case FAIL:
+                return f.value;
         }
         return 0;
 }

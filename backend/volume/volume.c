@@ -11,6 +11,11 @@ struct volume_pool {
         void *state;
 };
 
+struct volume_changes {
+        struct volume *volume;
+        void *state;
+};
+
 struct volume {
         const struct volume_driver *driver;
         void *handle;
@@ -113,6 +118,21 @@ int volume_clone(struct volume_pool *p, const char *id, const char *parent, uint
         if (!p->driver->clone)
                 return err_set(e, -ENOTSUP, "%s pools cannot clone", p->driver->name);
         return checked(p->driver->clone(p->state, id, parent, size, e), e, "clone", id);
+}
+
+int volume_snapshot(struct volume_pool *p, const char *id, const char *of, struct err **e)
+{
+        int r = check_id(id, e);
+
+        if (r == 0)
+                r = check_id(of, e);
+        if (r < 0)
+                return r;
+        if (streq(id, of))
+                return err_set(e, -EINVAL, "volume '%s' cannot be a snapshot of itself", id);
+        if (!p->driver->snapshot)
+                return err_set(e, -ENOTSUP, "%s pools have no snapshots", p->driver->name);
+        return checked(p->driver->snapshot(p->state, id, of, e), e, "snapshot", id);
 }
 
 int volume_resize(struct volume_pool *p, const char *id, uint64_t size, struct err **e)
@@ -246,23 +266,23 @@ int volume_trim(struct volume *v, uint64_t n, uint64_t off, unsigned flags)
 {
         int r = check_change(v, n, off, flags, VOLUME_FUA);
 
-        if (r == -ENOSPC)
+        if (r == -ENOSPC && !in_range(v, n, off))
                 return -EINVAL; /* nothing was to be stored: the range is wrong, not the room */
         return r < 0 || n == 0 ? r : v->driver->trim(v->handle, n, off, flags);
 }
 
 int volume_extents(struct volume *v, uint64_t n, uint64_t off, volume_extent_fn each, void *arg)
 {
-        if (!in_range(v, n, off))
-                return -EINVAL;
-        return n == 0 ? 0 : v->driver->extents(v->handle, n, off, each, arg);
+        int r = in_range(v, n, off) ? FAULT("volume.extents") : -EINVAL;
+
+        return r < 0 || n == 0 ? r : v->driver->extents(v->handle, n, off, each, arg);
 }
 
 int volume_cache(struct volume *v, uint64_t n, uint64_t off)
 {
-        if (!in_range(v, n, off))
-                return -EINVAL;
-        return n == 0 || !v->driver->cache ? 0 : v->driver->cache(v->handle, n, off);
+        int r = in_range(v, n, off) ? FAULT("volume.cache") : -EINVAL;
+
+        return r < 0 || n == 0 || !v->driver->cache ? r : v->driver->cache(v->handle, n, off);
 }
 
 bool volume_sparse_hint(struct volume *v, uint64_t n, uint64_t off)
@@ -329,4 +349,43 @@ void volume_return(struct volume *v, struct volume_file *f)
         if (v->driver->give_back)
                 v->driver->give_back(v->handle, f);
         *f = (struct volume_file){.fd = -1};
+}
+
+int volume_changes_open(struct volume *v, const char *since, struct volume_changes **ret,
+                        struct err **e)
+{
+        _cleanup_free_ struct volume_changes *c = calloc(1, sizeof(*c));
+        int r = check_id(since, e);
+
+        if (r < 0)
+                return r;
+        if (!c)
+                return err_errno(e, -ENOMEM, "changes");
+        if (!v->driver->changes_open)
+                return err_set(e, -ENOTSUP, "%s pools do not know changes", v->driver->name);
+        if (streq(v->id, since))
+                return err_set(e, -EINVAL, "volume '%s' has no changes since itself", since);
+        r = v->driver->changes_open(v->handle, since, &c->state, e);
+        if (r < 0)
+                return err_prepend(e, r, "changes of volume '%s' since '%s'", v->id, since);
+        c->volume = v;
+        *ret = TAKE_PTR(c);
+        return 0;
+}
+
+int volume_changes_walk(struct volume_changes *c, uint64_t n, uint64_t off, volume_extent_fn each,
+                        void *arg)
+{
+        int r = in_range(c->volume, n, off) ? FAULT("volume.extents") : -EINVAL;
+
+        return r < 0 || n == 0 ? r : c->volume->driver->changes_walk(c->state, n, off, each, arg);
+}
+
+struct volume_changes *volume_changes_close(struct volume_changes *c)
+{
+        if (c) {
+                c->volume->driver->changes_close(c->state);
+                free(c);
+        }
+        return NULL;
 }

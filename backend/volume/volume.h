@@ -28,6 +28,7 @@ enum volume_caps {
         VOLUME_CAP_CLONE = 1,
         VOLUME_CAP_IMPORT = 2,
         VOLUME_CAP_GROW_OPEN = 4, /* resize while open */
+        VOLUME_CAP_SNAPSHOT = 8,  /* snapshot, and changes since one */
 };
 
 enum volume_kind {
@@ -40,8 +41,8 @@ struct volume_info {
         char id[VOLUME_ID_SIZE];
         uint64_t size;               /* bytes */
         uint64_t used;               /* bytes this volume itself occupies */
-        char parent[VOLUME_ID_SIZE]; /* what it was cloned from, or "" */
-        bool immutable;              /* an imported base */
+        char parent[VOLUME_ID_SIZE]; /* what it is a clone or snapshot of, or "" */
+        bool immutable;              /* an imported base (no parent) or a snapshot */
         bool failed;                 /* in error: a sync failed, no flush succeeds until checked */
         unsigned users;              /* open handles */
 };
@@ -94,6 +95,8 @@ struct volume_driver {
         int (*import)(void *pool, const char *id, const char *path, struct err **e);
         /* Optional (VOLUME_CAP_CLONE). */
         int (*clone)(void *pool, const char *id, const char *parent, uint64_t size, struct err **e);
+        /* Optional (VOLUME_CAP_SNAPSHOT). */
+        int (*snapshot)(void *pool, const char *id, const char *of, struct err **e);
         /* Required.  Grows; the same size is success, a smaller one -EINVAL. */
         int (*resize)(void *pool, const char *id, uint64_t size, struct err **e);
         /* Required.  Missing is success, open is -EBUSY. */
@@ -124,6 +127,10 @@ struct volume_driver {
         int (*trim)(void *v, uint64_t n, uint64_t off, unsigned flags);
         /* Required. */
         int (*extents)(void *v, uint64_t n, uint64_t off, volume_extent_fn each, void *arg);
+        /* Optional (VOLUME_CAP_SNAPSHOT), see volume_changes_open(). */
+        int (*changes_open)(void *v, const char *since, void **ret, struct err **e);
+        int (*changes_walk)(void *c, uint64_t n, uint64_t off, volume_extent_fn each, void *arg);
+        void (*changes_close)(void *c);
         /* Optional: read ahead. */
         int (*cache)(void *v, uint64_t n, uint64_t off);
         /* Optional: whether a read of the range is worth cutting into data and holes first, because
@@ -160,6 +167,9 @@ int volume_create(struct volume_pool *p, const char *id, uint64_t size, struct e
 int volume_import(struct volume_pool *p, const char *id, const char *path, struct err **e);
 int volume_clone(struct volume_pool *p, const char *id, const char *parent, uint64_t size,
                  struct err **e);
+/* id becomes an immutable volume with the bytes and the size that `of` has now.  O(1); `of` may be
+ * open and busy, its I/O waits for milliseconds.  Either may be removed before the other. */
+int volume_snapshot(struct volume_pool *p, const char *id, const char *of, struct err **e);
 int volume_resize(struct volume_pool *p, const char *id, uint64_t size, struct err **e);
 int volume_remove(struct volume_pool *p, const char *id, struct err **e);
 int volume_stat(struct volume_pool *p, const char *id, struct volume_info *ret, struct err **e);
@@ -200,3 +210,19 @@ size_t volume_alignment(const struct volume *v);
  * volume_pread. */
 int volume_lend(struct volume *v, uint64_t n, uint64_t off, struct volume_file *ret);
 void volume_return(struct volume *v, struct volume_file *f);
+
+/* What v has changed since it and the volume `since` were the same: `since` is a snapshot of v, or
+ * anything that grew from a layer they share.  -ENOENT no such volume, -EINVAL they share nothing
+ * or are the same, -ENOTSUP.  Until it is closed, which must be before v is, `since` is in use. */
+struct volume_changes;
+int volume_changes_open(struct volume *v, const char *since, struct volume_changes **ret,
+                        struct err **e);
+/* VOLUME_DATA where v may differ from `since` (in units of the driver's, and past the end of
+ * `since`), VOLUME_HOLE where it cannot; neighbours differ in kind.  Between v's state now and that
+ * of `since` now: both may be written meanwhile, and snapshots be made.  `each` is called as by
+ * volume_extents(), and must not do I/O. */
+int volume_changes_walk(struct volume_changes *c, uint64_t n, uint64_t off, volume_extent_fn each,
+                        void *arg);
+/* NULL is left alone.  Returns NULL. */
+struct volume_changes *volume_changes_close(struct volume_changes *c);
+DEFINE_CLEANUP(struct volume_changes *, volume_changes_close)

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from errno import EBUSY, EEXIST, EINVAL, ENAMETOOLONG, ENOENT, EOPNOTSUPP
+from errno import EBUSY, EEXIST, EINVAL, ENAMETOOLONG, ENOENT, EOPNOTSUPP, EROFS
 
 import nbd
 from rig import BLOCKD, Case, main
@@ -60,6 +60,44 @@ class Control(Case):
         for _ in range(2):
             d.ok("remove", id=c)
         self.assertEqual(d.err("stat", id=c), ENOENT)
+
+    def test_snapshot(self):
+        """Of a volume in use: what it had then, whoever goes first."""
+        d, v, s, c = self.d, self.d.create(2 * MB), str(uuid.uuid4()), str(uuid.uuid4())
+        h = nbd.NBD()
+        h.connect_unix(d.export(v, id="x"))
+        h.pwrite(b"then" * 1000, 5000)
+        for _ in range(2):
+            d.ok("snapshot", id=s, volume=v)
+        h.pwrite(b"now!" * 1000, 5000)
+        d.ok("resize", id=v, size=3 * MB)
+        self.assertEqual(d.err("create", id=s, size=2 * MB), EEXIST)
+        self.assertEqual(d.err("snapshot", id=v, volume=s), EEXIST)
+        self.assertEqual(d.err("snapshot", id=v, volume=v), EINVAL)
+        self.assertEqual(d.err("snapshot", id=s), EINVAL)
+        self.assertEqual(d.err("snapshot", id=str(uuid.uuid4()), volume=NOBODY), ENOENT)
+        self.assertEqual(d.err("resize", id=s, size=3 * MB), EROFS)
+        a = d.ok("stat", id=s)
+        self.assertEqual((a["size"], a["parent"], a["immutable"]), (2 * MB, v, True))
+        r = nbd.NBD()
+        r.connect_unix(d.export(s, id="s"))
+        self.assertTrue(r.is_read_only())
+        self.assertEqual(r.pread(4000, 5000), b"then" * 1000)
+        self.assertEqual(h.pread(4000, 5000), b"now!" * 1000)
+        h.shutdown()
+        r.shutdown()
+        d.ok("unexport", id="x")
+        d.ok("unexport", id="s")
+        d.ok("clone", id=c, parent=s, size=2 * MB)
+        d.ok("remove", id=v)
+        d.ok("snapshot", id=s, volume=v)  # it is there, as was asked
+        d.kill()
+        d.start()
+        d.ok("remove", id=s)
+        r = nbd.NBD()
+        r.connect_unix(d.export(c))
+        self.assertEqual(r.pread(4000, 5000), b"then" * 1000)
+        r.shutdown()
 
     def test_import(self):
         path, v = self.path("raw"), str(uuid.uuid4())

@@ -29,7 +29,7 @@ class Blockd:
         r, w = os.pipe()
         env = dict(os.environ)
         env.pop("STRATOFS_FAULT", None)
-        if fault:
+        if fault is not None:
             env["STRATOFS_FAULT"] = fault
         with open(os.path.join(self.top, "log"), "ab") as log:
             self.process = subprocess.Popen(
@@ -107,6 +107,11 @@ class Blockd:
         v = str(uuid.uuid4())
         self.ok("clone", id=v, parent=parent, size=size)
         return v
+
+    def snapshot(self, volume):
+        s = str(uuid.uuid4())
+        self.ok("snapshot", id=s, volume=volume)
+        return s
 
     def export(self, volume, readonly=False, id=None):
         return self.ok("export", id=id or "x" + uuid.uuid4().hex, volume=volume,

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <cmocka.h>
 
+#include "common/clock.h"
 #include "common/fault.h"
 #include "common/name.h"
 #include "common/size.h"
@@ -230,7 +231,26 @@ static int with_faults(const char *env, int (*f)(void))
 
 static int none(void)
 {
-        return FAULT("a") == 0 && !fault_armed ? 0 : 1;
+        return FAULT("a") == 0 ? 0 : 1;
+}
+
+static int changed(void)
+{
+        int64_t before = clock_mono();
+
+        return FAULT("a") != -EIO                         ? 1
+               : fault_set("a=EDQUOT:2,b=ENOTSUP") != 0   ? 2
+               : fault_set("a=EWHAT") != -EINVAL          ? 3
+               : FAULT("a") != 0 || FAULT("a") != -EDQUOT ? 4
+               : FAULT("b") != -EOPNOTSUPP                ? 5
+               : fault_set("a=delay:20:1,a=EIO:3") != 0   ? 6
+               : FAULT("a") != 0                          ? 7
+               : clock_mono() - before < 20 * 1000        ? 8
+               : FAULT("a") != 0                          ? 9
+               : FAULT("a") != -EIO                       ? 10
+               : fault_set("") != 0                       ? 11
+               : FAULT("a") != 0                          ? 12
+                                                          : 0;
 }
 
 static int second_only(void)
@@ -251,10 +271,15 @@ static int dies(void)
 
 static void test_fault(void **state _unused_)
 {
-        static const char *const wrong[] = {"x", "x=", "x=EWHAT", "=EIO", "x=kill:1,y"};
+        static const char *const wrong[] = {"x",        "x=",         "x=EWHAT",
+                                            "=EIO",     "x=kill:1,y", "x=delay",
+                                            "x=delay:", "x=EIO:0",    "x=EIO:1x"};
 
         assert_int_equal(FAULT("a"), 0);
+        assert_int_equal(fault_set("a=EIO"), -EPERM);
+        assert_int_equal(FAULT("a"), 0);
         assert_int_equal(with_faults("", none), 0);
+        assert_int_equal(with_faults("a=EIO", changed), 0);
         assert_int_equal(with_faults("a.b=ENOSPC:2,c=EIO", second_only), 0);
         assert_int_equal(with_faults("x=kill", dies), 1000 + SIGKILL);
         assert_int_equal(with_faults("x=kill:2", dies), 1);

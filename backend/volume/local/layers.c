@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 
+#include "common/fault.h"
 #include "common/fileio.h"
 #include "common/log.h"
 
@@ -238,6 +239,8 @@ static int push(struct stack *s, void *arg)
                 if (r < 0)
                         err_errno(x->e, r, "layer");
         }
+        if (r == 0 && (r = FAULT("volume.push")) < 0)
+                err_errno(x->e, r, "fault point");
         if (r == 0)
                 r = meta_write(dir, &m, x->e);
         if (r == 0)

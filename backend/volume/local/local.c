@@ -38,6 +38,11 @@ static int local_clone(void *pool, const char *id, const char *parent, uint64_t 
         return pool_clone(pool, id, parent, size, e);
 }
 
+static int local_snapshot(void *pool, const char *id, const char *of, struct err **e)
+{
+        return pool_snapshot(pool, id, of, e);
+}
+
 static int local_resize(void *pool, const char *id, uint64_t size, struct err **e)
 {
         return pool_resize(pool, id, size, e);
@@ -129,6 +134,27 @@ static int local_extents(void *v, uint64_t n, uint64_t off, volume_extent_fn eac
         return stack_extents(stack_of(v), n, off, each, arg);
 }
 
+static int local_changes_open(void *v, const char *since, void **ret, struct err **e)
+{
+        struct handle *h = v;
+        struct changes *c;
+        int r = pool_changes_open(h->pool, h->stack, since, &c, e);
+
+        if (r == 0)
+                *ret = c;
+        return r;
+}
+
+static int local_changes_walk(void *c, uint64_t n, uint64_t off, volume_extent_fn each, void *arg)
+{
+        return pool_changes_walk(c, n, off, each, arg);
+}
+
+static void local_changes_close(void *c)
+{
+        pool_changes_close(c);
+}
+
 static int local_cache(void *v, uint64_t n, uint64_t off)
 {
         stack_cache(stack_of(v), n, off);
@@ -152,12 +178,13 @@ static int local_lend(void *v, uint64_t n, uint64_t off, struct volume_file *ret
 
 const struct volume_driver volume_driver_local = {
         .name = "local",
-        .caps = VOLUME_CAP_CLONE | VOLUME_CAP_IMPORT | VOLUME_CAP_GROW_OPEN,
+        .caps = VOLUME_CAP_CLONE | VOLUME_CAP_IMPORT | VOLUME_CAP_GROW_OPEN | VOLUME_CAP_SNAPSHOT,
         .pool_open = local_pool_open,
         .pool_close = local_pool_close,
         .create = local_create,
         .import = local_import,
         .clone = local_clone,
+        .snapshot = local_snapshot,
         .resize = local_resize,
         .remove = local_remove,
         .stat = local_stat,
@@ -172,6 +199,9 @@ const struct volume_driver volume_driver_local = {
         .zero = local_zero,
         .trim = local_trim,
         .extents = local_extents,
+        .changes_open = local_changes_open,
+        .changes_walk = local_changes_walk,
+        .changes_close = local_changes_close,
         .cache = local_cache,
         .sparse_hint = local_sparse_hint,
         .run = local_run,

@@ -1,4 +1,4 @@
-/* Making volumes: empty, from a file, from another volume.
+/* Making volumes: empty, from a file, from another volume as its clone or snapshot.
  *
  * The folder is filled first and the metadata written last: a folder without metadata is a volume
  * that never was, and is collected at the next start. */
@@ -205,7 +205,7 @@ static int same(const struct entry *en, const char *parent, bool immutable, uint
             (size && meta_top(m)->size != size))
                 return err_set(e, -EEXIST, "it is there with %llu bytes, %s%s",
                                (unsigned long long)meta_top(m)->size,
-                               m->parent[0]   ? "a clone of "
+                               m->parent[0]   ? m->immutable ? "a snapshot of " : "a clone of "
                                : m->immutable ? "imported"
                                               : "without parent",
                                m->parent);
@@ -263,43 +263,93 @@ int pool_import(struct pool *p, const char *id, const char *path, struct err **e
         return r < 0 ? r : add(p, &m, &src, e);
 }
 
-/* Sets m's origin to the layer that a clone of the parent grows from.  The parent is busy, the
- * lock not held. */
-static int choose_origin(struct pool *p, struct entry *parent, struct meta *m, struct err **e)
+static void set_origin(struct meta *m, const char *volume, unsigned layer)
+{
+        strcpy(m->origin, volume);
+        m->origin_layer = layer;
+}
+
+/* Sets m's origin to the frozen layer that holds what the writable parent has now. */
+static int freeze_origin(struct pool *p, struct entry *parent, struct meta *m, struct err **e)
 {
         const struct meta *pm = &parent->meta;
-        bool opened = false;
-        struct layer *top;
-        int r = 0;
+        const struct layer *top;
+        bool opened = parent->users == 0;
+        int r = opened ? pool_stack_open(p, parent, e) : 0;
 
-        if (!pm->immutable && parent->users == 0) {
-                r = pool_stack_open(p, parent, e);
-                if (r < 0)
-                        return r;
-                opened = true;
-        }
-        top = pm->immutable ? NULL : parent->stack->top;
-        if (top && !(top->mapped && top->map.live == 0)) {
+        if (r < 0)
+                return r;
+        top = parent->stack->top;
+        if (!top->mapped || top->map.live > 0)
                 r = pool_push_layer(p, parent, e);
-                top = NULL;
-                if (r == 0) {
-                        strcpy(m->origin, pm->id);
-                        m->origin_layer = pm->layers[pm->nlayers - 2].n;
-                }
-        } else if (!top || pm->nlayers > 1) {
-                /* Nothing was written since the last freeze: what lies below is the content. */
-                strcpy(m->origin, pm->id);
-                m->origin_layer = pm->layers[pm->nlayers - (top ? 2 : 1)].n;
-        } else {
-                strcpy(m->origin, pm->origin);
-                m->origin_layer = pm->origin_layer;
-        }
+        /* The top is empty: what lies below it is the content. */
+        if (r == 0 && pm->nlayers > 1)
+                set_origin(m, pm->id, pm->layers[pm->nlayers - 2].n);
+        else if (r == 0)
+                set_origin(m, pm->origin, pm->origin_layer);
         if (opened)
                 pool_stack_close(p, parent);
         return r;
 }
 
-int pool_clone(struct pool *p, const char *id, const char *parent, uint64_t size, struct err **e)
+/* Sets m's origin to the layer that a clone or snapshot of the parent grows from.  The parent is
+ * busy, the lock not held. */
+static int choose_origin(struct pool *p, struct entry *parent, struct meta *m, struct err **e)
+{
+        const struct meta *pm = &parent->meta;
+
+        if (!pm->immutable)
+                return freeze_origin(p, parent, m, e);
+        if (pm->origin[0]) /* a snapshot: its own layer is empty */
+                set_origin(m, pm->origin, pm->origin_layer);
+        else
+                set_origin(m, pm->id, meta_top(pm)->n);
+        return 0;
+}
+
+/* What a new volume that grows from another shall be. */
+struct child {
+        const char *id, *parent;
+        uint64_t size; /* 0: the parent's */
+        bool immutable;
+};
+
+/* With the lock: the parent, idle, in *ret.  1 if the child is there already, as it shall be. */
+static int find_parent(struct pool *p, const struct child *c, struct entry **ret, struct err **e)
+{
+        for (;;) {
+                struct entry *en = find_idle(p, c->id);
+                int r;
+
+                if (en) {
+                        r = same(en, c->parent, c->immutable, c->size, e);
+                        return r < 0 ? r : 1;
+                }
+                *ret = pool_find(p, c->parent);
+                if (!*ret || (*ret)->meta.removed)
+                        return err_set(e, -ENOENT, "there is no parent volume '%s'", c->parent);
+                if (!(*ret)->busy)
+                        return 0;
+                pthread_cond_wait(&p->idle, &p->lock);
+        }
+}
+
+static int meta_of_child(struct meta *m, const struct child *c, const struct entry *from,
+                         struct err **e)
+{
+        uint64_t least = meta_top(&from->meta)->size;
+        int r;
+
+        if (c->size && c->size < least)
+                return err_set(e, -EINVAL, "size %llu is less than its parent's, %llu",
+                               (unsigned long long)c->size, (unsigned long long)least);
+        r = meta_new(m, c->id, c->size ? c->size : least, e);
+        strcpy(m->parent, c->parent);
+        m->immutable = c->immutable;
+        return r;
+}
+
+static int grow_child(struct pool *p, const struct child *c, struct err **e)
 {
         const struct source none = {.fd = -1};
         struct entry *en, *from, *under;
@@ -307,25 +357,12 @@ int pool_clone(struct pool *p, const char *id, const char *parent, uint64_t size
         int r;
 
         WITH_LOCK(&p->lock);
-        for (;;) {
-                en = find_idle(p, id);
-                if (en)
-                        return same(en, parent, false, size, e);
-                from = pool_find(p, parent);
-                if (!from || from->meta.removed)
-                        return err_set(e, -ENOENT, "there is no parent volume '%s'", parent);
-                if (!from->busy)
-                        break;
-                pthread_cond_wait(&p->idle, &p->lock);
-        }
-        if (size < meta_top(&from->meta)->size)
-                return err_set(e, -EINVAL, "size %llu is less than its parent's, %llu",
-                               (unsigned long long)size,
-                               (unsigned long long)meta_top(&from->meta)->size);
-        r = meta_new(&m, id, size, e);
+        r = find_parent(p, c, &from, e);
+        if (r != 0)
+                return MIN(r, 0);
+        r = meta_of_child(&m, c, from, e);
         if (r < 0)
                 return r;
-        strcpy(m.parent, parent);
         from->busy = true;
         pthread_mutex_unlock(&p->lock);
         r = choose_origin(p, from, &m, e);
@@ -335,14 +372,14 @@ int pool_clone(struct pool *p, const char *id, const char *parent, uint64_t size
                 pool_release(p, from);
                 return r;
         }
-        /* Counted before the parent is let go, so that nobody removes what the clone needs. */
+        /* Counted before the parent is let go, so that nobody removes what the child needs. */
         under = pool_find(p, m.origin);
         under->refs++;
         pool_release(p, from);
-        en = find_idle(p, id);
+        en = find_idle(p, c->id);
         if (en) {
                 meta_done(&m);
-                r = same(en, parent, false, size, e);
+                r = same(en, c->parent, c->immutable, c->size, e);
                 under->refs--;
                 return r;
         }
@@ -350,4 +387,14 @@ int pool_clone(struct pool *p, const char *id, const char *parent, uint64_t size
         if (r < 0)
                 under->refs--;
         return r;
+}
+
+int pool_clone(struct pool *p, const char *id, const char *parent, uint64_t size, struct err **e)
+{
+        return grow_child(p, &(struct child){.id = id, .parent = parent, .size = size}, e);
+}
+
+int pool_snapshot(struct pool *p, const char *id, const char *of, struct err **e)
+{
+        return grow_child(p, &(struct child){.id = id, .parent = of, .immutable = true}, e);
 }

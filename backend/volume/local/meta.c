@@ -5,7 +5,8 @@
 #include "common/fileio.h"
 #include "common/name.h"
 
-enum { FORMAT = 1 };
+/* A volume is written in the lowest format that can say it. */
+enum { FORMAT_FIRST = 1, FORMAT_SNAPSHOT, FORMAT = FORMAT_SNAPSHOT };
 
 static bool id_copy(char out[VOLUME_ID_SIZE], const char *text)
 {
@@ -82,7 +83,7 @@ static int parse_fields(json_t *o, struct meta *m, struct err **e)
                         &origin) < 0 ||
             !id_copy(m->id, id) || (parent && !id_copy(m->parent, parent)) ||
             !json_is_array(layers) || parse_layers(layers, m) < 0 || parse_origin(origin, m) < 0 ||
-            (immutable && (m->nlayers != 1 || m->origin[0])))
+            (immutable && (m->nlayers != 1 || (m->origin[0] && format < FORMAT_SNAPSHOT))))
                 return err_set(e, -EUCLEAN, "metadata makes no sense");
         m->immutable = immutable;
         m->removed = removed;
@@ -124,7 +125,9 @@ int meta_read(const char *dir, struct meta *ret, struct err **e)
 
 static json_t *meta_json(const struct meta *m)
 {
-        json_t *o = json_pack("{s:i, s:s, s:[]}", "format", FORMAT, "id", m->id, "layers");
+        bool snapshot = m->immutable && m->origin[0];
+        json_t *o = json_pack("{s:i, s:s, s:[]}", "format",
+                              snapshot ? FORMAT_SNAPSHOT : FORMAT_FIRST, "id", m->id, "layers");
         json_t *layers = json_object_get(o, "layers");
 
         for (unsigned i = 0; i < m->nlayers; i++)

@@ -17,10 +17,10 @@ struct meta {
         char parent[VOLUME_ID_SIZE]; /* what users cloned it from; "" */
         char origin[VOLUME_ID_SIZE]; /* the volume whose layer lies under our lowest; "" */
         unsigned origin_layer;       /* that layer's number */
-        bool immutable;              /* imported: the one layer is frozen */
-        bool removed;                /* nameless: kept for its clones only */
-        struct meta_layer *layers;   /* lowest first */
-        unsigned nlayers;            /* >= 1 */
+        bool immutable;            /* imported, or (with an origin) a snapshot: one frozen layer */
+        bool removed;              /* nameless: kept for its clones only */
+        struct meta_layer *layers; /* lowest first */
+        unsigned nlayers;          /* >= 1 */
 };
 
 /* Text to struct.  -ENOTSUP of a newer format, -EUCLEAN with words for anything odd. */

@@ -59,7 +59,7 @@ int pool_resize(struct pool *p, const char *id, uint64_t size, struct err **e)
         pthread_mutex_unlock(&p->lock);
         now = en->stack->size;
         if (en->meta.immutable)
-                r = err_set(e, -EROFS, "an imported base cannot be resized");
+                r = err_set(e, -EROFS, "it is immutable");
         else if (size < now)
                 r = err_set(e, -EINVAL, "it has %llu bytes and cannot shrink to %llu",
                             (unsigned long long)now, (unsigned long long)size);

@@ -54,6 +54,15 @@ int pool_grow(struct pool *p, struct entry *en, uint64_t size, struct err **e);
 int pool_create(struct pool *p, const char *id, uint64_t size, struct err **e);
 int pool_import(struct pool *p, const char *id, const char *path, struct err **e);
 int pool_clone(struct pool *p, const char *id, const char *parent, uint64_t size, struct err **e);
+int pool_snapshot(struct pool *p, const char *id, const char *of, struct err **e);
+
+/* changes.c: see volume_changes_open() */
+struct changes;
+int pool_changes_open(struct pool *p, struct stack *s, const char *since, struct changes **ret,
+                      struct err **e);
+void pool_changes_close(struct changes *c);
+int pool_changes_walk(struct changes *c, uint64_t n, uint64_t off, volume_extent_fn each,
+                      void *arg);
 
 /* remove.c */
 int pool_remove(struct pool *p, const char *id, struct err **e);
