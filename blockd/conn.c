@@ -48,6 +48,49 @@ static int conn_list(void *arg, int (*each)(void *session, const char *name), vo
         return volume_list(c->server->pool, "", list_volume, &l, NULL);
 }
 
+/* A guest compares its volume with that volume's snapshots and with what it grew from, never with
+ * what others have. */
+static bool may_compare(const struct conn *c, const struct volume *v, const char *since)
+{
+        struct volume_info mine, other;
+
+        if (!c->export)
+                return true;
+        return volume_stat(c->server->pool, since, &other, NULL) == 0 && other.immutable &&
+               volume_stat(c->server->pool, volume_id(v), &mine, NULL) == 0 &&
+               (streq(other.parent, mine.id) || streq(mine.parent, other.id) ||
+                (mine.immutable && mine.parent[0] && streq(mine.parent, other.parent)));
+}
+
+static int conn_changes(void *arg, struct volume *v, const char *since, struct volume_changes **ret)
+{
+        return may_compare(arg, v, since) ? volume_changes_open(v, since, ret, NULL) : -ENOENT;
+}
+
+struct snapshots {
+        const struct volume *of;
+        int (*each)(void *query, const char *since);
+        void *query;
+};
+
+static int list_snapshot(void *arg, const struct volume_info *info)
+{
+        const struct snapshots *l = arg;
+
+        return info->immutable && streq(info->parent, volume_id(l->of))
+                       ? l->each(l->query, info->id)
+                       : 0;
+}
+
+static int conn_snapshots(void *arg, struct volume *v, int (*each)(void *query, const char *since),
+                          void *query)
+{
+        struct snapshots l = {.of = v, .each = each, .query = query};
+        struct conn *c = arg;
+
+        return volume_list(c->server->pool, "", list_snapshot, &l, NULL);
+}
+
 static int conn_begin(void *arg, const char *volume, struct limit **ret, struct stats **ret_stats)
 {
         struct conn *c = arg;
@@ -293,6 +336,8 @@ void conn_start(struct server *s, struct export *x, int fd)
         }
         if (session_init(&c->session, &(struct session_owner){.open = conn_open,
                                                               .list = conn_list,
+                                                              .changes = conn_changes,
+                                                              .snapshots = conn_snapshots,
                                                               .begin = conn_begin,
                                                               .gone = conn_gone,
                                                               .send = conn_send,

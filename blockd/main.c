@@ -17,11 +17,12 @@
 
 struct options {
         const char *state, *run, *check;
-        bool repair;
+        bool repair, direct;
         int ready_fd;
 };
 
-static const char usage[] = "usage: blockd --state DIR --run DIR [--ready-fd N] [--loglevel 0-7]\n"
+static const char usage[] = "usage: blockd --state DIR --run DIR [--cache buffered|direct]\n"
+                            "              [--ready-fd N] [--loglevel 0-7]\n"
                             "       blockd --check DIR [--repair]\n"
                             "       blockd --version\n";
 
@@ -33,6 +34,7 @@ static int parse_options(int argc, char **argv, struct options *o)
                 {"run", required_argument, NULL, 'r'},
                 {"ready-fd", required_argument, NULL, 'f'},
                 {"loglevel", required_argument, NULL, 'l'},
+                {"cache", required_argument, NULL, 'C'},
                 {"check", required_argument, NULL, 'c'},
                 {"repair", no_argument, NULL, 'R'},
                 {"foreground", no_argument, NULL, 'F'},
@@ -55,6 +57,10 @@ static int parse_options(int argc, char **argv, struct options *o)
                         log_set_level(strtol(optarg, &end, 10));
                 else if (c == 'c')
                         o->check = optarg;
+                else if (c == 'C' && streq(optarg, "direct"))
+                        o->direct = true;
+                else if (c == 'C' && streq(optarg, "buffered"))
+                        o->direct = false;
                 else if (c == 'R')
                         o->repair = true;
                 else if (c == 'V')
@@ -162,7 +168,7 @@ static int serve(const struct options *o)
         r = lock < 0 ? lock : (run_lock = state_lock_run(o->run, &e));
         r = r < 0 ? r : state_claim(o->state, o->run, &e);
         if (r == 0)
-                r = server_start(o->state, o->run, &s, &e);
+                r = server_start(o->state, o->run, o->direct, &s, &e);
         if (r < 0) {
                 log_error("start: %s", err_msg(e));
                 return 1;

@@ -50,9 +50,10 @@ static int listen_own(struct server *s, const char *name, uint64_t serial, int *
         return r < 0 ? err_errno(e, r, "watch '%s'", path) : 0;
 }
 
-int server_start(const char *state, const char *run, struct server **ret, struct err **e)
+int server_start(const char *state, const char *run, bool direct, struct server **ret,
+                 struct err **e)
 {
-        const struct volume_pool_config config = {.state = state, .run = run};
+        const struct volume_pool_config config = {.state = state, .run = run, .direct = direct};
         struct server *s = calloc(1, sizeof(*s));
         int r;
 

@@ -88,7 +88,9 @@ enum { LISTEN_CONTROL = 1, LISTEN_SHARED = 2, LISTEN_EXPORTS = 16 }; /* serials 
                              */
 
 /* server.c */
-int server_start(const char *state, const char *run, struct server **ret, struct err **e);
+/* direct: volumes are read and written past the page cache. */
+int server_start(const char *state, const char *run, bool direct, struct server **ret,
+                 struct err **e);
 /* Accepts what is waiting; called by the event loop when epfd is readable. */
 void server_accept(struct server *s);
 /* Ends all connections, flushes, closes.  Returns NULL. */

@@ -1,6 +1,6 @@
 #include "blockd/session.h"
 
-#include "blockd/nbd.h"
+#include "blockd/option.h"
 #include "blockd/request.h"
 
 static int work_begin(struct session *s)
@@ -48,6 +48,7 @@ int session_init(struct session *s, const struct session_owner *owner)
 
 void session_done(struct session *s)
 {
+        contexts_end(s);
         volume_close(s->volume);
         session_rest(s);
         *s = (struct session){.phase = SESSION_OVER};

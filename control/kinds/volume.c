@@ -32,22 +32,9 @@ static void render_nbd(struct control *c, const struct object *o, struct buf *ou
                    c->cfg.volumes->shared_socket);
 }
 
-/* The running instance that holds it, NULL if none. */
-static const struct object *running_holder(const struct object *o)
-{
-        for (unsigned i = 0; i < o->nrefs; i++)
-                if (o->refs[i]->kind == &kind_instance &&
-                    !object_in(o->refs[i], STATE(INSTANCE_DRAFT) | STATE(INSTANCE_STOPPED) |
-                                                   STATE(INSTANCE_ERROR)))
-                        return o->refs[i];
-        return NULL;
-}
-
 static int set_size(struct txn *t, struct object *o, union value v, struct err **e)
 {
         uint64_t now = object_num(o, "size");
-        const struct object *holder = running_holder(o);
-        char label[NAME_SIZE + 32];
 
         if (v.u % 512)
                 return err_set(e, -EINVAL, "a size is a multiple of 512 bytes");
@@ -55,9 +42,6 @@ static int set_size(struct txn *t, struct object *o, union value v, struct err *
                 return err_set(e, -EINVAL,
                                "volume '%s' has %" PRIu64 " bytes: it grows, it does not shrink",
                                o->name, now);
-        if (o->state != VOLUME_DRAFT && holder)
-                return err_set(e, -EBUSY, "%s holds it and is %s: stop it first",
-                               object_label(holder, label), object_state(holder));
         txn_set_num(t, o, "size", v.u);
         if (object_in(o, STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE))) {
                 txn_set_state(t, o, VOLUME_EXTENDING);
@@ -133,7 +117,7 @@ static const struct attr_def attrs[] = {
          STATE(VOLUME_DRAFT) | STATE(VOLUME_CREATING) | STATE(VOLUME_AVAILABLE) |
                  STATE(VOLUME_IN_USE) | STATE(VOLUME_EXTENDING),
          .min = 512, .max = 1ULL << 46, .index = true, .set = set_size,
-         .help = "bytes; the first write makes a blank volume, a larger one grows it"},
+         .help = "bytes; the first write makes a blank volume, a larger one grows it, also under a running guest"},
         {"readonly", ATTR_BOOL, ROLE_MEMBER, STATE(VOLUME_DRAFT) | STATE(VOLUME_AVAILABLE),
          .help = "guests may only read it"},
         {"description", ATTR_TEXT, ROLE_MEMBER, .max = 255, .help = "words for people"},

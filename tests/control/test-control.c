@@ -27,7 +27,9 @@ struct fake {
         int start_error;
         int remove_error;
         int away_error;        /* what import and unexport answer while blockd is "down" */
+        int grow_error;
         bool running;
+        uint64_t grown;        /* what the guest was last told of its disk's size */
         unsigned creates, clones, removes, exports, starts;
         struct control *c;
         uint64_t owner;        /* the default tenant */
@@ -189,10 +191,21 @@ static int c_detach(struct compute *c, const char *uuid, const char *target, int
 {
         return 0;
 }
+static int c_grow(struct compute *c, const char *uuid, const char *target, uint64_t size,
+                  struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        if (fake.grow_error)
+                return err_set(e, fake.grow_error, "told to fail");
+        if (!fake.running)
+                return err_set(e, -ENOENT, "no guest");
+        fake.grown = streq(target, "vda") ? size : 1;
+        return 0;
+}
 static const struct compute_ops compute_ops = {
         .name = "fake", .start = c_start, .shutdown = c_off, .destroy = c_off, .pause = c_same,
         .resume = c_same, .attach = c_attach, .detach = c_detach, .state = c_state,
-        .list = c_list};
+        .list = c_list, .grow = c_grow};
 
 static int open_compute(void *arg, struct compute **ret, struct err **e)
 {
@@ -572,6 +585,56 @@ static void test_start_fails(void **state)
         assert_int_equal(wait_for(i, "active"), 0);
 }
 
+static uint64_t told(void)
+{
+        WITH_LOCK(&fake.lock);
+        return fake.grown;
+}
+
+/* Tells compute what to answer from now on. */
+static void set_grow(int code)
+{
+        WITH_LOCK(&fake.lock);
+        fake.grow_error = code;
+}
+
+static void test_live_growth(void **state)
+{
+        uint64_t i = make(&kind_instance, "web"), v = volume("root");
+
+        set(i, &kind_instance, "flavor", "small");
+        link_to(i, &kind_instance, "volumes", "vda", "volumes/root");
+        assert_int_equal(set(v, &kind_volume, "size", "2M"), 0); /* nobody runs: blockd alone */
+        assert_int_equal(wait_for(v, "in-use"), 0);
+        assert_int_equal(told(), 0);
+        assert_int_equal(verb(i, "start"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+        assert_int_equal(set(v, &kind_volume, "size", "3M"), 0);
+        assert_int_equal(wait_for(v, "in-use"), 0);
+        assert_int_equal(told(), 3 << 20);
+        assert_int_equal(set(v, &kind_volume, "size", "2M"), -EINVAL);
+        assert_words("does not shrink");
+
+        /* An engine that is away is waited for. */
+        set_grow(-ECONNREFUSED);
+        assert_int_equal(set(v, &kind_volume, "size", "4M"), 0);
+        assert_string_equal(state_of(v), "extending");
+        set_grow(0);
+        assert_int_equal(wait_for(v, "in-use"), 0);
+        assert_int_equal(told(), 4 << 20);
+
+        /* One that cannot leaves the volume grown, and the guest to its next start. */
+        set_grow(-EIO);
+        assert_int_equal(set(v, &kind_volume, "size", "5M"), 0);
+        wait_for(v, "in-use");
+        control_rdlock(fake.c);
+        assert_int_equal(object_num(model_by_no(fake.c, v), "size"), 5 << 20);
+        assert_int_equal(object_num(model_by_no(fake.c, v), "actual"), 5 << 20);
+        assert_non_null(strstr(model_by_no(fake.c, v)->error, "at its next start"));
+        control_unlock(fake.c);
+        assert_int_equal(told(), 4 << 20);
+}
+
 static void test_guest_leaves(void **state)
 {
         uint64_t i = make(&kind_instance, "web");
@@ -922,7 +985,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 T(test_volume_life),  T(test_bad_values),   T(test_names),
                 T(test_failed_create), T(test_quota),       T(test_instance_life),
-                T(test_start_fails),  T(test_guest_leaves), T(test_link_targets),
+                T(test_start_fails),  T(test_guest_leaves), T(test_live_growth), T(test_link_targets),
                 T(test_new_and_spec), T(test_illegal_verbs), T(test_image),
                 T(test_cut_upload),   T(test_restart),      T(test_many_threads),
                 T(test_store_refuses), T(test_quota_at_the_end), T(test_upload_quota),

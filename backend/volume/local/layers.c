@@ -50,6 +50,7 @@ static int load_one(struct pool *p, struct step s, bool writable, struct layer *
                 .size = m->layers[s.i].size,
                 .mapped = meta_mapped(m, s.i),
                 .writable = writable,
+                .direct = p->direct,
                 .parent = parent,
         };
 
@@ -224,6 +225,7 @@ static int push(struct stack *s, void *arg)
                                .size = s->size,
                                .mapped = true,
                                .writable = true,
+                               .direct = x->p->direct,
                                .parent = s->top};
         struct layer *top = NULL;
         struct meta m = {};

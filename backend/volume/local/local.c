@@ -176,6 +176,11 @@ static int local_lend(void *v, uint64_t n, uint64_t off, struct volume_file *ret
         return stack_lend(stack_of(v), n, off, ret);
 }
 
+static size_t local_alignment(void *v)
+{
+        return stack_alignment(stack_of(v));
+}
+
 const struct volume_driver volume_driver_local = {
         .name = "local",
         .caps = VOLUME_CAP_CLONE | VOLUME_CAP_IMPORT | VOLUME_CAP_GROW_OPEN | VOLUME_CAP_SNAPSHOT,
@@ -206,4 +211,5 @@ const struct volume_driver volume_driver_local = {
         .sparse_hint = local_sparse_hint,
         .run = local_run,
         .lend = local_lend,
+        .alignment = local_alignment,
 };

@@ -54,6 +54,8 @@ enum map_state map_get(const struct map *m, uint64_t block);
 /* Number of blocks from block on, at most max, that have the same state; gives the state.  What is
  * past the map's end is a hole. */
 uint64_t map_run(const struct map *m, uint64_t block, uint64_t max, enum map_state *ret);
+/* Whether all of them are MAP_DATA, and none is dirty. */
+bool map_settled(const struct map *m, uint64_t block, uint64_t n);
 /* 0, -ENOMEM, or -ENOSPC when the file system behind fd is full; then nothing has changed that
  * matters (some blocks may be set).  Lines that changed are dirty. */
 int map_set(struct map *m, uint64_t block, uint64_t n, enum map_state state);

@@ -25,6 +25,7 @@ struct entry {
 struct pool {
         char *dir; /* <state>/pool */
         char *run;
+        bool direct;          /* past the page cache */
         pthread_mutex_t lock; /* the table and the entries */
         pthread_cond_t idle;  /* an entry stopped being busy */
         struct entry *entries;

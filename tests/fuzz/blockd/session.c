@@ -27,6 +27,12 @@ static int fuzz_list(void *arg _unused_, int (*each)(void *session, const char *
         return each(session, id);
 }
 
+static int fuzz_changes(void *arg _unused_, struct volume *v, const char *since,
+                        struct volume_changes **ret)
+{
+        return volume_changes_open(v, since, ret, NULL);
+}
+
 static int fuzz_send(void *arg, struct iovec *iov, int n)
 {
         struct fuzz *f = arg;
@@ -45,8 +51,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
         static const size_t pieces[] = {1, 13, 4096, SESSION_IN};
         struct fuzz f = {};
-        const struct session_owner owner = {
-                .open = fuzz_open, .list = fuzz_list, .send = fuzz_send, .arg = &f};
+        const struct session_owner owner = {.open = fuzz_open,
+                                            .list = fuzz_list,
+                                            .changes = fuzz_changes,
+                                            .send = fuzz_send,
+                                            .arg = &f};
         struct session s;
         uint8_t *in;
         size_t have = 0, piece;
