@@ -59,6 +59,8 @@ int session_send(struct session *s)
         struct session_work *w = s->work;
         int r = 0;
 
+        if (!w)
+                return 0; /* at rest until now */
         if (w->niov > 0)
                 r = s->owner.send(s->owner.arg, w->iov, w->niov);
         w->niov = w->used = 0;
