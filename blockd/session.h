@@ -25,6 +25,7 @@ enum {
         SESSION_OPTIONS = 1024,         /* options in one handshake */
         SESSION_DRAIN = 64 << 20,       /* a longer write is not even read */
         SESSION_BATCH = 64,             /* reads and writes done at once */
+        SESSION_CONTEXTS = 8,           /* metadata contexts selected */
         SESSION_LARGE = 64 << 10,       /* from here on a read looks for holes and files */
 };
 
@@ -36,6 +37,11 @@ struct session_owner {
         /* Opens the export of that name.  -ENOENT (words for the client), -errno. */
         int (*open)(void *arg, const char *name, struct session_export *ret, struct err **e);
         int (*list)(void *arg, int (*each)(void *session, const char *name), void *session);
+        /* Optional: what has changed since another volume that this client may compare with. */
+        int (*changes)(void *arg, struct volume *v, const char *since, struct volume_changes **ret);
+        /* Optional: the volumes that changes() takes. */
+        int (*snapshots)(void *arg, struct volume *v, int (*each)(void *query, const char *since),
+                         void *query);
         /* Optional: transmission of that volume begins.  What is given holds it to its limits and
          * counts, and outlives the session's volume. */
         int (*begin)(void *arg, const char *volume, struct limit **ret, struct stats **ret_stats);
@@ -45,6 +51,9 @@ struct session_owner {
         int (*send)(void *arg, struct iovec *iov, int n);
         /* NULL: files cannot be sent. */
         int (*send_file)(void *arg, int fd, uint64_t off, uint64_t n);
+        /* What comes and goes after this call is TLS.  -errno: close.  NULL: there is no TLS. */
+        int (*starttls)(void *arg);
+        bool tls_only; /* before that, STARTTLS or nothing */
         void *arg;
 };
 
@@ -69,16 +78,20 @@ struct session {
         struct session_owner owner;
         enum session_phase phase;
         enum session_form form;
-        bool no_zeroes;
-        bool allocation; /* base:allocation was selected, for allocation_name */
-        char allocation_name[VOLUME_ID_SIZE];
-        unsigned options;             /* seen so far */
-        uint32_t drain_option, drain; /* an option too long: what is left of its data */
-        struct volume *volume;        /* in transmission */
-        struct limit *limit;          /* NULL: none */
-        struct stats *stats;          /* NULL: nobody counts */
-        struct {                      /* a payload that is arriving */
-                unsigned type;        /* NBD_CMD_* */
+        bool no_zeroes, tls;
+        struct session_context {
+                char since[VOLUME_ID_SIZE];     /* "": base:allocation */
+                struct volume_changes *changes; /* in transmission */
+        } contexts[SESSION_CONTEXTS];           /* context i has the id i + 1 on the wire */
+        unsigned ncontexts;
+        char contexts_of[VOLUME_ID_SIZE]; /* the export they were selected for */
+        unsigned options;                 /* seen so far */
+        uint32_t drain_option, drain;     /* an option too long: what is left of its data */
+        struct volume *volume;            /* in transmission */
+        struct limit *limit;              /* NULL: none */
+        struct stats *stats;              /* NULL: nobody counts */
+        struct {                          /* a payload that is arriving */
+                unsigned type;            /* NBD_CMD_* */
                 uint64_t cookie, off, start;
                 uint64_t left;
                 unsigned flags;

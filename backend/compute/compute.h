@@ -27,6 +27,8 @@ struct compute_config {
                             * be able to enter it (0711) */
         const char *owner; /* written into each guest; list() shows this owner's only.
                             * NULL means "stratofs" */
+        unsigned reconnect; /* seconds a disk's request waits for a server that is away before the
+                             * guest is paused; 0 means 90 */
 };
 
 /* Maps the module and opens the driver.  ev is copied and may be NULL.

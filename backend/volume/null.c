@@ -95,6 +95,13 @@ static int null_extents(void *v _unused_, uint64_t n, uint64_t off, volume_exten
         return 0;
 }
 
+static int null_changes_open(void *v _unused_, const char *since _unused_, void **ret,
+                             struct err **e _unused_)
+{
+        *ret = NULL;
+        return 0;
+}
+
 static bool null_sparse_hint(void *v _unused_, uint64_t n, uint64_t off _unused_)
 {
         return n >= 65536;
@@ -118,5 +125,8 @@ const struct volume_driver volume_driver_null = {
         .zero = null_zero,
         .trim = null_zero,
         .extents = null_extents,
+        .changes_open = null_changes_open,
+        .changes_walk = null_extents,
+        .changes_close = null_close,
         .sparse_hint = null_sparse_hint,
 };
