@@ -33,6 +33,12 @@ static int fuzz_changes(void *arg _unused_, struct volume *v, const char *since,
         return volume_changes_open(v, since, ret, NULL);
 }
 
+static int fuzz_snapshots(void *arg _unused_, struct volume *v _unused_,
+                          int (*each)(void *query, const char *since), void *query)
+{
+        return each(query, "00000000-0000-4000-8000-000000000002");
+}
+
 static int fuzz_send(void *arg, struct iovec *iov, int n)
 {
         struct fuzz *f = arg;
@@ -54,6 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
         const struct session_owner owner = {.open = fuzz_open,
                                             .list = fuzz_list,
                                             .changes = fuzz_changes,
+                                            .snapshots = fuzz_snapshots,
                                             .send = fuzz_send,
                                             .arg = &f};
         struct session s;
