@@ -48,18 +48,24 @@ static int conn_list(void *arg, int (*each)(void *session, const char *name), vo
         return volume_list(c->server->pool, "", list_volume, &l, NULL);
 }
 
-/* A guest compares its volume with that volume's snapshots and with what it grew from, never with
- * what others have. */
+/* Whether it is a snapshot of v, what v was cloned from, or, v being a snapshot, another of the
+ * same volume. */
+static bool is_past(const struct volume_info *since, const struct volume_info *v)
+{
+        if (!since->immutable || streq(since->id, v->id))
+                return false;
+        return streq(since->parent, v->id) || streq(v->parent, since->id) ||
+               (v->immutable && v->parent[0] && streq(v->parent, since->parent));
+}
+
+/* A guest compares its volume with what that was, never with what others have. */
 static bool may_compare(const struct conn *c, const struct volume *v, const char *since)
 {
-        struct volume_info mine, other;
+        struct volume_info info, past;
 
-        if (!c->export)
-                return true;
-        return volume_stat(c->server->pool, since, &other, NULL) == 0 && other.immutable &&
-               volume_stat(c->server->pool, volume_id(v), &mine, NULL) == 0 &&
-               (streq(other.parent, mine.id) || streq(mine.parent, other.id) ||
-                (mine.immutable && mine.parent[0] && streq(mine.parent, other.parent)));
+        return !c->export ||
+               (volume_stat(c->server->pool, volume_id(v), &info, NULL) == 0 &&
+                volume_stat(c->server->pool, since, &past, NULL) == 0 && is_past(&past, &info));
 }
 
 static int conn_changes(void *arg, struct volume *v, const char *since, struct volume_changes **ret)
@@ -68,7 +74,7 @@ static int conn_changes(void *arg, struct volume *v, const char *since, struct v
 }
 
 struct snapshots {
-        const struct volume *of;
+        struct volume_info of;
         int (*each)(void *query, const char *since);
         void *query;
 };
@@ -77,18 +83,17 @@ static int list_snapshot(void *arg, const struct volume_info *info)
 {
         const struct snapshots *l = arg;
 
-        return info->immutable && streq(info->parent, volume_id(l->of))
-                       ? l->each(l->query, info->id)
-                       : 0;
+        return is_past(info, &l->of) ? l->each(l->query, info->id) : 0;
 }
 
 static int conn_snapshots(void *arg, struct volume *v, int (*each)(void *query, const char *since),
                           void *query)
 {
-        struct snapshots l = {.of = v, .each = each, .query = query};
+        struct snapshots l = {.each = each, .query = query};
         struct conn *c = arg;
+        int r = volume_stat(c->server->pool, volume_id(v), &l.of, NULL);
 
-        return volume_list(c->server->pool, "", list_snapshot, &l, NULL);
+        return r < 0 ? r : volume_list(c->server->pool, "", list_snapshot, &l, NULL);
 }
 
 static int conn_begin(void *arg, const char *volume, struct limit **ret, struct stats **ret_stats)
@@ -126,24 +131,12 @@ static int conn_send_file(void *arg, int fd, uint64_t off, uint64_t n)
         return wire_send_file(&c->wire, fd, off, n);
 }
 
-/* Waits for input until the deadline; a client that only talks about talking is sent away. */
-static int wait_handshake(int fd, int64_t deadline)
-{
-        struct pollfd p = {.fd = fd, .events = POLLIN};
-        int64_t left = (deadline - clock_mono()) / 1000;
-        int r;
-
-        if (left <= 0)
-                return -ETIMEDOUT;
-        r = poll(&p, 1, left);
-        return r < 0 ? -errno : r == 0 ? -ETIMEDOUT : 0;
-}
-
 /* In transmission a silent client is noticed by the receive's own time-out, which costs nothing. */
 static void set_patience(struct conn *c)
 {
         const struct timeval t = {.tv_sec = SERVER_REST_MS / 1000};
 
+        c->wire.deadline = 0;
         setsockopt(c->wire.fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t));
 }
 
@@ -166,21 +159,11 @@ static int feed(struct conn *c)
 /* 0 when it has said nothing for a while, negative when it is over. */
 static int serve(struct conn *c)
 {
-        int64_t deadline = clock_mono() + SERVER_HANDSHAKE_MS * 1000;
         int r = session_send(&c->session); /* the greeting */
 
         while (r == 0) {
-                ssize_t n;
+                ssize_t n = wire_recv(&c->wire, c->in + c->have, SESSION_IN - c->have);
 
-                if (c->session.phase != SESSION_TRANSMISSION)
-                        r = wait_handshake(c->wire.fd, deadline);
-                if (r == -EINTR) {
-                        r = 0;
-                        continue;
-                }
-                if (r < 0)
-                        break;
-                n = wire_recv(&c->wire, c->in + c->have, SESSION_IN - c->have);
                 if (n == -EINTR)
                         continue;
                 if (n == -EAGAIN)
@@ -200,9 +183,11 @@ static void conn_free(struct conn *c)
         meter_leave(s, &c->meter, &c->stats);
         session_done(&c->session);
         free(c->in);
+        tls_free(c->wire.tls);
         pthread_mutex_lock(&s->lock);
         DL_DELETE(s->conns, c);
         s->nconns--;
+        s->tcp.connections -= c->tcp;
         if (c->export)
                 c->export->connections--;
         close(c->wire.fd); /* under the lock: exports_disconnect() shuts descriptors of the list
@@ -256,6 +241,7 @@ static int rise(struct conn *c)
 static void *conn_thread(void *arg)
 {
         struct conn *c = arg;
+        char peer[TLS_NAME_MAX + 128];
         int r = rise(c);
 
         if (r == 0)
@@ -265,8 +251,11 @@ static void *conn_thread(void *arg)
         if (r == 0)
                 return NULL;
         if (r != -ESHUTDOWN && r != -EPIPE && r != -ECONNRESET)
-                log_info("connection to %s: closed: %s",
-                         c->export ? c->export->id : "shared socket", strerror(-r));
+                log_info("connection %s %s: closed: %s", c->tcp ? "of" : "to",
+                         c->tcp      ? tcp_peer(c, peer, sizeof(peer))
+                         : c->export ? c->export->id
+                                     : "shared socket",
+                         strerror(-r));
         conn_free(c);
         return NULL;
 }
@@ -315,46 +304,64 @@ static bool shared_allowed(int fd)
                (peer.uid == 0 || peer.uid == geteuid());
 }
 
-void conn_start(struct server *s, struct export *x, int fd)
+static int init_session(struct conn *c)
+{
+        const struct tcp *tcp = &c->server->tcp;
+        struct session_owner owner = {.open = conn_open,
+                                      .list = conn_list,
+                                      .changes = conn_changes,
+                                      .snapshots = conn_snapshots,
+                                      .begin = conn_begin,
+                                      .gone = conn_gone,
+                                      .send = conn_send,
+                                      .send_file = conn_send_file,
+                                      .arg = c};
+
+        if (c->tcp) {
+                owner.open = tcp_open;
+                owner.list = tcp_list;
+                owner.starttls = tcp->tls ? tcp_starttls : NULL;
+                owner.tls_only = tcp->tls && !tcp->plain;
+        }
+        return session_init(&c->session, &owner);
+}
+
+void conn_start(struct server *s, struct export *x, bool tcp, int fd)
 {
         struct conn *c = NULL;
 
-        if (x || shared_allowed(fd))
+        if (x || tcp || shared_allowed(fd))
                 c = calloc(1, sizeof(*c));
         if (!c) {
                 close(fd);
                 return;
         }
-        *c = (struct conn){.server = s, .export = x, .wire = {.fd = fd}};
+        *c = (struct conn){.server = s, .export = x, .tcp = tcp, .wire = {.fd = fd}};
+        c->wire.deadline = clock_mono() + s->handshake_ms * INT64_C(1000);
         /* The caller holds the lock. */
         if (s->stopping || s->nconns >= SERVER_CONNECTIONS ||
+            (tcp && s->tcp.connections >= SERVER_TCP) ||
             (x && (x->closing || x->connections >= SERVER_PER_EXPORT))) {
                 log_warning("connection refused: too many, or closing");
                 close(fd);
                 free(c);
                 return;
         }
-        if (session_init(&c->session, &(struct session_owner){.open = conn_open,
-                                                              .list = conn_list,
-                                                              .changes = conn_changes,
-                                                              .snapshots = conn_snapshots,
-                                                              .begin = conn_begin,
-                                                              .gone = conn_gone,
-                                                              .send = conn_send,
-                                                              .send_file = conn_send_file,
-                                                              .arg = c}) < 0) {
+        if (init_session(c) < 0) {
                 close(fd);
                 free(c);
                 return;
         }
         DL_APPEND(s->conns, c);
         s->nconns++;
+        s->tcp.connections += tcp;
         if (x)
                 x->connections++;
         if (server_thread(conn_thread, c) < 0) {
                 log_error("no thread for a connection");
                 DL_DELETE(s->conns, c);
                 s->nconns--;
+                s->tcp.connections -= tcp;
                 if (x)
                         x->connections--;
                 session_done(&c->session);

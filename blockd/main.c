@@ -6,6 +6,7 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
 #include "backend/volume/local/local.h"
@@ -17,13 +18,16 @@
 struct options {
         const char *state, *run, *check;
         bool repair, direct;
-        int ready_fd;
+        int ready_fd, handshake_ms;
+        struct tcp_config tcp;
 };
 
-static const char usage[] = "usage: blockd --state DIR --run DIR [--cache buffered|direct]\n"
-                            "              [--ready-fd N] [--loglevel 0-7]\n"
-                            "       blockd --check DIR [--repair]\n"
-                            "       blockd --version\n";
+static const char usage[] =
+        "usage: blockd --state DIR --run DIR [--listen ADDRESS[:PORT]]... [--tls-dir DIR]\n"
+        "              [--plain-tcp] [--handshake-ms N] [--cache buffered|direct]\n"
+        "              [--ready-fd N] [--loglevel 0-7]\n"
+        "       blockd --check DIR [--repair]\n"
+        "       blockd --version\n";
 
 /* 0 go on, 1 all is said, -EINVAL. */
 static int parse_options(int argc, char **argv, struct options *o)
@@ -33,6 +37,10 @@ static int parse_options(int argc, char **argv, struct options *o)
                 {"run", required_argument, NULL, 'r'},
                 {"ready-fd", required_argument, NULL, 'f'},
                 {"loglevel", required_argument, NULL, 'l'},
+                {"listen", required_argument, NULL, 'L'},
+                {"tls-dir", required_argument, NULL, 'T'},
+                {"plain-tcp", no_argument, NULL, 'P'},
+                {"handshake-ms", required_argument, NULL, 'H'},
                 {"cache", required_argument, NULL, 'C'},
                 {"check", required_argument, NULL, 'c'},
                 {"repair", no_argument, NULL, 'R'},
@@ -44,7 +52,7 @@ static int parse_options(int argc, char **argv, struct options *o)
         char *end = NULL;
         int c;
 
-        *o = (struct options){.ready_fd = -1};
+        *o = (struct options){.ready_fd = -1, .handshake_ms = SERVER_HANDSHAKE_MS};
         while ((c = getopt_long(argc, argv, "", longs, NULL)) >= 0) {
                 if (c == 's')
                         o->state = optarg;
@@ -62,6 +70,14 @@ static int parse_options(int argc, char **argv, struct options *o)
                         o->direct = false;
                 else if (c == 'R')
                         o->repair = true;
+                else if (c == 'L' && o->tcp.n < TCP_LISTENERS)
+                        o->tcp.listen[o->tcp.n++] = optarg;
+                else if (c == 'T')
+                        o->tcp.tls_dir = optarg;
+                else if (c == 'P')
+                        o->tcp.plain = true;
+                else if (c == 'H')
+                        o->handshake_ms = strtol(optarg, &end, 10);
                 else if (c == 'V')
                         return puts("blockd " STRATOFS_VERSION), 1;
                 else if (c == 'h')
@@ -71,7 +87,8 @@ static int parse_options(int argc, char **argv, struct options *o)
                 if (end && *end)
                         return -EINVAL;
         }
-        if (optind != argc || (o->check ? o->state || o->run : !o->state || !o->run))
+        if (optind != argc || o->handshake_ms <= 0 ||
+            (o->check ? o->state || o->run : !o->state || !o->run))
                 return -EINVAL;
         return 0;
 }
@@ -123,6 +140,7 @@ static int ready(int fd)
 
         if (fd >= 0)
                 close(fd);
+        sd_notify(0, "READY=1\nX_VERSION=" STRATOFS_VERSION);
         return r;
 }
 
@@ -158,19 +176,27 @@ static int run(struct server *s, const struct options *o)
 static int serve(const struct options *o)
 {
         _cleanup_err_ struct err *e = NULL;
-        _cleanup_close_ int lock = -1;
+        _cleanup_close_ int lock = -1, run_lock = -1;
         struct server *s;
         int r;
 
         lock = state_lock(o->state, &e);
-        r = lock < 0 ? lock : state_claim(o->state, o->run, &e);
+        r = lock < 0 ? lock : (run_lock = state_lock_run(o->run, &e));
+        r = r < 0 ? r : state_claim(o->state, o->run, &e);
         if (r == 0)
                 r = server_start(o->state, o->run, o->direct, &s, &e);
+        if (r == 0) {
+                s->handshake_ms = o->handshake_ms;
+                r = tcp_start(s, &o->tcp, &e);
+                if (r < 0)
+                        server_stop(s);
+        }
         if (r < 0) {
                 log_error("start: %s", err_msg(e));
                 return 1;
         }
         r = run(s, o);
+        sd_notify(0, "STOPPING=1");
         server_stop(s);
         state_release(o->state);
         log_info("blockd stopped");

@@ -49,14 +49,30 @@ expect_status 0 strato up
 expect_text "$T/out" "stratod was missing"
 [ "$(pid_of blockd)" = "$blockd" ] || fail "blockd was started anew"
 [ "$(cat "$C/tenants/default/volumes/kept/state")" = available ] || fail "what was made is lost"
-# blockd dies; only it comes back.
+# blockd dies, and is there again without a word from anybody.
 stratod=$(pid_of stratod)
 kill -9 "$blockd"
 wait_gone "$blockd" 10
+healed() {
+        strato status --json | jq -e --argjson old "$blockd" \
+                '.up and .blockd.running and .blockd.pid != $old' >/dev/null
+}
+wait_until 30 healed || fail "blockd was not started again"
+expect_status 0 strato up
+expect_text "$T/out" "up already"
+[ "$(pid_of stratod)" = "$stratod" ] || fail "stratod was started anew"
+# Its holder dies: blockd goes on, and nobody may start a second one beside it.
+holder=$(ps -o ppid= -p "$(pid_of blockd)" | tr -d ' ') blockd=$(pid_of blockd)
+[ "$(ps -o comm= -p "$holder")" = stratofs-hold ] || fail "blockd's parent is no holder"
+kill -9 "$holder"
+wait_gone "$holder" 10
 expect_status 4 strato status
+expect_status 1 strato up
+expect_text "$T/err" "another blockd is using"
+kill "$blockd"
+wait_gone "$blockd" 30
 expect_status 0 strato up
 expect_text "$T/out" "blockd was missing"
-[ "$(pid_of stratod)" = "$stratod" ] || fail "stratod was started anew"
 
 # Waiting.
 cd "$C/tenants/default/volumes" || fail "no volumes"
