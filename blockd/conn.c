@@ -48,18 +48,24 @@ static int conn_list(void *arg, int (*each)(void *session, const char *name), vo
         return volume_list(c->server->pool, "", list_volume, &l, NULL);
 }
 
-/* A guest compares its volume with that volume's snapshots and with what it grew from, never with
- * what others have. */
+/* Whether it is a snapshot of v, what v was cloned from, or, v being a snapshot, another of the
+ * same volume. */
+static bool is_past(const struct volume_info *since, const struct volume_info *v)
+{
+        if (!since->immutable || streq(since->id, v->id))
+                return false;
+        return streq(since->parent, v->id) || streq(v->parent, since->id) ||
+               (v->immutable && v->parent[0] && streq(v->parent, since->parent));
+}
+
+/* A guest compares its volume with what that was, never with what others have. */
 static bool may_compare(const struct conn *c, const struct volume *v, const char *since)
 {
-        struct volume_info mine, other;
+        struct volume_info info, past;
 
-        if (!c->export && !c->tcp)
-                return true;
-        return volume_stat(c->server->pool, since, &other, NULL) == 0 && other.immutable &&
-               volume_stat(c->server->pool, volume_id(v), &mine, NULL) == 0 &&
-               (streq(other.parent, mine.id) || streq(mine.parent, other.id) ||
-                (mine.immutable && mine.parent[0] && streq(mine.parent, other.parent)));
+        return !c->export ||
+               (volume_stat(c->server->pool, volume_id(v), &info, NULL) == 0 &&
+                volume_stat(c->server->pool, since, &past, NULL) == 0 && is_past(&past, &info));
 }
 
 static int conn_changes(void *arg, struct volume *v, const char *since, struct volume_changes **ret)
@@ -68,7 +74,7 @@ static int conn_changes(void *arg, struct volume *v, const char *since, struct v
 }
 
 struct snapshots {
-        const struct volume *of;
+        struct volume_info of;
         int (*each)(void *query, const char *since);
         void *query;
 };
@@ -77,18 +83,17 @@ static int list_snapshot(void *arg, const struct volume_info *info)
 {
         const struct snapshots *l = arg;
 
-        return info->immutable && streq(info->parent, volume_id(l->of))
-                       ? l->each(l->query, info->id)
-                       : 0;
+        return is_past(info, &l->of) ? l->each(l->query, info->id) : 0;
 }
 
 static int conn_snapshots(void *arg, struct volume *v, int (*each)(void *query, const char *since),
                           void *query)
 {
-        struct snapshots l = {.of = v, .each = each, .query = query};
+        struct snapshots l = {.each = each, .query = query};
         struct conn *c = arg;
+        int r = volume_stat(c->server->pool, volume_id(v), &l.of, NULL);
 
-        return volume_list(c->server->pool, "", list_snapshot, &l, NULL);
+        return r < 0 ? r : volume_list(c->server->pool, "", list_snapshot, &l, NULL);
 }
 
 static int conn_begin(void *arg, const char *volume, struct limit **ret, struct stats **ret_stats)

@@ -71,15 +71,23 @@ static int remove_file(struct server *s, const char *id, struct err **e)
         return r < 0 ? err_errno(e, r, "sync '%s'", path) : 0;
 }
 
+/* The one that was held for us while we were away, if its name still leads to it. */
+static int adopt_socket(struct server *s, struct export *x, const char *what)
+{
+        return held_name(x->held, what, x->socket) == 0 ? held_adopt(&s->held, x->held) : -1;
+}
+
 /* The folder that only the guest may enter, and in it the socket that anyone there may use. */
 static int make_socket(struct server *s, struct export *x, struct err **e)
 {
         _cleanup_free_ char *dir = path_printf("%s/exports/%s", s->run, x->id);
         _cleanup_free_ char *ours = path_printf("%s/exports/.%s.sock", s->run, x->id);
+        _cleanup_free_ char *what = path_printf("x.%s", x->id);
         _cleanup_close_ int fd = -1;
+        int r;
 
         x->socket = path_printf("%s/exports/%s/nbd.sock", s->run, x->id);
-        if (!dir || !ours || !x->socket)
+        if (!dir || !ours || !what || !x->socket)
                 return err_errno(e, -ENOMEM, "export");
         if (strlen(x->socket) >= 108)
                 return err_set(e, -ENAMETOOLONG, "'%s' is too long for a socket's name", x->socket);
@@ -87,11 +95,17 @@ static int make_socket(struct server *s, struct export *x, struct err **e)
                 return err_errno(e, -errno, "mkdir '%s'", dir);
         if (lchown(dir, x->uid, x->gid) < 0)
                 return err_errno(e, -errno, "give '%s' to uid %u, gid %u", dir, x->uid, x->gid);
+        x->fd = adopt_socket(s, x, what);
+        if (x->fd >= 0)
+                return 0;
         fd = listen_unix(ours, 0666, e);
         if (fd < 0)
                 return fd;
+        r = held_name(x->held, what, ours);
         if (rename(ours, x->socket) < 0)
                 return err_errno(e, -errno, "rename '%s'", ours);
+        if (r == 0)
+                held_keep(x->held, fd);
         x->fd = TAKE_FD(fd);
         return 0;
 }
@@ -100,8 +114,12 @@ static void drop_socket(struct server *s, struct export *x)
 {
         _cleanup_free_ char *dir = path_printf("%s/exports/%s", s->run, x->id);
 
-        if (x->fd >= 0)
-                close(TAKE_FD(x->fd)); /* leaves the epoll set with it */
+        if (x->fd >= 0) {
+                held_drop(x->held);
+                epoll_ctl(s->epfd, EPOLL_CTL_DEL, x->fd, NULL); /* it may be held a moment longer */
+                shutdown(x->fd, SHUT_RDWR);
+                close(TAKE_FD(x->fd));
+        }
         if (dir)
                 remove_tree(dir, NULL);
 }

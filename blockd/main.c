@@ -6,6 +6,7 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
 #include "backend/volume/local/local.h"
@@ -139,6 +140,7 @@ static int ready(int fd)
 
         if (fd >= 0)
                 close(fd);
+        sd_notify(0, "READY=1\nX_VERSION=" STRATOFS_VERSION);
         return r;
 }
 
@@ -174,12 +176,13 @@ static int run(struct server *s, const struct options *o)
 static int serve(const struct options *o)
 {
         _cleanup_err_ struct err *e = NULL;
-        _cleanup_close_ int lock = -1;
+        _cleanup_close_ int lock = -1, run_lock = -1;
         struct server *s;
         int r;
 
         lock = state_lock(o->state, &e);
-        r = lock < 0 ? lock : state_claim(o->state, o->run, &e);
+        r = lock < 0 ? lock : (run_lock = state_lock_run(o->run, &e));
+        r = r < 0 ? r : state_claim(o->state, o->run, &e);
         if (r == 0)
                 r = server_start(o->state, o->run, o->direct, &s, &e);
         if (r == 0) {
@@ -193,6 +196,7 @@ static int serve(const struct options *o)
                 return 1;
         }
         r = run(s, o);
+        sd_notify(0, "STOPPING=1");
         server_stop(s);
         state_release(o->state);
         log_info("blockd stopped");

@@ -33,13 +33,19 @@ int server_watch(struct server *s, int fd, uint64_t serial)
 static int listen_own(struct server *s, const char *name, uint64_t serial, int *ret, struct err **e)
 {
         _cleanup_free_ char *path = path_printf("%s/%s", s->run, name);
+        char held[HELD_NAME_SIZE];
         int r;
 
         if (!path)
                 return err_errno(e, -ENOMEM, "listen");
-        *ret = listen_unix(path, 0600, e);
-        if (*ret < 0)
-                return *ret;
+        *ret = held_name(held, name, path) == 0 ? held_adopt(&s->held, held) : -1;
+        if (*ret < 0) {
+                *ret = listen_unix(path, 0600, e);
+                if (*ret < 0)
+                        return *ret;
+                if (held_name(held, name, path) == 0)
+                        held_keep(held, *ret);
+        }
         r = server_watch(s, *ret, serial);
         return r < 0 ? err_errno(e, r, "watch '%s'", path) : 0;
 }
@@ -67,6 +73,8 @@ int server_start(const char *state, const char *run, bool direct, struct server 
         r = s->epfd < 0 ? err_errno(e, -errno, "epoll") : 0;
         if (r == 0 && (!s->state || !s->run))
                 r = err_errno(e, -ENOMEM, "start");
+        if (r == 0 && (r = held_take(&s->held)) < 0)
+                err_errno(e, r, "take what was held for us");
         if (r == 0)
                 r = volume_pool_open(&volume_driver_local, &config, &s->pool, e);
         if (r == 0)
@@ -77,6 +85,7 @@ int server_start(const char *state, const char *run, bool direct, struct server 
                 r = listen_own(s, "nbd.sock", LISTEN_SHARED, &s->shared_fd, e);
         if (r == 0)
                 r = listen_own(s, "blockd.sock", LISTEN_CONTROL, &s->control_fd, e);
+        held_done(&s->held);
         if (r < 0) {
                 server_stop(s);
                 return r;

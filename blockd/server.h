@@ -12,6 +12,7 @@
 #include <sys/types.h>
 #include <uthash.h>
 #include "backend/volume/volume.h"
+#include "blockd/held.h"
 #include "blockd/session.h"
 #include "blockd/tls.h"
 #include "blockd/wire.h"
@@ -43,8 +44,9 @@ struct export
         bool readonly;
         json_t *clients; /* who may use it over TCP, see clients.h; NULL: nobody */
         char *socket;
-        int fd;          /* listens; -1: its socket could not be made */
-        uint64_t serial; /* what the event loop knows it by */
+        int fd;                    /* listens; -1: its socket could not be made */
+        char held[HELD_NAME_SIZE]; /* what fd is held as */
+        uint64_t serial;           /* what the event loop knows it by */
         unsigned connections;
         bool closing;
 };
@@ -91,7 +93,8 @@ struct tcp {
 struct server {
         char *state, *run;
         struct volume_pool *pool;
-        int epfd; /* listeners */
+        struct held held; /* while starting */
+        int epfd;         /* listeners */
         int control_fd, shared_fd, spare_fd;
         pthread_mutex_t change, lock;
         pthread_cond_t gone; /* a connection ended */

@@ -59,8 +59,8 @@ int session_send(struct session *s)
         struct session_work *w = s->work;
         int r = 0;
 
-        if (!w) /* at rest */
-                return 0;
+        if (!w)
+                return 0; /* at rest until now */
         if (w->niov > 0)
                 r = s->owner.send(s->owner.arg, w->iov, w->niov);
         w->niov = w->used = 0;
@@ -125,9 +125,8 @@ static ssize_t flags_step(struct session *s, const uint8_t *p, size_t n)
                 return 0;
         flags = be32_get(p);
         if (flags & ~(NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES))
-                return -EPROTO; /* "the server MUST close", and we do */
-        /* "The server MUST operate in NOTLS mode", then. */
-        if (!(flags & NBD_FLAG_C_FIXED_NEWSTYLE)) {
+                return -EPROTO;                     /* "the server MUST close", and we do */
+        if (!(flags & NBD_FLAG_C_FIXED_NEWSTYLE)) { /* "the server MUST operate in NOTLS mode" */
                 if (s->owner.tls_only)
                         return -EPROTO;
                 s->owner.starttls = NULL;

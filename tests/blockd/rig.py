@@ -1,6 +1,6 @@
 """What the tests of the daemon share: a blockd in a folder of its own, and its control socket.
 
-The daemon's path is argv[1]; unittest gets the rest.
+The daemon's path is argv[1]; unittest gets the rest.  HOLDER is stratofs-hold beside it.
 """
 import json
 import os
@@ -14,6 +14,7 @@ import tempfile
 import unittest
 import uuid
 
+HOLDER = os.environ.get("HOLDER", "")
 BLOCKD = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "blockd"
 
 
@@ -123,6 +124,40 @@ class Blockd:
     def export(self, volume, readonly=False, id=None, **more):
         return self.ok("export", id=id or "x" + uuid.uuid4().hex, volume=volume,
                        uid=os.getuid(), gid=os.getgid(), readonly=readonly, **more)["socket"]
+
+
+class Held(Blockd):
+    """A blockd below stratofs-hold: `process` is the holder."""
+
+    program = BLOCKD
+
+    def start(self, fault=None):
+        r, w = os.pipe()
+        env = dict(os.environ)
+        env.pop("STRATOFS_FAULT", None)
+        if fault:
+            env["STRATOFS_FAULT"] = fault
+        with open(os.path.join(self.top, "log"), "ab") as log:
+            self.process = subprocess.Popen(
+                [HOLDER, "--ready-fd", str(w), "--", self.program, "--state", self.state,
+                 "--run", self.run], pass_fds=[w], stderr=log, env=env)
+        os.close(w)
+        ready = os.read(r, 1)
+        os.close(r)
+        if ready != b"1":
+            self.process.wait()
+            raise AssertionError("blockd did not start:\n" + self.log())
+
+    @property
+    def pid(self):
+        """blockd's own."""
+        return self.ok("ping")["pid"]
+
+    def kill(self):
+        """Kills blockd; its holder sees to the rest.  The pid it had."""
+        pid = self.pid
+        os.kill(pid, signal.SIGKILL)
+        return pid
 
 
 class Case(unittest.TestCase):

@@ -68,9 +68,13 @@ wait_until 60 more_good || fail "the guest does not write"
 for round in 1 2; do
         good_root=$(($(good .?$) + 1)) good_more=$(($(good /dev/vdb) + 1))
         cd /
-        kill -9 "$(daemon_pid blockd)"
+        blockd=$(daemon_pid blockd)
+        holder=$(ps -o ppid= -p "$blockd" | tr -d ' ')
+        kill -STOP "$holder"
+        kill -9 "$blockd"
         [ $round = 1 ] || kill -9 "$(daemon_pid stratod)"
         sleep 1 # it is away that long
+        kill -CONT "$holder" # it starts blockd again
         up
         cd "$C/tenants/default" || fail "the mount"
         wait_until 120 more_good || fail "the guest did not go on: $(cat instances/web/power)"
