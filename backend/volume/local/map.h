@@ -65,7 +65,7 @@ static inline struct map_span map_span(uint64_t block, uint64_t n)
 {
         unsigned first = block % MAP_WORD_BLOCKS;
 
-        if (n > MAP_WORD_BLOCKS - first)
+        if (n == 0 || n > MAP_WORD_BLOCKS - first)
                 return (struct map_span){};
         return (struct map_span){block / MAP_WORD_BLOCKS, UINT64_MAX >> (64 - 2 * n) << 2 * first};
 }
