@@ -5,8 +5,8 @@
 #include <sys/mman.h>
 
 enum {
-        WORD_BLOCKS = 32,
-        PAGE_BLOCKS = MAP_PAGE * 4,
+        WORD_BLOCKS = MAP_WORD_BLOCKS,
+        PAGE_BLOCKS = MAP_PAGE_BLOCKS,
         PAGE_LINES = MAP_PAGE / MAP_LINE_BYTES,
         LINE_WORDS = MAP_LINE_BYTES / 8,
 };
