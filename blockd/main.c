@@ -184,13 +184,7 @@ static int serve(const struct options *o)
         r = lock < 0 ? lock : (run_lock = state_lock_run(o->run, &e));
         r = r < 0 ? r : state_claim(o->state, o->run, &e);
         if (r == 0)
-                r = server_start(o->state, o->run, o->direct, &s, &e);
-        if (r == 0) {
-                s->handshake_ms = o->handshake_ms;
-                r = tcp_start(s, &o->tcp, &e);
-                if (r < 0)
-                        server_stop(s);
-        }
+                r = server_start(o->state, o->run, o->direct, &o->tcp, &s, &e);
         if (r < 0) {
                 log_error("start: %s", err_msg(e));
                 return 1;

@@ -50,8 +50,8 @@ static int listen_own(struct server *s, const char *name, uint64_t serial, int *
         return r < 0 ? err_errno(e, r, "watch '%s'", path) : 0;
 }
 
-int server_start(const char *state, const char *run, bool direct, struct server **ret,
-                 struct err **e)
+int server_start(const char *state, const char *run, bool direct, const struct tcp_config *tcp,
+                 struct server **ret, struct err **e)
 {
         const struct volume_pool_config config = {.state = state, .run = run, .direct = direct};
         struct server *s = calloc(1, sizeof(*s));
@@ -85,6 +85,8 @@ int server_start(const char *state, const char *run, bool direct, struct server 
                 r = listen_own(s, "nbd.sock", LISTEN_SHARED, &s->shared_fd, e);
         if (r == 0)
                 r = listen_own(s, "blockd.sock", LISTEN_CONTROL, &s->control_fd, e);
+        if (r == 0)
+                r = tcp_start(s, tcp, e);
         held_done(&s->held);
         if (r < 0) {
                 server_stop(s);

@@ -20,10 +20,29 @@ static char *address_text(const struct sockaddr_storage *sa, char *out, size_t n
         return out;
 }
 
+/* One address; the same one at the next start finds what was held meanwhile. */
+static int listen_held(struct server *s, const char *address, struct err **e)
+{
+        char name[HELD_NAME_SIZE];
+        int fd;
+
+        snprintf(name, sizeof(name), "tcp.%s", address);
+        for (char *c = name; *c; c++)
+                if (*c == ':') /* what separates names */
+                        *c = '_';
+        fd = held_adopt(&s->held, name);
+        if (fd >= 0)
+                return fd;
+        fd = listen_tcp(address, e);
+        if (fd >= 0)
+                held_keep(name, fd);
+        return fd;
+}
+
 static int listen_all(struct server *s, const struct tcp_config *config, struct err **e)
 {
         for (unsigned i = 0; i < config->n; i++) {
-                int r, fd = listen_tcp(config->listen[i], e);
+                int r, fd = listen_held(s, config->listen[i], e);
                 struct sockaddr_storage sa = {};
                 socklen_t n = sizeof(sa);
                 char text[128];

@@ -141,7 +141,7 @@ class Held(Blockd):
         with open(os.path.join(self.top, "log"), "ab") as log:
             self.process = subprocess.Popen(
                 [HOLDER, "--ready-fd", str(w), "--", self.program, "--state", self.state,
-                 "--run", self.run], pass_fds=[w], stderr=log, env=env)
+                 "--run", self.run, *self.options], pass_fds=[w], stderr=log, env=env)
         os.close(w)
         ready = os.read(r, 1)
         os.close(r)

@@ -76,6 +76,7 @@ cat >"$T/web.xml" <<END
     <initrd>$T/boot/initrd.gz</initrd>
     <cmdline>console=ttyS0</cmdline>
   </os>
+  <features><acpi/></features>
   <devices>
     <controller type='pci' model='pcie-root'/>
     $(yes "<controller type='pci' model='pcie-root-port'/>" | head -n 8)
@@ -90,6 +91,14 @@ END
 disk open vdb no >"$T/open.xml"
 disk secret vdc no >"$T/plainly.xml"
 
+# Its end is ours, too, while our libvirtd is there to see to it.
+guest_end() {
+        local status=$?
+        virsh destroy web >/dev/null 2>&1
+        (exit $status)
+        test_end
+}
+trap guest_end EXIT
 expect "the guest starts" virsh create "$T/web.xml"
 wait_line "$T/console" "STRATOFS-GUEST ready" 180
 wait_line "$T/console" "STRATOFS-GUEST disk vda 1048576" 60
