@@ -5,18 +5,11 @@
 #include <sys/socket.h>
 #include <utlist.h>
 
+#include "blockd/handover.h"
 #include "blockd/meter.h"
 #include "blockd/server.h"
 #include "common/clock.h"
 #include "common/log.h"
-
-/* What a predecessor still has open is not ours yet. */
-static void await_arrival(struct server *s, const char *volume)
-{
-        WITH_LOCK(&s->lock);
-        while (s->coming && json_object_get(s->coming, volume))
-                pthread_cond_wait(&s->gone, &s->lock);
-}
 
 static int conn_open(void *arg, const char *name, struct session_export *ret, struct err **e)
 {
@@ -28,7 +21,7 @@ static int conn_open(void *arg, const char *name, struct session_export *ret, st
                 return err_set(e, -ENOENT, "this socket does not serve '%.64s'", name);
         if (x)
                 name = x->volume;
-        await_arrival(c->server, name);
+        takeover_await(c->server, name);
         r = volume_open(c->server->pool, name, x && x->readonly, &ret->volume, e);
         if (r < 0)
                 return r;
@@ -58,28 +51,34 @@ static int conn_list(void *arg, int (*each)(void *session, const char *name), vo
         return volume_list(c->server->pool, "", list_volume, &l, NULL);
 }
 
-/* A guest compares its volume with that volume's snapshots and with what it grew from, never with
- * what others have. */
+/* Whether it is a snapshot of v, what v was cloned from, or, v being a snapshot, another of the
+ * same volume. */
+static bool is_past(const struct volume_info *since, const struct volume_info *v)
+{
+        if (!since->immutable || streq(since->id, v->id))
+                return false;
+        return streq(since->parent, v->id) || streq(v->parent, since->id) ||
+               (v->immutable && v->parent[0] && streq(v->parent, since->parent));
+}
+
+/* A guest compares its volume with what that was, never with what others have. */
 static bool may_compare(const struct conn *c, const struct volume *v, const char *since)
 {
-        struct volume_info mine, other;
+        struct volume_info info, past;
 
-        if (!c->export)
-                return true;
-        return volume_stat(c->server->pool, since, &other, NULL) == 0 && other.immutable &&
-               volume_stat(c->server->pool, volume_id(v), &mine, NULL) == 0 &&
-               (streq(other.parent, mine.id) || streq(mine.parent, other.id) ||
-                (mine.immutable && mine.parent[0] && streq(mine.parent, other.parent)));
+        return !c->export ||
+               (volume_stat(c->server->pool, volume_id(v), &info, NULL) == 0 &&
+                volume_stat(c->server->pool, since, &past, NULL) == 0 && is_past(&past, &info));
 }
 
 static int conn_changes(void *arg, struct volume *v, const char *since, struct volume_changes **ret)
 {
-        await_arrival(((struct conn *)arg)->server, since);
+        takeover_await(((struct conn *)arg)->server, since);
         return may_compare(arg, v, since) ? volume_changes_open(v, since, ret, NULL) : -ENOENT;
 }
 
 struct snapshots {
-        const struct volume *of;
+        struct volume_info of;
         int (*each)(void *query, const char *since);
         void *query;
 };
@@ -88,18 +87,17 @@ static int list_snapshot(void *arg, const struct volume_info *info)
 {
         const struct snapshots *l = arg;
 
-        return info->immutable && streq(info->parent, volume_id(l->of))
-                       ? l->each(l->query, info->id)
-                       : 0;
+        return is_past(info, &l->of) ? l->each(l->query, info->id) : 0;
 }
 
 static int conn_snapshots(void *arg, struct volume *v, int (*each)(void *query, const char *since),
                           void *query)
 {
-        struct snapshots l = {.of = v, .each = each, .query = query};
+        struct snapshots l = {.each = each, .query = query};
         struct conn *c = arg;
+        int r = volume_stat(c->server->pool, volume_id(v), &l.of, NULL);
 
-        return volume_list(c->server->pool, "", list_snapshot, &l, NULL);
+        return r < 0 ? r : volume_list(c->server->pool, "", list_snapshot, &l, NULL);
 }
 
 static int conn_begin(void *arg, const char *volume, struct limit **ret, struct stats **ret_stats)
@@ -137,24 +135,12 @@ static int conn_send_file(void *arg, int fd, uint64_t off, uint64_t n)
         return wire_send_file(&c->wire, fd, off, n);
 }
 
-/* Waits for input until the deadline; a client that only talks about talking is sent away. */
-static int wait_handshake(int fd, int64_t deadline)
-{
-        struct pollfd p = {.fd = fd, .events = POLLIN};
-        int64_t left = (deadline - clock_mono()) / 1000;
-        int r;
-
-        if (left <= 0)
-                return -ETIMEDOUT;
-        r = poll(&p, 1, left);
-        return r < 0 ? -errno : r == 0 ? -ETIMEDOUT : 0;
-}
-
 /* In transmission a silent client is noticed by the receive's own time-out, which costs nothing. */
 static void set_patience(struct conn *c)
 {
         const struct timeval t = {.tv_sec = SERVER_REST_MS / 1000};
 
+        c->wire.deadline = 0;
         setsockopt(c->wire.fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t));
 }
 
@@ -177,7 +163,6 @@ static int feed(struct conn *c)
 /* 0 when it has said nothing for a while or is to be parked, negative when it is over. */
 static int serve(struct conn *c)
 {
-        int64_t deadline = clock_mono() + SERVER_HANDSHAKE_MS * 1000;
         int r = session_send(&c->session); /* the greeting */
 
         while (r == 0) {
@@ -185,14 +170,6 @@ static int serve(struct conn *c)
 
                 if (atomic_load_explicit(&c->park, memory_order_relaxed))
                         return 0;
-                if (c->session.phase != SESSION_TRANSMISSION)
-                        r = wait_handshake(c->wire.fd, deadline);
-                if (r == -EINTR) {
-                        r = 0;
-                        continue;
-                }
-                if (r < 0)
-                        break;
                 n = wire_recv(&c->wire, c->in + c->have, SESSION_IN - c->have);
                 if (n == -EINTR)
                         continue;
@@ -213,9 +190,11 @@ void conn_free(struct conn *c)
         meter_leave(s, &c->meter, &c->stats);
         session_done(&c->session);
         free(c->in);
+        tls_free(c->wire.tls);
         pthread_mutex_lock(&s->lock);
         DL_DELETE(s->conns, c);
         s->nconns--;
+        s->tcp.connections -= c->tcp;
         if (c->export)
                 c->export->connections--;
         close(c->wire.fd); /* under the lock: exports_disconnect() shuts descriptors of the list
@@ -293,6 +272,7 @@ static int rise(struct conn *c)
 static void *conn_thread(void *arg)
 {
         struct conn *c = arg;
+        char peer[TLS_NAME_MAX + 128];
         int r;
 
         pthread_mutex_lock(&c->server->lock);
@@ -311,8 +291,11 @@ static void *conn_thread(void *arg)
         if (r == 0)
                 return NULL;
         if (r != -ESHUTDOWN && r != -EPIPE && r != -ECONNRESET)
-                log_info("connection to %s: closed: %s",
-                         c->export ? c->export->id : "shared socket", strerror(-r));
+                log_info("connection %s %s: closed: %s", c->tcp ? "of" : "to",
+                         c->tcp      ? tcp_peer(c, peer, sizeof(peer))
+                         : c->export ? c->export->id
+                                     : "shared socket",
+                         strerror(-r));
         conn_free(c);
         return NULL;
 }
@@ -363,7 +346,8 @@ static bool shared_allowed(int fd)
 
 static struct session_owner owner_of(struct conn *c)
 {
-        return (struct session_owner){.open = conn_open,
+        const struct tcp *tcp = &c->server->tcp;
+        struct session_owner owner = {.open = conn_open,
                                       .list = conn_list,
                                       .changes = conn_changes,
                                       .snapshots = conn_snapshots,
@@ -372,6 +356,14 @@ static struct session_owner owner_of(struct conn *c)
                                       .send = conn_send,
                                       .send_file = conn_send_file,
                                       .arg = c};
+
+        if (c->tcp) {
+                owner.open = tcp_open;
+                owner.list = tcp_list;
+                owner.starttls = tcp->tls ? tcp_starttls : NULL;
+                owner.tls_only = tcp->tls && !tcp->plain;
+        }
+        return owner;
 }
 
 /* Takes c in any case. */
@@ -381,6 +373,7 @@ static int conn_add(struct server *s, struct conn *c)
 
         DL_APPEND(s->conns, c);
         s->nconns++;
+        s->tcp.connections += c->tcp;
         if (c->export)
                 c->export->connections++;
         r = server_thread(conn_thread, c);
@@ -389,6 +382,7 @@ static int conn_add(struct server *s, struct conn *c)
         log_error("no thread for a connection");
         DL_DELETE(s->conns, c);
         s->nconns--;
+        s->tcp.connections -= c->tcp;
         if (c->export)
                 c->export->connections--;
         session_done(&c->session);
@@ -420,39 +414,45 @@ void conn_revive(struct conn *c)
         }
 }
 
-int conn_adopt(struct server *s, struct export *x, int fd, const struct session *session,
-               const char *volume, const uint8_t *in, size_t have)
+int conn_adopt(struct server *s, const struct conn *from)
 {
         struct conn *c = calloc(1, sizeof(*c));
 
-        if (!c || (have > 0 && !(c->in = malloc(have)))) {
+        if (!c || (from->have > 0 && !(c->in = malloc(from->have)))) {
                 free(c);
-                close(fd);
+                close(from->wire.fd);
                 return -ENOMEM;
         }
-        *c = (struct conn){.server = s, .export = x, .wire = {.fd = fd}, .in = c->in, .have = have};
-        if (have > 0)
-                memcpy(c->in, in, have);
-        c->session = *session;
+        *c = (struct conn){.server = s,
+                           .export = from->export,
+                           .tcp = from->tcp,
+                           .wire = from->wire,
+                           .session = from->session,
+                           .in = c->in,
+                           .have = from->have};
+        if (c->have > 0)
+                memcpy(c->in, from->in, c->have);
+        strcpy(c->resume, from->resume);
         c->session.owner = owner_of(c);
-        strcpy(c->resume, volume);
         return conn_add(s, c);
 }
 
-void conn_start(struct server *s, struct export *x, int fd)
+void conn_start(struct server *s, struct export *x, bool tcp, int fd)
 {
         struct session_owner owner;
         struct conn *c = NULL;
 
-        if (x || shared_allowed(fd))
+        if (x || tcp || shared_allowed(fd))
                 c = calloc(1, sizeof(*c));
         if (!c) {
                 close(fd);
                 return;
         }
-        *c = (struct conn){.server = s, .export = x, .wire = {.fd = fd}};
+        *c = (struct conn){.server = s, .export = x, .tcp = tcp, .wire = {.fd = fd}};
+        c->wire.deadline = clock_mono() + s->handshake_ms * INT64_C(1000);
         /* The caller holds the lock. */
         if (s->stopping || s->nconns >= SERVER_CONNECTIONS ||
+            (tcp && s->tcp.connections >= SERVER_TCP) ||
             (x && (x->closing || x->connections >= SERVER_PER_EXPORT))) {
                 log_warning("connection refused: too many, or closing");
                 close(fd);

@@ -188,8 +188,8 @@ static int op_export(struct call *c, struct err **e)
         const char *id, *volume;
         json_int_t uid, gid;
         int readonly = 0;
-        int r = args(c, e, "{s:s, s:s, s:I, s:I, s?b}", "id", &id, "volume", &volume, "uid", &uid,
-                     "gid", &gid, "readonly", &readonly);
+        int r = args(c, e, "{s:s, s:s, s:I, s:I, s?b, s?o}", "id", &id, "volume", &volume, "uid",
+                     &uid, "gid", &gid, "readonly", &readonly, "clients", &want.clients);
 
         if (r < 0)
                 return r;
@@ -242,11 +242,11 @@ static int op_list_exports(struct call *c, struct err **e)
                 if (more)
                         break;
                 json_array_append_new(
-                        array,
-                        json_pack("{s:s, s:s, s:I, s:I, s:b, s:s, s:i}", "id", x->id, "volume",
-                                  x->volume, "uid", (json_int_t)x->uid, "gid", (json_int_t)x->gid,
-                                  "readonly", (int)x->readonly, "socket",
-                                  x->fd >= 0 ? x->socket : "", "connections", (int)x->connections));
+                        array, json_pack("{s:s, s:s, s:I, s:I, s:b, s:s, s:i, s:O?}", "id", x->id,
+                                         "volume", x->volume, "uid", (json_int_t)x->uid, "gid",
+                                         (json_int_t)x->gid, "readonly", (int)x->readonly, "socket",
+                                         x->fd >= 0 ? x->socket : "", "connections",
+                                         (int)x->connections, "clients", x->clients));
         }
         json_object_set_new(c->answer, "more", json_boolean(more));
         return 0;
@@ -326,6 +326,13 @@ static int op_loglevel(struct call *c, struct err **e)
         return 0;
 }
 
+static int op_reload_tls(struct call *c, struct err **e)
+{
+        if (!c->server->tcp.tls)
+                return err_set(e, -ENOENT, "this blockd was started without --tls-dir");
+        return tls_config_reload(c->server->tcp.tls, e);
+}
+
 static int op_fault(struct call *c, struct err **e)
 {
         const char *points;
@@ -359,6 +366,7 @@ static const struct {
         {"stats", op_stats},
         {"loglevel", op_loglevel},
         {"replace", op_replace},
+        {"reload_tls", op_reload_tls},
         {"fault", op_fault},
         /* clang-format on */
 };

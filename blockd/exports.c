@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <utlist.h>
 
+#include "blockd/clients.h"
 #include "blockd/server.h"
 #include "common/fileio.h"
 #include "common/log.h"
@@ -22,6 +23,7 @@ static struct export *export_free(struct export *x)
                 if (x->fd >= 0)
                         close(x->fd);
                 free(x->socket);
+                json_decref(x->clients);
                 free(x);
         }
         return NULL;
@@ -48,6 +50,8 @@ static int write_file(struct server *s, const struct export *x, struct err **e)
                                    "volume", x->volume, "uid", (json_int_t)x->uid, "gid",
                                    (json_int_t)x->gid, "readonly", (int)x->readonly);
 
+        if (o && x->clients && json_object_set(o, "clients", x->clients) < 0)
+                return err_errno(e, -ENOMEM, "export");
         text = o ? json_dumps(o, JSON_COMPACT) : NULL;
         if (!path || !text)
                 return err_errno(e, -ENOMEM, "export");
@@ -136,7 +140,7 @@ static int check(const struct export *want, struct err **e)
 {
         int r = name_check(want->id, strlen(want->id), e);
 
-        return r < 0 ? err_prepend(e, r, "export id") : 0;
+        return r < 0 ? err_prepend(e, r, "export id") : clients_check(want->clients, e);
 }
 
 static int same(const struct export *x, const struct export *want, char **ret_socket,
@@ -146,6 +150,8 @@ static int same(const struct export *x, const struct export *want, char **ret_so
             x->readonly != want->readonly)
                 return err_set(e, -EEXIST, "export '%s' is there for volume %s, uid %u, gid %u, %s",
                                x->id, x->volume, x->uid, x->gid, x->readonly ? "ro" : "rw");
+        if (!clients_same(x->clients, want->clients))
+                return err_set(e, -EEXIST, "export '%s' is there for other clients", x->id);
         *ret_socket = strdup(x->socket ? x->socket : "");
         return *ret_socket ? 0 : err_errno(e, -ENOMEM, "export");
 }
@@ -178,6 +184,7 @@ static struct export *export_new(const struct export *want)
         *x = *want;
         x->fd = -1;
         x->socket = NULL;
+        x->clients = json_incref(want->clients);
         return x;
 }
 
@@ -258,6 +265,24 @@ int export_remove(struct server *s, const char *id, struct err **e)
         return 0;
 }
 
+struct export *export_of_client(struct server *s, const char *name, const struct tls *tls)
+{
+        struct export *x, *tmp, *found = NULL;
+        bool several = false;
+
+        HASH_ITER (hh, s->exports, x, tmp) {
+                if (x->closing || !clients_allow(x->clients, tls))
+                        continue;
+                if (streq(x->id, name))
+                        return x;
+                if (!name[0] || streq(x->volume, name)) {
+                        several = found;
+                        found = x;
+                }
+        }
+        return several ? NULL : found;
+}
+
 unsigned exports_of(struct server *s, const char *volume)
 {
         struct export *x, *tmp;
@@ -272,6 +297,7 @@ unsigned exports_of(struct server *s, const char *volume)
 static int parse(const char *text, size_t n, struct export *ret, struct err **e)
 {
         json_auto_t *o = json_loadb(text, n, JSON_REJECT_DUPLICATES, NULL);
+        json_t *clients = json_object_get(o, "clients");
         const char *id, *volume;
         json_int_t uid, gid;
         int format = 0, readonly;
@@ -285,7 +311,10 @@ static int parse(const char *text, size_t n, struct export *ret, struct err **e)
             !name_valid(id) || strlen(volume) >= VOLUME_ID_SIZE || uid < 0 || gid < 0 ||
             uid > UINT32_MAX || gid > UINT32_MAX)
                 return err_set(e, -EUCLEAN, "it makes no sense");
+        if (clients_check(clients, e) < 0)
+                return -EUCLEAN;
         *ret = (struct export){.fd = -1, .uid = uid, .gid = gid, .readonly = readonly};
+        ret->clients = json_incref(clients);
         strcpy(ret->id, id);
         strcpy(ret->volume, volume);
         return 0;
@@ -307,6 +336,7 @@ static int restore_one(struct server *s, const char *dir, const char *name, stru
         if (r < 0)
                 return r;
         x = export_new(&want);
+        json_decref(want.clients);
         if (!x)
                 return err_errno(e, -ENOMEM, "export");
         r = make_socket(s, x, e);

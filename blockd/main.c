@@ -24,15 +24,18 @@ enum { REPLACE_MS = 180000 };
 struct options {
         const char *state, *run, *check;
         bool repair, direct, replace;
-        int ready_fd, takeover_fd;
+        int ready_fd, takeover_fd, handshake_ms;
+        struct tcp_config tcp;
         char program[PATH_MAX]; /* what a successor is started from */
 };
 
-static const char usage[] = "usage: blockd --state DIR --run DIR [--cache buffered|direct]\n"
-                            "              [--ready-fd N] [--loglevel 0-7]\n"
-                            "       blockd --check DIR [--repair]\n"
-                            "       blockd --replace --run DIR\n"
-                            "       blockd --version\n";
+static const char usage[] =
+        "usage: blockd --state DIR --run DIR [--listen ADDRESS[:PORT]]... [--tls-dir DIR]\n"
+        "              [--plain-tcp] [--handshake-ms N] [--cache buffered|direct]\n"
+        "              [--ready-fd N] [--loglevel 0-7]\n"
+        "       blockd --check DIR [--repair]\n"
+        "       blockd --replace --run DIR\n"
+        "       blockd --version\n";
 
 /* 0 go on, 1 all is said, -EINVAL. */
 static int parse_options(int argc, char **argv, struct options *o)
@@ -42,9 +45,13 @@ static int parse_options(int argc, char **argv, struct options *o)
                 {"run", required_argument, NULL, 'r'},
                 {"ready-fd", required_argument, NULL, 'f'},
                 {"loglevel", required_argument, NULL, 'l'},
+                {"listen", required_argument, NULL, 'L'},
+                {"tls-dir", required_argument, NULL, 'T'},
+                {"plain-tcp", no_argument, NULL, 'P'},
+                {"handshake-ms", required_argument, NULL, 'H'},
                 {"cache", required_argument, NULL, 'C'},
-                {"takeover", required_argument, NULL, 'T'},
-                {"replace", no_argument, NULL, 'P'},
+                {"takeover", required_argument, NULL, 'O'},
+                {"replace", no_argument, NULL, 'E'},
                 {"check", required_argument, NULL, 'c'},
                 {"repair", no_argument, NULL, 'R'},
                 {"foreground", no_argument, NULL, 'F'},
@@ -55,7 +62,8 @@ static int parse_options(int argc, char **argv, struct options *o)
         char *end = NULL;
         int c;
 
-        *o = (struct options){.ready_fd = -1, .takeover_fd = -1};
+        *o = (struct options){
+                .ready_fd = -1, .takeover_fd = -1, .handshake_ms = SERVER_HANDSHAKE_MS};
         while ((c = getopt_long(argc, argv, "", longs, NULL)) >= 0) {
                 if (c == 's')
                         o->state = optarg;
@@ -71,12 +79,20 @@ static int parse_options(int argc, char **argv, struct options *o)
                         o->direct = true;
                 else if (c == 'C' && streq(optarg, "buffered"))
                         o->direct = false;
-                else if (c == 'T')
+                else if (c == 'O')
                         o->takeover_fd = strtol(optarg, &end, 10);
-                else if (c == 'P')
+                else if (c == 'E')
                         o->replace = true;
                 else if (c == 'R')
                         o->repair = true;
+                else if (c == 'L' && o->tcp.n < TCP_LISTENERS)
+                        o->tcp.listen[o->tcp.n++] = optarg;
+                else if (c == 'T')
+                        o->tcp.tls_dir = optarg;
+                else if (c == 'P')
+                        o->tcp.plain = true;
+                else if (c == 'H')
+                        o->handshake_ms = strtol(optarg, &end, 10);
                 else if (c == 'V')
                         return puts("blockd " STRATOFS_VERSION), 1;
                 else if (c == 'h')
@@ -88,7 +104,8 @@ static int parse_options(int argc, char **argv, struct options *o)
         }
         if (o->replace)
                 return optind == argc && o->run && !o->state && !o->check ? 0 : -EINVAL;
-        if (optind != argc || (o->check ? o->state || o->run : !o->state || !o->run))
+        if (optind != argc || o->handshake_ms <= 0 ||
+            (o->check ? o->state || o->run : !o->state || !o->run))
                 return -EINVAL;
         return 0;
 }
@@ -251,19 +268,45 @@ static int lock(const struct options *o, struct takeover *t, struct err **e)
         return r < 0 ? r : state_claim(o->state, o->run, e);
 }
 
+struct successor_words {
+        const char *argv[16 + 2 * TCP_LISTENERS];
+        char level[16], handshake_ms[16];
+};
+
+/* The command line of one that is to follow us: ours, without what was for the start alone. */
+static void successor_words(const struct options *o, struct successor_words *ret)
+{
+        const char **p = ret->argv;
+
+        snprintf(ret->level, sizeof(ret->level), "%d", log_get_level());
+        snprintf(ret->handshake_ms, sizeof(ret->handshake_ms), "%d", o->handshake_ms);
+        *p++ = o->program;
+        *p++ = "--state";
+        *p++ = o->state;
+        *p++ = "--run";
+        *p++ = o->run;
+        *p++ = "--cache";
+        *p++ = o->direct ? "direct" : "buffered";
+        *p++ = "--loglevel";
+        *p++ = ret->level;
+        *p++ = "--handshake-ms";
+        *p++ = ret->handshake_ms;
+        for (unsigned i = 0; i < o->tcp.n; i++) {
+                *p++ = "--listen";
+                *p++ = o->tcp.listen[i];
+        }
+        if (o->tcp.tls_dir) {
+                *p++ = "--tls-dir";
+                *p++ = o->tcp.tls_dir;
+        }
+        if (o->tcp.plain)
+                *p++ = "--plain-tcp";
+        *p = NULL;
+}
+
 static int serve(struct options *o)
 {
-        char level[16];
-        char *argv[] = {o->program,
-                        (char *)"--state",
-                        (char *)o->state,
-                        (char *)"--run",
-                        (char *)o->run,
-                        (char *)"--cache",
-                        (char *)(o->direct ? "direct" : "buffered"),
-                        (char *)"--loglevel",
-                        level,
-                        NULL};
+        struct successor_words words;
         struct takeover take = {.sock = o->takeover_fd, .state_lock = -1, .run_lock = -1};
         const bool takes = take.sock >= 0;
         _cleanup_err_ struct err *e = NULL;
@@ -276,13 +319,21 @@ static int serve(struct options *o)
         r = lock(o, &take, &e);
         if (r == 0)
                 r = server_start(o->state, o->run, o->direct, takes ? &take : NULL, &s, &e);
+        if (r == 0) {
+                s->handshake_ms = o->handshake_ms;
+                r = tcp_start(s, &o->tcp, &e);
+                held_done(&s->held);
+                if (r < 0)
+                        server_stop(s);
+        }
         if (r < 0) {
                 log_error("start: %s", err_msg(e));
                 return 1;
         }
-        snprintf(level, sizeof(level), "%d", log_get_level());
-        s->successor = (struct successor){
-                .argv = argv, .state_lock = take.state_lock, .run_lock = take.run_lock};
+        successor_words(o, &words);
+        s->successor = (struct successor){.argv = (char **)words.argv,
+                                          .state_lock = take.state_lock,
+                                          .run_lock = take.run_lock};
         r = run(s, o, takes ? &take : NULL);
         if (r > 0) {
                 log_info("blockd was replaced");

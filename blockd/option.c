@@ -236,6 +236,49 @@ static const struct {
         {NBD_OPT_EXTENDED_HEADERS, opt_extended_headers},
 };
 
+/* n bytes are there in all; what is behind the option was sent by nobody knows whom. */
+static int opt_starttls(struct session *s, struct data *d, size_t n)
+{
+        const uint32_t option = NBD_OPT_STARTTLS;
+        int r;
+
+        if (s->tls)
+                return option_words(s, option, NBD_REP_ERR_INVALID, "TLS is in use already");
+        if (!s->owner.starttls)
+                return option_words(s, option, NBD_REP_ERR_UNSUP, "there is no TLS here");
+        if (d->n > 0)
+                return option_words(s, option, NBD_REP_ERR_INVALID, "STARTTLS takes no data");
+        if (n > NBD_OPTION_SIZE)
+                return -EPROTO;
+        r = option_reply(s, option, NBD_REP_ACK, NULL, 0);
+        if (r == 0)
+                r = session_send(s);
+        if (r == 0)
+                r = s->owner.starttls(s->owner.arg);
+        if (r < 0)
+                return r;
+        s->tls = true;
+        s->owner.send_file = NULL;
+        /* Nothing that was said before counts. */
+        s->form = FORM_SIMPLE;
+        contexts_end(s);
+        return 0;
+}
+
+/* Before TLS, where there must be TLS. */
+static bool needs_tls(const struct session *s, uint32_t option)
+{
+        return s->owner.tls_only && !s->tls && option != NBD_OPT_STARTTLS &&
+               option != NBD_OPT_ABORT;
+}
+
+static int reply_needs_tls(struct session *s, uint32_t option)
+{
+        if (option == NBD_OPT_EXPORT_NAME)
+                return -EPROTO;
+        return option_words(s, option, NBD_REP_ERR_TLS_REQD, "STARTTLS comes first");
+}
+
 /* The rest of an option that was too long. */
 static ssize_t drain_step(struct session *s, size_t n)
 {
@@ -243,13 +286,23 @@ static ssize_t drain_step(struct session *s, size_t n)
 
         s->drain -= k;
         if (s->drain == 0) {
-                int r = option_words(s, s->drain_option, NBD_REP_ERR_TOO_BIG,
-                                     "the option's data is too long");
+                int r = needs_tls(s, s->drain_option)
+                                ? reply_needs_tls(s, s->drain_option)
+                                : option_words(s, s->drain_option, NBD_REP_ERR_TOO_BIG,
+                                               "the option's data is too long");
 
                 if (r < 0)
                         return r;
         }
         return k;
+}
+
+static int run_option(struct session *s, uint32_t option, struct data *d)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+                if (options[i].option == option)
+                        return options[i].run(s, option, d);
+        return option_words(s, option, NBD_REP_ERR_UNSUP, "this server has no such option");
 }
 
 ssize_t option_step(struct session *s, const uint8_t *p, size_t n)
@@ -278,12 +331,11 @@ ssize_t option_step(struct session *s, const uint8_t *p, size_t n)
         if (++s->options > SESSION_OPTIONS)
                 return -EPROTO;
         d = (struct data){.p = p + NBD_OPTION_SIZE, .n = len};
-        for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
-                if (options[i].option != option)
-                        continue;
-                r = options[i].run(s, option, &d);
-                return r < 0 ? r : NBD_OPTION_SIZE + (ssize_t)len;
-        }
-        r = option_words(s, option, NBD_REP_ERR_UNSUP, "this server has no such option");
+        if (needs_tls(s, option))
+                r = reply_needs_tls(s, option);
+        else if (option == NBD_OPT_STARTTLS)
+                r = opt_starttls(s, &d, n);
+        else
+                r = run_option(s, option, &d);
         return r < 0 ? r : NBD_OPTION_SIZE + (ssize_t)len;
 }

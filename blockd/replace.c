@@ -20,7 +20,8 @@
 
 enum {
         ANSWER_S = 60,       /* the successor opens the pool */
-        READER_MS = 1000,    /* a client that does not read its replies for so long is closed */
+        READER_MS = 1000,    /* a client that does not read its replies, or negotiates without a
+                              * pause (a handshake of TLS), for so long is closed */
         PATIENCE_MS = 30000, /* one volume's requests take so long: not now */
         KICK_USEC = 1000,
         TAKEOVER_FD = 3,
@@ -61,7 +62,7 @@ static int park(struct server *s, const char *volume, struct err **e)
                         conn_park(c);
                         if (!c->parked)
                                 busy++;
-                        if (!c->parked && ms > READER_MS && has_unread_replies(c))
+                        if (!c->parked && ms > READER_MS && (!c->meter || has_unread_replies(c)))
                                 conn_disconnect(c);
                 }
                 if (busy == 0)
@@ -93,8 +94,10 @@ static int send_conn(int sock, const struct conn *c)
         if (!o)
                 return -ENOMEM;
         json_object_set_new(o, "op", json_string("conn"));
-        json_object_set_new(o, "volume", json_string(c->resume));
-        if (c->export)
+        json_object_set_new(o, "resume", json_string(c->resume));
+        json_object_set_new(o, "tcp", json_boolean(c->tcp));
+        json_object_set_new(o, "deadline", json_integer(c->wire.deadline));
+        if (c->export && !c->tcp) /* over TCP it opens its export again */
                 json_object_set_new(o, "export", json_string(c->export->id));
         return handover_send(sock, o, c->in, c->have, c->wire.fd);
 }
@@ -123,12 +126,13 @@ static int send_parked(struct server *s, int sock, const char *volume)
         if (!list)
                 return -ENOMEM;
         for (struct conn **c = list; *c && volume[0]; c++) {
-                strcpy((*c)->resume, volume);
+                strcpy((*c)->resume, (*c)->tcp ? (*c)->export->id : volume);
                 meter_leave(s, &(*c)->meter, &(*c)->stats);
                 session_detach(&(*c)->session);
         }
         for (struct conn **c = list; *c && r == 0; c++) {
-                r = send_conn(sock, *c);
+                /* With TLS it was served up to here, and connects again. */
+                r = (*c)->wire.tls ? 0 : send_conn(sock, *c);
                 if (r == 0)
                         conn_free(*c);
         }
@@ -185,6 +189,8 @@ static int send_listeners(struct server *s, int sock)
 
         if (r == 0)
                 r = send_listener(sock, s->control_held, s->control_fd);
+        for (unsigned i = 0; r == 0 && i < s->tcp.n; i++)
+                r = send_listener(sock, s->tcp.held[i], s->tcp.fds[i]);
         HASH_ITER (hh, s->exports, x, tmp) {
                 if (r == 0)
                         r = send_listener(sock, x->held, x->fd);

@@ -225,6 +225,8 @@ static ssize_t status_step(struct session *s, const struct request *q, const uin
 /* With extended headers a flag says that a payload follows; before, WRITE alone has one. */
 static bool has_payload(const struct session *s, const struct request *q)
 {
+        if (q->type == NBD_CMD_DISC) /* whatever follows is not read */
+                return false;
         return s->form == FORM_EXTENDED ? q->flags & NBD_CMD_FLAG_PAYLOAD_LEN
                                         : q->type == NBD_CMD_WRITE;
 }

@@ -66,6 +66,8 @@ int server_freeze(struct server *s, bool frozen)
         s->frozen = frozen;
         if (r == 0)
                 r = watch(s, s->control_fd, LISTEN_CONTROL, !frozen);
+        for (unsigned i = 0; r == 0 && i < s->tcp.n; i++)
+                r = watch(s, s->tcp.fds[i], LISTEN_TCP + i, !frozen);
         HASH_ITER (hh, s->exports, x, tmp) {
                 if (r == 0)
                         r = watch(s, x->fd, x->serial, !frozen);
@@ -83,7 +85,10 @@ int server_start(const char *state, const char *run, bool direct, struct takeove
 
         if (!s)
                 return err_errno(e, -ENOMEM, "start");
-        *s = (struct server){.control_fd = -1, .shared_fd = -1, .next_serial = LISTEN_EXPORTS};
+        *s = (struct server){.control_fd = -1,
+                             .shared_fd = -1,
+                             .next_serial = LISTEN_EXPORTS,
+                             .handshake_ms = SERVER_HANDSHAKE_MS};
         pthread_mutex_init(&s->change, NULL);
         pthread_mutex_init(&s->lock, NULL);
         pthread_cond_init(&s->gone, NULL);
@@ -115,7 +120,6 @@ int server_start(const char *state, const char *run, bool direct, struct takeove
                 r = server_watch(s, s->shared_fd, LISTEN_SHARED);
         if (r == 0 && !take) /* one that takes over is not changed before it has everything */
                 r = server_watch(s, s->control_fd, LISTEN_CONTROL);
-        held_done(&s->held);
         if (r < 0) {
                 server_stop(s);
                 return r;
@@ -129,6 +133,7 @@ struct server *server_stop(struct server *s)
         control_stop(s);
         exports_disconnect(s, NULL);
         exports_free(s);
+        tcp_stop(s);
         meters_free(s);
         if (s->control_fd >= 0)
                 close(s->control_fd);
@@ -139,6 +144,7 @@ struct server *server_stop(struct server *s)
         if (s->epfd >= 0)
                 close(s->epfd);
         volume_pool_close(s->pool);
+        held_done(&s->held);
         json_decref(s->coming);
         pthread_mutex_destroy(&s->change);
         pthread_mutex_destroy(&s->lock);
@@ -183,7 +189,13 @@ static void accept_serial(struct server *s, uint64_t serial)
         if (serial == LISTEN_SHARED) {
                 fd = accept_one(s, s->shared_fd);
                 if (fd >= 0)
-                        conn_start(s, NULL, fd);
+                        conn_start(s, NULL, false, fd);
+                return;
+        }
+        if (serial >= LISTEN_TCP && serial - LISTEN_TCP < s->tcp.n) {
+                fd = accept_one(s, s->tcp.fds[serial - LISTEN_TCP]);
+                if (fd >= 0)
+                        conn_start(s, NULL, true, fd);
                 return;
         }
         HASH_ITER (hh, s->exports, x, tmp) {
@@ -191,7 +203,7 @@ static void accept_serial(struct server *s, uint64_t serial)
                         continue;
                 fd = accept_one(s, x->fd);
                 if (fd >= 0)
-                        conn_start(s, x, fd);
+                        conn_start(s, x, false, fd);
                 return;
         }
 }

@@ -5,15 +5,17 @@
  * guards the tables in memory and is held for moments.  Order: change, lock. */
 #pragma once
 
+#include <jansson.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/types.h>
-#include <jansson.h>
 #include <uthash.h>
 #include "backend/volume/volume.h"
 #include "blockd/held.h"
 #include "blockd/session.h"
+#include "blockd/tls.h"
 #include "blockd/wire.h"
 #include "common/err.h"
 
@@ -22,12 +24,15 @@ struct takeover;
 
 enum {
         SERVER_CONNECTIONS = 2048,   /* NBD connections at once */
-        SERVER_PER_EXPORT = 64,      /* of these to one export's socket */
+        SERVER_TCP = 1024,           /* of these over TCP: guests of this host find room still */
+        SERVER_PER_EXPORT = 64,      /* of these to one export */
         SERVER_CONTROL = 64,         /* control connections at once */
         SERVER_HANDSHAKE_MS = 10000, /* from accept to transmission */
         SERVER_REST_MS = 1000,       /* a connection that says nothing gives its thread up */
         SERVER_CONTROL_MS = 30000,   /* a control connection that says nothing */
         SERVER_STACK = 1 << 20,      /* of a thread; touched only as far as used */
+        TCP_LISTENERS = 8,           /* addresses */
+        TCP_SEEN = 64,               /* addresses of clients without TLS that were warned of */
         EXPORT_ID_SIZE = 64,
 };
 
@@ -39,6 +44,7 @@ struct export
         uid_t uid;
         gid_t gid;
         bool readonly;
+        json_t *clients; /* who may use it over TCP, see clients.h; NULL: nobody */
         char *socket;
         int fd;                    /* listens; -1: its socket could not be made */
         char held[HELD_NAME_SIZE]; /* what fd is held as */
@@ -51,14 +57,15 @@ struct export
  * given up: the socket waits in the event loop's set, without buffers, until something comes. */
 struct conn {
         struct server *server;
-        struct export *export; /* NULL: the shared socket */
+        struct export *export; /* NULL: the shared socket, or TCP that has not opened one yet */
+        bool tcp;
         struct wire wire;
         struct session session;
         struct meter *meter; /* in transmission */
         struct stats stats;
         uint8_t *in; /* SESSION_IN bytes; at rest only what had come of a request, or NULL */
         size_t have; /* bytes in it */
-        char resume[VOLUME_ID_SIZE]; /* the session's volume, to be opened again; or "" */
+        char resume[EXPORT_ID_SIZE]; /* what the session is to open again, or "" */
         atomic_bool park;            /* its thread is to give it up between two inputs */
         /* Guarded by the server's lock: at most one of these. */
         bool resting;  /* the event loop has it */
@@ -72,6 +79,24 @@ struct control {
         struct server *server;
         int fd;
         struct control *prev, *next;
+};
+
+/* What blockd may be asked for over TCP. */
+struct tcp_config {
+        const char *listen[TCP_LISTENERS]; /* ADDRESS[:PORT] */
+        unsigned n;
+        const char *tls_dir; /* NULL: no TLS */
+        bool plain;          /* clients without TLS, too */
+};
+
+struct tcp {
+        int fds[TCP_LISTENERS];
+        char held[TCP_LISTENERS][HELD_NAME_SIZE];
+        unsigned n, connections;
+        struct tls_config *tls;
+        bool plain;
+        struct in6_addr seen[TCP_SEEN]; /* a ring */
+        unsigned nseen;
 };
 
 struct server {
@@ -89,6 +114,8 @@ struct server {
         struct conn *conns;
         struct control *controls;
         unsigned nconns, ncontrols;
+        struct tcp tcp;
+        int handshake_ms;
         bool stopping;
         unsigned calls; /* control operations under way */
         bool frozen;    /* none begins, nothing is accepted: we are being replaced */
@@ -102,14 +129,15 @@ struct server {
         } successor;
 };
 
-enum { LISTEN_CONTROL = 1, LISTEN_SHARED = 2, LISTEN_EXPORTS = 16 }; /* serials */
+/* Serials. */
+enum { LISTEN_CONTROL = 1, LISTEN_SHARED = 2, LISTEN_TCP = 4, LISTEN_EXPORTS = 16 };
 #define WATCH_CONN                                                                                 \
         (UINT64_C(1) << 63) /* not a serial but, shifted right by one, a conn at rest              \
                              */
 
 /* server.c */
 /* direct: volumes are read and written past the page cache.  take: what a predecessor gave us, or
- * NULL. */
+ * NULL.  s->held is what is left of the descriptors held for us: held_done() when all listens. */
 int server_start(const char *state, const char *run, bool direct, struct takeover *take,
                  struct server **ret, struct err **e);
 /* With the lock: no more (again) new connections. */
@@ -123,9 +151,23 @@ int server_thread(void *(*run)(void *), void *arg);
 
 /* listen.c: a listening UNIX socket at path, in place of what is there, with that mode. */
 int listen_unix(const char *path, mode_t mode, struct err **e);
+/* A listening TCP socket: 192.0.2.1, 192.0.2.1:10809, [2001:db8::1] or [2001:db8::1]:10809. */
+int listen_tcp(const char *address, struct err **e);
 
-/* conn.c: takes fd. With the lock. */
-void conn_start(struct server *s, struct export *x, int fd);
+/* tcp.c: listens, after server_start(). */
+int tcp_start(struct server *s, const struct tcp_config *config, struct err **e);
+/* No connection may be left. */
+void tcp_stop(struct server *s);
+/* The session's calls (session.h) for a connection over TCP; arg is a struct conn.  It belongs to
+ * the export that it opened last. */
+int tcp_open(void *arg, const char *name, struct session_export *ret, struct err **e);
+int tcp_list(void *arg, int (*each)(void *session, const char *name), void *session);
+int tcp_starttls(void *arg);
+/* "192.0.2.7 port 40000, cn:host7" into out; returns out. */
+char *tcp_peer(const struct conn *c, char *out, size_t n);
+
+/* conn.c: takes fd; x is NULL for the shared socket and for TCP.  With lock held. */
+void conn_start(struct server *s, struct export *x, bool tcp, int fd);
 /* What is at rest has something to read, or has ended. */
 void conn_wake(struct server *s, const struct conn *c);
 /* With the lock: ends it soon. */
@@ -137,17 +179,20 @@ void conn_park(struct conn *c);
 void conn_revive(struct conn *c);
 /* A parked one is closed, and c is gone. */
 void conn_free(struct conn *c);
-/* Takes fd and copies have bytes of input; the session is filled but for what hangs on its volume.
- * With the lock. */
-int conn_adopt(struct server *s, struct export *x, int fd, const struct session *session,
-               const char *volume, const uint8_t *in, size_t have);
+/* One like from, which says everything but what hangs on the session's volume.  Takes its wire,
+ * copies its input.  With the lock. */
+int conn_adopt(struct server *s, const struct conn *from);
 
 /* exports.c: see control/driver/volume.h for what the calls mean. */
 int exports_restore(struct server *s, struct err **e);
 int export_add(struct server *s, const struct export *want, char **ret_socket, struct err **e);
 int export_remove(struct server *s, const char *id, struct err **e);
-/* With lock held: the export, or NULL; how many exports the volume has. */
+/* With lock held: the export, or NULL. */
 struct export *export_find(struct server *s, const char *id);
+/* With lock held: the export of that id, or of that volume, that the client may use over TCP; tls
+ * is NULL for a plain one.  With an empty name the only one there is.  NULL: none, or forbidden. */
+struct export *export_of_client(struct server *s, const char *name, const struct tls *tls);
+/* With lock held: how many exports the volume has. */
 unsigned exports_of(struct server *s, const char *volume);
 /* Ends all connections to x (NULL: all there are) and waits until they are gone. */
 void exports_disconnect(struct server *s, struct export *x);

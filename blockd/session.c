@@ -125,7 +125,12 @@ static ssize_t flags_step(struct session *s, const uint8_t *p, size_t n)
                 return 0;
         flags = be32_get(p);
         if (flags & ~(NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES))
-                return -EPROTO; /* "the server MUST close", and we do */
+                return -EPROTO;                     /* "the server MUST close", and we do */
+        if (!(flags & NBD_FLAG_C_FIXED_NEWSTYLE)) { /* "the server MUST operate in NOTLS mode" */
+                if (s->owner.tls_only)
+                        return -EPROTO;
+                s->owner.starttls = NULL;
+        }
         s->no_zeroes = flags & NBD_FLAG_C_NO_ZEROES;
         s->phase = SESSION_OPTION;
         return 4;

@@ -51,6 +51,9 @@ struct session_owner {
         int (*send)(void *arg, struct iovec *iov, int n);
         /* NULL: files cannot be sent. */
         int (*send_file)(void *arg, int fd, uint64_t off, uint64_t n);
+        /* What comes and goes after this call is TLS.  -errno: close.  NULL: there is no TLS. */
+        int (*starttls)(void *arg);
+        bool tls_only; /* before that, STARTTLS or nothing */
         void *arg;
 };
 
@@ -77,7 +80,7 @@ struct session {
         struct session_owner owner;
         enum session_phase phase;
         enum session_form form;
-        bool no_zeroes;
+        bool no_zeroes, tls;
         struct session_context {
                 char since[VOLUME_ID_SIZE];     /* "": base:allocation */
                 struct volume_changes *changes; /* in transmission */

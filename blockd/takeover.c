@@ -63,6 +63,13 @@ int takeover_begin(struct takeover *t, struct err **e)
         return r < 0 ? err_errno(e, r, "take over") : 0;
 }
 
+void takeover_await(struct server *s, const char *volume)
+{
+        WITH_LOCK(&s->lock);
+        while (s->coming && json_object_get(s->coming, volume))
+                pthread_cond_wait(&s->gone, &s->lock);
+}
+
 int takeover_started(struct takeover *t, struct err **e)
 {
         int r;
@@ -74,22 +81,27 @@ int takeover_started(struct takeover *t, struct err **e)
 
 static int take_conn(struct server *s, struct message *m)
 {
-        const char *export = NULL, *volume;
-        struct session session = {};
-        struct export *x = NULL;
-        int r;
+        const char *export = NULL, *resume;
+        struct conn c = {.in = m->bytes, .have = m->n};
+        json_int_t deadline;
+        int tcp, r;
 
         if (m->fd < 0 ||
-            json_unpack(m->o, "{s:s, s?s}", "volume", &volume, "export", &export) < 0 ||
-            strlen(volume) >= VOLUME_ID_SIZE)
+            json_unpack(m->o, "{s:s, s:b, s:I, s?s}", "resume", &resume, "tcp", &tcp, "deadline",
+                        &deadline, "export", &export) < 0 ||
+            strlen(resume) >= sizeof(c.resume))
                 return -EPROTO;
-        r = handover_unpack(m->o, &session);
+        r = handover_unpack(m->o, &c.session);
         if (r < 0)
                 return r;
+        strcpy(c.resume, resume);
+        c.tcp = tcp;
+        c.wire.deadline = deadline;
         WITH_LOCK(&s->lock);
-        if (export && !(x = export_find(s, export)))
+        if (export && !(c.export = export_find(s, export)))
                 return -ENOENT;
-        return conn_adopt(s, x, TAKE_FD(m->fd), &session, volume, m->bytes, m->n);
+        c.wire.fd = TAKE_FD(m->fd);
+        return conn_adopt(s, &c);
 }
 
 static int arrived(struct takeover *t, struct server *s, const struct message *m)

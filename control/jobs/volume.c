@@ -108,6 +108,7 @@ static int done_create(struct job *j, struct txn *t, struct object *o, struct er
                 txn_unlink(t, o, object_link(o, kind_link(o->kind, "source"), NULL));
         if (o->state == VOLUME_CREATING)
                 txn_set_state(t, o, volume_rest(o));
+        volume_limits_due(t, o);
         return 0;
 }
 

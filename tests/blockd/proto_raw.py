@@ -1,92 +1,10 @@
 #!/usr/bin/python3
 """What well-behaved clients never send: malformed options and requests, lies about lengths."""
-import socket
 import struct
 
+from raw import (ACK, EINVAL, ENOSPC, EPERM, INFO, INVALID, MB, META, OPT, REQ, SERVER, TOO_BIG, UNKNOWN,
+                 UNSUP, Raw)
 from rig import Case, main
-
-MB = 1 << 20
-OPT, REP, REQ = b"IHAVEOPT", 0x3E889045565A9, 0x25609513
-SIMPLE, STRUCTURED = 0x67446698, 0x668E33EF
-ACK, SERVER, INFO, META = 1, 2, 3, 4
-UNSUP, INVALID, UNKNOWN, TOO_BIG = (0x80000000 + n for n in (1, 3, 6, 9))
-
-
-class Raw:
-    def __init__(self, path, flags=3):
-        self.s = socket.socket(socket.AF_UNIX)
-        self.s.settimeout(60)
-        try:
-            self.s.connect(path)
-            assert self.get(18) == b"NBDMAGICIHAVEOPT\0\3"
-        except (OSError, EOFError):
-            self.s.close()
-            raise
-        self.send(struct.pack(">I", flags))
-
-    def send(self, data):
-        try:
-            self.s.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the door closed while we were talking; closed() will tell
-
-    def get(self, n):
-        data = b""
-        while len(data) < n:
-            piece = self.s.recv(n - len(data))
-            if not piece:
-                raise EOFError
-            data += piece
-        return data
-
-    def closed(self):
-        """Everything up to the end of the connection, which must come."""
-        data = b""
-        try:
-            while True:
-                piece = self.s.recv(65536)
-                if not piece:
-                    return data
-                data += piece
-        except ConnectionResetError:
-            return data
-
-    def option(self, number, data=b"", length=None):
-        self.send(OPT + struct.pack(">II", number, len(data) if length is None else length) + data)
-
-    def reply(self):
-        magic, option, kind, n = struct.unpack(">QIII", self.get(20))
-        assert magic == REP
-        return option, kind, self.get(n)
-
-    def ask(self, number, data=b"", length=None):
-        """All replies to the option up to its ACK or error."""
-        self.option(number, data, length)
-        out = []
-        while not out or (out[-1][0] != ACK and out[-1][0] < 0x80000000):
-            option, kind, payload = self.reply()
-            assert option == number
-            out.append((kind, payload))
-        return out
-
-    def go(self, name=b""):
-        return self.ask(7, struct.pack(">I", len(name)) + name + b"\0\0")
-
-    def request(self, kind, off=0, n=0, flags=0, payload=b"", cookie=7):
-        self.send(struct.pack(">IHHQQI", REQ, flags, kind, cookie, off, n) + payload)
-
-    def simple(self):
-        magic, error, cookie = struct.unpack(">IIQ", self.get(16))
-        assert magic == SIMPLE, hex(magic)
-        return error, cookie
-
-    def chunk(self):
-        magic, flags, kind, cookie, n = struct.unpack(">IHHQI", self.get(20))
-        assert magic == STRUCTURED, hex(magic)
-        return flags, kind, cookie, self.get(n)
-
-
-EPERM, EIO, EINVAL, ENOSPC = 1, 5, 22, 28
 
 
 class Handshake(Case):
@@ -399,4 +317,5 @@ class Transmission(Case):
             self.fail("the slot never came back")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -25,10 +26,11 @@ BLOCKD = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "blockd"
 
 
 class Blockd:
-    def __init__(self, state=None, top=None):
+    def __init__(self, state=None, top=None, options=()):
         self.top = top or tempfile.mkdtemp(prefix="bd.", dir=os.environ.get("TMPDIR", "/tmp"))
         self.state = state or os.path.join(self.top, "state")
         self.run = os.path.join(self.top, "run")
+        self.options = list(options)
         self.process = None
         self.start()
 
@@ -40,7 +42,8 @@ class Blockd:
             env["STRATOFS_FAULT"] = fault
         with open(os.path.join(self.top, "log"), "ab") as log:
             self.process = subprocess.Popen(
-                [BLOCKD, "--state", self.state, "--run", self.run, "--ready-fd", str(w)],
+                [BLOCKD, "--state", self.state, "--run", self.run, "--ready-fd", str(w),
+                 *self.options],
                 pass_fds=[w], stderr=log, env=env)
         os.close(w)
         ready = os.read(r, 1)
@@ -70,6 +73,11 @@ class Blockd:
             self.stop()
         finally:
             shutil.rmtree(self.top, ignore_errors=True)
+
+    def ports(self):
+        """Those that it listens on since its last start."""
+        last = self.log().rpartition("blockd stopped")[2]
+        return [int(n) for n in re.findall(r"listens on \S+ port (\d+)", last)]
 
     @property
     def control(self):
@@ -120,9 +128,9 @@ class Blockd:
         self.ok("snapshot", id=s, volume=volume)
         return s
 
-    def export(self, volume, readonly=False, id=None):
+    def export(self, volume, readonly=False, id=None, **more):
         return self.ok("export", id=id or "x" + uuid.uuid4().hex, volume=volume,
-                       uid=os.getuid(), gid=os.getgid(), readonly=readonly)["socket"]
+                       uid=os.getuid(), gid=os.getgid(), readonly=readonly, **more)["socket"]
 
 
 class Held(Blockd):

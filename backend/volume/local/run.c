@@ -6,6 +6,7 @@
 
 #include "backend/volume/local/ring.h"
 #include "backend/volume/local/stack.h"
+#include "common/fault.h"
 
 enum {
         BOUNCE = 1 << 20,
@@ -148,7 +149,10 @@ static int write_direct(struct batch *b, struct volume_io *io)
                             .p = io->p,
                             .n = io->n,
                             .off = io->off};
+        int fault;
 
+        if (durable && (fault = FAULT("volume.sync")) < 0)
+                return wrote(b, io, fault, true);
         if (!b->alloc)
                 pthread_rwlock_rdlock(&top->alloc);
         b->alloc = true;

@@ -23,6 +23,16 @@ def context(number, name, *queries):
                   b"".join(struct.pack(">I", len(q)) + q for q in queries))
 
 
+def extended(kind, off=0, length=0, flags=0, payload=b""):
+    return struct.pack(">IHHQQQ", 0x21E41C71, flags, kind, 77, off, length) + payload
+
+
+def status(off, effect, *ids):
+    p = struct.pack(">Q", effect) + b"".join(struct.pack(">I", i) for i in ids)
+    return extended(7, off, len(p), 32, p)
+
+
+DIRTY = b"stratofs:dirty/00000000-0000-4000-8000-00000000000%d"
 START = struct.pack(">I", 3)
 FULL = START + option(8) + context(9, b"") + context(10, ID, b"base:allocation") + go(ID)
 COMMANDS = [
@@ -32,7 +42,25 @@ COMMANDS = [
     request(7, 0, 1 << 30), request(7, 0, 1 << 30, 8), request(99), request(0, 1 << 63, 1),
     request(0, 0, 1 << 31), request(1, 1 << 30, 10, 0, b"x" * 10), request(2),
 ]
+EXTENDED = START + option(8) + option(11) + context(10, ID, b"base:allocation") + go(ID)
+WIDE = [
+    extended(0, 0, 4096), extended(0, 1 << 20, 200000), extended(0, 65536, 300000, 4),
+    extended(1, 512, 512, 33, b"w" * 512), extended(1, 512, 512), extended(3),
+    extended(4, 0, 1 << 33), extended(6, 0, 1 << 33, 2), extended(5, 0, 1 << 33),
+    extended(7, 0, 1 << 33), extended(7, 0, 1 << 33, 8), status(0, 1 << 33, 1), status(0, 4096),
+    status(0, 4096, 2), status(0, 4096, 1, 1), status(0, 0, 1), extended(7, 0, 4, 32, b"abcd"),
+    extended(0, 0, 5, 32, b"abcde"), extended(99, 0, 5, 32, b"abcde"), extended(99),
+    extended(0, 0, 1 << 40), extended(1, 1 << 40, 4, 32, b"past"), extended(2),
+]
 SESSION = {
+    "extended": EXTENDED + b"".join(WIDE),
+    "extended-order": START + option(11) + option(8) + option(11, b"x") + option(11) + go(ID) +
+    extended(7, 0, 4096) + extended(0, 0, 1) + request(0, 0, 1),
+    "extended-big": EXTENDED + extended(1, 1000, 300000, 33, b"B" * 300000) +
+    extended(0, 0, 70000, 32, b"p" * 70000) + extended(2),
+    "contexts": START + option(8) + context(9, b"") + context(9, ID, b"base:", b"x:y", b"base:z") +
+    context(10, ID, b"base:", b"qemu:x", b"stratofs:dirty/" + ID) + context(10, b"nobody", b"x") +
+    context(10, b"", b"base:allocation") + go(b"") + request(7, 0, 1 << 20),
     "all": FULL + b"".join(COMMANDS),
     "export-name": START + option(1, ID) + request(0, 0, 10) + request(2),
     "zeroes": struct.pack(">I", 1) + option(1) + request(0, 0, 10),
@@ -44,6 +72,13 @@ SESSION = {
     "simple": START + go(b"") + b"".join(COMMANDS),
     "flags": struct.pack(">I", 7),
     "write-big": FULL + request(1, 1000, 300000, 1, b"B" * 300000) + request(2),
+    "contexts": START + option(8) + context(9, b"") + context(9, b"", b"stratofs:") +
+                context(10, ID, b"base:allocation", DIRTY % 2, DIRTY % 3, DIRTY % 1) + go(ID) +
+                request(7, 0, 1 << 20) + request(7, 70000, 1 << 29, 8) + request(2),
+    "contexts-extended": START + option(11) + context(10, b"", DIRTY % 4, b"base:allocation") +
+                         go(b"") + extended(7, 0, 1 << 30) +
+                         extended(7, 0, 12, 32, struct.pack(">QI", 1 << 29, 1)) +
+                         extended(7, 0, 16, 32, struct.pack(">QII", 1 << 20, 2, 2)) + extended(2),
 }
 
 CONTROL = [
@@ -55,6 +90,8 @@ CONTROL = [
     {"op": "export", "id": "a", "volume": ID.decode(), "uid": 0, "gid": 0, "readonly": True},
     {"op": "unexport", "id": "a"}, {"op": "list_exports"}, {"op": "loglevel", "level": 0},
     {"op": 5}, [], {"op": "create", "id": "../x", "size": -1}, {"op": "export", "id": "a/b"},
+    {"op": "snapshot", "id": ID.decode(), "volume": ID.decode()[:-1] + "2"},
+    {"op": "fault", "points": "volume.read=EIO"},
 ]
 
 
@@ -73,6 +110,9 @@ META = [
     {"format": 1, "id": ID.decode(), "layers": [{"n": 0, "size": 512}, {"n": 3, "size": 1024}],
      "parent": ID.decode(), "origin": {"volume": ID.decode(), "layer": 2}, "removed": True},
     {"format": 2}, {"format": 1, "id": "x", "layers": []},
+    {"format": 2, "id": ID.decode(), "layers": [{"n": 0, "size": 512}], "parent": ID.decode(),
+     "origin": {"volume": ID.decode(), "layer": 2}, "immutable": True},
+    {"format": 3},
 ]
 
 
@@ -86,6 +126,7 @@ def main(top):
         put("session", name, bytes([3]) + data)
         if len(data) < 5000:
             put("session", name + "-slow", bytes([i % 3 + 4]) + data)
+            put("session", name + "-rest", bytes([i % 3 + 8]) + data)
     for i, line in enumerate(CONTROL):
         put("control", "%02d" % i, json.dumps(line).encode())
     put("control", "all", b"\n".join(json.dumps(c).encode() for c in CONTROL))

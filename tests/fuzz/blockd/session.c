@@ -1,7 +1,10 @@
 /* Feeds bytes to an NBD session over the null driver, in pieces as a socket might bring them.
- * First byte: size of the pieces (bits 0-1) and whether the export is read-only (bit 2). */
+ * First byte: size of the pieces (bits 0-1), whether the export is read-only (bit 2), whether the
+ * session rests between the pieces (bit 3). */
 #include "blockd/session.h"
 #include "fuzz.h"
+
+enum { SENT_MAX = 16 << 20 }; /* a client that reads no more: what is longer is only slow */
 
 struct fuzz {
         struct volume_pool *pool;
@@ -33,6 +36,12 @@ static int fuzz_changes(void *arg _unused_, struct volume *v, const char *since,
         return volume_changes_open(v, since, ret, NULL);
 }
 
+static int fuzz_snapshots(void *arg _unused_, struct volume *v _unused_,
+                          int (*each)(void *query, const char *since), void *query)
+{
+        return each(query, "00000000-0000-4000-8000-000000000002");
+}
+
 static int fuzz_send(void *arg, struct iovec *iov, int n)
 {
         struct fuzz *f = arg;
@@ -44,7 +53,17 @@ static int fuzz_send(void *arg, struct iovec *iov, int n)
                 f->sent += iov[i].iov_len;
         }
         f->sent += sum & 0;
-        return f->sent > 256 << 20 ? -EPIPE : 0;
+        return f->sent > SENT_MAX ? -EPIPE : 0;
+}
+
+static int fuzz_send_file(void *arg, int fd, uint64_t off _unused_, uint64_t n)
+{
+        struct fuzz *f = arg;
+
+        if (fd < 0 || n == 0)
+                abort();
+        f->sent += n;
+        return f->sent > SENT_MAX ? -EPIPE : 0;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
@@ -54,8 +73,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
         const struct session_owner owner = {.open = fuzz_open,
                                             .list = fuzz_list,
                                             .changes = fuzz_changes,
+                                            .snapshots = fuzz_snapshots,
                                             .send = fuzz_send,
+                                            .send_file = fuzz_send_file,
                                             .arg = &f};
+        bool rests;
         struct session s;
         uint8_t *in;
         size_t have = 0, piece;
@@ -64,6 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
                 return 0;
         piece = pieces[*p & 3];
         f.readonly = *p & 4;
+        rests = *p & 8;
         p++;
         n--;
         in = malloc(SESSION_IN);
@@ -83,6 +106,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
                                 break;
                         have -= r;
                         memmove(in, in + r, have);
+                        if (rests && s.phase == SESSION_TRANSMISSION) {
+                                session_rest(&s);
+                                if (session_send(&s) < 0)
+                                        break;
+                        }
                 }
                 session_done(&s);
         }
