@@ -7,9 +7,11 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import uuid
 
+import credentials
 import nbd
 from rig import BLOCKD, MB, Case, Client, Held, load, main
 
@@ -58,9 +60,11 @@ class Program(Held):
         os.rename(self.program + ".new", self.program)
 
 
-class Replace(Case):
+class Replacing(Case):
+    options = ()
+
     def setUp(self):
-        self.d = Program()
+        self.d = Program(options=self.options)
         self.addCleanup(self.d.clean)
 
     def raw(self, path):
@@ -85,6 +89,8 @@ class Replace(Case):
         self.assertEqual(self.d.pid, pid)
         return a["error"]
 
+
+class Replace(Replacing):
     def clients(self):
         base = self.d.create(8 * MB)
         volumes = [base] + [self.d.clone(base, 8 * MB) for _ in range(2)] + [self.d.create(8 * MB)]
@@ -393,6 +399,58 @@ os.kill(old, signal.SIGKILL)
             t.join()
         self.assertEqual(errors, [])
         self.assertEqual({v["id"] for v in self.d.ok("list")["volumes"]}, made)
+
+
+class Tcp(Replacing):
+    """Plain connections go on, those with TLS are closed between two requests and come again; the
+    port that the kernel chose stays, also when blockd is killed."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.cred = tempfile.mkdtemp(prefix="cred.", dir=os.environ.get("TMPDIR", "/tmp"))
+        cls.addClassCleanup(shutil.rmtree, cls.cred)
+        os.mkdir(cls.cred + "/server")
+        credentials.psk(cls.cred + "/server", **credentials.KEYS)
+        cls.options = ("--listen", "127.0.0.1:0", "--plain-tcp", "--tls-dir", cls.cred + "/server")
+
+    def client(self, i, form):
+        v = self.d.create(8 * MB)
+        x = "x%d" % i
+        self.d.ok("export", id=x, volume=v, uid=os.getuid(), gid=os.getgid(), readonly=False,
+                  clients=["any"])
+        return Client(form % (self.d.ports()[0], x), 8 * MB, i)
+
+    def test_under_load(self):
+        plain = self.client(1, "nbd://127.0.0.1:%d/%s")
+        plain.may_reconnect = False
+        tls = self.client(2, "nbds://host7@localhost:%d/%s?tls-psk-file=" + self.cred +
+                          "/server/keys.psk")
+        fresh = socket.create_connection(("127.0.0.1", self.d.ports()[0]))
+        self.addCleanup(fresh.close)
+        fresh.settimeout(60)
+        get(fresh, 18)
+        with load([plain, tls]) as step:
+            for i in range(5):
+                self.replace()
+                step()
+                self.assertEqual(tls.reconnects, i + 1)
+            plain.may_reconnect = True
+            pid = self.d.kill()
+            step()
+            self.assertNotEqual(self.d.pid, pid)
+        for c in (plain, tls):
+            c.check()
+
+    def test_silent_handshakes(self):
+        """One says nothing after STARTTLS was taken: it is not waited for for long."""
+        s = socket.create_connection(("127.0.0.1", self.d.ports()[0]))
+        self.addCleanup(s.close)
+        s.settimeout(60)
+        get(s, 18)
+        s.sendall(struct.pack(">I", 3) + option(5, b""))
+        self.assertEqual(get(s, 20)[12:16], struct.pack(">I", 1))
+        self.replace()
+        self.assertEqual(s.recv(1), b"")
 
 
 main()

@@ -34,6 +34,13 @@ class Blockd:
         self.process = None
         self.start()
 
+    def places(self):
+        return ["--state", self.state, "--run", self.run, *self.options]
+
+    def words(self, ready):
+        """The command line; ready is a descriptor."""
+        return [BLOCKD, *self.places(), "--ready-fd", ready]
+
     def start(self, fault=None):
         r, w = os.pipe()
         env = dict(os.environ)
@@ -42,9 +49,7 @@ class Blockd:
             env["STRATOFS_FAULT"] = fault
         with open(os.path.join(self.top, "log"), "ab") as log:
             self.process = subprocess.Popen(
-                [BLOCKD, "--state", self.state, "--run", self.run, "--ready-fd", str(w),
-                 *self.options],
-                pass_fds=[w], stderr=log, env=env)
+                self.words(str(w)), pass_fds=[w], stderr=log, env=env)
         os.close(w)
         ready = os.read(r, 1)
         os.close(r)
@@ -138,22 +143,8 @@ class Held(Blockd):
 
     program = BLOCKD
 
-    def start(self, fault=None):
-        r, w = os.pipe()
-        env = dict(os.environ)
-        env.pop("STRATOFS_FAULT", None)
-        if fault:
-            env["STRATOFS_FAULT"] = fault
-        with open(os.path.join(self.top, "log"), "ab") as log:
-            self.process = subprocess.Popen(
-                [HOLDER, "--ready-fd", str(w), "--", self.program, "--state", self.state,
-                 "--run", self.run], pass_fds=[w], stderr=log, env=env)
-        os.close(w)
-        ready = os.read(r, 1)
-        os.close(r)
-        if ready != b"1":
-            self.process.wait()
-            raise AssertionError("blockd did not start:\n" + self.log())
+    def words(self, ready):
+        return [HOLDER, "--ready-fd", ready, "--", self.program, *self.places()]
 
     @property
     def pid(self):
@@ -182,7 +173,11 @@ class Client:
 
     def connect(self):
         self.h = nbd.NBD()
-        self.h.connect_unix(self.path)
+        if self.path[0] == "/":
+            self.h.connect_unix(self.path)
+        else:
+            self.h.set_uri_allow_local_file(True)
+            self.h.connect_uri(self.path)
 
     def again(self, error):
         if not self.may_reconnect:
