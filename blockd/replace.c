@@ -376,6 +376,9 @@ int replace_run(struct server *s, struct err **e)
         pthread_mutex_unlock(&s->lock);
         if (r == 0) {
                 log_info("process %d follows", s->successor.pid);
+                /* They stay locked by its copies, and no longer than it lives. */
+                close(TAKE_FD(s->successor.state_lock));
+                close(TAKE_FD(s->successor.run_lock));
                 kill(getpid(), SIGUSR2); /* the main loop ends */
         }
         return r;

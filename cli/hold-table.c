@@ -71,3 +71,13 @@ void hold_drop(struct hold_table *t, const char *name)
         }
         t->n = k;
 }
+
+void hold_done(struct hold_table *t)
+{
+        for (unsigned i = 0; i < t->n; i++) {
+                close(t->held[i].fd);
+                free(t->held[i].name);
+        }
+        free(t->held);
+        *t = (struct hold_table){};
+}

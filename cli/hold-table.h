@@ -18,5 +18,6 @@ bool hold_name_good(const char *name);
 /* Takes fd.  The same file under the same name is held once; what there is no room for is closed,
  * and the log says so. */
 void hold_store(struct hold_table *t, const char *name, int fd);
+void hold_done(struct hold_table *t);
 /* All of that name. */
 void hold_drop(struct hold_table *t, const char *name);

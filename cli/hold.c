@@ -391,5 +391,7 @@ int main(int argc, char **argv)
                 log_error("start: %s", strerror(-r));
                 return 1;
         }
-        return loop(&h);
+        r = loop(&h);
+        hold_done(&h.table);
+        return r;
 }

@@ -46,7 +46,7 @@ class Program(Held):
 
     def start(self, fault=None):
         self.program = os.path.join(self.top, "blockd")
-        shutil.copy(BLOCKD, self.program)
+        self.put_blockd()
         super().start(fault)
 
     def put(self, text):
