@@ -1,10 +1,12 @@
 /* One thread a connection that talks: receive what came, feed the session, which sends. */
 #include <poll.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <utlist.h>
 
+#include "blockd/handover.h"
 #include "blockd/meter.h"
 #include "blockd/server.h"
 #include "common/clock.h"
@@ -20,6 +22,7 @@ static int conn_open(void *arg, const char *name, struct session_export *ret, st
                 return err_set(e, -ENOENT, "this socket does not serve '%.64s'", name);
         if (x)
                 name = x->volume;
+        takeover_await(c->server, name);
         r = volume_open(c->server->pool, name, x && x->readonly, &ret->volume, e);
         if (r < 0)
                 return r;
@@ -71,6 +74,7 @@ static bool may_compare(const struct conn *c, const struct volume *v, const char
 
 static int conn_changes(void *arg, struct volume *v, const char *since, struct volume_changes **ret)
 {
+        takeover_await(((struct conn *)arg)->server, since);
         return may_compare(arg, v, since) ? volume_changes_open(v, since, ret, NULL) : -ENOENT;
 }
 
@@ -181,17 +185,17 @@ static int receive(struct conn *c)
         return feed(c);
 }
 
-/* 0 when it has said nothing for a while, negative when it is over. */
+/* 0 when it has said nothing for a while or is to be parked, negative when it is over. */
 static int serve(struct conn *c)
 {
         int r = session_send(&c->session); /* the greeting */
 
-        while (r == 0 || r == -EINTR)
+        while ((r == 0 || r == -EINTR) && !atomic_load_explicit(&c->park, memory_order_relaxed))
                 r = receive(c);
-        return r == -EAGAIN ? session_settle(&c->session) : r;
+        return r == 0 || r == -EINTR || r == -EAGAIN ? session_settle(&c->session) : r;
 }
 
-static void conn_free(struct conn *c)
+void conn_free(struct conn *c)
 {
         struct server *s = c->server;
 
@@ -212,13 +216,10 @@ static void conn_free(struct conn *c)
         free(c);
 }
 
-/* Waits in the event loop's set from here on.  The moment it is there c may be another thread's. */
-static int rest(struct conn *c)
+/* No more memory than what it is needs. */
+static int shrink(struct conn *c)
 {
-        struct epoll_event ev = {.events = EPOLLIN | EPOLLONESHOT,
-                                 .data.u64 = WATCH_CONN | (uintptr_t)c >> 1};
         uint8_t *kept = NULL;
-        int epfd = c->server->epfd, r = 0;
 
         session_rest(&c->session);
         if (c->have > 0) {
@@ -229,14 +230,41 @@ static int rest(struct conn *c)
         }
         free(c->in);
         c->in = kept;
-        WITH_LOCK(&c->server->lock);
-        c->resting = true;
+        return 0;
+}
+
+/* With the lock. */
+static int watch_at_rest(struct conn *c)
+{
+        struct epoll_event ev = {.events = EPOLLIN | EPOLLONESHOT,
+                                 .data.u64 = WATCH_CONN | (uintptr_t)c >> 1};
+        int epfd = c->server->epfd, r = 0;
+
         if (epoll_ctl(epfd, EPOLL_CTL_ADD, c->wire.fd, &ev) < 0)
                 r = errno == EEXIST && epoll_ctl(epfd, EPOLL_CTL_MOD, c->wire.fd, &ev) == 0
                             ? 0
                             : -errno;
+        c->resting = r == 0;
+        return r;
+}
+
+/* Waits in the event loop's set from here on, or is parked.  The moment it is there c may be
+ * another thread's. */
+static int rest(struct conn *c)
+{
+        int r = shrink(c);
+
         if (r < 0)
-                c->resting = false;
+                return r;
+        WITH_LOCK(&c->server->lock);
+        if (c->park) {
+                c->threaded = false;
+                c->parked = true;
+                pthread_cond_broadcast(&c->server->gone);
+                return 0;
+        }
+        r = watch_at_rest(c);
+        c->threaded = r < 0;
         return r;
 }
 
@@ -257,8 +285,17 @@ static void *conn_thread(void *arg)
 {
         struct conn *c = arg;
         char peer[TLS_NAME_MAX + 128];
-        int r = rise(c);
+        int r;
 
+        pthread_mutex_lock(&c->server->lock);
+        c->thread = pthread_self();
+        c->threaded = true;
+        pthread_mutex_unlock(&c->server->lock);
+        r = rise(c);
+        if (r == 0 && c->resume[0]) {
+                r = session_resume(&c->session, c->resume);
+                c->resume[0] = '\0';
+        }
         if (r == 0)
                 r = serve(c);
         if (r == 0)
@@ -319,7 +356,7 @@ static bool shared_allowed(int fd)
                (peer.uid == 0 || peer.uid == geteuid());
 }
 
-static int init_session(struct conn *c)
+static struct session_owner owner_of(struct conn *c)
 {
         const struct tcp *tcp = &c->server->tcp;
         struct session_owner owner = {.open = conn_open,
@@ -339,11 +376,83 @@ static int init_session(struct conn *c)
                 owner.starttls = tcp->tls ? tcp_starttls : NULL;
                 owner.tls_only = tcp->tls && !tcp->plain;
         }
-        return session_init(&c->session, &owner);
+        return owner;
+}
+
+/* Takes c in any case. */
+static int conn_add(struct server *s, struct conn *c)
+{
+        int r;
+
+        DL_APPEND(s->conns, c);
+        s->nconns++;
+        s->tcp.connections += c->tcp;
+        if (c->export)
+                c->export->connections++;
+        r = server_thread(conn_thread, c);
+        if (r == 0)
+                return 0;
+        log_error("no thread for a connection");
+        DL_DELETE(s->conns, c);
+        s->nconns--;
+        s->tcp.connections -= c->tcp;
+        if (c->export)
+                c->export->connections--;
+        session_done(&c->session);
+        close(c->wire.fd);
+        free(c->in);
+        free(c);
+        return r;
+}
+
+void conn_park(struct conn *c)
+{
+        c->park = true;
+        if (c->resting) {
+                epoll_ctl(c->server->epfd, EPOLL_CTL_DEL, c->wire.fd, NULL);
+                c->resting = false;
+                c->parked = true;
+        } else if (c->threaded) {
+                pthread_kill(c->thread, SIGUSR1);
+        }
+}
+
+void conn_revive(struct conn *c)
+{
+        c->park = false;
+        c->parked = false;
+        if (server_thread(conn_thread, c) < 0 && watch_at_rest(c) < 0) {
+                log_error("no thread for a connection");
+                c->parked = true;
+        }
+}
+
+int conn_adopt(struct server *s, const struct conn *from)
+{
+        struct conn *c = calloc(1, sizeof(*c));
+
+        if (!c || (from->have > 0 && !(c->in = malloc(from->have)))) {
+                free(c);
+                close(from->wire.fd);
+                return -ENOMEM;
+        }
+        *c = (struct conn){.server = s,
+                           .export = from->export,
+                           .tcp = from->tcp,
+                           .wire = from->wire,
+                           .session = from->session,
+                           .in = c->in,
+                           .have = from->have};
+        if (c->have > 0)
+                memcpy(c->in, from->in, c->have);
+        strcpy(c->resume, from->resume);
+        c->session.owner = owner_of(c);
+        return conn_add(s, c);
 }
 
 void conn_start(struct server *s, struct export *x, bool tcp, int fd)
 {
+        struct session_owner owner;
         struct conn *c = NULL;
 
         if (x || tcp || shared_allowed(fd))
@@ -363,25 +472,11 @@ void conn_start(struct server *s, struct export *x, bool tcp, int fd)
                 free(c);
                 return;
         }
-        if (init_session(c) < 0) {
+        owner = owner_of(c);
+        if (session_init(&c->session, &owner) < 0) {
                 close(fd);
                 free(c);
                 return;
         }
-        DL_APPEND(s->conns, c);
-        s->nconns++;
-        s->tcp.connections += tcp;
-        if (x)
-                x->connections++;
-        if (server_thread(conn_thread, c) < 0) {
-                log_error("no thread for a connection");
-                DL_DELETE(s->conns, c);
-                s->nconns--;
-                s->tcp.connections -= tcp;
-                if (x)
-                        x->connections--;
-                session_done(&c->session);
-                close(fd);
-                free(c);
-        }
+        conn_add(s, c);
 }

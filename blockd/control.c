@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <utlist.h>
 
+#include "blockd/handover.h"
 #include "blockd/meter.h"
 #include "blockd/server.h"
 #include "common/buf.h"
@@ -302,6 +303,15 @@ static int op_stats(struct call *c, struct err **e)
         return 0;
 }
 
+static int op_replace(struct call *c, struct err **e)
+{
+        int r = replace_run(c->server, e);
+
+        if (r == 0)
+                json_object_set_new(c->answer, "pid", json_integer(c->server->successor.pid));
+        return r;
+}
+
 static int op_loglevel(struct call *c, struct err **e)
 {
         int level = log_get_level();
@@ -355,6 +365,7 @@ static const struct {
         {"limit", op_limit},
         {"stats", op_stats},
         {"loglevel", op_loglevel},
+        {"replace", op_replace},
         {"reload_tls", op_reload_tls},
         {"fault", op_fault},
         /* clang-format on */
@@ -372,6 +383,58 @@ static int dispatch(struct call *c, struct err **e)
         return err_set(e, -EOPNOTSUPP, "there is no op '%.32s'", op);
 }
 
+/* An operation may begin; false: it is the successor's to do. */
+static bool enter(struct server *s)
+{
+        WITH_LOCK(&s->lock);
+        while (s->frozen && !s->replaced)
+                pthread_cond_wait(&s->gone, &s->lock);
+        if (s->replaced)
+                return false;
+        s->calls++;
+        return true;
+}
+
+static void leave(struct server *s)
+{
+        WITH_LOCK(&s->lock);
+        s->calls--;
+        pthread_cond_broadcast(&s->gone);
+}
+
+int control_freeze(struct server *s)
+{
+        WITH_LOCK(&s->lock);
+        if (s->frozen || s->stopping)
+                return -EBUSY;
+        s->frozen = true;
+        while (s->calls > 0)
+                pthread_cond_wait(&s->gone, &s->lock);
+        return 0;
+}
+
+void control_thaw(struct server *s)
+{
+        WITH_LOCK(&s->lock);
+        s->frozen = false;
+        pthread_cond_broadcast(&s->gone);
+}
+
+/* Replacing waits for the others, so it is none of them itself. */
+static int run_call(struct call *c, struct err **e)
+{
+        const char *op = json_string_value(json_object_get(c->request, "op"));
+        int r;
+
+        if (op && streq(op, "replace"))
+                return dispatch(c, e);
+        if (!enter(c->server))
+                return -ESHUTDOWN;
+        r = dispatch(c, e);
+        leave(c->server);
+        return r;
+}
+
 char *control_line(struct server *s, const char *line, size_t n)
 {
         _cleanup_err_ struct err *e = NULL;
@@ -383,7 +446,9 @@ char *control_line(struct server *s, const char *line, size_t n)
 
         if (!answer)
                 return NULL;
-        r = request ? dispatch(&c, &e) : err_set(&e, -EINVAL, "no JSON: %s", je.text);
+        r = request ? run_call(&c, &e) : err_set(&e, -EINVAL, "no JSON: %s", je.text);
+        if (r == -ESHUTDOWN)
+                return NULL; /* no answer: the caller asks again, and finds the successor */
         if (r < 0) {
                 json_object_clear(answer);
                 json_object_set_new(answer, "errno", json_integer(-r));

@@ -29,7 +29,7 @@ static struct export *export_free(struct export *x)
         return NULL;
 }
 
-static struct export *find(struct server *s, const char *id)
+struct export *export_find(struct server *s, const char *id)
 {
         struct export *x;
 
@@ -197,7 +197,7 @@ int export_add(struct server *s, const struct export *want, char **ret_socket, s
         if (r < 0)
                 return r;
         WITH_LOCK(&s->change);
-        x = find(s, want->id);
+        x = export_find(s, want->id);
         if (x && x->fd >= 0)
                 return same(x, want, ret_socket, e);
         if (x) /* its socket could not be made at start: perhaps now */
@@ -250,7 +250,7 @@ int export_remove(struct server *s, const char *id, struct err **e)
         if (r < 0)
                 return err_prepend(e, r, "export id");
         WITH_LOCK(&s->change);
-        x = find(s, id);
+        x = export_find(s, id);
         if (!x)
                 return remove_file(s, id, e);
         r = remove_file(s, id, e);
@@ -356,7 +356,7 @@ static void collect_sockets(struct server *s, const char *dir)
 
                 if (streq(de->d_name, ".") || streq(de->d_name, "..") || !path)
                         continue;
-                if (strlen(de->d_name) >= EXPORT_ID_SIZE || !find(s, de->d_name))
+                if (strlen(de->d_name) >= EXPORT_ID_SIZE || !export_find(s, de->d_name))
                         remove_tree(path, NULL);
         }
         if (d)

@@ -49,6 +49,23 @@ static int begin_transmission(struct session *s, struct session_export *x)
         return r;
 }
 
+void session_detach(struct session *s)
+{
+        for (unsigned i = 0; i < s->ncontexts; i++)
+                s->contexts[i].changes = volume_changes_close(s->contexts[i].changes);
+        s->volume = volume_close(s->volume);
+        s->limit = NULL;
+        s->stats = NULL;
+}
+
+int session_resume(struct session *s, const char *name)
+{
+        struct session_export x = {};
+        int r = s->owner.open(s->owner.arg, name, &x, NULL);
+
+        return r < 0 ? r : begin_transmission(s, &x);
+}
+
 /* The one option without a reply to refuse with. */
 static int opt_export_name(struct session *s, uint32_t option _unused_, struct data *d)
 {

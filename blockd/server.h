@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/types.h>
 #include <uthash.h>
@@ -19,6 +20,7 @@
 #include "common/err.h"
 
 struct meter;
+struct takeover;
 
 enum {
         SERVER_CONNECTIONS = 2048,   /* NBD connections at once */
@@ -61,9 +63,15 @@ struct conn {
         struct session session;
         struct meter *meter; /* in transmission */
         struct stats stats;
-        uint8_t *in;  /* SESSION_IN bytes; at rest only what had come of a request, or NULL */
-        size_t have;  /* bytes in it */
-        bool resting; /* guarded by the server's lock */
+        uint8_t *in; /* SESSION_IN bytes; at rest only what had come of a request, or NULL */
+        size_t have; /* bytes in it */
+        char resume[EXPORT_ID_SIZE]; /* what the session is to open again, or "" */
+        atomic_bool park;            /* its thread is to give it up between two inputs */
+        /* Guarded by the server's lock: at most one of these. */
+        bool resting;  /* the event loop has it */
+        bool parked;   /* who asked for it has it */
+        bool threaded; /* `thread` has it */
+        pthread_t thread;
         struct conn *prev, *next;
 };
 
@@ -83,6 +91,7 @@ struct tcp_config {
 
 struct tcp {
         int fds[TCP_LISTENERS];
+        char held[TCP_LISTENERS][HELD_NAME_SIZE];
         unsigned n, connections;
         struct tls_config *tls;
         bool plain;
@@ -96,6 +105,7 @@ struct server {
         struct held held; /* while starting */
         int epfd;         /* listeners */
         int control_fd, shared_fd, spare_fd;
+        char control_held[HELD_NAME_SIZE], shared_held[HELD_NAME_SIZE];
         pthread_mutex_t change, lock;
         pthread_cond_t gone; /* a connection ended */
         struct export *exports;
@@ -107,6 +117,16 @@ struct server {
         struct tcp tcp;
         int handshake_ms;
         bool stopping;
+        unsigned calls; /* control operations under way */
+        bool frozen;    /* none begins, nothing is accepted: we are being replaced */
+        bool replacing; /* a replacement is under way */
+        bool replaced;  /* everything is the successor's */
+        json_t *coming; /* volumes that the predecessor still has, as the keys; NULL: none */
+        struct successor {
+                char **argv; /* its command line, without --takeover; NULL: none can be started */
+                int state_lock, run_lock;
+                pid_t pid;
+        } successor;
 };
 
 /* Serials. */
@@ -116,9 +136,12 @@ enum { LISTEN_CONTROL = 1, LISTEN_SHARED = 2, LISTEN_TCP = 4, LISTEN_EXPORTS = 1
                              */
 
 /* server.c */
-/* direct: volumes are read and written past the page cache. */
-int server_start(const char *state, const char *run, bool direct, const struct tcp_config *tcp,
+/* direct: volumes are read and written past the page cache.  take: what a predecessor gave us, or
+ * NULL.  s->held is what is left of the descriptors held for us: held_done() when all listens. */
+int server_start(const char *state, const char *run, bool direct, struct takeover *take,
                  struct server **ret, struct err **e);
+/* With the lock: no more (again) new connections. */
+int server_freeze(struct server *s, bool frozen);
 /* Accepts what is waiting; called by the event loop when epfd is readable. */
 void server_accept(struct server *s);
 /* Ends all connections, flushes, closes.  Returns NULL. */
@@ -149,11 +172,23 @@ void conn_start(struct server *s, struct export *x, bool tcp, int fd);
 void conn_wake(struct server *s, const struct conn *c);
 /* With the lock: ends it soon. */
 void conn_disconnect(struct conn *c);
+/* With the lock: has it parked soon, `gone` tells; to be repeated until it is.  SIGUSR1 must have a
+ * handler. */
+void conn_park(struct conn *c);
+/* With the lock: a parked one goes on. */
+void conn_revive(struct conn *c);
+/* A parked one is closed, and c is gone. */
+void conn_free(struct conn *c);
+/* One like from, which says everything but what hangs on the session's volume.  Takes its wire,
+ * copies its input.  With the lock. */
+int conn_adopt(struct server *s, const struct conn *from);
 
 /* exports.c: see control/driver/volume.h for what the calls mean. */
 int exports_restore(struct server *s, struct err **e);
 int export_add(struct server *s, const struct export *want, char **ret_socket, struct err **e);
 int export_remove(struct server *s, const char *id, struct err **e);
+/* With lock held: the export, or NULL. */
+struct export *export_find(struct server *s, const char *id);
 /* With lock held: the export of that id, or of that volume, that the client may use over TCP; tls
  * is NULL for a plain one.  With an empty name the only one there is.  NULL: none, or forbidden. */
 struct export *export_of_client(struct server *s, const char *name, const struct tls *tls);
@@ -165,7 +200,11 @@ void exports_free(struct server *s);
 
 /* control.c: takes fd. */
 void control_start(struct server *s, int fd);
+/* No operation begins until it is thawed; returns when none is under way.  -EBUSY: frozen. */
+int control_freeze(struct server *s);
+void control_thaw(struct server *s);
 /* Takes no more calls and waits until those that run are answered. */
 void control_stop(struct server *s);
-/* One line to one answer line (caller frees; NULL only without memory).  Any thread. */
+/* One line to one answer line (caller frees); NULL without memory, or when we were replaced.  Any
+ * thread. */
 char *control_line(struct server *s, const char *line, size_t n);

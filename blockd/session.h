@@ -80,6 +80,8 @@ struct session_work {
         } of[SESSION_BATCH];
 };
 
+/* Between two inputs it is plain data, but for what hangs on the volume: handover_pack() writes
+ * down every field. */
 struct session {
         struct session_owner owner;
         enum session_phase phase;
@@ -121,6 +123,10 @@ int session_sunk(struct session *s, size_t n);
 int session_settle(struct session *s);
 /* Sends what is queued; in between inputs that is only the greeting. */
 int session_send(struct session *s);
+/* Lets go of the volume and what hangs on it; session_resume() takes it up again, in this process
+ * or in another, by any of its names.  Negative: the session is over. */
+void session_detach(struct session *s);
+int session_resume(struct session *s, const char *name);
 /* Frees the work's memory until the next input. */
 void session_rest(struct session *s);
 

@@ -83,10 +83,14 @@ int state_claim(const char *state, const char *run, struct err **e)
         return file_replace(path, text, strlen(text), 0600, e);
 }
 
-void state_release(const char *state)
+void state_release(const char *state, const char *run)
 {
         _cleanup_free_ char *path = path_printf("%s/claim", state);
+        _cleanup_free_ char *maps = path_printf("%s/map", run);
 
+        /* A volume that nobody opened since it was killed, or left by a predecessor. */
+        if (maps && rmdir(maps) < 0 && errno != ENOENT)
+                return;
         if (path)
                 unlink(path);
 }

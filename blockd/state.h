@@ -12,5 +12,5 @@ int state_lock_run(const char *run, struct err **e);
  * acknowledged but not flushed is in its run folder's live maps: in the same boot no other run
  * folder will do, -EBUSY. */
 int state_claim(const char *state, const char *run, struct err **e);
-/* After a clean stop: any run folder will do. */
-void state_release(const char *state);
+/* After a clean stop: any run folder will do, unless live maps are left in this one. */
+void state_release(const char *state, const char *run);

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include "blockd/clients.h"
+#include "blockd/handover.h"
 #include "blockd/server.h"
 #include "common/log.h"
 
@@ -20,29 +21,29 @@ static char *address_text(const struct sockaddr_storage *sa, char *out, size_t n
         return out;
 }
 
-/* One address; the same one at the next start finds what was held meanwhile. */
-static int listen_held(struct server *s, const char *address, struct err **e)
+/* By its address: whoever held it for us had it from one like us. */
+static int listen_held(struct server *s, const char *address, char held[HELD_NAME_SIZE],
+                       struct err **e)
 {
-        char name[HELD_NAME_SIZE];
         int fd;
 
-        snprintf(name, sizeof(name), "tcp.%s", address);
-        for (char *c = name; *c; c++)
-                if (*c == ':') /* what separates names */
-                        *c = '_';
-        fd = held_adopt(&s->held, name);
+        snprintf(held, HELD_NAME_SIZE, "tcp.%s", address);
+        for (char *p = held; *p; p++)
+                if (*p == ':')
+                        *p = '_'; /* names are joined by colons */
+        fd = held_adopt(&s->held, held);
         if (fd >= 0)
                 return fd;
         fd = listen_tcp(address, e);
         if (fd >= 0)
-                held_keep(name, fd);
+                held_keep(held, fd);
         return fd;
 }
 
 static int listen_all(struct server *s, const struct tcp_config *config, struct err **e)
 {
         for (unsigned i = 0; i < config->n; i++) {
-                int r, fd = listen_held(s, config->listen[i], e);
+                int r, fd = listen_held(s, config->listen[i], s->tcp.held[i], e);
                 struct sockaddr_storage sa = {};
                 socklen_t n = sizeof(sa);
                 char text[128];
@@ -172,6 +173,8 @@ int tcp_open(void *arg, const char *name, struct session_export *ret, struct err
                 readonly = x->readonly;
         }
         pthread_mutex_unlock(&s->lock);
+        if (r == 0)
+                takeover_await(s, volume);
         if (r == 0)
                 r = volume_open(s->pool, volume, readonly, &ret->volume, e);
         if (r == 0)

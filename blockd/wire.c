@@ -8,17 +8,23 @@
 #include "blockd/tls.h"
 #include "common/clock.h"
 
-int wire_wait(int fd, short events, int64_t deadline)
+static int wait_once(int fd, short events, int64_t deadline)
 {
         struct pollfd p = {.fd = fd, .events = events};
+        int64_t left = deadline ? (deadline - clock_mono() + 999) / 1000 : -1;
+        int r = poll(&p, 1, deadline && left < 0 ? 0 : left);
+
+        return r < 0 ? -errno : r == 0 ? -ETIMEDOUT : 0;
+}
+
+int wire_wait(int fd, short events, int64_t deadline)
+{
         int r;
 
-        do {
-                int64_t left = deadline ? (deadline - clock_mono() + 999) / 1000 : -1;
-
-                r = poll(&p, 1, deadline && left < 0 ? 0 : left);
-        } while (r < 0 && errno == EINTR);
-        return r < 0 ? -errno : r == 0 ? -ETIMEDOUT : 0;
+        do
+                r = wait_once(fd, events, deadline);
+        while (r == -EINTR);
+        return r;
 }
 
 ssize_t wire_recv(struct wire *w, void *p, size_t n)
@@ -28,7 +34,7 @@ ssize_t wire_recv(struct wire *w, void *p, size_t n)
         if (w->tls)
                 return tls_recv(w->tls, p, n, w->deadline);
         if (w->deadline) {
-                r = wire_wait(w->fd, POLLIN, w->deadline);
+                r = wait_once(w->fd, POLLIN, w->deadline);
                 if (r < 0)
                         return r;
         }

@@ -17,13 +17,11 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include "cli/hold-table.h"
 #include "common/clock.h"
 #include "common/log.h"
 
 enum {
-        HELD_MAX = 8192,
-        NAMES_MAX = 100 << 10, /* of all names: one environment string holds 128 KiB */
-        NAME_LEN_MAX = 255,
         MESSAGE_FDS = 253, /* the kernel's SCM_MAX_FD */
         MESSAGE_MAX = 4096,
         FIRST_FD = 3, /* SD_LISTEN_FDS_START */
@@ -34,18 +32,11 @@ enum {
 #define PAUSE_MIN_USEC 10000
 #define PAUSE_MAX_USEC 5000000
 
-struct held {
-        int fd;
-        char *name;
-};
-
 struct hold {
         char **argv;
-        struct held *held;
-        unsigned n, room;
-        size_t names; /* bytes */
-        pid_t main;   /* 0: none runs */
-        bool served;  /* it said READY once: from now on it is started again */
+        struct hold_table table;
+        pid_t main;  /* 0: none runs */
+        bool served; /* it said READY once: from now on it is started again */
         bool stopping;
         int64_t started, pause; /* microseconds */
         int notify, signals, pid_fd, ready_fd;
@@ -53,71 +44,6 @@ struct hold {
         struct rlimit files;
         sigset_t mask;
 };
-
-/* ---- the table ---- */
-
-static bool same_file(int a, int b)
-{
-        struct stat x, y;
-
-        return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
-               x.st_ino == y.st_ino;
-}
-
-static bool name_good(const char *name)
-{
-        size_t n = strlen(name);
-
-        for (const char *p = name; *p; p++)
-                if (*p <= ' ' || *p > '~' || *p == ':')
-                        return false;
-        return n > 0 && n <= NAME_LEN_MAX;
-}
-
-/* Takes fd. */
-static void store(struct hold *h, const char *name, int fd)
-{
-        char *copy;
-
-        for (unsigned i = 0; i < h->n; i++)
-                if (streq(h->held[i].name, name) && same_file(h->held[i].fd, fd)) {
-                        close(fd);
-                        return;
-                }
-        if (h->n == h->room && h->room < HELD_MAX) {
-                unsigned room = h->room ? 2 * h->room : 16;
-                struct held *p = realloc(h->held, room * sizeof(*p));
-
-                if (p) {
-                        h->held = p;
-                        h->room = room;
-                }
-        }
-        copy = h->n < h->room && h->names + strlen(name) + 1 <= NAMES_MAX ? strdup(name) : NULL;
-        if (!copy) {
-                log_error("no room to hold '%s'", name);
-                close(fd);
-                return;
-        }
-        h->held[h->n++] = (struct held){.fd = fd, .name = copy};
-        h->names += strlen(name) + 1;
-}
-
-static void drop(struct hold *h, const char *name)
-{
-        unsigned k = 0;
-
-        for (unsigned i = 0; i < h->n; i++) {
-                if (!streq(h->held[i].name, name)) {
-                        h->held[k++] = h->held[i];
-                        continue;
-                }
-                h->names -= strlen(name) + 1;
-                close(h->held[i].fd);
-                free(h->held[i].name);
-        }
-        h->n = k;
-}
 
 /* ---- what the program says ---- */
 
@@ -178,18 +104,18 @@ static void message(struct hold *h, char *text, int *fds, unsigned nfds)
                 else if (strncmp(line, "X_VERSION=", 10) == 0)
                         snprintf(h->version, sizeof(h->version), "%s", line + 10);
         }
-        if (!name_good(name)) {
+        if (!hold_name_good(name)) {
                 log_warning("'%.64s' is no name for a descriptor", name);
                 add = remove = false;
         }
         for (unsigned i = 0; i < nfds; i++) {
                 if (add)
-                        store(h, name, fds[i]);
+                        hold_store(&h->table, name, fds[i]);
                 else
                         close(fds[i]);
         }
         if (remove)
-                drop(h, name);
+                hold_drop(&h->table, name);
         if (main)
                 new_main(h, main);
         if (ready)
@@ -241,24 +167,24 @@ static bool receive(struct hold *h)
 /* ---- the program ---- */
 
 /* Puts the held descriptors at 3, 4, ... and says so. */
-static int hand_over(const struct hold *h)
+static int hand_over(const struct hold_table *t)
 {
-        char number[16], *names = malloc(h->names + 1), *p = names;
-        int *high = malloc(h->n * sizeof(*high));
+        char number[16], *names = malloc(t->names + 1), *p = names;
+        int *high = malloc(t->n * sizeof(*high));
 
         if (!names || !high)
                 return -ENOMEM;
-        for (unsigned i = 0; i < h->n; i++) {
-                high[i] = fcntl(h->held[i].fd, F_DUPFD_CLOEXEC, FIRST_FD + (int)h->n);
+        for (unsigned i = 0; i < t->n; i++) {
+                high[i] = fcntl(t->held[i].fd, F_DUPFD_CLOEXEC, FIRST_FD + (int)t->n);
                 if (high[i] < 0)
                         return -errno;
                 p = stpcpy(p, i ? ":" : "");
-                p = stpcpy(p, h->held[i].name);
+                p = stpcpy(p, t->held[i].name);
         }
-        for (unsigned i = 0; i < h->n; i++)
+        for (unsigned i = 0; i < t->n; i++)
                 if (dup2(high[i], FIRST_FD + (int)i) < 0)
                         return -errno;
-        snprintf(number, sizeof(number), "%u", h->n);
+        snprintf(number, sizeof(number), "%u", t->n);
         setenv("LISTEN_FDS", number, 1);
         setenv("LISTEN_FDNAMES", names, 1);
         snprintf(number, sizeof(number), "%d", getpid());
@@ -268,7 +194,7 @@ static int hand_over(const struct hold *h)
 
 static void child_main(const struct hold *h)
 {
-        int r = h->n > 0 ? hand_over(h) : 0;
+        int r = h->table.n > 0 ? hand_over(&h->table) : 0;
 
         if (r == 0) {
                 setrlimit(RLIMIT_NOFILE, &h->files);
@@ -333,7 +259,7 @@ static int reap(struct hold *h, int *ret)
                 plan_restart(h);
                 log_error("'%s' %s %d: it is started again; %u descriptors are held", h->argv[0],
                           WIFSIGNALED(status) ? "was ended by signal" : "ended with status",
-                          WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), h->n);
+                          WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), h->table.n);
         }
         return 0;
 }
@@ -465,5 +391,7 @@ int main(int argc, char **argv)
                 log_error("start: %s", strerror(-r));
                 return 1;
         }
-        return loop(&h);
+        r = loop(&h);
+        hold_done(&h.table);
+        return r;
 }

@@ -11,6 +11,10 @@ static int null_pool_open(const struct volume_pool_config *c _unused_, void **re
         return 0;
 }
 
+static void null_pool_abandon(void *pool _unused_, bool abandoned _unused_)
+{
+}
+
 static void null_pool_close(void *pool _unused_)
 {
 }
@@ -111,6 +115,7 @@ const struct volume_driver volume_driver_null = {
         .name = "null",
         .pool_open = null_pool_open,
         .pool_close = null_pool_close,
+        .pool_abandon = null_pool_abandon,
         .create = null_create,
         .resize = null_create,
         .remove = null_remove,

@@ -71,6 +71,11 @@ int volume_pool_open(const struct volume_driver *d, const struct volume_pool_con
         return 0;
 }
 
+void volume_pool_abandon(struct volume_pool *p, bool abandoned)
+{
+        p->driver->pool_abandon(p->state, abandoned);
+}
+
 struct volume_pool *volume_pool_close(struct volume_pool *p)
 {
         if (p) {

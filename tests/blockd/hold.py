@@ -2,74 +2,21 @@
 """stratofs-hold and a blockd that is killed: clients queue, nothing acknowledged is lost; and the
 holder by itself, with programs that are worse than blockd."""
 import os
-import random
 import re
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import uuid
 
 import nbd
-from rig import HOLDER, Blockd, Case, Held, main
-
-MB = 1 << 20
+from rig import HOLDER, MB, Blockd, Case, Client, Held, load, main
 
 
 def pss(pid):
     with open("/proc/%d/smaps_rollup" % pid) as f:
         return int(re.search(r"^Pss:\s+(\d+) kB", f.read(), re.M).group(1))
-
-
-class Client:
-    """Writes and verifies; connects again whenever the server ends the connection, and counts."""
-
-    def __init__(self, path, size, seed):
-        self.path, self.size = path, size
-        self.rnd = random.Random(seed)
-        self.model = bytearray(size)
-        self.reconnects = self.done = 0
-        self.gap = 0
-        self.h = None
-        self.connect()
-
-    def connect(self):
-        self.h = nbd.NBD()
-        self.h.connect_unix(self.path)
-
-    def step(self):
-        n = self.rnd.choice((512, 4096, 7777, 300000))
-        off = self.rnd.randrange(self.size - n)
-        data = self.rnd.randbytes(n)
-        began = time.monotonic()
-        while True:
-            try:
-                self.h.pwrite(data, off)
-                break
-            except nbd.Error:
-                # Not acknowledged; it may be half there, so it is written again.
-                self.reconnects += 1
-                self.connect()
-        self.model[off:off + n] = data
-        while True:
-            try:
-                off = self.rnd.randrange(self.size - 65536)
-                if self.h.pread(65536, off) != self.model[off:off + 65536]:
-                    raise AssertionError("bytes at %d are not what was written" % off)
-                break
-            except nbd.Error:
-                self.reconnects += 1
-                self.connect()
-        self.gap = max(self.gap, time.monotonic() - began)
-        self.done += 1
-
-    def check(self):
-        self.connect()
-        if self.h.pread(self.size, 0) != self.model:
-            raise AssertionError("the volume is not what was written")
-        self.h.shutdown()
 
 
 class Killed(Case):
@@ -89,27 +36,10 @@ class Killed(Case):
         base = self.d.create(8 * MB)
         clients = [Client(self.d.export(v), 8 * MB, i) for i, v in
                    enumerate((base, self.d.clone(base, 8 * MB), self.d.create(8 * MB)))]
-        over, errors = threading.Event(), []
-
-        def work(c):
-            try:
-                while not over.is_set():
-                    c.step()
-            except Exception as e:
-                errors.append(e)
-
-        threads = [threading.Thread(target=work, args=(c,)) for c in clients]
-        for t in threads:
-            t.start()
-        for _ in range(8):
-            before = [c.done for c in clients]
-            self.wait_new(self.d.kill())
-            while not errors and any(c.done < b + 3 for c, b in zip(clients, before)):
-                time.sleep(0.01)
-        over.set()
-        for t in threads:
-            t.join()
-        self.assertEqual(errors, [])
+        with load(clients) as step:
+            for _ in range(8):
+                self.wait_new(self.d.kill())
+                step()
         for c in clients:
             self.assertGreater(c.reconnects, 0)
             c.check()

@@ -2,8 +2,10 @@
 
 The daemon's path is argv[1]; unittest gets the rest.  HOLDER is stratofs-hold beside it.
 """
+import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -11,9 +13,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import unittest
 import uuid
 
+import nbd
+
+MB = 1 << 20
 HOLDER = os.environ.get("HOLDER", "")
 BLOCKD = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "blockd"
 
@@ -28,6 +35,13 @@ class Blockd:
         self.process = None
         self.start()
 
+    def places(self):
+        return ["--state", self.state, "--run", self.run, *self.options]
+
+    def words(self, ready):
+        """The command line; ready is a descriptor."""
+        return [BLOCKD, *self.places(), "--ready-fd", ready]
+
     def start(self, fault=None):
         r, w = os.pipe()
         env = dict(os.environ)
@@ -36,9 +50,7 @@ class Blockd:
             env["STRATOFS_FAULT"] = fault
         with open(os.path.join(self.top, "log"), "ab") as log:
             self.process = subprocess.Popen(
-                [BLOCKD, "--state", self.state, "--run", self.run, "--ready-fd", str(w),
-                 *self.options],
-                pass_fds=[w], stderr=log, env=env)
+                self.words(str(w)), pass_fds=[w], stderr=log, env=env)
         os.close(w)
         ready = os.read(r, 1)
         os.close(r)
@@ -132,22 +144,8 @@ class Held(Blockd):
 
     program = BLOCKD
 
-    def start(self, fault=None):
-        r, w = os.pipe()
-        env = dict(os.environ)
-        env.pop("STRATOFS_FAULT", None)
-        if fault:
-            env["STRATOFS_FAULT"] = fault
-        with open(os.path.join(self.top, "log"), "ab") as log:
-            self.process = subprocess.Popen(
-                [HOLDER, "--ready-fd", str(w), "--", self.program, "--state", self.state,
-                 "--run", self.run, *self.options], pass_fds=[w], stderr=log, env=env)
-        os.close(w)
-        ready = os.read(r, 1)
-        os.close(r)
-        if ready != b"1":
-            self.process.wait()
-            raise AssertionError("blockd did not start:\n" + self.log())
+    def words(self, ready):
+        return [HOLDER, "--ready-fd", ready, "--", self.program, *self.places()]
 
     @property
     def pid(self):
@@ -159,6 +157,94 @@ class Held(Blockd):
         pid = self.pid
         os.kill(pid, signal.SIGKILL)
         return pid
+
+
+class Client:
+    """Writes and verifies; connects again whenever the server ends the connection, and counts."""
+
+    def __init__(self, path, size, seed):
+        self.path, self.size = path, size
+        self.may_reconnect = True
+        self.rnd = random.Random(seed)
+        self.model = bytearray(size)
+        self.reconnects = self.done = 0
+        self.gap = 0
+        self.h = None
+        self.connect()
+
+    def connect(self):
+        self.h = nbd.NBD()
+        if self.path[0] == "/":
+            self.h.connect_unix(self.path)
+        else:
+            self.h.set_uri_allow_local_file(True)
+            self.h.connect_uri(self.path)
+
+    def again(self, error):
+        if not self.may_reconnect:
+            raise error
+        self.reconnects += 1
+        self.connect()
+
+    def step(self):
+        n = self.rnd.choice((512, 4096, 7777, 300000))
+        off = self.rnd.randrange(self.size - n)
+        data = self.rnd.randbytes(n)
+        began = time.monotonic()
+        while True:
+            try:
+                self.h.pwrite(data, off)
+                break
+            except nbd.Error as e:
+                # Not acknowledged; it may be half there, so it is written again.
+                self.again(e)
+        self.model[off:off + n] = data
+        while True:
+            try:
+                off = self.rnd.randrange(self.size - 65536)
+                if self.h.pread(65536, off) != self.model[off:off + 65536]:
+                    raise AssertionError("bytes at %d are not what was written" % off)
+                break
+            except nbd.Error as e:
+                self.again(e)
+        self.gap = max(self.gap, time.monotonic() - began)  # two requests', in seconds
+        self.done += 1
+
+    def check(self):
+        self.connect()
+        if self.h.pread(self.size, 0) != self.model:
+            raise AssertionError("the volume is not what was written")
+        self.h.shutdown()
+
+
+@contextlib.contextmanager
+def load(clients):
+    """All of them step all the time; gives a function that waits until each made some steps."""
+    over, errors = threading.Event(), []
+
+    def work(c):
+        try:
+            while not over.is_set():
+                c.step()
+        except Exception as e:
+            errors.append(e)
+
+    def step(n=3):
+        before = [c.done for c in clients]
+        while not errors and any(c.done < b + n for c, b in zip(clients, before)):
+            time.sleep(0.005)
+
+    threads = [threading.Thread(target=work, args=(c,)) for c in clients]
+    for t in threads:
+        t.start()
+    try:
+        yield step
+    finally:
+        over.set()
+        for t in threads:
+            t.join()
+    if errors:
+        raise errors[0]
 
 
 class Case(unittest.TestCase):

@@ -152,11 +152,12 @@ int pool_stack_open(struct pool *p, struct entry *en, struct err **e)
 void pool_stack_close(struct pool *p, struct entry *en)
 {
         struct stack *s = TAKE_PTR(en->stack);
-        int r = stack_flush(s);
+        bool abandoned = p->abandoned;
+        int r = abandoned ? 0 : stack_flush(s);
 
         if (r < 0)
                 log_error("volume %s: flush at close: %s", en->meta.id, strerror(-r));
-        else
+        else if (!abandoned)
                 layer_freeze(s->top); /* all is in the log: the live map may go */
         pthread_mutex_lock(&p->layers_lock);
         layer_unref(s->top);

@@ -17,6 +17,13 @@ static int local_pool_open(const struct volume_pool_config *c, void **ret, struc
         return r;
 }
 
+static void local_pool_abandon(void *pool, bool abandoned)
+{
+        struct pool *p = pool;
+
+        p->abandoned = abandoned;
+}
+
 static void local_pool_close(void *pool)
 {
         pool_close(pool);
@@ -186,6 +193,7 @@ const struct volume_driver volume_driver_local = {
         .caps = VOLUME_CAP_CLONE | VOLUME_CAP_IMPORT | VOLUME_CAP_GROW_OPEN | VOLUME_CAP_SNAPSHOT,
         .pool_open = local_pool_open,
         .pool_close = local_pool_close,
+        .pool_abandon = local_pool_abandon,
         .create = local_create,
         .import = local_import,
         .clone = local_clone,

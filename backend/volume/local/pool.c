@@ -149,7 +149,7 @@ int pool_open(const struct volume_pool_config *c, struct pool **ret, struct err 
                 r = scan(p, e);
         if (r == 0)
                 r = count_refs(p);
-        if (r == 0)
+        if (r == 0 && !c->shared)
                 r = pool_collect(p, e);
         if (r < 0) {
                 pool_close(p);
