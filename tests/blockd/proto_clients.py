@@ -56,18 +56,22 @@ class Clients(Case):
         self.wait("threads and descriptors are not %s" % (want,), lambda: self.counts() == want)
 
     def wait_rest(self):
-        self.wait("no rest", lambda: self.counts()[0] == 1)
+        """Until the main thread is alone, but for ThreadSanitizer's own."""
+        alone = 1 + ("libtsan" in self.maps())
+        self.wait("no rest", lambda: self.counts()[0] == alone)
 
     def pss(self):
         """Bytes of memory that are the server's own."""
         with open(self.proc("smaps_rollup")) as f:
             return sum(int(line.split()[1]) << 10 for line in f if line.startswith("Pss:"))
 
+    def maps(self):
+        with open(self.proc("maps")) as f:
+            return f.read()
+
     def sanitized(self):
         """Then memory is the sanitizer's."""
-        with open(self.proc("maps")) as f:
-            maps = f.read()
-        return any(name in maps for name in ("libasan", "libtsan"))
+        return any(name in self.maps() for name in ("libasan", "libtsan"))
 
 
 class Order(Clients):
