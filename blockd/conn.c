@@ -1,9 +1,13 @@
 /* One thread a connection that talks: receive what came, feed the session, which sends. */
 #include <poll.h>
+#include <signal.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <utlist.h>
 
+#include "blockd/handover.h"
+#include "blockd/meter.h"
 #include "blockd/server.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -18,6 +22,7 @@ static int conn_open(void *arg, const char *name, struct session_export *ret, st
                 return err_set(e, -ENOENT, "this socket does not serve '%.64s'", name);
         if (x)
                 name = x->volume;
+        takeover_await(c->server, name);
         r = volume_open(c->server->pool, name, x && x->readonly, &ret->volume, e);
         if (r < 0)
                 return r;
@@ -47,6 +52,76 @@ static int conn_list(void *arg, int (*each)(void *session, const char *name), vo
         return volume_list(c->server->pool, "", list_volume, &l, NULL);
 }
 
+/* Whether it is a snapshot of v, what v was cloned from, or, v being a snapshot, another of the
+ * same volume. */
+static bool is_past(const struct volume_info *since, const struct volume_info *v)
+{
+        if (!since->immutable || streq(since->id, v->id))
+                return false;
+        return streq(since->parent, v->id) || streq(v->parent, since->id) ||
+               (v->immutable && v->parent[0] && streq(v->parent, since->parent));
+}
+
+/* A guest compares its volume with what that was, never with what others have. */
+static bool may_compare(const struct conn *c, const struct volume *v, const char *since)
+{
+        struct volume_info info, past;
+
+        return !c->export ||
+               (volume_stat(c->server->pool, volume_id(v), &info, NULL) == 0 &&
+                volume_stat(c->server->pool, since, &past, NULL) == 0 && is_past(&past, &info));
+}
+
+static int conn_changes(void *arg, struct volume *v, const char *since, struct volume_changes **ret)
+{
+        takeover_await(((struct conn *)arg)->server, since);
+        return may_compare(arg, v, since) ? volume_changes_open(v, since, ret, NULL) : -ENOENT;
+}
+
+struct snapshots {
+        struct volume_info of;
+        int (*each)(void *query, const char *since);
+        void *query;
+};
+
+static int list_snapshot(void *arg, const struct volume_info *info)
+{
+        const struct snapshots *l = arg;
+
+        return is_past(info, &l->of) ? l->each(l->query, info->id) : 0;
+}
+
+static int conn_snapshots(void *arg, struct volume *v, int (*each)(void *query, const char *since),
+                          void *query)
+{
+        struct snapshots l = {.each = each, .query = query};
+        struct conn *c = arg;
+        int r = volume_stat(c->server->pool, volume_id(v), &l.of, NULL);
+
+        return r < 0 ? r : volume_list(c->server->pool, "", list_snapshot, &l, NULL);
+}
+
+static int conn_begin(void *arg, const char *volume, struct limit **ret, struct stats **ret_stats)
+{
+        struct conn *c = arg;
+        int r = meter_join(c->server, volume, &c->stats, &c->meter);
+
+        if (r < 0)
+                return r;
+        *ret = &c->meter->limit;
+        *ret_stats = &c->stats;
+        return 0;
+}
+
+/* The client has closed, or we have (conn_disconnect()). */
+static bool conn_gone(void *arg)
+{
+        struct conn *c = arg;
+        struct pollfd p = {.fd = c->wire.fd};
+
+        return poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR);
+}
+
 static int conn_send(void *arg, struct iovec *iov, int n)
 {
         struct conn *c = arg;
@@ -61,17 +136,12 @@ static int conn_send_file(void *arg, int fd, uint64_t off, uint64_t n)
         return wire_send_file(&c->wire, fd, off, n);
 }
 
-/* Waits for input until the deadline; a client that only talks about talking is sent away. */
-static int wait_handshake(int fd, int64_t deadline)
+static bool conn_more(void *arg)
 {
-        struct pollfd p = {.fd = fd, .events = POLLIN};
-        int64_t left = (deadline - clock_mono()) / 1000;
-        int r;
+        struct conn *c = arg;
+        int n;
 
-        if (left <= 0)
-                return -ETIMEDOUT;
-        r = poll(&p, 1, left);
-        return r < 0 ? -errno : r == 0 ? -ETIMEDOUT : 0;
+        return !c->wire.tls && ioctl(c->wire.fd, FIONREAD, &n) == 0 && n > 0;
 }
 
 /* In transmission a silent client is noticed by the receive's own time-out, which costs nothing. */
@@ -79,6 +149,7 @@ static void set_patience(struct conn *c)
 {
         const struct timeval t = {.tv_sec = SERVER_REST_MS / 1000};
 
+        c->wire.deadline = 0;
         setsockopt(c->wire.fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t));
 }
 
@@ -98,45 +169,44 @@ static int feed(struct conn *c)
         return 0;
 }
 
-/* 0 when it has said nothing for a while, negative when it is over. */
-static int serve(struct conn *c)
+/* Takes what comes next, a large payload to where it is to stay.  0 go on, negative as wire_recv(),
+ * or the connection is over. */
+static int receive(struct conn *c)
 {
-        int64_t deadline = clock_mono() + SERVER_HANDSHAKE_MS * 1000;
-        int r = session_send(&c->session); /* the greeting */
+        size_t room = SESSION_IN - c->have;
+        uint8_t *sink = c->have == 0 ? session_sink(&c->session, &room) : NULL;
+        ssize_t n = wire_recv(&c->wire, sink ? sink : c->in + c->have, room);
 
-        while (r == 0) {
-                ssize_t n;
-
-                if (c->session.phase != SESSION_TRANSMISSION)
-                        r = wait_handshake(c->wire.fd, deadline);
-                if (r == -EINTR) {
-                        r = 0;
-                        continue;
-                }
-                if (r < 0)
-                        break;
-                n = wire_recv(&c->wire, c->in + c->have, SESSION_IN - c->have);
-                if (n == -EINTR)
-                        continue;
-                if (n == -EAGAIN)
-                        return 0;
-                if (n <= 0)
-                        return n < 0 ? n : -ESHUTDOWN;
-                c->have += n;
-                r = feed(c);
-        }
-        return r;
+        if (n <= 0)
+                return n < 0 ? n : -ESHUTDOWN;
+        if (sink)
+                return session_sunk(&c->session, n);
+        c->have += n;
+        return feed(c);
 }
 
-static void conn_free(struct conn *c)
+/* 0 when it has said nothing for a while or is to be parked, negative when it is over. */
+static int serve(struct conn *c)
+{
+        int r = session_send(&c->session); /* the greeting */
+
+        while ((r == 0 || r == -EINTR) && !atomic_load_explicit(&c->park, memory_order_relaxed))
+                r = receive(c);
+        return r == 0 || r == -EINTR || r == -EAGAIN ? session_settle(&c->session) : r;
+}
+
+void conn_free(struct conn *c)
 {
         struct server *s = c->server;
 
+        meter_leave(s, &c->meter, &c->stats);
         session_done(&c->session);
         free(c->in);
+        tls_free(c->wire.tls);
         pthread_mutex_lock(&s->lock);
         DL_DELETE(s->conns, c);
         s->nconns--;
+        s->tcp.connections -= c->tcp;
         if (c->export)
                 c->export->connections--;
         close(c->wire.fd); /* under the lock: exports_disconnect() shuts descriptors of the list
@@ -146,13 +216,10 @@ static void conn_free(struct conn *c)
         free(c);
 }
 
-/* Waits in the event loop's set from here on.  The moment it is there c may be another thread's. */
-static int rest(struct conn *c)
+/* No more memory than what it is needs. */
+static int shrink(struct conn *c)
 {
-        struct epoll_event ev = {.events = EPOLLIN | EPOLLONESHOT,
-                                 .data.u64 = WATCH_CONN | (uintptr_t)c >> 1};
         uint8_t *kept = NULL;
-        int epfd = c->server->epfd, r = 0;
 
         session_rest(&c->session);
         if (c->have > 0) {
@@ -163,14 +230,41 @@ static int rest(struct conn *c)
         }
         free(c->in);
         c->in = kept;
-        WITH_LOCK(&c->server->lock);
-        c->resting = true;
+        return 0;
+}
+
+/* With the lock. */
+static int watch_at_rest(struct conn *c)
+{
+        struct epoll_event ev = {.events = EPOLLIN | EPOLLONESHOT,
+                                 .data.u64 = WATCH_CONN | (uintptr_t)c >> 1};
+        int epfd = c->server->epfd, r = 0;
+
         if (epoll_ctl(epfd, EPOLL_CTL_ADD, c->wire.fd, &ev) < 0)
                 r = errno == EEXIST && epoll_ctl(epfd, EPOLL_CTL_MOD, c->wire.fd, &ev) == 0
                             ? 0
                             : -errno;
+        c->resting = r == 0;
+        return r;
+}
+
+/* Waits in the event loop's set from here on, or is parked.  The moment it is there c may be
+ * another thread's. */
+static int rest(struct conn *c)
+{
+        int r = shrink(c);
+
         if (r < 0)
-                c->resting = false;
+                return r;
+        WITH_LOCK(&c->server->lock);
+        if (c->park) {
+                c->threaded = false;
+                c->parked = true;
+                pthread_cond_broadcast(&c->server->gone);
+                return 0;
+        }
+        r = watch_at_rest(c);
+        c->threaded = r < 0;
         return r;
 }
 
@@ -190,8 +284,18 @@ static int rise(struct conn *c)
 static void *conn_thread(void *arg)
 {
         struct conn *c = arg;
-        int r = rise(c);
+        char peer[TLS_NAME_MAX + 128];
+        int r;
 
+        pthread_mutex_lock(&c->server->lock);
+        c->thread = pthread_self();
+        c->threaded = true;
+        pthread_mutex_unlock(&c->server->lock);
+        r = rise(c);
+        if (r == 0 && c->resume[0]) {
+                r = session_resume(&c->session, c->resume);
+                c->resume[0] = '\0';
+        }
         if (r == 0)
                 r = serve(c);
         if (r == 0)
@@ -199,8 +303,11 @@ static void *conn_thread(void *arg)
         if (r == 0)
                 return NULL;
         if (r != -ESHUTDOWN && r != -EPIPE && r != -ECONNRESET)
-                log_info("connection to %s: closed: %s",
-                         c->export ? c->export->id : "shared socket", strerror(-r));
+                log_info("connection %s %s: closed: %s", c->tcp ? "of" : "to",
+                         c->tcp      ? tcp_peer(c, peer, sizeof(peer))
+                         : c->export ? c->export->id
+                                     : "shared socket",
+                         strerror(-r));
         conn_free(c);
         return NULL;
 }
@@ -230,6 +337,8 @@ void conn_wake(struct server *s, const struct conn *which)
 void conn_disconnect(struct conn *c)
 {
         shutdown(c->wire.fd, SHUT_RDWR);
+        if (c->meter)
+                limit_kick(&c->meter->limit); /* perhaps it waits there */
         if (c->resting) {
                 c->resting = false;
                 if (server_thread(conn_thread, c) < 0)
@@ -247,46 +356,127 @@ static bool shared_allowed(int fd)
                (peer.uid == 0 || peer.uid == geteuid());
 }
 
-void conn_start(struct server *s, struct export *x, int fd)
+static struct session_owner owner_of(struct conn *c)
 {
+        const struct tcp *tcp = &c->server->tcp;
+        struct session_owner owner = {.open = conn_open,
+                                      .list = conn_list,
+                                      .changes = conn_changes,
+                                      .snapshots = conn_snapshots,
+                                      .begin = conn_begin,
+                                      .gone = conn_gone,
+                                      .send = conn_send,
+                                      .more = conn_more,
+                                      .send_file = conn_send_file,
+                                      .arg = c};
+
+        if (c->tcp) {
+                owner.open = tcp_open;
+                owner.list = tcp_list;
+                owner.starttls = tcp->tls ? tcp_starttls : NULL;
+                owner.tls_only = tcp->tls && !tcp->plain;
+        }
+        return owner;
+}
+
+/* Takes c in any case. */
+static int conn_add(struct server *s, struct conn *c)
+{
+        int r;
+
+        DL_APPEND(s->conns, c);
+        s->nconns++;
+        s->tcp.connections += c->tcp;
+        if (c->export)
+                c->export->connections++;
+        r = server_thread(conn_thread, c);
+        if (r == 0)
+                return 0;
+        log_error("no thread for a connection");
+        DL_DELETE(s->conns, c);
+        s->nconns--;
+        s->tcp.connections -= c->tcp;
+        if (c->export)
+                c->export->connections--;
+        session_done(&c->session);
+        close(c->wire.fd);
+        free(c->in);
+        free(c);
+        return r;
+}
+
+void conn_park(struct conn *c)
+{
+        c->park = true;
+        if (c->resting) {
+                epoll_ctl(c->server->epfd, EPOLL_CTL_DEL, c->wire.fd, NULL);
+                c->resting = false;
+                c->parked = true;
+        } else if (c->threaded) {
+                pthread_kill(c->thread, SIGUSR1);
+        }
+}
+
+void conn_revive(struct conn *c)
+{
+        c->park = false;
+        c->parked = false;
+        if (server_thread(conn_thread, c) < 0 && watch_at_rest(c) < 0) {
+                log_error("no thread for a connection");
+                c->parked = true;
+        }
+}
+
+int conn_adopt(struct server *s, const struct conn *from)
+{
+        struct conn *c = calloc(1, sizeof(*c));
+
+        if (!c || (from->have > 0 && !(c->in = malloc(from->have)))) {
+                free(c);
+                close(from->wire.fd);
+                return -ENOMEM;
+        }
+        *c = (struct conn){.server = s,
+                           .export = from->export,
+                           .tcp = from->tcp,
+                           .wire = from->wire,
+                           .session = from->session,
+                           .in = c->in,
+                           .have = from->have};
+        if (c->have > 0)
+                memcpy(c->in, from->in, c->have);
+        strcpy(c->resume, from->resume);
+        c->session.owner = owner_of(c);
+        return conn_add(s, c);
+}
+
+void conn_start(struct server *s, struct export *x, bool tcp, int fd)
+{
+        struct session_owner owner;
         struct conn *c = NULL;
 
-        if (x || shared_allowed(fd))
+        if (x || tcp || shared_allowed(fd))
                 c = calloc(1, sizeof(*c));
         if (!c) {
                 close(fd);
                 return;
         }
-        *c = (struct conn){.server = s, .export = x, .wire = {.fd = fd}};
+        *c = (struct conn){.server = s, .export = x, .tcp = tcp, .wire = {.fd = fd}};
+        c->wire.deadline = clock_mono() + s->handshake_ms * INT64_C(1000);
         /* The caller holds the lock. */
         if (s->stopping || s->nconns >= SERVER_CONNECTIONS ||
+            (tcp && s->tcp.connections >= SERVER_TCP) ||
             (x && (x->closing || x->connections >= SERVER_PER_EXPORT))) {
                 log_warning("connection refused: too many, or closing");
                 close(fd);
                 free(c);
                 return;
         }
-        if (session_init(&c->session, &(struct session_owner){.open = conn_open,
-                                                              .list = conn_list,
-                                                              .send = conn_send,
-                                                              .send_file = conn_send_file,
-                                                              .arg = c}) < 0) {
+        owner = owner_of(c);
+        if (session_init(&c->session, &owner) < 0) {
                 close(fd);
                 free(c);
                 return;
         }
-        DL_APPEND(s->conns, c);
-        s->nconns++;
-        if (x)
-                x->connections++;
-        if (server_thread(conn_thread, c) < 0) {
-                log_error("no thread for a connection");
-                DL_DELETE(s->conns, c);
-                s->nconns--;
-                if (x)
-                        x->connections--;
-                session_done(&c->session);
-                close(fd);
-                free(c);
-        }
+        conn_add(s, c);
 }

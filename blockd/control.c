@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 #include <utlist.h>
 
+#include "blockd/handover.h"
+#include "blockd/meter.h"
 #include "blockd/server.h"
 #include "common/buf.h"
 #include "common/fault.h"
@@ -11,7 +13,10 @@
 #include "common/jsonl.h"
 #include "common/log.h"
 
-enum { LIST_MAX = 1000 }; /* volumes or exports in one answer; "more" says there are more */
+enum {
+        LIST_MAX = 1000, /* volumes or exports in one answer; "more" says there are more */
+        STATS_MAX = 150, /* volumes with counters: a line stays below JSONL_MAX */
+};
 
 struct call {
         struct server *server;
@@ -113,7 +118,8 @@ static int op_remove(struct call *c, struct err **e)
         pthread_mutex_unlock(&c->server->lock);
         if (exports > 0)
                 return err_set(e, -EBUSY, "remove volume '%s': it is exported", id);
-        return volume_remove(c->server->pool, id, e);
+        r = volume_remove(c->server->pool, id, e);
+        return r < 0 ? r : meter_remove(c->server, id, e);
 }
 
 static json_t *info_json(struct server *s, const struct volume_info *info)
@@ -182,8 +188,8 @@ static int op_export(struct call *c, struct err **e)
         const char *id, *volume;
         json_int_t uid, gid;
         int readonly = 0;
-        int r = args(c, e, "{s:s, s:s, s:I, s:I, s?b}", "id", &id, "volume", &volume, "uid", &uid,
-                     "gid", &gid, "readonly", &readonly);
+        int r = args(c, e, "{s:s, s:s, s:I, s:I, s?b, s?o}", "id", &id, "volume", &volume, "uid",
+                     &uid, "gid", &gid, "readonly", &readonly, "clients", &want.clients);
 
         if (r < 0)
                 return r;
@@ -236,14 +242,74 @@ static int op_list_exports(struct call *c, struct err **e)
                 if (more)
                         break;
                 json_array_append_new(
-                        array,
-                        json_pack("{s:s, s:s, s:I, s:I, s:b, s:s, s:i}", "id", x->id, "volume",
-                                  x->volume, "uid", (json_int_t)x->uid, "gid", (json_int_t)x->gid,
-                                  "readonly", (int)x->readonly, "socket",
-                                  x->fd >= 0 ? x->socket : "", "connections", (int)x->connections));
+                        array, json_pack("{s:s, s:s, s:I, s:I, s:b, s:s, s:i, s:O?}", "id", x->id,
+                                         "volume", x->volume, "uid", (json_int_t)x->uid, "gid",
+                                         (json_int_t)x->gid, "readonly", (int)x->readonly, "socket",
+                                         x->fd >= 0 ? x->socket : "", "connections",
+                                         (int)x->connections, "clients", x->clients));
         }
         json_object_set_new(c->answer, "more", json_boolean(more));
         return 0;
+}
+
+static int op_limit(struct call *c, struct err **e)
+{
+        json_int_t v[5] = {};
+        struct limit_config want;
+        const char *id;
+        int r = args(c, e, "{s:s, s?I, s?I, s?I, s?I, s?I}", "id", &id, "iops", &v[0], "bandwidth",
+                     &v[1], "iops_burst", &v[2], "bandwidth_burst", &v[3], "burst_seconds", &v[4]);
+
+        if (r < 0)
+                return r;
+        want = (struct limit_config){v[0], v[1], v[2], v[3], v[4]}; /* negative is too large */
+        WITH_LOCK(&c->server->change);
+        return meter_set_limit(c->server, id, &want, e);
+}
+
+static int list_meter(void *arg, const struct meter_facts *f)
+{
+        struct listing *l = arg;
+
+        if (json_array_size(l->array) >= STATS_MAX) {
+                l->more = true;
+                return 1;
+        }
+        return json_array_append_new(l->array, meter_json(f));
+}
+
+static int op_stats(struct call *c, struct err **e)
+{
+        struct listing l = {.server = c->server};
+        const char *id = NULL, *after = "";
+        struct volume_info info;
+        json_auto_t *o = NULL;
+        struct meter_facts f;
+        int r = args(c, e, "{s?s, s?s}", "id", &id, "after", &after);
+
+        if (r == 0 && id)
+                r = volume_stat(c->server->pool, id, &info, e);
+        if (r < 0)
+                return r;
+        if (id) {
+                meter_read(c->server, id, &f);
+                o = meter_json(&f);
+                return json_object_update(c->answer, o) < 0 ? err_errno(e, -ENOMEM, "stats") : 0;
+        }
+        l.array = json_array();
+        json_object_set_new(c->answer, "volumes", l.array);
+        meters_list(c->server, after, list_meter, &l);
+        json_object_set_new(c->answer, "more", json_boolean(l.more));
+        return 0;
+}
+
+static int op_replace(struct call *c, struct err **e)
+{
+        int r = replace_run(c->server, e);
+
+        if (r == 0)
+                json_object_set_new(c->answer, "pid", json_integer(c->server->successor.pid));
+        return r;
 }
 
 static int op_loglevel(struct call *c, struct err **e)
@@ -258,6 +324,13 @@ static int op_loglevel(struct call *c, struct err **e)
         log_set_level(level);
         json_object_set_new(c->answer, "level", json_integer(level));
         return 0;
+}
+
+static int op_reload_tls(struct call *c, struct err **e)
+{
+        if (!c->server->tcp.tls)
+                return err_set(e, -ENOENT, "this blockd was started without --tls-dir");
+        return tls_config_reload(c->server->tcp.tls, e);
 }
 
 static int op_fault(struct call *c, struct err **e)
@@ -276,11 +349,26 @@ static const struct {
         const char *op;
         int (*run)(struct call *c, struct err **e);
 } ops[] = {
-        {"ping", op_ping},         {"create", op_create},     {"import", op_import},
-        {"clone", op_clone},       {"snapshot", op_snapshot}, {"resize", op_resize},
-        {"remove", op_remove},     {"stat", op_stat},         {"list", op_list},
-        {"export", op_export},     {"unexport", op_unexport}, {"list_exports", op_list_exports},
-        {"loglevel", op_loglevel}, {"fault", op_fault},
+        /* clang-format off */
+        {"ping", op_ping},
+        {"create", op_create},
+        {"import", op_import},
+        {"clone", op_clone},
+        {"snapshot", op_snapshot},
+        {"resize", op_resize},
+        {"remove", op_remove},
+        {"stat", op_stat},
+        {"list", op_list},
+        {"export", op_export},
+        {"unexport", op_unexport},
+        {"list_exports", op_list_exports},
+        {"limit", op_limit},
+        {"stats", op_stats},
+        {"loglevel", op_loglevel},
+        {"replace", op_replace},
+        {"reload_tls", op_reload_tls},
+        {"fault", op_fault},
+        /* clang-format on */
 };
 
 static int dispatch(struct call *c, struct err **e)
@@ -295,6 +383,58 @@ static int dispatch(struct call *c, struct err **e)
         return err_set(e, -EOPNOTSUPP, "there is no op '%.32s'", op);
 }
 
+/* An operation may begin; false: it is the successor's to do. */
+static bool enter(struct server *s)
+{
+        WITH_LOCK(&s->lock);
+        while (s->frozen && !s->replaced)
+                pthread_cond_wait(&s->gone, &s->lock);
+        if (s->replaced)
+                return false;
+        s->calls++;
+        return true;
+}
+
+static void leave(struct server *s)
+{
+        WITH_LOCK(&s->lock);
+        s->calls--;
+        pthread_cond_broadcast(&s->gone);
+}
+
+int control_freeze(struct server *s)
+{
+        WITH_LOCK(&s->lock);
+        if (s->frozen || s->stopping)
+                return -EBUSY;
+        s->frozen = true;
+        while (s->calls > 0)
+                pthread_cond_wait(&s->gone, &s->lock);
+        return 0;
+}
+
+void control_thaw(struct server *s)
+{
+        WITH_LOCK(&s->lock);
+        s->frozen = false;
+        pthread_cond_broadcast(&s->gone);
+}
+
+/* Replacing waits for the others, so it is none of them itself. */
+static int run_call(struct call *c, struct err **e)
+{
+        const char *op = json_string_value(json_object_get(c->request, "op"));
+        int r;
+
+        if (op && streq(op, "replace"))
+                return dispatch(c, e);
+        if (!enter(c->server))
+                return -ESHUTDOWN;
+        r = dispatch(c, e);
+        leave(c->server);
+        return r;
+}
+
 char *control_line(struct server *s, const char *line, size_t n)
 {
         _cleanup_err_ struct err *e = NULL;
@@ -306,7 +446,9 @@ char *control_line(struct server *s, const char *line, size_t n)
 
         if (!answer)
                 return NULL;
-        r = request ? dispatch(&c, &e) : err_set(&e, -EINVAL, "no JSON: %s", je.text);
+        r = request ? run_call(&c, &e) : err_set(&e, -EINVAL, "no JSON: %s", je.text);
+        if (r == -ESHUTDOWN)
+                return NULL; /* no answer: the caller asks again, and finds the successor */
         if (r < 0) {
                 json_object_clear(answer);
                 json_object_set_new(answer, "errno", json_integer(-r));

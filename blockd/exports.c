@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <utlist.h>
 
+#include "blockd/clients.h"
 #include "blockd/server.h"
 #include "common/fileio.h"
 #include "common/log.h"
@@ -22,12 +23,13 @@ static struct export *export_free(struct export *x)
                 if (x->fd >= 0)
                         close(x->fd);
                 free(x->socket);
+                json_decref(x->clients);
                 free(x);
         }
         return NULL;
 }
 
-static struct export *find(struct server *s, const char *id)
+struct export *export_find(struct server *s, const char *id)
 {
         struct export *x;
 
@@ -48,6 +50,8 @@ static int write_file(struct server *s, const struct export *x, struct err **e)
                                    "volume", x->volume, "uid", (json_int_t)x->uid, "gid",
                                    (json_int_t)x->gid, "readonly", (int)x->readonly);
 
+        if (o && x->clients && json_object_set(o, "clients", x->clients) < 0)
+                return err_errno(e, -ENOMEM, "export");
         text = o ? json_dumps(o, JSON_COMPACT) : NULL;
         if (!path || !text)
                 return err_errno(e, -ENOMEM, "export");
@@ -67,15 +71,23 @@ static int remove_file(struct server *s, const char *id, struct err **e)
         return r < 0 ? err_errno(e, r, "sync '%s'", path) : 0;
 }
 
+/* The one that was held for us while we were away, if its name still leads to it. */
+static int adopt_socket(struct server *s, struct export *x, const char *what)
+{
+        return held_name(x->held, what, x->socket) == 0 ? held_adopt(&s->held, x->held) : -1;
+}
+
 /* The folder that only the guest may enter, and in it the socket that anyone there may use. */
 static int make_socket(struct server *s, struct export *x, struct err **e)
 {
         _cleanup_free_ char *dir = path_printf("%s/exports/%s", s->run, x->id);
         _cleanup_free_ char *ours = path_printf("%s/exports/.%s.sock", s->run, x->id);
+        _cleanup_free_ char *what = path_printf("x.%s", x->id);
         _cleanup_close_ int fd = -1;
+        int r;
 
         x->socket = path_printf("%s/exports/%s/nbd.sock", s->run, x->id);
-        if (!dir || !ours || !x->socket)
+        if (!dir || !ours || !what || !x->socket)
                 return err_errno(e, -ENOMEM, "export");
         if (strlen(x->socket) >= 108)
                 return err_set(e, -ENAMETOOLONG, "'%s' is too long for a socket's name", x->socket);
@@ -83,11 +95,17 @@ static int make_socket(struct server *s, struct export *x, struct err **e)
                 return err_errno(e, -errno, "mkdir '%s'", dir);
         if (lchown(dir, x->uid, x->gid) < 0)
                 return err_errno(e, -errno, "give '%s' to uid %u, gid %u", dir, x->uid, x->gid);
+        x->fd = adopt_socket(s, x, what);
+        if (x->fd >= 0)
+                return 0;
         fd = listen_unix(ours, 0666, e);
         if (fd < 0)
                 return fd;
+        r = held_name(x->held, what, ours);
         if (rename(ours, x->socket) < 0)
                 return err_errno(e, -errno, "rename '%s'", ours);
+        if (r == 0)
+                held_keep(x->held, fd);
         x->fd = TAKE_FD(fd);
         return 0;
 }
@@ -96,8 +114,12 @@ static void drop_socket(struct server *s, struct export *x)
 {
         _cleanup_free_ char *dir = path_printf("%s/exports/%s", s->run, x->id);
 
-        if (x->fd >= 0)
-                close(TAKE_FD(x->fd)); /* leaves the epoll set with it */
+        if (x->fd >= 0) {
+                held_drop(x->held);
+                epoll_ctl(s->epfd, EPOLL_CTL_DEL, x->fd, NULL); /* it may be held a moment longer */
+                shutdown(x->fd, SHUT_RDWR);
+                close(TAKE_FD(x->fd));
+        }
         if (dir)
                 remove_tree(dir, NULL);
 }
@@ -118,7 +140,7 @@ static int check(const struct export *want, struct err **e)
 {
         int r = name_check(want->id, strlen(want->id), e);
 
-        return r < 0 ? err_prepend(e, r, "export id") : 0;
+        return r < 0 ? err_prepend(e, r, "export id") : clients_check(want->clients, e);
 }
 
 static int same(const struct export *x, const struct export *want, char **ret_socket,
@@ -128,6 +150,8 @@ static int same(const struct export *x, const struct export *want, char **ret_so
             x->readonly != want->readonly)
                 return err_set(e, -EEXIST, "export '%s' is there for volume %s, uid %u, gid %u, %s",
                                x->id, x->volume, x->uid, x->gid, x->readonly ? "ro" : "rw");
+        if (!clients_same(x->clients, want->clients))
+                return err_set(e, -EEXIST, "export '%s' is there for other clients", x->id);
         *ret_socket = strdup(x->socket ? x->socket : "");
         return *ret_socket ? 0 : err_errno(e, -ENOMEM, "export");
 }
@@ -160,6 +184,7 @@ static struct export *export_new(const struct export *want)
         *x = *want;
         x->fd = -1;
         x->socket = NULL;
+        x->clients = json_incref(want->clients);
         return x;
 }
 
@@ -172,7 +197,7 @@ int export_add(struct server *s, const struct export *want, char **ret_socket, s
         if (r < 0)
                 return r;
         WITH_LOCK(&s->change);
-        x = find(s, want->id);
+        x = export_find(s, want->id);
         if (x && x->fd >= 0)
                 return same(x, want, ret_socket, e);
         if (x) /* its socket could not be made at start: perhaps now */
@@ -234,7 +259,7 @@ int export_remove(struct server *s, const char *id, struct err **e)
         if (r < 0)
                 return err_prepend(e, r, "export id");
         WITH_LOCK(&s->change);
-        x = find(s, id);
+        x = export_find(s, id);
         if (!x)
                 return remove_file(s, id, e);
         r = remove_file(s, id, e);
@@ -247,6 +272,24 @@ int export_remove(struct server *s, const char *id, struct err **e)
         pthread_mutex_unlock(&s->lock);
         export_free(x);
         return 0;
+}
+
+struct export *export_of_client(struct server *s, const char *name, const struct tls *tls)
+{
+        struct export *x, *tmp, *found = NULL;
+        bool several = false;
+
+        HASH_ITER (hh, s->exports, x, tmp) {
+                if (x->closing || !clients_allow(x->clients, tls))
+                        continue;
+                if (streq(x->id, name))
+                        return x;
+                if (!name[0] || streq(x->volume, name)) {
+                        several = found;
+                        found = x;
+                }
+        }
+        return several ? NULL : found;
 }
 
 unsigned exports_of(struct server *s, const char *volume)
@@ -263,6 +306,7 @@ unsigned exports_of(struct server *s, const char *volume)
 static int parse(const char *text, size_t n, struct export *ret, struct err **e)
 {
         json_auto_t *o = json_loadb(text, n, JSON_REJECT_DUPLICATES, NULL);
+        json_t *clients = json_object_get(o, "clients");
         const char *id, *volume;
         json_int_t uid, gid;
         int format = 0, readonly;
@@ -276,7 +320,10 @@ static int parse(const char *text, size_t n, struct export *ret, struct err **e)
             !name_valid(id) || strlen(volume) >= VOLUME_ID_SIZE || uid < 0 || gid < 0 ||
             uid > UINT32_MAX || gid > UINT32_MAX)
                 return err_set(e, -EUCLEAN, "it makes no sense");
+        if (clients_check(clients, e) < 0)
+                return -EUCLEAN;
         *ret = (struct export){.fd = -1, .uid = uid, .gid = gid, .readonly = readonly};
+        ret->clients = json_incref(clients);
         strcpy(ret->id, id);
         strcpy(ret->volume, volume);
         return 0;
@@ -298,6 +345,7 @@ static int restore_one(struct server *s, const char *dir, const char *name, stru
         if (r < 0)
                 return r;
         x = export_new(&want);
+        json_decref(want.clients);
         if (!x)
                 return err_errno(e, -ENOMEM, "export");
         r = make_socket(s, x, e);
@@ -317,7 +365,7 @@ static void collect_sockets(struct server *s, const char *dir)
 
                 if (streq(de->d_name, ".") || streq(de->d_name, "..") || !path)
                         continue;
-                if (strlen(de->d_name) >= EXPORT_ID_SIZE || !find(s, de->d_name))
+                if (strlen(de->d_name) >= EXPORT_ID_SIZE || !export_find(s, de->d_name))
                         remove_tree(path, NULL);
         }
         if (d)

@@ -100,6 +100,7 @@ enum {
         NBD_REPLY_TYPE_ERROR = 1 << 15 | 1,
         NBD_STATE_HOLE = 1,
         NBD_STATE_ZERO = 2,
+        NBD_STATE_DIRTY = 1, /* of our own contexts, as QEMU's */
 };
 
 enum {

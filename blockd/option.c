@@ -1,56 +1,7 @@
 /* The handshake: option haggling. */
-#include "blockd/nbd.h"
-#include "blockd/session.h"
+#include "blockd/option.h"
 
-/* A cursor over an option's data: get_*() fail once it is short. */
-struct data {
-        const uint8_t *p;
-        size_t n;
-        bool bad;
-};
-
-static const uint8_t *get(struct data *d, size_t n)
-{
-        const uint8_t *p = d->p;
-
-        if (d->bad || n > d->n) {
-                d->bad = true;
-                return NULL;
-        }
-        d->p += n;
-        d->n -= n;
-        return p;
-}
-
-static uint16_t get16(struct data *d)
-{
-        const uint8_t *p = get(d, 2);
-
-        return p ? be16_get(p) : 0;
-}
-
-static uint32_t get32(struct data *d)
-{
-        const uint8_t *p = get(d, 4);
-
-        return p ? be32_get(p) : 0;
-}
-
-/* A length and so many bytes, as a string; what holds a NUL or is too long is no name of ours. */
-static bool get_string(struct data *d, char out[NBD_STRING_MAX + 1])
-{
-        uint32_t n = get32(d);
-        const uint8_t *p = get(d, n);
-
-        out[0] = '\0';
-        if (!p || n > NBD_STRING_MAX || memchr(p, 0, n))
-                return false;
-        memcpy(out, p, n);
-        out[n] = '\0';
-        return true;
-}
-
-static uint8_t *reply_begin(struct session *s, uint32_t option, uint32_t type, uint32_t len)
+uint8_t *option_reply_begin(struct session *s, uint32_t option, uint32_t type, uint32_t len)
 {
         uint8_t *p = session_room(s, NBD_REPHDR_SIZE + len);
 
@@ -63,9 +14,9 @@ static uint8_t *reply_begin(struct session *s, uint32_t option, uint32_t type, u
         return be32_put(p, len);
 }
 
-static int reply(struct session *s, uint32_t option, uint32_t type, const void *data, uint32_t len)
+int option_reply(struct session *s, uint32_t option, uint32_t type, const void *data, uint32_t len)
 {
-        uint8_t *p = reply_begin(s, option, type, len);
+        uint8_t *p = option_reply_begin(s, option, type, len);
 
         if (!p)
                 return -EPIPE;
@@ -74,25 +25,45 @@ static int reply(struct session *s, uint32_t option, uint32_t type, const void *
         return 0;
 }
 
-static int reply_words(struct session *s, uint32_t option, uint32_t type, const char *words)
+int option_words(struct session *s, uint32_t option, uint32_t type, const char *words)
 {
-        return reply(s, option, type, words, MIN(strlen(words), (size_t)NBD_STRING_MAX));
+        return option_reply(s, option, type, words, MIN(strlen(words), (size_t)NBD_STRING_MAX));
 }
 
-static int reply_open_error(struct session *s, uint32_t option, int r, struct err *e)
+int option_refuse(struct session *s, uint32_t option, int r, struct err *e)
 {
         if (r == -EPIPE)
                 return r;
-        return reply_words(s, option, NBD_REP_ERR_UNKNOWN, err_msg(e));
+        return option_words(s, option, NBD_REP_ERR_UNKNOWN, err_msg(e));
 }
 
 static int begin_transmission(struct session *s, struct session_export *x)
 {
+        int r;
+
         s->volume = TAKE_PTR(x->volume);
-        if (s->allocation && !streq(s->allocation_name, x->name))
-                s->allocation = false; /* it was selected for another export */
         s->phase = SESSION_TRANSMISSION;
-        return 0;
+        r = contexts_begin(s, x->name);
+        if (r == 0 && s->owner.begin)
+                r = s->owner.begin(s->owner.arg, volume_id(s->volume), &s->limit, &s->stats);
+        return r;
+}
+
+void session_detach(struct session *s)
+{
+        for (unsigned i = 0; i < s->ncontexts; i++)
+                s->contexts[i].changes = volume_changes_close(s->contexts[i].changes);
+        s->volume = volume_close(s->volume);
+        s->limit = NULL;
+        s->stats = NULL;
+}
+
+int session_resume(struct session *s, const char *name)
+{
+        struct session_export x = {};
+        int r = s->owner.open(s->owner.arg, name, &x, NULL);
+
+        return r < 0 ? r : begin_transmission(s, &x);
 }
 
 /* The one option without a reply to refuse with. */
@@ -101,7 +72,7 @@ static int opt_export_name(struct session *s, uint32_t option _unused_, struct d
         char name[NBD_STRING_MAX + 1];
         struct session_export x = {};
         size_t n = d->n, len;
-        const uint8_t *p = get(d, n);
+        const uint8_t *p = data_get(d, n);
         uint8_t *out;
 
         if (!p || n > NBD_STRING_MAX || memchr(p, 0, n))
@@ -124,7 +95,7 @@ static int opt_export_name(struct session *s, uint32_t option _unused_, struct d
 
 static int opt_abort(struct session *s, uint32_t option, struct data *d _unused_)
 {
-        int r = reply(s, option, NBD_REP_ACK, NULL, 0);
+        int r = option_reply(s, option, NBD_REP_ACK, NULL, 0);
 
         s->phase = SESSION_OVER;
         return r;
@@ -134,7 +105,7 @@ static int list_one(void *arg, const char *name)
 {
         struct session *s = arg;
         size_t n = strlen(name);
-        uint8_t *p = reply_begin(s, NBD_OPT_LIST, NBD_REP_SERVER, 4 + n);
+        uint8_t *p = option_reply_begin(s, NBD_OPT_LIST, NBD_REP_SERVER, 4 + n);
 
         if (!p)
                 return -EPIPE;
@@ -147,9 +118,9 @@ static int opt_list(struct session *s, uint32_t option, struct data *d)
         int r;
 
         if (d->n > 0)
-                return reply_words(s, option, NBD_REP_ERR_INVALID, "LIST takes no data");
+                return option_words(s, option, NBD_REP_ERR_INVALID, "LIST takes no data");
         r = s->owner.list(s->owner.arg, list_one, s);
-        return r < 0 ? r : reply(s, option, NBD_REP_ACK, NULL, 0);
+        return r < 0 ? r : option_reply(s, option, NBD_REP_ACK, NULL, 0);
 }
 
 static int info_export(struct session *s, uint32_t option, const struct session_export *x)
@@ -158,13 +129,13 @@ static int info_export(struct session *s, uint32_t option, const struct session_
 
         be16_put(be64_put(be16_put(data, NBD_INFO_EXPORT), volume_size(x->volume)),
                  session_flags(s, x->volume));
-        return reply(s, option, NBD_REP_INFO, data, sizeof(data));
+        return option_reply(s, option, NBD_REP_INFO, data, sizeof(data));
 }
 
 static int info_text(struct session *s, uint32_t option, uint16_t type, const char *text)
 {
         size_t n = strlen(text);
-        uint8_t *p = reply_begin(s, option, NBD_REP_INFO, 2 + n);
+        uint8_t *p = option_reply_begin(s, option, NBD_REP_INFO, 2 + n);
 
         if (!p)
                 return -EPIPE;
@@ -179,7 +150,7 @@ static int info_block_size(struct session *s, uint32_t option)
         p = be32_put(p, 1);
         p = be32_put(p, 4096);
         be32_put(p, VOLUME_IO_MAX);
-        return reply(s, option, NBD_REP_INFO, data, sizeof(data));
+        return option_reply(s, option, NBD_REP_INFO, data, sizeof(data));
 }
 
 static int send_info(struct session *s, uint32_t option, const struct session_export *x,
@@ -196,7 +167,7 @@ static int send_info(struct session *s, uint32_t option, const struct session_ex
         }
         if (r == 0 && asked & 1 << NBD_INFO_BLOCK_SIZE)
                 r = info_block_size(s, option);
-        return r == 0 ? reply(s, option, NBD_REP_ACK, NULL, 0) : r;
+        return r == 0 ? option_reply(s, option, NBD_REP_ACK, NULL, 0) : r;
 }
 
 static int opt_go(struct session *s, uint32_t option, struct data *d)
@@ -204,24 +175,24 @@ static int opt_go(struct session *s, uint32_t option, struct data *d)
         _cleanup_err_ struct err *e = NULL;
         char name[NBD_STRING_MAX + 1];
         struct session_export x = {};
-        bool good = get_string(d, name);
+        bool good = data_string(d, name);
         unsigned asked = 0, count;
         int r;
 
         if (d->bad)
-                return reply_words(s, option, NBD_REP_ERR_INVALID, "the name is cut short");
-        count = get16(d);
+                return option_words(s, option, NBD_REP_ERR_INVALID, "the name is cut short");
+        count = data_16(d);
         for (unsigned i = 0; i < count && !d->bad; i++) {
-                uint16_t what = get16(d);
+                uint16_t what = data_16(d);
 
                 asked |= what <= NBD_INFO_BLOCK_SIZE ? 1u << what : 0;
         }
         if (d->bad || d->n > 0)
-                return reply_words(s, option, NBD_REP_ERR_INVALID, "the lengths do not add up");
+                return option_words(s, option, NBD_REP_ERR_INVALID, "the lengths do not add up");
         r = good ? s->owner.open(s->owner.arg, name, &x, &e)
                  : err_set(&e, -ENOENT, "no export has such a name");
         if (r < 0)
-                return reply_open_error(s, option, r, e);
+                return option_refuse(s, option, r, e);
         r = send_info(s, option, &x, asked);
         if (r == 0 && option == NBD_OPT_GO)
                 return begin_transmission(s, &x);
@@ -232,72 +203,22 @@ static int opt_go(struct session *s, uint32_t option, struct data *d)
 static int opt_structured_reply(struct session *s, uint32_t option, struct data *d)
 {
         if (d->n > 0)
-                return reply_words(s, option, NBD_REP_ERR_INVALID,
-                                   "STRUCTURED_REPLY takes no data");
+                return option_words(s, option, NBD_REP_ERR_INVALID,
+                                    "STRUCTURED_REPLY takes no data");
         if (s->form == FORM_EXTENDED)
-                return reply_words(s, option, NBD_REP_ERR_EXT_HEADER_REQD,
-                                   "extended headers are in use: they include it");
+                return option_words(s, option, NBD_REP_ERR_EXT_HEADER_REQD,
+                                    "extended headers are in use: they include it");
         s->form = FORM_STRUCTURED;
-        return reply(s, option, NBD_REP_ACK, NULL, 0);
+        return option_reply(s, option, NBD_REP_ACK, NULL, 0);
 }
 
 static int opt_extended_headers(struct session *s, uint32_t option, struct data *d)
 {
         if (d->n > 0)
-                return reply_words(s, option, NBD_REP_ERR_INVALID,
-                                   "EXTENDED_HEADERS takes no data");
+                return option_words(s, option, NBD_REP_ERR_INVALID,
+                                    "EXTENDED_HEADERS takes no data");
         s->form = FORM_EXTENDED;
-        return reply(s, option, NBD_REP_ACK, NULL, 0);
-}
-
-/* Whether one of the queries is for base:allocation. */
-static bool wants_allocation(struct data *d, uint32_t count, bool listing)
-{
-        char query[NBD_STRING_MAX + 1];
-        bool wants = listing && count == 0;
-
-        for (uint32_t i = 0; i < count && !d->bad; i++)
-                if (get_string(d, query) &&
-                    (streq(query, "base:allocation") || (listing && streq(query, "base:"))))
-                        wants = true;
-        return wants;
-}
-
-static int opt_meta_context(struct session *s, uint32_t option, struct data *d)
-{
-        static const char context[] = "base:allocation";
-        const bool listing = option == NBD_OPT_LIST_META_CONTEXT;
-        uint8_t data[4 + sizeof(context) - 1];
-        _cleanup_err_ struct err *e = NULL;
-        char name[NBD_STRING_MAX + 1];
-        struct session_export x = {};
-        bool good = get_string(d, name), wants;
-        int r;
-
-        wants = wants_allocation(d, get32(d), listing);
-        if (!listing)
-                s->allocation = false; /* each SET forgets the one before */
-        if (d->bad || d->n > 0)
-                return reply_words(s, option, NBD_REP_ERR_INVALID, "the lengths do not add up");
-        if (s->form == FORM_SIMPLE)
-                return reply_words(s, option, NBD_REP_ERR_INVALID, "structured replies come first");
-        r = good ? s->owner.open(s->owner.arg, name, &x, &e)
-                 : err_set(&e, -ENOENT, "no export has such a name");
-        if (r < 0)
-                return reply_open_error(s, option, r, e);
-        volume_close(x.volume);
-        if (wants) {
-                be32_put(data, listing ? 0 : 1);
-                memcpy(data + 4, context, sizeof(context) - 1);
-                r = reply(s, option, NBD_REP_META_CONTEXT, data, sizeof(data));
-                if (r < 0)
-                        return r;
-        }
-        if (wants && !listing) {
-                s->allocation = true;
-                strcpy(s->allocation_name, x.name);
-        }
-        return reply(s, option, NBD_REP_ACK, NULL, 0);
+        return option_reply(s, option, NBD_REP_ACK, NULL, 0);
 }
 
 static const struct {
@@ -310,10 +231,53 @@ static const struct {
         {NBD_OPT_INFO, opt_go},
         {NBD_OPT_GO, opt_go},
         {NBD_OPT_STRUCTURED_REPLY, opt_structured_reply},
-        {NBD_OPT_LIST_META_CONTEXT, opt_meta_context},
-        {NBD_OPT_SET_META_CONTEXT, opt_meta_context},
+        {NBD_OPT_LIST_META_CONTEXT, option_meta_context},
+        {NBD_OPT_SET_META_CONTEXT, option_meta_context},
         {NBD_OPT_EXTENDED_HEADERS, opt_extended_headers},
 };
+
+/* n bytes are there in all; what is behind the option was sent by nobody knows whom. */
+static int opt_starttls(struct session *s, struct data *d, size_t n)
+{
+        const uint32_t option = NBD_OPT_STARTTLS;
+        int r;
+
+        if (s->tls)
+                return option_words(s, option, NBD_REP_ERR_INVALID, "TLS is in use already");
+        if (!s->owner.starttls)
+                return option_words(s, option, NBD_REP_ERR_UNSUP, "there is no TLS here");
+        if (d->n > 0)
+                return option_words(s, option, NBD_REP_ERR_INVALID, "STARTTLS takes no data");
+        if (n > NBD_OPTION_SIZE)
+                return -EPROTO;
+        r = option_reply(s, option, NBD_REP_ACK, NULL, 0);
+        if (r == 0)
+                r = session_send(s);
+        if (r == 0)
+                r = s->owner.starttls(s->owner.arg);
+        if (r < 0)
+                return r;
+        s->tls = true;
+        s->owner.send_file = NULL;
+        /* Nothing that was said before counts. */
+        s->form = FORM_SIMPLE;
+        contexts_end(s);
+        return 0;
+}
+
+/* Before TLS, where there must be TLS. */
+static bool needs_tls(const struct session *s, uint32_t option)
+{
+        return s->owner.tls_only && !s->tls && option != NBD_OPT_STARTTLS &&
+               option != NBD_OPT_ABORT;
+}
+
+static int reply_needs_tls(struct session *s, uint32_t option)
+{
+        if (option == NBD_OPT_EXPORT_NAME)
+                return -EPROTO;
+        return option_words(s, option, NBD_REP_ERR_TLS_REQD, "STARTTLS comes first");
+}
 
 /* The rest of an option that was too long. */
 static ssize_t drain_step(struct session *s, size_t n)
@@ -322,13 +286,23 @@ static ssize_t drain_step(struct session *s, size_t n)
 
         s->drain -= k;
         if (s->drain == 0) {
-                int r = reply_words(s, s->drain_option, NBD_REP_ERR_TOO_BIG,
-                                    "the option's data is too long");
+                int r = needs_tls(s, s->drain_option)
+                                ? reply_needs_tls(s, s->drain_option)
+                                : option_words(s, s->drain_option, NBD_REP_ERR_TOO_BIG,
+                                               "the option's data is too long");
 
                 if (r < 0)
                         return r;
         }
         return k;
+}
+
+static int run_option(struct session *s, uint32_t option, struct data *d)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+                if (options[i].option == option)
+                        return options[i].run(s, option, d);
+        return option_words(s, option, NBD_REP_ERR_UNSUP, "this server has no such option");
 }
 
 ssize_t option_step(struct session *s, const uint8_t *p, size_t n)
@@ -357,12 +331,11 @@ ssize_t option_step(struct session *s, const uint8_t *p, size_t n)
         if (++s->options > SESSION_OPTIONS)
                 return -EPROTO;
         d = (struct data){.p = p + NBD_OPTION_SIZE, .n = len};
-        for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
-                if (options[i].option != option)
-                        continue;
-                r = options[i].run(s, option, &d);
-                return r < 0 ? r : NBD_OPTION_SIZE + (ssize_t)len;
-        }
-        r = reply_words(s, option, NBD_REP_ERR_UNSUP, "this server has no such option");
+        if (needs_tls(s, option))
+                r = reply_needs_tls(s, option);
+        else if (option == NBD_OPT_STARTTLS)
+                r = opt_starttls(s, &d, n);
+        else
+                r = run_option(s, option, &d);
         return r < 0 ? r : NBD_OPTION_SIZE + (ssize_t)len;
 }

@@ -63,6 +63,8 @@ int reply_done(struct session *s, const struct request *q, int error)
 
         if (!p)
                 return -EPIPE;
+        if (error)
+                request_failed(s, q->type, q->len);
         session_put(s, p, done_put(s, p, q->cookie, q->off, error) - p);
         return 0;
 }
@@ -73,6 +75,7 @@ int reply_failure(struct session *s, const struct request *q, int error)
 
         if (!p)
                 return -EPIPE;
+        request_failed(s, q->type, q->len);
         session_put(s, p, failure_put(s, p, q->cookie, q->off, error) - p);
         return 0;
 }

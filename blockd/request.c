@@ -98,6 +98,10 @@ static int fail(struct session *s, const struct request *q, int error)
 
 static int run(struct session *s, const struct request *q)
 {
+        int r = request_admit(s, q, false);
+
+        if (r < 0)
+                return r;
         if (q->type >= ARRAY_SIZE(commands) || !commands[q->type].run ||
             q->flags & ~(commands[q->type].flags | NBD_CMD_FLAG_FUA))
                 return fail(s, q, -EINVAL);
@@ -122,6 +126,17 @@ static int check_write(const struct session *s, const struct request *q)
         return q->off > size || q->len > size - q->off ? -ENOSPC : 0;
 }
 
+/* Direct I/O wants the payload whole, and where pages begin. */
+static bool keep_payload(struct session *s, const struct request *q)
+{
+        const size_t align = volume_alignment(s->volume);
+
+        if (align == 1 || q->len < SESSION_LARGE || q->off % align || q->len % align)
+                return false;
+        s->write.kept = aligned_alloc(align, q->len);
+        return s->write.kept != NULL;
+}
+
 /* A write whose payload is not all here, or that fails: it is taken as it comes. */
 static int write_begin(struct session *s, const struct request *q, int error)
 {
@@ -129,7 +144,8 @@ static int write_begin(struct session *s, const struct request *q, int error)
                 return -EPROTO;
         if (q->len == 0)
                 return fail(s, q, error);
-        batch_run(s);
+        if (error || q->type != NBD_CMD_WRITE || !keep_payload(s, q))
+                batch_run(s);
         s->write.type = q->type;
         s->write.cookie = q->cookie;
         s->write.start = s->write.off = q->off;
@@ -141,20 +157,52 @@ static int write_begin(struct session *s, const struct request *q, int error)
 
 static int write_end(struct session *s)
 {
-        const struct request q = {
-                .type = s->write.type, .cookie = s->write.cookie, .off = s->write.start};
+        const struct request q = {.type = s->write.type,
+                                  .cookie = s->write.cookie,
+                                  .off = s->write.start,
+                                  .len = s->write.off - s->write.start};
 
         if (s->write.error == 0 && s->write.flags & VOLUME_FUA)
                 s->write.error = volume_flush(s->volume);
         return fail(s, &q, s->write.error);
 }
 
+int payload_gathered(struct session *s, size_t n)
+{
+        const struct request q = {.type = s->write.type,
+                                  .cookie = s->write.cookie,
+                                  .off = s->write.start,
+                                  .len = s->write.off - s->write.start + n};
+
+        s->write.off += n;
+        s->write.left -= n;
+        if (s->write.left > 0)
+                return 0;
+        return batch_write_kept(s, &q, TAKE_PTR(s->write.kept), s->write.flags);
+}
+
+void payload_settle(struct session *s)
+{
+        uint8_t *kept = TAKE_PTR(s->write.kept);
+
+        if (kept)
+                s->write.error = volume_pwrite(s->volume, kept, s->write.off - s->write.start,
+                                               s->write.start, 0);
+        free(kept);
+}
+
 static ssize_t payload_step(struct session *s, const uint8_t *p, size_t n)
 {
-        size_t k = MIN(n, (size_t)s->write.left);
+        size_t k = MIN(n, (size_t)s->write.left), at;
         bool last = k == s->write.left;
         int r;
 
+        if (s->write.kept) {
+                at = s->write.off - s->write.start;
+                memcpy(s->write.kept + at, p, k);
+                r = payload_gathered(s, k);
+                return r < 0 ? r : (ssize_t)k;
+        }
         if (!last && s->write.error == 0) {
                 if (n < PIECE)
                         return 0;
@@ -173,13 +221,24 @@ static ssize_t payload_step(struct session *s, const uint8_t *p, size_t n)
 /* Bytes taken of the payload that follows, or negative. */
 static ssize_t write_step(struct session *s, const struct request *q, const uint8_t *p, size_t n)
 {
-        int r = check_write(s, q);
+        int r = request_admit(s, q, q->len > n && volume_alignment(s->volume) == 1);
 
+        if (r < 0)
+                return r;
+        r = check_write(s, q);
         if (r == 0 && q->len > 0 && q->len <= n) {
                 r = batch_write(s, q, p, volume_flags(q));
                 return r < 0 ? r : (ssize_t)q->len;
         }
         return write_begin(s, q, r);
+}
+
+/* A payload where none belongs. */
+static ssize_t refuse_payload(struct session *s, const struct request *q, size_t n)
+{
+        int r = request_admit(s, q, q->len > n);
+
+        return r < 0 ? r : write_begin(s, q, -EINVAL);
 }
 
 /* BLOCK_STATUS for some of the contexts: the length asked about, then their ids. */
@@ -189,9 +248,12 @@ static ssize_t status_step(struct session *s, const struct request *q, const uin
         int r;
 
         if (q->len < 8 || q->len > STATUS_PAYLOAD_MAX || q->len % 4 != 0)
-                return write_begin(s, q, -EINVAL);
+                return refuse_payload(s, q, n);
         if (n < q->len)
                 return -EAGAIN;
+        r = request_admit(s, q, false);
+        if (r < 0)
+                return r;
         inner.len = be64_get(p);
         inner.flags &= ~(unsigned)NBD_CMD_FLAG_PAYLOAD_LEN;
         batch_run(s);
@@ -245,7 +307,7 @@ ssize_t request_step(struct session *s, const uint8_t *p, size_t n)
         else if (q.type == NBD_CMD_BLOCK_STATUS)
                 r = status_step(s, &q, p + size, n - size);
         else
-                r = write_begin(s, &q, -EINVAL);
+                r = refuse_payload(s, &q, n - size);
         if (r == -EAGAIN)
                 return 0;
         return r < 0 ? r : size + r;

@@ -32,6 +32,15 @@ uint8_t *failure_put(const struct session *s, uint8_t *p, uint64_t cookie, uint6
 int reply_done(struct session *s, const struct request *q, int error);
 int reply_failure(struct session *s, const struct request *q, int error);
 
+/* ---- admit.c: limits and counters ---- */
+
+/* Before a request is done: sleeps for as long as the volume's limits say, everything before it
+ * answered, and counts it.  alone: its payload is still to come, and so it is not timed with those
+ * before it.  0, or negative: the session is over. */
+int request_admit(struct session *s, const struct request *q, bool alone);
+/* It was admitted, and is answered with an error. */
+void request_failed(struct session *s, unsigned type, uint64_t len);
+
 /* ---- batch.c: small reads and writes, done together ---- */
 
 /* 0 or -EPIPE. */
@@ -39,7 +48,11 @@ int batch_read(struct session *s, const struct request *q);
 /* The payload stays where it is until the batch has run, which is before session_input() returns.
  */
 int batch_write(struct session *s, const struct request *q, const uint8_t *payload, unsigned flags);
+/* A write whose payload is in memory of its own, allocated and given away. */
+int batch_write_kept(struct session *s, const struct request *q, uint8_t *payload, unsigned flags);
 void batch_run(struct session *s);
+/* Forgets it: the session is over. */
+void batch_drop(struct session *s);
 
 /* ---- read.c, status.c: one command, with the batch empty ---- */
 

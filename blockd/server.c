@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "blockd/handover.h"
+#include "blockd/meter.h"
 #include "common/fileio.h"
 #include "common/log.h"
 
@@ -29,29 +31,64 @@ int server_watch(struct server *s, int fd, uint64_t serial)
         return epoll_ctl(s->epfd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
 }
 
-static int listen_own(struct server *s, const char *name, uint64_t serial, int *ret, struct err **e)
+static int listen_own(struct server *s, const char *name, char held[HELD_NAME_SIZE], int *ret,
+                      struct err **e)
 {
         _cleanup_free_ char *path = path_printf("%s/%s", s->run, name);
-        int r;
 
         if (!path)
                 return err_errno(e, -ENOMEM, "listen");
-        *ret = listen_unix(path, 0600, e);
-        if (*ret < 0)
-                return *ret;
-        r = server_watch(s, *ret, serial);
-        return r < 0 ? err_errno(e, r, "watch '%s'", path) : 0;
+        *ret = held_name(held, name, path) == 0 ? held_adopt(&s->held, held) : -1;
+        if (*ret < 0) {
+                *ret = listen_unix(path, 0600, e);
+                if (*ret < 0)
+                        return *ret;
+                if (held_name(held, name, path) == 0)
+                        held_keep(held, *ret);
+        }
+        return 0;
 }
 
-int server_start(const char *state, const char *run, struct server **ret, struct err **e)
+static int watch(struct server *s, int fd, uint64_t serial, bool on)
 {
-        const struct volume_pool_config config = {.state = state, .run = run};
+        if (fd < 0)
+                return 0;
+        if (on)
+                return server_watch(s, fd, serial);
+        return epoll_ctl(s->epfd, EPOLL_CTL_DEL, fd, NULL) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int server_freeze(struct server *s, bool frozen)
+{
+        struct export *x, *tmp;
+        int r = watch(s, s->shared_fd, LISTEN_SHARED, !frozen);
+
+        s->frozen = frozen;
+        if (r == 0)
+                r = watch(s, s->control_fd, LISTEN_CONTROL, !frozen);
+        for (unsigned i = 0; r == 0 && i < s->tcp.n; i++)
+                r = watch(s, s->tcp.fds[i], LISTEN_TCP + i, !frozen);
+        HASH_ITER (hh, s->exports, x, tmp) {
+                if (r == 0)
+                        r = watch(s, x->fd, x->serial, !frozen);
+        }
+        return r;
+}
+
+int server_start(const char *state, const char *run, bool direct, struct takeover *take,
+                 struct server **ret, struct err **e)
+{
+        const struct volume_pool_config config = {
+                .state = state, .run = run, .direct = direct, .shared = take};
         struct server *s = calloc(1, sizeof(*s));
         int r;
 
         if (!s)
                 return err_errno(e, -ENOMEM, "start");
-        *s = (struct server){.control_fd = -1, .shared_fd = -1, .next_serial = LISTEN_EXPORTS};
+        *s = (struct server){.control_fd = -1,
+                             .shared_fd = -1,
+                             .next_serial = LISTEN_EXPORTS,
+                             .handshake_ms = SERVER_HANDSHAKE_MS};
         pthread_mutex_init(&s->change, NULL);
         pthread_mutex_init(&s->lock, NULL);
         pthread_cond_init(&s->gone, NULL);
@@ -62,14 +99,27 @@ int server_start(const char *state, const char *run, struct server **ret, struct
         r = s->epfd < 0 ? err_errno(e, -errno, "epoll") : 0;
         if (r == 0 && (!s->state || !s->run))
                 r = err_errno(e, -ENOMEM, "start");
+        if (take) {
+                s->held = take->held;
+                take->held = (struct held){};
+                s->coming = TAKE_PTR(take->volumes);
+        } else if (r == 0 && (r = held_take(&s->held)) < 0) {
+                err_errno(e, r, "take what was held for us");
+        }
         if (r == 0)
                 r = volume_pool_open(&volume_driver_local, &config, &s->pool, e);
         if (r == 0)
+                r = meters_restore(s, e);
+        if (r == 0)
                 r = exports_restore(s, e);
         if (r == 0)
-                r = listen_own(s, "nbd.sock", LISTEN_SHARED, &s->shared_fd, e);
+                r = listen_own(s, "nbd.sock", s->shared_held, &s->shared_fd, e);
         if (r == 0)
-                r = listen_own(s, "blockd.sock", LISTEN_CONTROL, &s->control_fd, e);
+                r = listen_own(s, "blockd.sock", s->control_held, &s->control_fd, e);
+        if (r == 0)
+                r = server_watch(s, s->shared_fd, LISTEN_SHARED);
+        if (r == 0 && !take) /* one that takes over is not changed before it has everything */
+                r = server_watch(s, s->control_fd, LISTEN_CONTROL);
         if (r < 0) {
                 server_stop(s);
                 return r;
@@ -83,6 +133,8 @@ struct server *server_stop(struct server *s)
         control_stop(s);
         exports_disconnect(s, NULL);
         exports_free(s);
+        tcp_stop(s);
+        meters_free(s);
         if (s->control_fd >= 0)
                 close(s->control_fd);
         if (s->shared_fd >= 0)
@@ -92,6 +144,8 @@ struct server *server_stop(struct server *s)
         if (s->epfd >= 0)
                 close(s->epfd);
         volume_pool_close(s->pool);
+        held_done(&s->held);
+        json_decref(s->coming);
         pthread_mutex_destroy(&s->change);
         pthread_mutex_destroy(&s->lock);
         pthread_cond_destroy(&s->gone);
@@ -130,10 +184,18 @@ static void accept_serial(struct server *s, uint64_t serial)
                 return;
         }
         WITH_LOCK(&s->lock);
+        if (s->frozen)
+                return;
         if (serial == LISTEN_SHARED) {
                 fd = accept_one(s, s->shared_fd);
                 if (fd >= 0)
-                        conn_start(s, NULL, fd);
+                        conn_start(s, NULL, false, fd);
+                return;
+        }
+        if (serial >= LISTEN_TCP && serial - LISTEN_TCP < s->tcp.n) {
+                fd = accept_one(s, s->tcp.fds[serial - LISTEN_TCP]);
+                if (fd >= 0)
+                        conn_start(s, NULL, true, fd);
                 return;
         }
         HASH_ITER (hh, s->exports, x, tmp) {
@@ -141,7 +203,7 @@ static void accept_serial(struct server *s, uint64_t serial)
                         continue;
                 fd = accept_one(s, x->fd);
                 if (fd >= 0)
-                        conn_start(s, x, fd);
+                        conn_start(s, x, false, fd);
                 return;
         }
 }

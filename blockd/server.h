@@ -5,23 +5,34 @@
  * guards the tables in memory and is held for moments.  Order: change, lock. */
 #pragma once
 
+#include <jansson.h>
+#include <netinet/in.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/types.h>
 #include <uthash.h>
 #include "backend/volume/volume.h"
+#include "blockd/held.h"
 #include "blockd/session.h"
+#include "blockd/tls.h"
 #include "blockd/wire.h"
 #include "common/err.h"
 
+struct meter;
+struct takeover;
+
 enum {
         SERVER_CONNECTIONS = 2048,   /* NBD connections at once */
-        SERVER_PER_EXPORT = 64,      /* of these to one export's socket */
+        SERVER_TCP = 1024,           /* of these over TCP: guests of this host find room still */
+        SERVER_PER_EXPORT = 64,      /* of these to one export */
         SERVER_CONTROL = 64,         /* control connections at once */
         SERVER_HANDSHAKE_MS = 10000, /* from accept to transmission */
         SERVER_REST_MS = 1000,       /* a connection that says nothing gives its thread up */
         SERVER_CONTROL_MS = 30000,   /* a control connection that says nothing */
         SERVER_STACK = 1 << 20,      /* of a thread; touched only as far as used */
+        TCP_LISTENERS = 8,           /* addresses */
+        TCP_SEEN = 64,               /* addresses of clients without TLS that were warned of */
         EXPORT_ID_SIZE = 64,
 };
 
@@ -33,9 +44,11 @@ struct export
         uid_t uid;
         gid_t gid;
         bool readonly;
+        json_t *clients; /* who may use it over TCP, see clients.h; NULL: nobody */
         char *socket;
-        int fd;          /* listens; -1: its socket could not be made */
-        uint64_t serial; /* what the event loop knows it by */
+        int fd;                    /* listens; -1: its socket could not be made */
+        char held[HELD_NAME_SIZE]; /* what fd is held as */
+        uint64_t serial;           /* what the event loop knows it by */
         unsigned connections;
         bool closing;
 };
@@ -44,12 +57,21 @@ struct export
  * given up: the socket waits in the event loop's set, without buffers, until something comes. */
 struct conn {
         struct server *server;
-        struct export *export; /* NULL: the shared socket */
+        struct export *export; /* NULL: the shared socket, or TCP that has not opened one yet */
+        bool tcp;
         struct wire wire;
         struct session session;
-        uint8_t *in;  /* SESSION_IN bytes; at rest only what had come of a request, or NULL */
-        size_t have;  /* bytes in it */
-        bool resting; /* guarded by the server's lock */
+        struct meter *meter; /* in transmission */
+        struct stats stats;
+        uint8_t *in; /* SESSION_IN bytes; at rest only what had come of a request, or NULL */
+        size_t have; /* bytes in it */
+        char resume[EXPORT_ID_SIZE]; /* what the session is to open again, or "" */
+        atomic_bool park;            /* its thread is to give it up between two inputs */
+        /* Guarded by the server's lock: at most one of these. */
+        bool resting;  /* the event loop has it */
+        bool parked;   /* who asked for it has it */
+        bool threaded; /* `thread` has it */
+        pthread_t thread;
         struct conn *prev, *next;
 };
 
@@ -59,28 +81,67 @@ struct control {
         struct control *prev, *next;
 };
 
+/* What blockd may be asked for over TCP. */
+struct tcp_config {
+        const char *listen[TCP_LISTENERS]; /* ADDRESS[:PORT] */
+        unsigned n;
+        const char *tls_dir; /* NULL: no TLS */
+        bool plain;          /* clients without TLS, too */
+};
+
+struct tcp {
+        int fds[TCP_LISTENERS];
+        char held[TCP_LISTENERS][HELD_NAME_SIZE];
+        unsigned n, connections;
+        struct tls_config *tls;
+        bool plain;
+        struct in6_addr seen[TCP_SEEN]; /* a ring */
+        unsigned nseen;
+};
+
 struct server {
         char *state, *run;
         struct volume_pool *pool;
-        int epfd; /* listeners */
+        struct held held; /* while starting */
+        int epfd;         /* listeners */
         int control_fd, shared_fd, spare_fd;
+        char control_held[HELD_NAME_SIZE], shared_held[HELD_NAME_SIZE];
         pthread_mutex_t change, lock;
         pthread_cond_t gone; /* a connection ended */
         struct export *exports;
+        struct meter *meters; /* by volume, see meter.h */
         uint64_t next_serial;
         struct conn *conns;
         struct control *controls;
         unsigned nconns, ncontrols;
+        struct tcp tcp;
+        int handshake_ms;
         bool stopping;
+        unsigned calls; /* control operations under way */
+        bool frozen;    /* none begins, nothing is accepted: we are being replaced */
+        bool replacing; /* a replacement is under way */
+        bool replaced;  /* everything is the successor's */
+        json_t *coming; /* volumes that the predecessor still has, as the keys; NULL: none */
+        struct successor {
+                char **argv; /* its command line, without --takeover; NULL: none can be started */
+                int state_lock, run_lock;
+                pid_t pid;
+        } successor;
 };
 
-enum { LISTEN_CONTROL = 1, LISTEN_SHARED = 2, LISTEN_EXPORTS = 16 }; /* serials */
+/* Serials. */
+enum { LISTEN_CONTROL = 1, LISTEN_SHARED = 2, LISTEN_TCP = 4, LISTEN_EXPORTS = 16 };
 #define WATCH_CONN                                                                                 \
         (UINT64_C(1) << 63) /* not a serial but, shifted right by one, a conn at rest              \
                              */
 
 /* server.c */
-int server_start(const char *state, const char *run, struct server **ret, struct err **e);
+/* direct: volumes are read and written past the page cache.  take: what a predecessor gave us, or
+ * NULL.  s->held is what is left of the descriptors held for us: held_done() when all listens. */
+int server_start(const char *state, const char *run, bool direct, struct takeover *take,
+                 struct server **ret, struct err **e);
+/* With the lock: no more (again) new connections. */
+int server_freeze(struct server *s, bool frozen);
 /* Accepts what is waiting; called by the event loop when epfd is readable. */
 void server_accept(struct server *s);
 /* Ends all connections, flushes, closes.  Returns NULL. */
@@ -90,18 +151,47 @@ int server_thread(void *(*run)(void *), void *arg);
 
 /* listen.c: a listening UNIX socket at path, in place of what is there, with that mode. */
 int listen_unix(const char *path, mode_t mode, struct err **e);
+/* A listening TCP socket: 192.0.2.1, 192.0.2.1:10809, [2001:db8::1] or [2001:db8::1]:10809. */
+int listen_tcp(const char *address, struct err **e);
 
-/* conn.c: takes fd. */
-void conn_start(struct server *s, struct export *x, int fd);
+/* tcp.c: listens, on what was held for us if it was. */
+int tcp_start(struct server *s, const struct tcp_config *config, struct err **e);
+/* No connection may be left. */
+void tcp_stop(struct server *s);
+/* The session's calls (session.h) for a connection over TCP; arg is a struct conn.  It belongs to
+ * the export that it opened last. */
+int tcp_open(void *arg, const char *name, struct session_export *ret, struct err **e);
+int tcp_list(void *arg, int (*each)(void *session, const char *name), void *session);
+int tcp_starttls(void *arg);
+/* "192.0.2.7 port 40000, cn:host7" into out; returns out. */
+char *tcp_peer(const struct conn *c, char *out, size_t n);
+
+/* conn.c: takes fd; x is NULL for the shared socket and for TCP.  With lock held. */
+void conn_start(struct server *s, struct export *x, bool tcp, int fd);
 /* What is at rest has something to read, or has ended. */
 void conn_wake(struct server *s, const struct conn *c);
 /* With the lock: ends it soon. */
 void conn_disconnect(struct conn *c);
+/* With the lock: has it parked soon, `gone` tells; to be repeated until it is.  SIGUSR1 must have a
+ * handler. */
+void conn_park(struct conn *c);
+/* With the lock: a parked one goes on. */
+void conn_revive(struct conn *c);
+/* A parked one is closed, and c is gone. */
+void conn_free(struct conn *c);
+/* One like from, which says everything but what hangs on the session's volume.  Takes its wire,
+ * copies its input.  With the lock. */
+int conn_adopt(struct server *s, const struct conn *from);
 
 /* exports.c: see control/driver/volume.h for what the calls mean. */
 int exports_restore(struct server *s, struct err **e);
 int export_add(struct server *s, const struct export *want, char **ret_socket, struct err **e);
 int export_remove(struct server *s, const char *id, struct err **e);
+/* With lock held: the export, or NULL. */
+struct export *export_find(struct server *s, const char *id);
+/* With lock held: the export of that id, or of that volume, that the client may use over TCP; tls
+ * is NULL for a plain one.  With an empty name the only one there is.  NULL: none, or forbidden. */
+struct export *export_of_client(struct server *s, const char *name, const struct tls *tls);
 /* With lock held: how many exports the volume has. */
 unsigned exports_of(struct server *s, const char *volume);
 /* Ends all connections to x (NULL: all there are) and waits until they are gone. */
@@ -110,7 +200,11 @@ void exports_free(struct server *s);
 
 /* control.c: takes fd. */
 void control_start(struct server *s, int fd);
+/* No operation begins until it is thawed; returns when none is under way.  -EBUSY: frozen. */
+int control_freeze(struct server *s);
+void control_thaw(struct server *s);
 /* Takes no more calls and waits until those that run are answered. */
 void control_stop(struct server *s);
-/* One line to one answer line (caller frees; NULL only without memory).  Any thread. */
+/* One line to one answer line (caller frees); NULL without memory, or when we were replaced.  Any
+ * thread. */
 char *control_line(struct server *s, const char *line, size_t n);

@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 #include "backend/volume/volume.h"
+#include "blockd/limit.h"
+#include "blockd/stats.h"
 #include "common/err.h"
 
 enum {
@@ -23,7 +25,9 @@ enum {
         SESSION_OPTIONS = 1024,         /* options in one handshake */
         SESSION_DRAIN = 64 << 20,       /* a longer write is not even read */
         SESSION_BATCH = 64,             /* reads and writes done at once */
+        SESSION_CONTEXTS = 8,           /* metadata contexts selected */
         SESSION_LARGE = 64 << 10,       /* from here on a read looks for holes and files */
+        SESSION_KEPT = 8 << 20,         /* bytes of large writes gathered for direct I/O */
 };
 
 struct session_export {
@@ -34,10 +38,25 @@ struct session_owner {
         /* Opens the export of that name.  -ENOENT (words for the client), -errno. */
         int (*open)(void *arg, const char *name, struct session_export *ret, struct err **e);
         int (*list)(void *arg, int (*each)(void *session, const char *name), void *session);
+        /* Optional: what has changed since another volume that this client may compare with. */
+        int (*changes)(void *arg, struct volume *v, const char *since, struct volume_changes **ret);
+        /* Optional: the volumes that changes() takes. */
+        int (*snapshots)(void *arg, struct volume *v, int (*each)(void *query, const char *since),
+                         void *query);
+        /* Optional: transmission of that volume begins.  What is given holds it to its limits and
+         * counts, and outlives the session's volume. */
+        int (*begin)(void *arg, const char *volume, struct limit **ret, struct stats **ret_stats);
+        /* Goes with begin: nobody waits for replies any more. */
+        bool (*gone)(void *arg);
         /* All of it or -errno; then the session is over.  iov may be changed. */
         int (*send)(void *arg, struct iovec *iov, int n);
+        /* Optional: more has come already, so that the next receive does not block. */
+        bool (*more)(void *arg);
         /* NULL: files cannot be sent. */
         int (*send_file)(void *arg, int fd, uint64_t off, uint64_t n);
+        /* What comes and goes after this call is TLS.  -errno: close.  NULL: there is no TLS. */
+        int (*starttls)(void *arg);
+        bool tls_only; /* before that, STARTTLS or nothing */
         void *arg;
 };
 
@@ -50,29 +69,41 @@ struct session_work {
         uint8_t *out;
         size_t size, used;
         unsigned niov, n;
+        unsigned nkept; /* of the batch: large writes, whose payload is their own */
+        size_t kept;    /* bytes of these */
         struct iovec iov[SESSION_BATCH + 2]; /* what of out is to be sent */
         struct volume_io io[SESSION_BATCH];  /* the batch */
         struct {
                 uint64_t cookie, off;
                 uint8_t *reply; /* room in out */
+                uint8_t *kept;  /* freed when it is done */
         } of[SESSION_BATCH];
 };
 
+/* Between two inputs it is plain data, but for what hangs on the volume: handover_pack() writes
+ * down every field. */
 struct session {
         struct session_owner owner;
         enum session_phase phase;
         enum session_form form;
-        bool no_zeroes;
-        bool allocation; /* base:allocation was selected, for allocation_name */
-        char allocation_name[VOLUME_ID_SIZE];
-        unsigned options;             /* seen so far */
-        uint32_t drain_option, drain; /* an option too long: what is left of its data */
-        struct volume *volume;        /* in transmission */
-        struct {                      /* a payload that is arriving */
-                unsigned type;        /* NBD_CMD_* */
+        bool no_zeroes, tls;
+        struct session_context {
+                char since[VOLUME_ID_SIZE];     /* "": base:allocation */
+                struct volume_changes *changes; /* in transmission */
+        } contexts[SESSION_CONTEXTS];           /* context i has the id i + 1 on the wire */
+        unsigned ncontexts;
+        char contexts_of[VOLUME_ID_SIZE]; /* the export they were selected for */
+        unsigned options;                 /* seen so far */
+        uint32_t drain_option, drain;     /* an option too long: what is left of its data */
+        struct volume *volume;            /* in transmission */
+        struct limit *limit;              /* NULL: none */
+        struct stats *stats;              /* NULL: nobody counts */
+        struct {                          /* a payload that is arriving */
+                unsigned type;            /* NBD_CMD_* */
                 uint64_t cookie, off, start;
                 uint64_t left;
                 unsigned flags;
+                uint8_t *kept; /* where it gathers for direct I/O; NULL: it is written in pieces */
                 int error;
         } write;
         struct session_work *work;
@@ -84,8 +115,18 @@ void session_done(struct session *s);
 /* Takes what it can of n bytes and returns how many; the rest must come again, with more behind it.
  * What was to be answered has been sent.  Negative: close the connection. */
 ssize_t session_input(struct session *s, const uint8_t *p, size_t n);
+/* Where the next bytes are best received, with how many of them, once all input has been taken;
+ * NULL: in the owner's buffer.  session_sunk() then takes them as session_input() would. */
+uint8_t *session_sink(struct session *s, size_t *ret);
+int session_sunk(struct session *s, size_t n);
+/* Does and answers what is gathered: before the owner waits for anything but input. */
+int session_settle(struct session *s);
 /* Sends what is queued; in between inputs that is only the greeting. */
 int session_send(struct session *s);
+/* Lets go of the volume and what hangs on it; session_resume() takes it up again, in this process
+ * or in another, by any of its names.  Negative: the session is over. */
+void session_detach(struct session *s);
+int session_resume(struct session *s, const char *name);
 /* Frees the work's memory until the next input. */
 void session_rest(struct session *s);
 
@@ -99,5 +140,9 @@ void session_put(struct session *s, const uint8_t *p, size_t n);
 ssize_t option_step(struct session *s, const uint8_t *p, size_t n);
 /* One request, or a piece of a payload. */
 ssize_t request_step(struct session *s, const uint8_t *p, size_t n);
+/* A payload that gathers has n bytes more.  0 or -EPIPE. */
+int payload_gathered(struct session *s, size_t n);
+/* What has gathered of it is written; the rest will be as it comes. */
+void payload_settle(struct session *s);
 /* Transmission flags of the volume. */
 uint16_t session_flags(const struct session *s, const struct volume *v);

@@ -8,15 +8,15 @@
 
 #include "common/fileio.h"
 
-int state_lock(const char *state, struct err **e)
+static int lock_file(const char *dir, const char *name, mode_t mode, struct err **e)
 {
-        _cleanup_free_ char *path = path_printf("%s/lock", state);
+        _cleanup_free_ char *path = path_printf("%s/%s", dir, name);
         _cleanup_close_ int fd = -1;
         int r;
 
         if (!path)
                 return err_errno(e, -ENOMEM, "lock");
-        r = mkdir_parents(state, 0711, e);
+        r = mkdir_parents(dir, mode, e);
         if (r < 0)
                 return r;
         fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -24,8 +24,18 @@ int state_lock(const char *state, struct err **e)
                 return err_errno(e, -errno, "open '%s'", path);
         if (flock(fd, LOCK_EX | LOCK_NB) < 0)
                 return err_set(e, errno == EWOULDBLOCK ? -EBUSY : -errno,
-                               "another blockd is using '%s'", state);
+                               "another blockd is using '%s'", dir);
         return TAKE_FD(fd);
+}
+
+int state_lock(const char *state, struct err **e)
+{
+        return lock_file(state, "lock", 0711, e);
+}
+
+int state_lock_run(const char *run, struct err **e)
+{
+        return lock_file(run, "blockd.lock", 0755, e);
 }
 
 /* Whether the claim that is there forbids ours. */
@@ -63,9 +73,7 @@ int state_claim(const char *state, const char *run, struct err **e)
         if (r < 0 || !path)
                 return err_errno(e, r < 0 ? r : -ENOMEM, "boot id");
         sd_id128_to_string(id, boot);
-        r = mkdir_parents(run, 0755, e);
-        if (r == 0)
-                r = check_claim(path, boot, run, e);
+        r = check_claim(path, boot, run, e);
         if (r < 0)
                 return r;
         o = json_pack("{s:s, s:s}", "boot", boot, "run", run);
@@ -75,10 +83,14 @@ int state_claim(const char *state, const char *run, struct err **e)
         return file_replace(path, text, strlen(text), 0600, e);
 }
 
-void state_release(const char *state)
+void state_release(const char *state, const char *run)
 {
         _cleanup_free_ char *path = path_printf("%s/claim", state);
+        _cleanup_free_ char *maps = path_printf("%s/map", run);
 
+        /* A volume that nobody opened since it was killed, or left by a predecessor. */
+        if (maps && rmdir(maps) < 0 && errno != ENOENT)
+                return;
         if (path)
                 unlink(path);
 }

@@ -3,32 +3,36 @@
 
 enum { EXTENTS = 4096 }; /* descriptors in one reply */
 
-int extent_add(void *arg, uint64_t off _unused_, uint64_t len, enum volume_kind kind)
+static int add(struct extents *x, uint64_t len, uint32_t state)
 {
-        static const uint32_t states[] = {
-                [VOLUME_DATA] = 0,
-                [VOLUME_HOLE] = NBD_STATE_HOLE | NBD_STATE_ZERO,
-                [VOLUME_ZERO] = NBD_STATE_HOLE | NBD_STATE_ZERO,
-        };
-        struct extents *x = arg;
         struct extent *last = x->n > 0 ? &x->list[x->n - 1] : NULL;
         uint64_t room;
 
-        if (last && last->state == states[kind]) {
+        if (last && last->state == state) {
                 room = x->len_max - last->len;
                 last->len += MIN(len, room);
         } else {
                 if (x->n == x->max)
                         return 1;
                 room = x->len_max;
-                x->list[x->n++] = (struct extent){.len = MIN(len, room), .state = states[kind]};
+                x->list[x->n++] = (struct extent){.len = MIN(len, room), .state = state};
         }
         x->total += MIN(len, room);
         return len > room; /* a part answers, too: the client asks on from there */
 }
 
+int extent_add(void *arg, uint64_t off _unused_, uint64_t len, enum volume_kind kind)
+{
+        return add(arg, len, kind == VOLUME_DATA ? 0 : NBD_STATE_HOLE | NBD_STATE_ZERO);
+}
+
+static int changed_add(void *arg, uint64_t off _unused_, uint64_t len, enum volume_kind kind)
+{
+        return add(arg, len, kind == VOLUME_DATA ? NBD_STATE_DIRTY : 0);
+}
+
 static int put_extents(struct session *s, const struct request *q, uint32_t id,
-                       const struct extents *x)
+                       const struct extents *x, bool last)
 {
         const bool extended = s->form == FORM_EXTENDED;
         const size_t len = extended ? 8 + x->n * 16 : 4 + x->n * 8;
@@ -36,7 +40,7 @@ static int put_extents(struct session *s, const struct request *q, uint32_t id,
 
         if (!start)
                 return -EPIPE;
-        p = chunk_put(s, start, NBD_REPLY_FLAG_DONE,
+        p = chunk_put(s, start, last ? NBD_REPLY_FLAG_DONE : 0,
                       extended ? NBD_REPLY_TYPE_BLOCK_STATUS_EXT : NBD_REPLY_TYPE_BLOCK_STATUS,
                       q->cookie, q->off, len);
         p = be32_put(p, id);
@@ -52,24 +56,50 @@ static int put_extents(struct session *s, const struct request *q, uint32_t id,
         return 0;
 }
 
-/* There is one context, 1: who chooses, chooses it, and once. */
-static bool chosen(const uint8_t *ids, size_t n)
+/* The extents of one context, as a chunk. */
+static int describe(struct session *s, const struct request *q, unsigned context, bool last)
 {
-        return n == 1 && be32_get(ids) == 1;
+        struct extents x = {.max = q->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : EXTENTS,
+                            .len_max = s->form == FORM_EXTENDED ? UINT64_MAX : UINT32_MAX};
+        struct volume_changes *changes = s->contexts[context].changes;
+        _cleanup_free_ struct extent *list = calloc(x.max, sizeof(*list));
+        int r;
+
+        if (!list)
+                return -ENOMEM;
+        x.list = list;
+        r = changes ? volume_changes_walk(changes, q->len, q->off, changed_add, &x)
+                    : volume_extents(s->volume, q->len, q->off, extent_add, &x);
+        return r < 0 ? r : put_extents(s, q, context + 1, &x, last);
+}
+
+/* The contexts asked for, as bits; 0: the ids make no sense. */
+static unsigned wanted(const struct session *s, const uint8_t *ids, size_t n)
+{
+        unsigned bits = 0;
+
+        if (!ids)
+                return (1u << s->ncontexts) - 1;
+        for (size_t i = 0; i < n; i++) {
+                uint32_t id = be32_get(ids + i * 4);
+
+                if (id == 0 || id > s->ncontexts || bits & 1u << (id - 1))
+                        return 0;
+                bits |= 1u << (id - 1);
+        }
+        return bits;
 }
 
 int block_status(struct session *s, const struct request *q, const uint8_t *ids, size_t n)
 {
-        struct extents x = {.max = q->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : EXTENTS,
-                            .len_max = s->form == FORM_EXTENDED ? UINT64_MAX : UINT32_MAX};
-        _cleanup_free_ struct extent *list = NULL;
-        int r = 0;
+        unsigned left = wanted(s, ids, n);
+        int r = left == 0 || q->len == 0 ? -EINVAL : 0;
 
-        if (!s->allocation || q->len == 0 || (ids && !chosen(ids, n)))
-                r = -EINVAL;
-        if (r == 0) {
-                x.list = list = calloc(x.max, sizeof(*list));
-                r = list ? volume_extents(s->volume, q->len, q->off, extent_add, &x) : -ENOMEM;
+        for (unsigned i = 0; left != 0 && r == 0; i++) {
+                if (!(left & 1u << i))
+                        continue;
+                left &= ~(1u << i);
+                r = describe(s, q, i, left == 0);
         }
-        return r < 0 ? reply_failure(s, q, r) : put_extents(s, q, 1, &x);
+        return r < 0 && s->phase != SESSION_OVER ? reply_failure(s, q, r) : r;
 }

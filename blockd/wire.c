@@ -1,13 +1,44 @@
 #include "blockd/wire.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 
+#include "blockd/tls.h"
+#include "common/clock.h"
+
+static int wait_once(int fd, short events, int64_t deadline)
+{
+        struct pollfd p = {.fd = fd, .events = events};
+        int64_t left = deadline ? (deadline - clock_mono() + 999) / 1000 : -1;
+        int r = poll(&p, 1, deadline && left < 0 ? 0 : left);
+
+        return r < 0 ? -errno : r == 0 ? -ETIMEDOUT : 0;
+}
+
+int wire_wait(int fd, short events, int64_t deadline)
+{
+        int r;
+
+        do
+                r = wait_once(fd, events, deadline);
+        while (r == -EINTR);
+        return r;
+}
+
 ssize_t wire_recv(struct wire *w, void *p, size_t n)
 {
-        ssize_t r = recv(w->fd, p, n, 0);
+        ssize_t r;
 
+        if (w->tls)
+                return tls_recv(w->tls, p, n, w->deadline);
+        if (w->deadline) {
+                r = wait_once(w->fd, POLLIN, w->deadline);
+                if (r < 0)
+                        return r;
+        }
+        r = recv(w->fd, p, n, 0);
         return r < 0 ? -errno : r;
 }
 
@@ -28,12 +59,21 @@ static void advance(struct msghdr *m, size_t n)
 int wire_send(struct wire *w, struct iovec *iov, int n)
 {
         struct msghdr m = {.msg_iov = iov, .msg_iovlen = n};
+        const int flags = MSG_NOSIGNAL | (w->deadline ? MSG_DONTWAIT : 0);
 
+        if (w->tls)
+                return tls_send(w->tls, iov, n, w->deadline);
         while (m.msg_iovlen > 0) {
-                ssize_t r = sendmsg(w->fd, &m, MSG_NOSIGNAL);
+                ssize_t r = sendmsg(w->fd, &m, flags);
 
                 if (r < 0 && errno == EINTR)
                         continue;
+                if (r < 0 && errno == EAGAIN && w->deadline) {
+                        r = wire_wait(w->fd, POLLOUT, w->deadline);
+                        if (r < 0)
+                                return r;
+                        continue;
+                }
                 if (r < 0)
                         return -errno;
                 advance(&m, r);

@@ -6,13 +6,19 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+struct tls;
+
 struct wire {
         int fd;
+        struct tls *tls;  /* NULL: plain */
+        int64_t deadline; /* clock_mono(): receiving and sending fail with -ETIMEDOUT; 0: never */
 };
 
+/* Until fd is ready for those poll(2) events.  0, -ETIMEDOUT, -errno. */
+int wire_wait(int fd, short events, int64_t deadline);
 /* At least one byte, 0 at the end, -errno (-EINTR and -EAGAIN too: the caller knows why). */
 ssize_t wire_recv(struct wire *w, void *p, size_t n);
 /* All of it or -errno.  iov is used up. */
 int wire_send(struct wire *w, struct iovec *iov, int n);
-/* n bytes of a file, from off on.  -EIO when the file is shorter. */
+/* n bytes of a file, from off on; without TLS and deadline only.  -EIO when the file is shorter. */
 int wire_send_file(struct wire *w, int fd, uint64_t off, uint64_t n);

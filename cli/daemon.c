@@ -13,12 +13,14 @@
 #include "common/fileio.h"
 #include "common/macro.h"
 #include "cli/places.h"
+#include "cli/proc.h"
 
 enum {
         WORDS_MAX = 2048, /* of a dead daemon's log */
         LINES_MAX = 4,
         EXIT_LOCKED = 75,  /* our child lost the race for the lock */
         OOM_BLOCKD = -900, /* guests' disks go last */
+        HOLDER_MS = 5000,
 };
 
 const char *daemon_name(enum daemon d)
@@ -50,6 +52,31 @@ int daemon_find(const struct cloud *c, enum daemon d, pid_t *ret)
         return 1;
 }
 
+/* The number in the pid file, if that process is the lock's owner or a descendant of it. */
+static pid_t main_pid(const struct cloud *c, enum daemon d, pid_t owner)
+{
+        _cleanup_free_ char *path = pid_path(c, d);
+        _cleanup_free_ char *text = NULL;
+        pid_t pid;
+
+        if (!path || file_read(path, 256, &text, NULL, NULL) < 0)
+                return 0;
+        pid = (pid_t)strtol(text, NULL, 10);
+        for (pid_t p = pid; p > 1; p = proc_parent(p))
+                if (p == owner)
+                        return pid;
+        return 0;
+}
+
+int daemon_find_main(const struct cloud *c, enum daemon d, pid_t *ret)
+{
+        int r = daemon_find(c, d, ret);
+
+        if (r > 0)
+                *ret = main_pid(c, d, *ret);
+        return r;
+}
+
 void daemon_version(const struct cloud *c, enum daemon d, char ret[32])
 {
         _cleanup_free_ char *path = pid_path(c, d);
@@ -66,7 +93,8 @@ void daemon_version(const struct cloud *c, enum daemon d, char ret[32])
 
 /* --- in the child ------------------------------------------------------------------------- */
 
-/* Takes the lock for life: the descriptor stays open across exec, the lock is the process's. */
+/* Takes the lock for life: the descriptor stays open across exec, the lock is the process's.
+ * Returns the descriptor. */
 static int take_lock(const char *path)
 {
         struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
@@ -80,7 +108,7 @@ static int take_lock(const char *path)
         }
         if (ftruncate(fd, 0) == 0)
                 dprintf(fd, "%d\n" STRATOFS_VERSION "\n", getpid());
-        return 0;
+        return fd;
 }
 
 static void guard_from_oom(void)
@@ -92,52 +120,80 @@ static void guard_from_oom(void)
                 return;
 }
 
-/* Lock, then exec.  Returns only on failure. */
-static int become(const struct cloud *c, enum daemon d, const char *program, const char *pidfile,
-                  int ready)
+struct words {
+        const char *argv[64];
+        int n;
+        char pid_fd[16], ready_fd[16];
+};
+
+static void add(struct words *w, const char *option, const char *value)
+{
+        w->argv[w->n++] = option;
+        if (value)
+                w->argv[w->n++] = value;
+}
+
+/* What the operator wants of blockd beyond our own options: words between spaces. */
+static void add_options(struct words *w, char *text)
+{
+        char *rest = NULL;
+
+        for (char *p = text ? strtok_r(text, " ", &rest) : NULL;
+             p && w->n < (int)ARRAY_SIZE(w->argv) - 1; p = strtok_r(NULL, " ", &rest))
+                add(w, p, NULL);
+}
+
+/* The holder comes before blockd: it starts it again when it dies, and has the descriptors. */
+static void add_holder(struct words *w, const char *holder, int lock)
+{
+        snprintf(w->pid_fd, sizeof(w->pid_fd), "%d", lock);
+        add(w, holder, NULL);
+        add(w, "--pid-fd", w->pid_fd);
+        add(w, "--ready-fd", w->ready_fd);
+        add(w, "--", NULL);
+}
+
+/* Lock, then exec.  A daemon with a holder, or systemd's child, says by sd_notify(3) that it
+ * serves; else ready (not -1) is its --ready-fd.  Returns only on failure. */
+static int become(const struct cloud *c, enum daemon d, const char *holder, const char *program,
+                  const char *pidfile, int ready)
 {
         _cleanup_free_ char *own = path_printf("%s/blockd", c->state);
-        char fd[16];
-        const char *argv[16];
-        int n = 0, r;
+        struct words w = {};
+        int lock;
 
         if (!own)
                 return -ENOMEM;
-        r = take_lock(pidfile);
-        if (r < 0)
-                return r;
+        lock = take_lock(pidfile);
+        if (lock < 0)
+                return lock;
         if (d == BLOCKD)
                 guard_from_oom();
-        snprintf(fd, sizeof(fd), "%d", ready);
-        if (fcntl(ready, F_SETFD, 0) < 0)
+        if (ready >= 0 && fcntl(ready, F_SETFD, 0) < 0)
                 return -errno;
-        argv[n++] = program;
-        if (d == STRATOD) {
-                argv[n++] = "--mount";
-                argv[n++] = c->mount;
-        }
-        argv[n++] = "--state";
-        argv[n++] = d == BLOCKD ? own : c->state; /* each daemon has a lock in its own */
-        argv[n++] = "--run";
-        argv[n++] = c->run;
-        argv[n++] = "--ready-fd";
-        argv[n++] = fd;
-        if (c->loglevel) {
-                argv[n++] = "--loglevel";
-                argv[n++] = c->loglevel;
-        }
-        if (d == STRATOD && c->conf) {
-                argv[n++] = "--conf";
-                argv[n++] = c->conf;
-        }
-        argv[n] = NULL;
-        execv(program, (char *const *)argv);
+        snprintf(w.ready_fd, sizeof(w.ready_fd), "%d", ready);
+        if (holder)
+                add_holder(&w, holder, lock);
+        add(&w, program, NULL);
+        if (d == STRATOD)
+                add(&w, "--mount", c->mount);
+        add(&w, "--state", d == BLOCKD ? own : c->state); /* each daemon has a lock in its own */
+        add(&w, "--run", c->run);
+        if (ready >= 0 && !holder)
+                add(&w, "--ready-fd", w.ready_fd);
+        if (c->loglevel)
+                add(&w, "--loglevel", c->loglevel);
+        if (d == STRATOD && c->conf)
+                add(&w, "--conf", c->conf);
+        if (d == BLOCKD)
+                add_options(&w, getenv("STRATOFS_BLOCKD_OPTIONS"));
+        execv(w.argv[0], (char *const *)w.argv);
         return -errno;
 }
 
 /* Between fork and exec, detached from the caller's terminal and folders. */
-static void child_main(const struct cloud *c, enum daemon d, const char *program,
-                       const char *pidfile, int log, int ready)
+static void child_main(const struct cloud *c, enum daemon d, const char *holder,
+                       const char *program, const char *pidfile, int log, int ready)
 {
         sigset_t none;
         int null, r;
@@ -150,7 +206,7 @@ static void child_main(const struct cloud *c, enum daemon d, const char *program
         if (null < 0 || chdir("/") < 0 || dup2(null, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
                 _exit(STATUS_FAILED);
         umask(022);
-        r = become(c, d, program, pidfile, ready);
+        r = become(c, d, holder, program, pidfile, ready);
         if (r == -EAGAIN)
                 _exit(EXIT_LOCKED);
         dprintf(2, "%s: %s\n", program, strerror(-r));
@@ -219,7 +275,7 @@ static int start_failed(enum daemon d, pid_t pid, int r, const char *log, off_t 
         int status = 0;
 
         if (r == -ETIMEDOUT)
-                kill(pid, SIGKILL);
+                kill(pid, d == BLOCKD ? SIGTERM : SIGKILL); /* the holder sees to the rest */
         waitpid(pid, &status, 0);
         last_words(log, from, &words);
         if (r == -ETIMEDOUT)
@@ -239,7 +295,7 @@ static int start_failed(enum daemon d, pid_t pid, int r, const char *log, off_t 
 
 int daemon_start(const struct cloud *c, enum daemon d, int timeout_ms, struct err **e)
 {
-        _cleanup_free_ char *program = NULL, *pidfile = pid_path(c, d);
+        _cleanup_free_ char *holder = NULL, *program = NULL, *pidfile = pid_path(c, d);
         _cleanup_free_ char *logname = path_printf("%s/log/%s.log", c->state, daemon_name(d));
         _cleanup_close_ int log = -1, ready = -1, theirs = -1;
         int fds[2], r;
@@ -249,6 +305,8 @@ int daemon_start(const struct cloud *c, enum daemon d, int timeout_ms, struct er
         if (!pidfile || !logname)
                 return -ENOMEM;
         r = program_path(daemon_name(d), &program, e);
+        if (r == 0 && d == BLOCKD)
+                r = program_path("stratofs-hold", &holder, e);
         if (r < 0)
                 return r;
         log = open(logname, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
@@ -263,7 +321,7 @@ int daemon_start(const struct cloud *c, enum daemon d, int timeout_ms, struct er
         if (pid < 0)
                 return err_errno(e, -errno, "start %s", daemon_name(d));
         if (pid == 0)
-                child_main(c, d, program, pidfile, log, theirs);
+                child_main(c, d, holder, program, pidfile, log, theirs);
         close(TAKE_FD(theirs));
         r = await_ready(ready, timeout_ms);
         return r < 0 ? start_failed(d, pid, r, logname, from, e) : 0;
@@ -297,10 +355,14 @@ int daemon_become(const struct cloud *c, enum daemon d, struct err **e)
         r = program_path(daemon_name(d), &program, e);
         if (r < 0)
                 return r;
-        if (pipe2(fds, O_CLOEXEC) < 0)
-                return err_errno(e, -errno, "start %s", daemon_name(d));
-        notify_when_ready(fds[0], fds[1]);
-        r = become(c, d, program, pidfile, fds[1]);
+        if (d == BLOCKD) {
+                r = become(c, d, NULL, program, pidfile, -1);
+        } else {
+                if (pipe2(fds, O_CLOEXEC) < 0)
+                        return err_errno(e, -errno, "start %s", daemon_name(d));
+                notify_when_ready(fds[0], fds[1]);
+                r = become(c, d, NULL, program, pidfile, fds[1]);
+        }
         if (r == -EAGAIN)
                 return err_set(e, -EEXIST, "%s runs already", daemon_name(d));
         return err_errno(e, r, "run '%s'", program);
@@ -348,6 +410,14 @@ int daemon_await_end(const struct cloud *c, enum daemon d, int timeout_ms)
         return await_pidfd(fd, timeout_ms);
 }
 
+static void kill_main(const struct cloud *c, enum daemon d)
+{
+        pid_t pid;
+
+        if (daemon_find_main(c, d, &pid) > 0 && pid > 0)
+                kill(pid, SIGKILL);
+}
+
 int daemon_stop(const struct cloud *c, enum daemon d, int timeout_ms, bool hard, struct err **e)
 {
         _cleanup_close_ int fd = daemon_pidfd(c, d);
@@ -364,6 +434,9 @@ int daemon_stop(const struct cloud *c, enum daemon d, int timeout_ms, bool hard,
                 err_set(e, -ETIMEDOUT, "%s does not end", daemon_name(d));
                 return err_hint(e, "strato down --force kills it; nothing acknowledged is lost");
         }
+        kill_main(c, d); /* then its holder ends, too */
+        if (d == BLOCKD && await_pidfd(fd, HOLDER_MS) == 0)
+                return 0;
         syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
         if (await_pidfd(fd, timeout_ms) < 0)
                 return err_set(e, -ETIMEDOUT, "%s does not even end by SIGKILL", daemon_name(d));

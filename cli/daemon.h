@@ -1,8 +1,10 @@
 /* The two daemons as processes.
  *
- * Each holds a POSIX record lock on <run>/NAME.pid for its whole life, taken between fork and exec.
- * The kernel tells who holds it, so the number in the file is for people only and a recycled pid
- * is never taken for ours. */
+ * A POSIX record lock on <run>/NAME.pid is taken between fork and exec and held for life: stratod
+ * holds its own; for blockd it is its holder (stratofs-hold, unless systemd does that part), which
+ * outlives it.  The kernel tells who holds the lock; the number in the file is the daemon's own,
+ * and is believed only of the lock's owner and its descendants, so that a recycled pid is never
+ * taken for ours. */
 #pragma once
 
 #include <sys/types.h>
@@ -12,8 +14,11 @@ enum daemon { BLOCKD, STRATOD, NDAEMONS };
 
 const char *daemon_name(enum daemon d);
 
-/* 1 with *ret when it runs, 0 when not, -errno. */
+/* 1 with *ret, who holds the lock, when it runs, 0 when not, -errno. */
 int daemon_find(const struct cloud *c, enum daemon d, pid_t *ret);
+
+/* The same, but *ret is the daemon itself, 0 while its holder is about to start it again. */
+int daemon_find_main(const struct cloud *c, enum daemon d, pid_t *ret);
 
 /* Starts it in the background and waits until it serves.  -ETIMEDOUT, or -ECHILD with its last
  * words when it ended; then it does not run.  Its output goes to <state>/log/NAME.log. */

@@ -220,8 +220,9 @@ static bool found(const char *dir, const char *sub, const char *name, char **ret
 int program_path(const char *name, char **ret, struct err **e)
 {
         /* Installed, then in the build folder, where a program is in the folder of its room. */
-        static const char *const places[] = {"../libexec/stratofs/", "../sbin/", "../blockd/",
-                                             "../fs/", "../backend/compute/"};
+        static const char *const places[] = {
+                "../libexec/stratofs/", "../sbin/", "../blockd/", "../cli/", "../fs/",
+                "../backend/compute/"};
         const char *dir = getenv("STRATOFS_PROGRAMS");
         char self[PATH_MAX];
         ssize_t n;

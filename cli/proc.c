@@ -67,6 +67,15 @@ bool proc_facts(pid_t pid, struct proc_facts *ret)
         return true;
 }
 
+pid_t proc_parent(pid_t pid)
+{
+        _cleanup_free_ char *stat = proc_read(pid, "stat", 4096, NULL);
+        const char *p = stat ? strrchr(stat, ')') : NULL;
+        int parent = 0;
+
+        return p && sscanf(p + 2, "%*c %d", &parent) == 1 ? parent : 0;
+}
+
 static bool below(const char *path, const char *top)
 {
         size_t n = strlen(top);

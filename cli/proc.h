@@ -17,6 +17,9 @@ struct proc_facts {
 /* false when there is no such process (any more). */
 bool proc_facts(pid_t pid, struct proc_facts *ret);
 
+/* Its parent; 0 when there is no such process. */
+pid_t proc_parent(pid_t pid);
+
 /* Adds "vim (1234), bash (99)" for each process that has a file, folder or root below path, at
  * most eight.  Reads links only: a dead mount below is not touched.  Gives their number. */
 unsigned proc_holders(const char *path, struct buf *out);

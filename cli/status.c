@@ -64,10 +64,12 @@ static json_t *daemon_report(const struct cloud *c, enum daemon d)
         pid_t pid;
         int r;
 
-        r = daemon_find(c, d, &pid);
+        r = daemon_find_main(c, d, &pid);
         if (r < 0)
                 return json_pack("{s:b s:s}", "running", 0, "error", strerror(-r));
-        if (r == 0 || !proc_facts(pid, &f))
+        if (r > 0 && (pid == 0 || !proc_facts(pid, &f)))
+                return json_pack("{s:b s:s}", "running", 0, "error", "it is being started again");
+        if (r == 0)
                 return json_pack("{s:b}", "running", 0);
         daemon_version(c, d, version);
         return json_pack("{s:b s:i s:s s:I s:I s:b}", "running", 1, "pid", (int)pid, "version",

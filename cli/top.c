@@ -1,4 +1,4 @@
-/* strato top: the guests and the jobs, from the tree's own index files. */
+/* strato top: the guests, the volumes at work and the jobs, from the tree's own files. */
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -6,13 +6,14 @@
 
 #include "cli/cli.h"
 #include "cli/mount.h"
+#include "cli/top.h"
 #include "cli/tree.h"
 #include "common/buf.h"
 #include "common/clock.h"
 #include "common/macro.h"
 #include "common/size.h"
 
-enum { PROBE_MS = 5000, EVERY_MS = 2000 };
+enum { PROBE_MS = 5000, EVERY_MS = 2000, WARM_UP_MS = 1500 };
 
 struct table {
         const char *tenant;
@@ -78,29 +79,61 @@ static int fill(const struct cloud *c, const char *collection,
         return r < 0 ? r : (int)t.rows;
 }
 
+/* The first look has figures taken, the second knows them, the third what happened in between. */
+static int warm_up(struct io_table *io, struct cloud *c, struct err **e)
+{
+        int r = 0;
+
+        for (int i = 0; i < 2 && r == 0; i++) {
+                _cleanup_buf_ struct buf out = {};
+
+                r = io_table_fill(io, c, &out, e);
+                if (r < 0 || io->volumes == 0)
+                        return r;
+                r = 0;
+                poll(NULL, 0, WARM_UP_MS);
+        }
+        return r;
+}
+
+static int show(struct cloud *c, struct io_table *io, struct err **e)
+{
+        _cleanup_buf_ struct buf out = {};
+        char now[CLOCK_TEXT_MAX];
+        int n, r;
+
+        n = fill(c, "instances", instance_row, &out, e);
+        r = n < 0 ? n : io_table_fill(io, c, &out, e);
+        if (r >= 0)
+                r = fill(c, "jobs", job_row, &out, e);
+        if (r < 0)
+                return r;
+        if (!c->once)
+                printf("\033[H\033[2J%s  %s  (Ctrl-C ends)\n\n", c->mount,
+                       clock_format(now, clock_now()));
+        fputs(n == 0 ? "no instances\n" : "", stdout);
+        fputs(buf_str(&out), stdout);
+        fflush(stdout);
+        return 0;
+}
+
 int verb_top(struct cloud *c, struct err **e)
 {
+        struct io_table io = {};
+        int r = 0;
+
         if (mount_probe(c->mount, PROBE_MS) != MOUNT_OK) {
                 err_set(e, -ENOTCONN, "no cloud answers on '%s'", c->mount);
                 return err_hint(e, "strato up");
         }
-        for (;;) {
-                _cleanup_buf_ struct buf out = {};
-                char now[CLOCK_TEXT_MAX];
-                int n, r;
-
-                n = fill(c, "instances", instance_row, &out, e);
-                r = n < 0 ? n : fill(c, "jobs", job_row, &out, e);
-                if (r < 0)
-                        return r;
-                if (!c->once)
-                        printf("\033[H\033[2J%s  %s  (Ctrl-C ends)\n\n", c->mount,
-                               clock_format(now, clock_now()));
-                fputs(n == 0 ? "no instances\n" : "", stdout);
-                fputs(buf_str(&out), stdout);
-                fflush(stdout);
-                if (c->once)
-                        return STATUS_OK;
+        if (c->once)
+                r = warm_up(&io, c, e);
+        while (r == 0) {
+                r = show(c, &io, e);
+                if (r < 0 || c->once)
+                        break;
                 poll(NULL, 0, EVERY_MS);
         }
+        io_table_done(&io);
+        return r < 0 ? r : STATUS_OK;
 }

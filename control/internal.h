@@ -65,6 +65,7 @@ struct control {
         struct wait_list *waits;
         struct token_list *tokens;
         struct reconciler *reconciler;
+        struct stats_keeper *stats;
         void (*changed)(void *arg, uint64_t no);
         void *changed_arg;
         pthread_mutex_t changed_lock; /* both, so that they can be taken back */
@@ -150,6 +151,13 @@ void tokens_free(struct control *c);
 
 /* seed.c */
 int seed_cloud(struct control *c, struct err **e);
+
+/* stats.c: what o, a volume, has done; all zeros when nothing is known.  Gives the time of the
+ * figures, 0: there are none yet.  From memory, never waits; model held or not. */
+int64_t stats_look(struct control *c, const struct object *o, struct volume_stats *ret);
+int stats_start(struct control *c, struct err **e);
+void stats_stop(struct control *c);
+void stats_free(struct control *c);
 
 /* reconcile.c */
 int reconcile_start(struct control *c, struct err **e);

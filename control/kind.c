@@ -59,6 +59,14 @@ int kind_file(const struct kind *k, const char *name)
         FIND(k->files, k->nfiles);
 }
 
+bool kind_folder(const struct kind *k, unsigned i)
+{
+        const char *folder = k->files[i].folder;
+
+        return folder && (i == 0 || !k->files[i - 1].folder ||
+                          !streq(k->files[i - 1].folder, folder));
+}
+
 bool attr_is_text(const struct attr_def *a)
 {
         return a->type == ATTR_TEXT || a->type == ATTR_NAME || a->type == ATTR_WORD;
@@ -241,7 +249,8 @@ void kind_help(const struct kind *k, struct buf *out)
         if (k->nfiles)
                 buf_addstr(out, "\nfiles:\n");
         for (unsigned i = 0; i < k->nfiles; i++)
-                buf_printf(out, "  %-14s %s\n", k->files[i].name, k->files[i].help);
+                buf_printf(out, "  %s%s%-14s %s\n", k->files[i].folder ?: "",
+                           k->files[i].folder ? "/" : "", k->files[i].name, k->files[i].help);
         if (k->nverbs)
                 buf_addstr(out, "\nverbs (echo VERB > ctl):\n");
         for (unsigned i = 0; i < k->nverbs; i++) {

@@ -108,6 +108,11 @@ struct file_def {
         const char *suffix; /* FILE_DATA: .data/<id><suffix> */
         const char *help;
         void (*render)(struct control *c, const struct object *o, struct buf *out);
+        const char *folder; /* FILE_TEXT: it is listed in this folder of the object; those of one
+                             * folder stand together in the table */
+        /* FILE_TEXT, in place of render, for many that are alike: `at` says which it is. */
+        void (*render_at)(struct control *c, const struct object *o, size_t at, struct buf *out);
+        size_t at;
         /* FILE_LOG: where it is; NULL when it is not there (yet).  Caller frees. */
         char *(*path)(struct control *c, const struct object *o);
         /* FILE_LINES: one line, trimmed. */
@@ -157,6 +162,8 @@ int kind_attr(const struct kind *k, const char *name);
 int kind_link(const struct kind *k, const char *name);
 int kind_state(const struct kind *k, const char *name);
 int kind_file(const struct kind *k, const char *name);
+/* Whether file i is the first of its folder. */
+bool kind_folder(const struct kind *k, unsigned i);
 bool attr_is_text(const struct attr_def *a);
 /* Text to canonical value.  *ret owns a string for text types.  -EINVAL with a caret; -ENOENT for
  * an unknown name. */

@@ -62,7 +62,8 @@ static void rest(const struct kind *k)
         if (k->nfiles)
                 printf("Files:\n\n");
         for (unsigned i = 0; i < k->nfiles; i++)
-                printf("**%s**\n    %s.\n\n", k->files[i].name, k->files[i].help);
+                printf("**%s%s%s**\n    %s.\n\n", k->files[i].folder ?: "",
+                       k->files[i].folder ? "/" : "", k->files[i].name, k->files[i].help);
         if (k->nverbs)
                 printf("Verbs:\n\n");
         for (unsigned i = 0; i < k->nverbs; i++) {

@@ -66,6 +66,8 @@ static mode_t node_mode(const struct node *n)
                 return 0600;
         case NODE_OBJECT:
                 return node_has_collections(n->o) ? 0750 : dirs[v];
+        case NODE_FOLDER:
+                return dirs[v] & 0555;
         case NODE_SCRATCH:
                 return n->e->mode;
         case NODE_UPLOAD:

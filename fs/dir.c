@@ -10,6 +10,7 @@ enum {
         COOKIE_FILES = 0x200,
         COOKIE_METADATA = 0x300,
         COOKIE_LINK_DIRS,
+        COOKIE_FOLDERS = 0x380, /* + first file_def in it, 64 */
         COOKIE_COLLECTIONS = 0x400,
         COOKIE_JOB = 0x500,
         COOKIE_LINKS,
@@ -72,6 +73,14 @@ static void list_collection(struct listing *l, const struct node *dir)
                             NODE_OBJECT);
 }
 
+static void put_file(struct listing *l, const struct object *o, unsigned i)
+{
+        const struct file_def *f = &o->kind->files[i];
+
+        put(l, COOKIE_FILES + i, f->name, INO_OF(o->no, SLOT_FILES + i),
+            f->type == FILE_LOG ? NODE_LOG : NODE_FILE);
+}
+
 static void list_object(struct listing *l, const struct node *dir)
 {
         const struct object *o = dir->o;
@@ -88,14 +97,17 @@ static void list_object(struct listing *l, const struct node *dir)
                         put(l, COOKIE_ATTRS + i, k->attrs[i].name, INO_OF(o->no, SLOT_ATTRS + i),
                             NODE_ATTR);
         for (unsigned i = 0; i < k->nfiles; i++)
-                if (k->files[i].type != FILE_DATA)
-                        put(l, COOKIE_FILES + i, k->files[i].name, INO_OF(o->no, SLOT_FILES + i),
-                            k->files[i].type == FILE_LOG ? NODE_LOG : NODE_FILE);
+                if (k->files[i].type != FILE_DATA && !k->files[i].folder)
+                        put_file(l, o, i);
         put(l, COOKIE_METADATA, "metadata", INO_OF(o->no, SLOT_METADATA), NODE_METADATA);
         for (unsigned i = 0; i < k->nlinks; i++)
                 if (k->links[i].many)
                         put(l, COOKIE_LINK_DIRS + i, k->links[i].name,
                             INO_OF(o->no, SLOT_LINKS + i), NODE_LINKS);
+        for (unsigned i = 0; i < k->nfiles; i++)
+                if (kind_folder(k, i))
+                        put(l, COOKIE_FOLDERS + i, k->files[i].folder,
+                            INO_OF(o->no, SLOT_FOLDERS + i), NODE_FOLDER);
         if (node_has_collections(o))
                 put_collections(l, dir, NULL);
         if (o->job)
@@ -108,6 +120,17 @@ static void list_object(struct listing *l, const struct node *dir)
                 if (k->files[i].type == FILE_DATA)
                         put(l, COOKIE_DATA + i, k->files[i].name, INO_OF(o->no, SLOT_FILES + i),
                             NODE_DATALINK);
+}
+
+static void list_folder(struct listing *l, const struct node *dir)
+{
+        const struct kind *k = dir->kind;
+
+        for (unsigned i = dir->index; i < k->nfiles && k->files[i].folder; i++) {
+                if (i > dir->index && kind_folder(k, i))
+                        return;
+                put_file(l, dir->o, i);
+        }
 }
 
 /* Links and metadata, by slot, whatever order the object keeps them in. */
@@ -184,6 +207,9 @@ void dir_list(struct fs *fs, const struct node *dir, uint64_t from, dir_emit emi
                 break;
         case NODE_METADATA:
                 list_metadata(&l, dir);
+                break;
+        case NODE_FOLDER:
+                list_folder(&l, dir);
                 break;
         default:
                 break; /* .users, .data, .id, .wait: lookup only */

@@ -188,6 +188,11 @@ static int get_indexed(unsigned slot, struct node *n)
                         }
                 return -ENOENT;
         }
+        if (slot >= SLOT_FOLDERS && slot - SLOT_FOLDERS < k->nfiles) {
+                n->index = slot - SLOT_FOLDERS;
+                n->type = NODE_FOLDER;
+                return kind_folder(k, n->index) ? 0 : -ENOENT;
+        }
         if (slot >= SLOT_DATA && slot - SLOT_DATA < k->nfiles) {
                 n->index = slot - SLOT_DATA;
                 n->type = NODE_DATA;
@@ -330,6 +335,7 @@ static void object_path(struct fs *fs, const struct node *n, const char *name, s
 
 void node_path(struct fs *fs, const struct node *n, struct buf *out)
 {
+        const struct file_def *f;
         char id[ID_TEXT_SIZE];
 
         switch (n->type) {
@@ -370,7 +376,13 @@ void node_path(struct fs *fs, const struct node *n, struct buf *out)
         case NODE_FILE:
         case NODE_LOG:
         case NODE_DATALINK:
-                object_path(fs, n, n->kind->files[n->index].name, out);
+                f = &n->kind->files[n->index];
+                object_path(fs, n, f->folder ?: f->name, out);
+                if (f->folder)
+                        buf_printf(out, "/%s", f->name);
+                return;
+        case NODE_FOLDER:
+                object_path(fs, n, n->kind->files[n->index].folder, out);
                 return;
         case NODE_LINKS:
         case NODE_LINK1:

@@ -61,6 +61,7 @@ enum node_type {
         NODE_OBJECT,
         NODE_METADATA,
         NODE_LINKS,      /* index: link_def */
+        NODE_FOLDER,     /* index: of the first file_def in it */
         NODE_WAITS,      /* <object>/.wait */
         /* text of the root, of users, of collections */
         NODE_HELP,
@@ -147,6 +148,7 @@ enum {
         SLOT_LINKS = 0x200, /* + link_def, 64 */
         SLOT_FILES = 0x240, /* + file_def, 64: as listed */
         SLOT_DATA = 0x280,  /* + file_def, 64: its bytes in .data/ */
+        SLOT_FOLDERS = 0x2c0, /* + first file_def in it, 64 */
         SLOT_COLLECTIONS = 0x400, /* + kind index * 8 + part, 128 kinds */
         SLOT_DYNAMIC = 0x1000,    /* + link or metadata slot */
         SLOT_BITS = 24,

@@ -40,6 +40,7 @@ static void render_of_object(struct fs *fs, const struct node *n, struct buf *ou
 {
         struct control *c = fs->control;
         const struct object *o = n->o;
+        const struct file_def *f;
         char id[ID_TEXT_SIZE];
 
         switch (n->type) {
@@ -80,8 +81,11 @@ static void render_of_object(struct fs *fs, const struct node *n, struct buf *ou
                 render_attr(c, o, n->index, out);
                 return;
         case NODE_FILE:
-                if (n->kind->files[n->index].render)
-                        n->kind->files[n->index].render(c, o, out);
+                f = &n->kind->files[n->index];
+                if (f->render)
+                        f->render(c, o, out);
+                else if (f->render_at)
+                        f->render_at(c, o, f->at, out);
                 return;
         case NODE_META:
                 buf_addstr(out, n->meta->value);

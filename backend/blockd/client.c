@@ -122,6 +122,7 @@ static int pages(struct volume_service *s, const char *op, const char *key,
 struct list {
         int (*each)(void *arg, const struct volume_facts *f);
         int (*each_export)(void *arg, const char *id, const char *volume);
+        int (*each_stats)(void *arg, const struct volume_stats *v);
         void *arg;
 };
 
@@ -187,6 +188,68 @@ static int client_list_exports(struct volume_service *s,
         return pages(s, "list_exports", "exports", list_export, &l, e);
 }
 
+static int client_set_limits(struct volume_service *s, const char *id,
+                             const struct volume_limits *l, struct err **e)
+{
+        return call(s,
+                    json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "op", "limit", "id", id,
+                              "iops", (json_int_t)l->iops, "bandwidth", (json_int_t)l->bandwidth,
+                              "iops_burst", (json_int_t)l->iops_burst, "bandwidth_burst",
+                              (json_int_t)l->bandwidth_burst, "burst_seconds",
+                              (json_int_t)l->burst_seconds),
+                    QUICK_MS, NULL, e);
+}
+
+static int op_stats_from(json_t *o, struct volume_req_stats *ret)
+{
+        json_int_t ops, bytes, errors, usec;
+        json_t *latency, *v;
+        size_t i;
+
+        if (json_unpack(o, "{s:I, s:I, s:I, s:I, s:o}", "ops", &ops, "bytes", &bytes, "errors",
+                        &errors, "usec", &usec, "latency", &latency) < 0 ||
+            json_array_size(latency) > VOLUME_LATENCIES)
+                return -EPROTO;
+        *ret = (struct volume_req_stats){
+                .ops = ops, .bytes = bytes, .errors = errors, .usec = usec};
+        json_array_foreach (latency, i, v)
+                ret->latency[i] = json_integer_value(v);
+        return 0;
+}
+
+static int list_stats(void *arg, json_t *item, struct err **e)
+{
+        static const char *const names[VOLUME_REQS] = {
+                [VOLUME_REQ_READ] = "read",   [VOLUME_REQ_WRITE] = "write",
+                [VOLUME_REQ_FLUSH] = "flush", [VOLUME_REQ_TRIM] = "trim",
+                [VOLUME_REQ_ZERO] = "zero",   [VOLUME_REQ_STATUS] = "status",
+                [VOLUME_REQ_CACHE] = "cache"};
+        json_int_t since, in_flight;
+        struct volume_stats v = {};
+        struct list *l = arg;
+        const char *id;
+        int r = json_unpack(item, "{s:s, s:I, s:I}", "id", &id, "since", &since, "in_flight",
+                            &in_flight);
+
+        for (unsigned i = 0; r == 0 && i < VOLUME_REQS; i++)
+                r = op_stats_from(json_object_get(item, names[i]), &v.op[i]);
+        if (r < 0 || strlen(id) >= sizeof(v.id))
+                return err_set(e, -EPROTO, "blockd's answer makes no sense");
+        strcpy(v.id, id);
+        v.since = since;
+        v.in_flight = in_flight;
+        return l->each_stats(l->arg, &v);
+}
+
+static int client_stats(struct volume_service *s,
+                        int (*each)(void *arg, const struct volume_stats *v), void *arg,
+                        struct err **e)
+{
+        struct list l = {.each_stats = each, .arg = arg};
+
+        return pages(s, "stats", "volumes", list_stats, &l, e);
+}
+
 static void client_close(struct volume_service *s)
 {
         struct client *c = (struct client *)s;
@@ -203,6 +266,8 @@ static const struct volume_service_ops client_ops = {
         .import = client_import,
         .clone = client_clone,
         .resize = client_resize,
+        .set_limits = client_set_limits,
+        .stats = client_stats,
         .remove = client_remove,
         .stat = client_stat,
         .list = client_list,

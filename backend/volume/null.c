@@ -11,6 +11,10 @@ static int null_pool_open(const struct volume_pool_config *c _unused_, void **re
         return 0;
 }
 
+static void null_pool_abandon(void *pool _unused_, bool abandoned _unused_)
+{
+}
+
 static void null_pool_close(void *pool _unused_)
 {
 }
@@ -95,6 +99,13 @@ static int null_extents(void *v _unused_, uint64_t n, uint64_t off, volume_exten
         return 0;
 }
 
+static int null_changes_open(void *v _unused_, const char *since _unused_, void **ret,
+                             struct err **e _unused_)
+{
+        *ret = NULL;
+        return 0;
+}
+
 static bool null_sparse_hint(void *v _unused_, uint64_t n, uint64_t off _unused_)
 {
         return n >= 65536;
@@ -104,6 +115,7 @@ const struct volume_driver volume_driver_null = {
         .name = "null",
         .pool_open = null_pool_open,
         .pool_close = null_pool_close,
+        .pool_abandon = null_pool_abandon,
         .create = null_create,
         .resize = null_create,
         .remove = null_remove,
@@ -118,5 +130,8 @@ const struct volume_driver volume_driver_null = {
         .zero = null_zero,
         .trim = null_zero,
         .extents = null_extents,
+        .changes_open = null_changes_open,
+        .changes_walk = null_extents,
+        .changes_close = null_close,
         .sparse_hint = null_sparse_hint,
 };

@@ -72,6 +72,7 @@ struct volume_file {
 struct volume_pool_config {
         const char *state; /* durable folder; the pool is its subfolder "pool" */
         const char *run;   /* folder that lives as long as the boot, best on tmpfs */
+        bool shared;       /* another process still has the pool: what looks left over is its */
         bool direct;       /* past the page cache where memory and offsets allow */
 };
 
@@ -88,6 +89,8 @@ struct volume_driver {
         /* Required.  The pool's state, as *ret; refuses a pool of a newer format. */
         int (*pool_open)(const struct volume_pool_config *c, void **ret, struct err **e);
         void (*pool_close)(void *pool);
+        /* Required.  See volume_pool_abandon(). */
+        void (*pool_abandon)(void *pool, bool abandoned);
 
         /* Required.  Idempotent: there with the same facts is success, with others -EEXIST. */
         int (*create)(void *pool, const char *id, uint64_t size, struct err **e);
@@ -158,6 +161,9 @@ struct volume;
 
 int volume_pool_open(const struct volume_driver *d, const struct volume_pool_config *c,
                      struct volume_pool **ret, struct err **e);
+/* While abandoned, closing a volume's last handle does not flush: what was not flushed is left to
+ * who opens it next, in this process or, from then on, in another one of the same boot. */
+void volume_pool_abandon(struct volume_pool *p, bool abandoned);
 /* No volume may be open. */
 struct volume_pool *volume_pool_close(struct volume_pool *p);
 

@@ -74,6 +74,11 @@ struct compute_ops {
          * -ETIMEDOUT when the guest had not let go after timeout_ms. */
         int (*detach)(struct compute *c, const char *uuid, const char *target, int timeout_ms,
                       struct err **e);
+        /* The disk's export has grown to size bytes: a guest that is there sees it, at once or when
+         * it is resumed.  Repeatable.  -ENOENT also: no such disk; -ETIMEDOUT also: its connection
+         * to the server is not back yet. */
+        int (*grow)(struct compute *c, const char *uuid, const char *target, uint64_t size,
+                    struct err **e);
         int (*state)(struct compute *c, const char *uuid, enum guest_state *ret, struct err **e);
         int (*list)(struct compute *c,
                     int (*each)(void *arg, const char *uuid, enum guest_state s), void *arg,
@@ -101,6 +106,12 @@ struct compute {
  *    run as its own user and the fields are ignored.
  *  - changed() is called for every guest of the engine, also for those of other programs: ignore
  *    a UUID that is not yours.  The same state may be told twice in a row.  list() tells ours only.
+ *  - A disk's server that goes away is waited for, by the guest's requests alone, for 90 s; only
+ *    then is the guest paused (GUEST_STALLED).  90 s is long enough for any restart, and short of
+ *    the 120 s after which Linux calls a task hung.  pause(), detach() and grow() wait for requests
+ *    in flight, so as long as the server is away; destroy() then takes libvirt's 10 s of patience.
+ *    A disk that could not be set up so (it is logged) pauses the guest at once; resume() and the
+ *    engine's return try again.  libvirt marks the domain as tainted (custom-monitor) for it.
  *  - A stalled guest is resumed by the caller, when told GUEST_STALLED, with a pause that grows from
  *    some 20 ms: QEMU fails the first request that meets a connection on its way back, so one
  *    stall more after the disk's server is back is the rule.

@@ -28,6 +28,37 @@ struct volume_export {
         bool readonly;
 };
 
+/* 0: no limit, no burst.  From rest a volume may run at the burst rate for that many seconds. */
+struct volume_limits {
+        uint64_t iops, bandwidth;             /* a second; bandwidth in bytes */
+        uint64_t iops_burst, bandwidth_burst; /* a second */
+        uint64_t burst_seconds;
+};
+
+enum volume_req {
+        VOLUME_REQ_READ,
+        VOLUME_REQ_WRITE,
+        VOLUME_REQ_FLUSH,
+        VOLUME_REQ_TRIM,
+        VOLUME_REQ_ZERO,
+        VOLUME_REQ_STATUS,
+        VOLUME_REQ_CACHE,
+        VOLUME_REQS
+};
+enum { VOLUME_LATENCIES = 28 };
+/* What guests and tools did with a volume, over all its exports. */
+struct volume_stats {
+        char id[37];
+        int64_t since; /* usec, wall clock: counted from here on */
+        uint64_t in_flight;
+        struct volume_req_stats {
+                uint64_t ops, bytes, errors;
+                uint64_t usec;                      /* that all of them took together */
+                uint64_t latency[VOLUME_LATENCIES]; /* [i]: took less than 2^i usec, and not less
+                                                     * than half of it; the last: the rest */
+        } op[VOLUME_REQS];
+};
+
 struct volume_service;
 struct volume_service_ops {
         const char *name;
@@ -40,6 +71,13 @@ struct volume_service_ops {
         int (*clone)(struct volume_service *s, const char *id, const char *parent, uint64_t size,
                      struct err **e);
         int (*resize)(struct volume_service *s, const char *id, uint64_t size, struct err **e);
+        /* The whole set, durable when answered, and live: it holds for I/O that waits already. */
+        int (*set_limits)(struct volume_service *s, const char *id, const struct volume_limits *l,
+                          struct err **e);
+        /* Every volume that was used or limited since blockd's start. */
+        int (*stats)(struct volume_service *s,
+                     int (*each)(void *arg, const struct volume_stats *v), void *arg,
+                     struct err **e);
         /* A parent's bytes live on, nameless, until its last clone is gone.  Missing is success. */
         int (*remove)(struct volume_service *s, const char *id, struct err **e);
         int (*stat)(struct volume_service *s, const char *id, struct volume_facts *ret,

@@ -4,7 +4,7 @@
 #include "control/job.h"
 
 extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publish,
-        job_image_delete, job_volume_create, job_volume_extend, job_volume_delete,
+        job_image_delete, job_volume_create, job_volume_extend, job_volume_delete, job_volume_limit,
         job_instance_start, job_instance_stop, job_instance_reboot, job_instance_pause,
         job_instance_resume, job_instance_attach, job_instance_detach, job_instance_delete,
         job_instance_sync;
@@ -36,6 +36,8 @@ void job_done_delete(struct txn *t, struct object *target);
 /* volume.c: in-use if an instance holds it, else available. */
 unsigned volume_rest(const struct object *o);
 int volume_remove(struct txn *t, struct object *o, struct err **e);
+/* limit.c: starts the job if the limits that are written are not in force. */
+void volume_limits_due(struct txn *t, struct object *o);
 
 /* instance.c */
 int instance_compute(struct job *j, struct compute **ret, struct err **e);

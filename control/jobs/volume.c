@@ -108,6 +108,7 @@ static int done_create(struct job *j, struct txn *t, struct object *o, struct er
                 txn_unlink(t, o, object_link(o, kind_link(o->kind, "source"), NULL));
         if (o->state == VOLUME_CREATING)
                 txn_set_state(t, o, volume_rest(o));
+        volume_limits_due(t, o);
         return 0;
 }
 
@@ -121,16 +122,72 @@ static void failed_create(struct job *j, struct txn *t, struct object *o, const 
                 txn_set_state(t, o, VOLUME_ERROR);
 }
 
+/* Where a guest may have it open: the instance's id and name, and the disk's device there. */
+struct holder {
+        char id[ID_TEXT_SIZE], label[NAME_SIZE + 32], device[NAME_SIZE];
+};
+
+static bool holder_get(struct job *j, struct holder *h)
+{
+        struct object *o;
+        bool found = false;
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        for (unsigned i = 0; o && i < o->nrefs; i++) {
+                const struct object *by = o->refs[i];
+
+                if (by->kind != &kind_instance ||
+                    object_in(by, STATE(INSTANCE_DRAFT) | STATE(INSTANCE_STOPPED)))
+                        continue;
+                object_foreach_link (l, by)
+                        if (l->target == o && !l->leaving) {
+                                id_text(h->id, by->id);
+                                object_label(by, h->label);
+                                snprintf(h->device, NAME_SIZE, "%s", l->name);
+                                found = true;
+                        }
+        }
+        control_unlock(j->c);
+        return found;
+}
+
+/* Lets the guest see it.  A guest that is not there yet, or has not got the disk yet, opens it
+ * later, when it has the size already; that is why the instance's state need not be waited for
+ * (a start waits for us). */
+static int show_growth(struct job *j, uint64_t size, struct err **e)
+{
+        struct compute *compute;
+        struct holder h;
+        int r;
+
+        if (!holder_get(j, &h))
+                return 0;
+        r = instance_compute(j, &compute, e);
+        if (r == 0)
+                r = compute->ops->grow(compute, h.id, h.device, size, e);
+        if (r == -ENOENT) {
+                if (e)
+                        *e = err_free(*e);
+                return 0;
+        }
+        return r < 0 ? err_prepend(e, r, "it has %" PRIu64 " bytes, %s sees them at its next start",
+                                   size, h.label)
+                     : 0;
+}
+
 static int step_extend(struct job *j, struct err **e)
 {
         struct volume_service *s = j->c->cfg.volumes;
         struct want w;
         int r = want_get(j, &w, e);
 
+        if (r == 0)
+                r = s->ops->resize(s, w.id, w.size, e);
         if (r < 0)
                 return r;
-        j->value = w.size;
-        return s->ops->resize(s, w.id, w.size, e);
+        j->value = w.size; /* from here on it has grown, whatever the guest sees */
+        return show_growth(j, w.size, e);
 }
 
 static int done_extend(struct job *j, struct txn *t, struct object *o, struct err **e)
@@ -149,6 +206,8 @@ static void failed_extend(struct job *j, struct txn *t, struct object *o, const 
 {
         if (!o || o->nameless)
                 return;
+        if (j->value)
+                txn_set_num(t, o, "actual", j->value);
         txn_set_num(t, o, "size", object_num(o, "actual"));
         txn_set_state(t, o, volume_rest(o));
 }

@@ -1,5 +1,6 @@
 /* Volumes: disks that outlive guests. */
 #include "control/jobs/jobs.h"
+#include "control/kinds/volume-stats.h"
 
 unsigned volume_rest(const struct object *o)
 {
@@ -32,22 +33,9 @@ static void render_nbd(struct control *c, const struct object *o, struct buf *ou
                    c->cfg.volumes->shared_socket);
 }
 
-/* The running instance that holds it, NULL if none. */
-static const struct object *running_holder(const struct object *o)
-{
-        for (unsigned i = 0; i < o->nrefs; i++)
-                if (o->refs[i]->kind == &kind_instance &&
-                    !object_in(o->refs[i], STATE(INSTANCE_DRAFT) | STATE(INSTANCE_STOPPED) |
-                                                   STATE(INSTANCE_ERROR)))
-                        return o->refs[i];
-        return NULL;
-}
-
 static int set_size(struct txn *t, struct object *o, union value v, struct err **e)
 {
         uint64_t now = object_num(o, "size");
-        const struct object *holder = running_holder(o);
-        char label[NAME_SIZE + 32];
 
         if (v.u % 512)
                 return err_set(e, -EINVAL, "a size is a multiple of 512 bytes");
@@ -55,9 +43,6 @@ static int set_size(struct txn *t, struct object *o, union value v, struct err *
                 return err_set(e, -EINVAL,
                                "volume '%s' has %" PRIu64 " bytes: it grows, it does not shrink",
                                o->name, now);
-        if (o->state != VOLUME_DRAFT && holder)
-                return err_set(e, -EBUSY, "%s holds it and is %s: stop it first",
-                               object_label(holder, label), object_state(holder));
         txn_set_num(t, o, "size", v.u);
         if (object_in(o, STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE))) {
                 txn_set_state(t, o, VOLUME_EXTENDING);
@@ -86,7 +71,7 @@ static int bind_source(struct txn *t, struct object *o, char *name, struct objec
         return 0;
 }
 
-/* A draft becomes real once it has a size or a source. */
+/* A draft becomes real once it has a size or a source; what is real may have new limits. */
 static int complete(struct txn *t, struct object *o, struct err **e)
 {
         struct object *image = object_target(o, "source");
@@ -94,6 +79,7 @@ static int complete(struct txn *t, struct object *o, struct err **e)
                                     object_num(image, "min_disk"))
                               : 0;
 
+        volume_limits_due(t, o);
         if (o->state != VOLUME_DRAFT || (object_num(o, "size") == 0 && !image))
                 return 0;
         if (object_num(o, "size") == 0 && need)
@@ -128,14 +114,52 @@ static int verb_reset(struct txn *t, struct object *o, const char *args, struct 
         return 0;
 }
 
+/* One that was made before there were limits has none. */
+static void render_limit(const struct object *o, const char *attr, struct buf *out)
+{
+        uint64_t v = object_num(o, attr);
+
+        if (v == 0 || v == VALUE_MAX)
+                buf_addstr(out, "max");
+        else
+                buf_printf(out, "%" PRIu64, v);
+}
+
+static void render_iops(struct control *c, const struct object *o, struct buf *out)
+{
+        render_limit(o, "iops", out);
+}
+
+static void render_bandwidth(struct control *c, const struct object *o, struct buf *out)
+{
+        render_limit(o, "bandwidth", out);
+}
+
+#define LIMITABLE                                                                                  \
+        (STATE(VOLUME_DRAFT) | STATE(VOLUME_CREATING) | STATE(VOLUME_AVAILABLE) |                  \
+         STATE(VOLUME_IN_USE) | STATE(VOLUME_ATTACHING) | STATE(VOLUME_DETACHING) |                \
+         STATE(VOLUME_EXTENDING))
+
 static const struct attr_def attrs[] = {
         {"size", ATTR_SIZE, ROLE_MEMBER,
          STATE(VOLUME_DRAFT) | STATE(VOLUME_CREATING) | STATE(VOLUME_AVAILABLE) |
                  STATE(VOLUME_IN_USE) | STATE(VOLUME_EXTENDING),
          .min = 512, .max = 1ULL << 46, .index = true, .set = set_size,
-         .help = "bytes; the first write makes a blank volume, a larger one grows it"},
+         .help = "bytes; the first write makes a blank volume, a larger one grows it, also under a running guest"},
         {"readonly", ATTR_BOOL, ROLE_MEMBER, STATE(VOLUME_DRAFT) | STATE(VOLUME_AVAILABLE),
          .help = "guests may only read it"},
+        {"iops", ATTR_NUMBER, ROLE_ADMIN, LIMITABLE, .min = 1, .max = 1000000000, .max_word = true,
+         .def = "max", .render = render_iops,
+         .help = "reads, writes, trims and zeroings a second, of all its connections together"},
+        {"bandwidth", ATTR_SIZE, ROLE_ADMIN, LIMITABLE, .min = 64 << 10, .max = 1ULL << 40,
+         .max_word = true, .def = "max", .render = render_bandwidth,
+         .help = "bytes read and written a second"},
+        {"iops_burst", ATTR_NUMBER, ROLE_ADMIN, LIMITABLE, .max = 1000000000,
+         .help = "a second, for burst_seconds after a rest; counts when above iops"},
+        {"bandwidth_burst", ATTR_SIZE, ROLE_ADMIN, LIMITABLE, .max = 1ULL << 40,
+         .help = "a second, for burst_seconds after a rest; counts when above bandwidth"},
+        {"burst_seconds", ATTR_NUMBER, ROLE_ADMIN, LIMITABLE, .max = 86400,
+         .help = "how long a burst lasts; 0 is 1"},
         {"description", ATTR_TEXT, ROLE_MEMBER, .max = 255, .help = "words for people"},
         {"attached_to", ATTR_TEXT, ROLE_NOBODY, .render = render_attached, .changes = true,
          .index = true, .help = "instance:device that has it"},
@@ -144,6 +168,8 @@ static const struct attr_def attrs[] = {
         {"pool", ATTR_NAME, ROLE_NOBODY, .def = "local", .help = "where its bytes are"},
         {"host", ATTR_TEXT, ROLE_NOBODY, .help = "the host of a local pool"},
         {"actual", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "bytes it really has"},
+        {"limits_set", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
+         .help = "a mark of the limits in force"},
         {"made_for", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "instance whose root it is: it goes with it"},
 };
@@ -156,6 +182,7 @@ static const struct link_def links[] = {
 static const struct file_def files[] = {
         {"data", FILE_DATA, ROLE_MEMBER, .suffix = "", .help = "its bytes, while no guest has it"},
         {"nbd", FILE_TEXT, ROLE_NOBODY, .render = render_nbd, .help = "its URI for admins' tools"},
+        VOLUME_STATS_FILES
 };
 
 static const struct verb_def verbs[] = {

@@ -116,6 +116,44 @@ static void exports(struct volume_service *s)
         OK(s->ops->remove(s, a, &e));
 }
 
+struct seen {
+        const char *id;
+        struct volume_stats v;
+        int n;
+};
+
+static int see(void *arg, const struct volume_stats *v)
+{
+        struct seen *s = arg;
+
+        s->n++;
+        if (streq(v->id, s->id))
+                s->v = *v;
+        return 0;
+}
+
+static void limits(struct volume_service *s)
+{
+        struct volume_limits l = {.iops = 5, .bandwidth = 1 << 20, .iops_burst = 9};
+        char a[ID_TEXT_SIZE];
+        struct seen seen = {.id = a};
+
+        id_text(a, id_new());
+        FAILS(-ENOENT, s->ops->set_limits(s, a, &l, &e));
+        OK(s->ops->create(s, a, 1 << 20, &e));
+        OK(s->ops->stats(s, see, &seen, &e));
+        assert(seen.n == 0);
+        OK(s->ops->set_limits(s, a, &l, &e));
+        OK(s->ops->set_limits(s, a, &l, &e));
+        OK(s->ops->stats(s, see, &seen, &e));
+        assert(seen.n == 1 && seen.v.since > 0 && seen.v.op[VOLUME_REQ_READ].ops == 0);
+        l.burst_seconds = UINT64_MAX;
+        FAILS(-EINVAL, s->ops->set_limits(s, a, &l, &e));
+        OK(s->ops->remove(s, a, &e));
+        OK(s->ops->stats(s, see, &seen, &e));
+        assert(seen.n == 1);
+}
+
 int main(int argc, char **argv)
 {
         char dir[] = "/tmp/client.XXXXXX";
@@ -137,6 +175,7 @@ int main(int argc, char **argv)
         OK(file_replace(image, "image", 5, 0644, &e));
         volumes(s, image);
         exports(s);
+        limits(s);
         kill(pid, SIGTERM);
         assert(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
         FAILS(-ECONNREFUSED, s->ops->ping(s, &e));

@@ -317,4 +317,5 @@ class Transmission(Case):
             self.fail("the slot never came back")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -49,14 +49,30 @@ expect_status 0 strato up
 expect_text "$T/out" "stratod was missing"
 [ "$(pid_of blockd)" = "$blockd" ] || fail "blockd was started anew"
 [ "$(cat "$C/tenants/default/volumes/kept/state")" = available ] || fail "what was made is lost"
-# blockd dies; only it comes back.
+# blockd dies, and is there again without a word from anybody.
 stratod=$(pid_of stratod)
 kill -9 "$blockd"
 wait_gone "$blockd" 10
+healed() {
+        strato status --json | jq -e --argjson old "$blockd" \
+                '.up and .blockd.running and .blockd.pid != $old' >/dev/null
+}
+wait_until 30 healed || fail "blockd was not started again"
+expect_status 0 strato up
+expect_text "$T/out" "up already"
+[ "$(pid_of stratod)" = "$stratod" ] || fail "stratod was started anew"
+# Its holder dies: blockd goes on, and nobody may start a second one beside it.
+holder=$(ps -o ppid= -p "$(pid_of blockd)" | tr -d ' ') blockd=$(pid_of blockd)
+[ "$(ps -o comm= -p "$holder")" = stratofs-hold ] || fail "blockd's parent is no holder"
+kill -9 "$holder"
+wait_gone "$holder" 10
 expect_status 4 strato status
+expect_status 1 strato up
+expect_text "$T/err" "another blockd is using"
+kill "$blockd"
+wait_gone "$blockd" 30
 expect_status 0 strato up
 expect_text "$T/out" "blockd was missing"
-[ "$(pid_of stratod)" = "$stratod" ] || fail "stratod was started anew"
 
 # Waiting.
 cd "$C/tenants/default/volumes" || fail "no volumes"
@@ -75,6 +91,21 @@ cd "$TESTS" || exit 1
 
 expect_status 0 strato top --once
 expect_text "$T/out" "no instances"
+mkdir "$C/tenants/default/volumes/busy" && echo 1M >"$C/tenants/default/volumes/busy/size" &&
+        cat "$C/tenants/default/volumes/busy/.wait/available@20" >/dev/null || fail "no volume"
+expect_status 0 strato top --once
+! grep -q busy "$T/out" || fail "a volume at rest is shown"
+(until [ -e "$T/enough" ]; do
+        dd if=/dev/zero of="$C/tenants/default/volumes/busy/data" bs=4k count=64 conv=notrunc,fsync \
+                2>"$T/dd" || break
+done) &
+busy=$!
+test_pids="$test_pids $busy"
+expect_status 0 strato top --once
+grep -qE '^default +busy +[0-9]+ +[0-9]+ ' "$T/out" || fail "a busy volume is not shown"
+: >"$T/enough"
+wait $busy
+ok "top shows what volumes do"
 
 # In use: down says by whom, and changes nothing.
 tail -f "$C/tenants/default/events" >/dev/null 2>&1 &

@@ -134,8 +134,10 @@ static void on_resync(void *arg)
 
 int rig_try_open(struct rig *r, struct err **e)
 {
-        struct compute_config cfg = {
-                .mode = r->mode, .state = fmt("%s/state", r->dir), .owner = r->dir};
+        struct compute_config cfg = {.mode = r->mode,
+                                     .state = fmt("%s/state", r->dir),
+                                     .owner = r->dir,
+                                     .reconnect = RECONNECT_S};
         struct compute_events ev = {on_changed, on_resync, r};
 
         return compute_open(&cfg, &ev, &r->c, e);
@@ -174,6 +176,19 @@ void rig_free(struct rig *r)
         free(r);
 }
 
+char *disk_file(struct rig *r, const char *name, off_t size)
+{
+        char *path = fmt("%s/disk/%s.img", r->dir, name);
+        _cleanup_close_ int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+        struct stat st;
+
+        assert_true(fd >= 0);
+        assert_int_equal(fstat(fd, &st), 0);
+        if (st.st_size < size)
+                assert_int_equal(ftruncate(fd, size), 0);
+        return path;
+}
+
 pid_t disk_start(struct rig *r, const char *name, uid_t uid)
 {
         struct sockaddr_un sa = {.sun_family = AF_UNIX};
@@ -189,7 +204,8 @@ pid_t disk_start(struct rig *r, const char *name, uid_t uid)
         assert_int_equal(listen(fd, 16), 0);
         /* Socket activation: it can be connected to from here on, nothing to wait for. */
         pid = spawn((const char *[]){"sh", "-c",
-                                     "LISTEN_PID=$$ LISTEN_FDS=1 exec nbdkit -f memory 64M", NULL},
+                                     "LISTEN_PID=$$ LISTEN_FDS=1 exec nbdkit -f file \"$0\"",
+                                     disk_file(r, name, 64 << 20), NULL},
                     NULL, fd);
         close(fd);
         return pid;
@@ -320,6 +336,23 @@ bool last_event_is(struct rig *r, const char *uuid, enum guest_state s)
                         is = r->events[i].state == s;
         pthread_mutex_unlock(&r->lock);
         return is;
+}
+
+bool saw_event(struct rig *r, const char *uuid, enum guest_state s)
+{
+        bool saw = false;
+
+        pthread_mutex_lock(&r->lock);
+        for (unsigned i = 0; i < r->nevents; i++)
+                saw |= r->events[i].state == s && streq(r->events[i].uuid, uuid);
+        pthread_mutex_unlock(&r->lock);
+        return saw;
+}
+
+void expect_no_words(const char *log, const char *words, size_t from)
+{
+        if (find_words(log, words, from, false))
+                fail_msg("'%s' is on the console", words);
 }
 
 pid_t qemu_pid(const char *uuid)

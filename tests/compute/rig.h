@@ -7,7 +7,7 @@
 
 #include "backend/compute/compute.h"
 
-enum { WAIT_MS = 120000, EVENTS_MAX = 1024 };
+enum { WAIT_MS = 120000, EVENTS_MAX = 1024, RECONNECT_S = 5 };
 
 struct event {
         char uuid[37];
@@ -34,7 +34,10 @@ void rig_open(struct rig *r);
 int rig_try_open(struct rig *r, struct err **e);
 void rig_close(struct rig *r);
 
-/* An NBD server of 64 MiB of memory, on DIR/disk/NAME.sock, which uid may use.  Its pid. */
+/* The file behind that disk, made or made larger to be of that size; its path. */
+char *disk_file(struct rig *r, const char *name, off_t size);
+/* An NBD server of that file, at least 64 MiB, on DIR/disk/NAME.sock, which uid may use.  Its pid.
+ */
 pid_t disk_start(struct rig *r, const char *name, uid_t uid);
 /* kill -9, and waits for it as its parent. */
 void disk_kill(pid_t pid);
@@ -43,6 +46,8 @@ void disk_kill(pid_t pid);
 void expect_event(struct rig *r, const char *uuid, enum guest_state s, enum guest_reason why);
 /* Whether the newest event of that guest is this. */
 bool last_event_is(struct rig *r, const char *uuid, enum guest_state s);
+/* Whether that guest was ever so since forget_events(). */
+bool saw_event(struct rig *r, const char *uuid, enum guest_state s);
 /* Forgets the events so far. */
 void forget_events(struct rig *r);
 void expect_resync(struct rig *r, unsigned count);
@@ -52,6 +57,8 @@ size_t expect_words(const char *log, const char *words, size_t from);
 /* The same, with a call every tick_ms meanwhile. */
 size_t expect_words_or(const char *log, const char *words, size_t from, int tick_ms,
                        void (*tick)(void *arg), void *arg);
+/* Fails when the words are there. */
+void expect_no_words(const char *log, const char *words, size_t from);
 size_t file_size(const char *path);
 
 /* Runs argv; its pid.  Its stdout is *out when that is not NULL. */

@@ -257,13 +257,20 @@ static void refused_rest(void **state)
         refuses(&g, -EINVAL, "serial");
 }
 
+static void count_nbd(void *arg, const struct disk_found *f)
+{
+        *(unsigned *)arg += f->nbd ? 100 : 1;
+}
+
 static void reads_back(void **state)
 {
         static const char live[] =
                 "<domain><devices><disk><target dev='vda'/></disk><disk type='network'>"
-                "<source protocol='nbd' name='n&amp;1'><host transport='unix' "
+                "<source protocol='nbd' name='n&amp;1' index='7'><host transport='unix' "
                 "socket='/s'/></source>"
-                "<target dev='vdb'/><alias name='virtio-disk1'/></disk></devices></domain>";
+                "<target dev='vdb'/><readonly/><alias "
+                "name='virtio-disk1'/></disk></devices></domain>";
+        unsigned count = 0;
         struct disk_found f;
         char *owner;
 
@@ -272,11 +279,17 @@ static void reads_back(void **state)
         assert_string_equal(f.alias, "virtio-disk1");
         assert_string_equal(f.export, "n&1");
         assert_string_equal(f.socket, "/s");
+        assert_true(f.nbd && f.readonly);
+        assert_int_equal(f.index, 7);
         disk_found_done(&f);
         assert_int_equal(xml_find_disk(live, "vda", &f, NULL), 0);
         assert_true(f.found);
         assert_null(f.alias);
+        assert_false(f.nbd || f.readonly);
+        assert_int_equal(f.index, 0);
         disk_found_done(&f);
+        xml_each_disk(live, count_nbd, &count);
+        assert_int_equal(count, 101);
         assert_int_equal(xml_find_disk(live, "vdc", &f, NULL), 0);
         assert_false(f.found);
         assert_int_equal(xml_find_disk("<domain>", "vda", &f, NULL), -EIO);

@@ -27,7 +27,13 @@ struct fake {
         int start_error;
         int remove_error;
         int away_error;        /* what import and unexport answer while blockd is "down" */
+        struct volume_limits limits; /* set last */
+        int limits_error;
+        unsigned limits_calls, stats_calls;
+        char stats_id[37]; /* of the volume that has been read */
+        int grow_error;
         bool running;
+        uint64_t grown;        /* what the guest was last told of its disk's size */
         unsigned creates, clones, removes, exports, starts;
         struct control *c;
         uint64_t owner;        /* the default tenant */
@@ -68,6 +74,27 @@ static int v_remove(struct volume_service *s, const char *id, struct err **e)
         fake.removes++;
         return fake.remove_error ? err_set(e, fake.remove_error, "told to fail") : 0;
 }
+static int v_set_limits(struct volume_service *s, const char *id, const struct volume_limits *l,
+                        struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        fake.limits_calls++;
+        if (fake.limits_error)
+                return err_set(e, fake.limits_error, "told to fail");
+        fake.limits = *l;
+        return 0;
+}
+static int v_stats(struct volume_service *s, int (*each)(void *arg, const struct volume_stats *v),
+                   void *arg, struct err **e)
+{
+        struct volume_stats v = {.since = 1};
+
+        pthread_mutex_lock(&fake.lock);
+        strcpy(v.id, fake.stats_id);
+        v.op[VOLUME_REQ_READ].ops = ++fake.stats_calls;
+        pthread_mutex_unlock(&fake.lock);
+        return each(arg, &v);
+}
 static int v_stat(struct volume_service *s, const char *id, struct volume_facts *ret,
                   struct err **e)
 {
@@ -90,6 +117,7 @@ static int v_unexport(struct volume_service *s, const char *id, struct err **e)
 static const struct volume_service_ops volume_ops = {
         .name = "fake", .ping = v_ping, .create = v_create, .import = v_import, .clone = v_clone,
         .resize = v_resize, .remove = v_remove, .stat = v_stat, .export = v_export,
+        .set_limits = v_set_limits, .stats = v_stats,
         .unexport = v_unexport};
 
 static int i_create(struct image_service *s, const char *id, struct err **e)
@@ -189,10 +217,21 @@ static int c_detach(struct compute *c, const char *uuid, const char *target, int
 {
         return 0;
 }
+static int c_grow(struct compute *c, const char *uuid, const char *target, uint64_t size,
+                  struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        if (fake.grow_error)
+                return err_set(e, fake.grow_error, "told to fail");
+        if (!fake.running)
+                return err_set(e, -ENOENT, "no guest");
+        fake.grown = streq(target, "vda") ? size : 1;
+        return 0;
+}
 static const struct compute_ops compute_ops = {
         .name = "fake", .start = c_start, .shutdown = c_off, .destroy = c_off, .pause = c_same,
         .resume = c_same, .attach = c_attach, .detach = c_detach, .state = c_state,
-        .list = c_list};
+        .list = c_list, .grow = c_grow};
 
 static int open_compute(void *arg, struct compute **ret, struct err **e)
 {
@@ -572,6 +611,56 @@ static void test_start_fails(void **state)
         assert_int_equal(wait_for(i, "active"), 0);
 }
 
+static uint64_t told(void)
+{
+        WITH_LOCK(&fake.lock);
+        return fake.grown;
+}
+
+/* Tells compute what to answer from now on. */
+static void set_grow(int code)
+{
+        WITH_LOCK(&fake.lock);
+        fake.grow_error = code;
+}
+
+static void test_live_growth(void **state)
+{
+        uint64_t i = make(&kind_instance, "web"), v = volume("root");
+
+        set(i, &kind_instance, "flavor", "small");
+        link_to(i, &kind_instance, "volumes", "vda", "volumes/root");
+        assert_int_equal(set(v, &kind_volume, "size", "2M"), 0); /* nobody runs: blockd alone */
+        assert_int_equal(wait_for(v, "in-use"), 0);
+        assert_int_equal(told(), 0);
+        assert_int_equal(verb(i, "start"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+        assert_int_equal(set(v, &kind_volume, "size", "3M"), 0);
+        assert_int_equal(wait_for(v, "in-use"), 0);
+        assert_int_equal(told(), 3 << 20);
+        assert_int_equal(set(v, &kind_volume, "size", "2M"), -EINVAL);
+        assert_words("does not shrink");
+
+        /* An engine that is away is waited for. */
+        set_grow(-ECONNREFUSED);
+        assert_int_equal(set(v, &kind_volume, "size", "4M"), 0);
+        assert_string_equal(state_of(v), "extending");
+        set_grow(0);
+        assert_int_equal(wait_for(v, "in-use"), 0);
+        assert_int_equal(told(), 4 << 20);
+
+        /* One that cannot leaves the volume grown, and the guest to its next start. */
+        set_grow(-EIO);
+        assert_int_equal(set(v, &kind_volume, "size", "5M"), 0);
+        wait_for(v, "in-use");
+        control_rdlock(fake.c);
+        assert_int_equal(object_num(model_by_no(fake.c, v), "size"), 5 << 20);
+        assert_int_equal(object_num(model_by_no(fake.c, v), "actual"), 5 << 20);
+        assert_non_null(strstr(model_by_no(fake.c, v)->error, "at its next start"));
+        control_unlock(fake.c);
+        assert_int_equal(told(), 4 << 20);
+}
+
 static void test_guest_leaves(void **state)
 {
         uint64_t i = make(&kind_instance, "web");
@@ -842,6 +931,145 @@ static void test_blockd_away(void **state)
         control_unlock(fake.c);
 }
 
+static void limits_are(uint64_t iops, uint64_t bandwidth, uint64_t iops_burst, uint64_t seconds)
+{
+        WITH_LOCK(&fake.lock);
+        assert_int_equal(fake.limits.iops, iops);
+        assert_int_equal(fake.limits.bandwidth, bandwidth);
+        assert_int_equal(fake.limits.iops_burst, iops_burst);
+        assert_int_equal(fake.limits.burst_seconds, seconds);
+}
+
+static void set_limits_error(int code)
+{
+        WITH_LOCK(&fake.lock);
+        fake.limits_error = code;
+}
+
+static uint64_t stored(uint64_t no, const char *attr)
+{
+        uint64_t v;
+
+        control_rdlock(fake.c);
+        v = object_num(model_by_no(fake.c, no), attr);
+        control_unlock(fake.c);
+        return v;
+}
+
+/* Until no job is live that targets it. */
+static void settle(uint64_t no)
+{
+        for (bool busy = true; busy; sched_yield()) {
+                control_rdlock(fake.c);
+                busy = model_by_no(fake.c, no)->jobs > 0;
+                control_unlock(fake.c);
+        }
+}
+
+static int apply(const struct caller *who, uint64_t no, const char *spec)
+{
+        struct err *e = NULL;
+
+        return say(control_apply(fake.c, who, no, spec, strlen(spec), &e), &e);
+}
+
+static void test_limits(void **state)
+{
+        const struct caller member = {.uid = 4711, .gid = (gid_t)stored(fake.owner, "gid")};
+        uint64_t v = volume("v"), draft = make(&kind_volume, "draft");
+        unsigned calls;
+
+        assert_int_equal(fake.limits_calls, 0); /* without limits there is nothing to say */
+        assert_int_equal(set(v, &kind_volume, "iops", "500"), 0);
+        settle(v);
+        limits_are(500, 0, 0, 0);
+        assert_int_equal(set(v, &kind_volume, "bandwidth", "10M"), 0);
+        assert_int_equal(set(v, &kind_volume, "bandwidth", "1"), -EINVAL);
+        assert_int_equal(set(v, &kind_volume, "iops", "0"), -EINVAL);
+        settle(v);
+        limits_are(500, 10 << 20, 0, 0);
+        /* a document is one call, and a word that changes nothing is none */
+        calls = fake.limits_calls;
+        assert_int_equal(apply(&root, v,
+                               "{\"iops\": 700, \"bandwidth\": \"max\", \"iops_burst\": 900, "
+                               "\"burst_seconds\": 5}"),
+                         0);
+        settle(v);
+        limits_are(700, 0, 900, 5);
+        assert_int_equal(set(v, &kind_volume, "description", "x"), 0);
+        settle(v);
+        assert_int_equal(fake.limits_calls, calls + 1);
+        /* members may copy a spec that says the same */
+        assert_int_equal(apply(&member, v, "{\"iops\": 700, \"description\": \"mine\"}"), 0);
+        assert_int_equal(apply(&member, v, "{\"iops\": 701}"), -EPERM);
+        assert_words("admins only");
+        assert_int_equal(apply(&member, v, "{\"iops\": \"max\"}"), -EPERM);
+        control_stop(fake.c);
+        start_control();
+        v = volume("x"), draft = make(&kind_volume, "another");
+        /* a failure has words, and the next write tries again */
+        set_limits_error(-ENOSPC);
+        assert_int_equal(set(v, &kind_volume, "iops", "800"), 0);
+        settle(v);
+        control_rdlock(fake.c);
+        assert_non_null(strstr(model_by_no(fake.c, v)->error, "told to fail"));
+        control_unlock(fake.c);
+        set_limits_error(0);
+        assert_int_equal(set(v, &kind_volume, "iops", "800"), 0);
+        settle(v);
+        limits_are(800, 0, 0, 0);
+        /* blockd away: it waits, and the last word counts */
+        set_limits_error(-ECONNREFUSED);
+        assert_int_equal(set(v, &kind_volume, "iops", "900"), 0);
+        assert_int_equal(set(v, &kind_volume, "iops", "max"), 0);
+        set_limits_error(0);
+        settle(v);
+        limits_are(0, 0, 0, 0);
+        assert_int_equal(stored(v, "limits_set"), 0);
+        /* a draft is limited once it is a volume */
+        assert_int_equal(set(draft, &kind_volume, "iops", "77"), 0);
+        assert_int_equal(set(draft, &kind_volume, "size", "1M"), 0);
+        settle(draft);
+        limits_are(77, 0, 0, 0);
+        control_stop(fake.c);
+        start_control();
+        assert_int_equal(stored(draft, "iops"), 77);
+        assert_int_equal(stored(v, "iops"), VALUE_MAX);
+}
+
+static uint64_t look_at(uint64_t no, const char *file)
+{
+        const struct file_def *f = &kind_volume.files[kind_file(&kind_volume, file)];
+        struct buf b = {};
+        uint64_t v;
+
+        control_rdlock(fake.c);
+        f->render_at(fake.c, model_by_no(fake.c, no), f->at, &b);
+        control_unlock(fake.c);
+        v = strtoull(buf_str(&b), NULL, 10);
+        buf_done(&b);
+        return v;
+}
+
+/* Nobody asks blockd before somebody looks; who looks is answered with what is known. */
+static void test_figures(void **state)
+{
+        uint64_t v = volume("v"), w = volume("w");
+
+        control_rdlock(fake.c);
+        id_text(fake.stats_id, model_by_no(fake.c, v)->id);
+        control_unlock(fake.c);
+        pthread_mutex_lock(&fake.lock); /* blockd does not answer for now */
+        assert_int_equal(fake.stats_calls, 0);
+        assert_int_equal(look_at(v, "read_ops"), 0);
+        assert_int_equal(look_at(v, "as_of"), 1970);
+        pthread_mutex_unlock(&fake.lock);
+        while (look_at(v, "as_of") == 1970)
+                sched_yield();
+        assert_true(look_at(v, "read_ops") > 0);
+        assert_int_equal(look_at(w, "read_ops"), 0);
+}
+
 static void test_tenant_goes(void **state)
 {
         uint64_t no, v;
@@ -922,11 +1150,11 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 T(test_volume_life),  T(test_bad_values),   T(test_names),
                 T(test_failed_create), T(test_quota),       T(test_instance_life),
-                T(test_start_fails),  T(test_guest_leaves), T(test_link_targets),
+                T(test_start_fails),  T(test_guest_leaves), T(test_live_growth), T(test_link_targets),
                 T(test_new_and_spec), T(test_illegal_verbs), T(test_image),
                 T(test_cut_upload),   T(test_restart),      T(test_many_threads),
                 T(test_store_refuses), T(test_quota_at_the_end), T(test_upload_quota),
-                T(test_delete_again), T(test_stranger), T(test_tenant_goes),
+                T(test_delete_again), T(test_stranger), T(test_limits), T(test_figures), T(test_tenant_goes),
                 T(test_blockd_away),
         };
         int r = cmocka_run_group_tests(tests, make_dir, remove_dir);

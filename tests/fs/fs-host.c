@@ -101,6 +101,44 @@ static int v_list(struct volume_service *s, int (*each)(void *arg, const struct 
         return 0;
 }
 
+/* DIR/limits-ID holds what was set. */
+static int v_set_limits(struct volume_service *s, const char *id, const struct volume_limits *l,
+                        struct err **e)
+{
+        _cleanup_free_ char *path = path_printf("%s/limits-%s", ((struct host *)s)->dir, id);
+        char text[200];
+
+        snprintf(text, sizeof(text),
+                 "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", l->iops,
+                 l->bandwidth, l->iops_burst, l->bandwidth_burst, l->burst_seconds);
+        return file_replace(path, text, strlen(text), 0600, e);
+}
+
+/* DIR/asked says that it was called; it hangs on DIR/hang, a FIFO; DIR/stats has an id and how many
+ * reads it saw. */
+static int v_stats(struct volume_service *s, int (*each)(void *arg, const struct volume_stats *v),
+                   void *arg, struct err **e)
+{
+        const char *dir = ((struct host *)s)->dir;
+        _cleanup_free_ char *path = path_printf("%s/stats", dir);
+        _cleanup_free_ char *asked = path_printf("%s/asked", dir);
+        _cleanup_free_ char *fifo = path_printf("%s/hang", dir);
+        _cleanup_free_ char *text = NULL;
+        _cleanup_close_ int hang = -1;
+        struct volume_stats v = {.since = 1700000000000000, .in_flight = 3};
+        struct volume_req_stats *reads = &v.op[VOLUME_REQ_READ];
+        int r = file_replace(asked, "", 0, 0600, e);
+
+        hang = open(fifo, O_RDONLY | O_CLOEXEC);
+        if (r < 0 || file_read(path, 200, &text, NULL, NULL) < 0)
+                return r;
+        snprintf(v.id, sizeof(v.id), "%.36s", text);
+        *reads = (struct volume_req_stats){
+                .ops = strtoull(text + 36, NULL, 10), .bytes = 4096, .errors = 1, .usec = 500};
+        reads->latency[9] = reads->ops;
+        return each(arg, &v);
+}
+
 static int v_export(struct volume_service *s, const struct volume_export *x, char **ret,
                     struct err **e)
 {
@@ -126,6 +164,8 @@ static const struct volume_service_ops volume_ops = {
         .import = v_import,
         .clone = v_clone,
         .resize = v_create,
+        .set_limits = v_set_limits,
+        .stats = v_stats,
         .remove = v_remove,
         .stat = v_stat,
         .list = v_list,

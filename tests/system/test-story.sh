@@ -42,6 +42,13 @@ wait_until 10 true_size || fail "console.log does not show its true size"
         fail "QEMU runs as root"
 ok "QEMU runs as a user of its own"
 
+# --- its disk grows while it runs
+echo 5G >volumes/root/size || fail "grow under a guest"
+wait_line $log "STRATOFS-GUEST disk vda 5368709120" 60
+expect "it is at rest" "$STRATO" wait volumes/root in-use --timeout 60
+[ "$(cat volumes/root/size)" = $((5 << 30)) ] || fail "volume size"
+expect_errno EINVAL 'echo 4G > volumes/root/size'
+
 # --- what is in use stays
 expect_errno EBUSY rmdir volumes/root
 expect_text volumes/root/error "instances/web"
@@ -55,6 +62,12 @@ echo 'name=more size=128M' >volumes/new || fail "new"
 ln -s volumes/more instances/web/volumes/ || fail "live attach"
 [ -L instances/web/volumes/vdb ] || fail "the next free device is vdb"
 wait_line $log "STRATOFS-GUEST disk vdb 134217728" 60
+echo pause >instances/web/ctl
+expect "it is paused" "$STRATO" wait instances/web paused --timeout 30
+echo 192M >volumes/more/size || fail "grow under a paused guest"
+expect "it has grown" "$STRATO" wait volumes/more in-use --timeout 60
+echo resume >instances/web/ctl
+wait_line $log "STRATOFS-GUEST disk vdb 201326592" 60
 rm instances/web/volumes/vdb || fail "detach"
 wait_line $log "STRATOFS-GUEST gone vdb" 60
 expect "the volume is free again" "$STRATO" wait volumes/more available --timeout 60

@@ -142,6 +142,7 @@ void *link_run(void *arg)
         struct driver *d = arg;
         int ms = RETRY_FIRST_MS;
 
+        seat_all(d); /* guests that an earlier process left running */
         pthread_mutex_lock(&d->lock);
         while (!d->closing) {
                 if (d->conn && !d->lost) {
@@ -150,7 +151,11 @@ void *link_run(void *arg)
                 } else {
                         if (d->conn)
                                 log_warning("%s: connection lost", d->uri);
-                        if (!try_again(d)) {
+                        if (try_again(d)) {
+                                pthread_mutex_unlock(&d->lock);
+                                seat_all(d);
+                                pthread_mutex_lock(&d->lock);
+                        } else {
                                 pause_for(d, ms);
                                 ms = MIN(2 * ms, RETRY_LAST_MS);
                         }

@@ -52,15 +52,19 @@ int op_attach(struct compute *c, const char *uuid, const struct guest_disk *disk
                 r = look(conn, uuid, disk->target, &dom, &there, e);
         if (r < 0)
                 return r;
-        if (there.found && same(&there, disk))
+        if (there.found && same(&there, disk)) {
+                seat_guest(driver(c), dom);
                 return 0;
+        }
         if (there.found)
                 return err_set(e, -EEXIST, "the guest has another disk at '%s'", disk->target);
         r = disk_present(disk, e);
         if (r < 0)
                 return r;
-        if (virDomainAttachDeviceFlags(dom, xml, VIR_DOMAIN_AFFECT_LIVE) == 0)
+        if (virDomainAttachDeviceFlags(dom, xml, VIR_DOMAIN_AFFECT_LIVE) == 0) {
+                seat_guest(driver(c), dom);
                 return 0;
+        }
         r = virt_error(conn, &why);
         if (r == -EIO && virDomainIsActive(dom) != 1)
                 r = err_set(&why, -ENOENT, "no guest '%s'", uuid);
@@ -144,5 +148,32 @@ int op_detach(struct compute *c, const char *uuid, const char *target, int timeo
                 return err_errno(e, -ENOMEM, "detach '%s'", target);
         r = let_go(d, conn, dom, u, target, deadline, e);
         unplug_put(d, u, r == 0);
+        return r;
+}
+
+int op_grow(struct compute *c, const char *uuid, const char *target, uint64_t size, struct err **e)
+{
+        struct driver *d = driver(c);
+        _cleanup_conn_ virConnectPtr conn = link_get(d, e);
+        _cleanup_dom_ virDomainPtr dom = NULL;
+        _cleanup_(disk_found_done) struct disk_found there = {0};
+        _cleanup_err_ struct err *why = NULL;
+        int r;
+
+        if (!conn)
+                return -ECONNREFUSED;
+        r = look(conn, uuid, target, &dom, &there, &why);
+        if (r == 0 && !there.found)
+                r = err_set(&why, -ENOENT, "the guest has no disk '%s'", target);
+        if (r == 0)
+                r = seat_disk(d, dom, &there, true, &why);
+        if (r == 0)
+                r = seat_resize(dom, &there, size, &why);
+        if (r == -EIO && virDomainIsActive(dom) != 1) {
+                why = err_free(why);
+                r = err_set(&why, -ENOENT, "no guest '%s'", uuid);
+        }
+        virResetLastError();
+        err_move(e, TAKE_PTR(why));
         return r;
 }

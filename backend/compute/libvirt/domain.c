@@ -128,6 +128,8 @@ int op_start(struct compute *c, const struct guest *g, struct err **e)
         else
                 reaper_watch_guest(d->reaper, d->root, g->name);
         reaper_busy(d->reaper, -1);
+        if (dom)
+                seat_guest(d, dom);
         if (dom || (r != -ECONNREFUSED && is_active(conn, g->uuid))) /* somebody else was faster */
                 return 0;
         if (r == -EIO && name_taken(conn, g->name, g->uuid))
@@ -242,6 +244,8 @@ int op_resume(struct compute *c, const char *uuid, struct err **e)
 
         if (r == 0 && virDomainResume(dom) < 0)
                 r = settle(conn, dom, uuid, true, e);
+        if (r == 0) /* one that stalled may have a disk without */
+                seat_guest(driver(c), dom);
         return r;
 }
 
@@ -282,6 +286,27 @@ int op_list(struct compute *c, int (*each)(void *arg, const char *uuid, enum gue
         if (r == 0 && virConnectIsAlive(conn) == 0) /* then "went away" may have been ourselves */
                 r = err_set(e, -ECONNREFUSED, "%s: the connection was lost", d->uri);
         return r;
+}
+
+void seat_all(struct driver *d)
+{
+        _cleanup_conn_ virConnectPtr conn = NULL;
+        virDomainPtr *doms = NULL;
+        int n;
+
+        {
+                WITH_LOCK(&d->lock);
+                if (d->conn && !d->lost && virConnectRef(d->conn) == 0)
+                        conn = d->conn;
+        }
+        n = conn ? virConnectListAllDomains(conn, &doms, VIR_CONNECT_LIST_DOMAINS_ACTIVE) : 0;
+        for (int i = 0; i < n; i++) {
+                if (is_ours(d, doms[i]))
+                        seat_guest(d, doms[i]);
+                virDomainFree(doms[i]);
+        }
+        free(doms);
+        virResetLastError();
 }
 
 int op_warm(struct compute *c, struct err **e)

@@ -3,7 +3,7 @@
  * Threads: `loop` runs libvirt's event loop (every callback of libvirt's comes there), `link` opens
  * a lost connection again, and embedded mode has a reaper.  Operations run on their callers'
  * threads.  `lock` guards what is below it and is never held over a call into libvirt or the
- * caller's callbacks. */
+ * caller's callbacks; `seats` are, one guest's at a time. */
 #pragma once
 
 #include <libvirt/libvirt.h>
@@ -16,7 +16,7 @@
 
 struct reaper;
 
-enum { EVENT_KINDS = 4 };
+enum { EVENT_KINDS = 4, SEAT_LOCKS = 16, RECONNECT_S = 90 };
 
 /* A device that a guest was asked to let go of.
  *
@@ -41,6 +41,9 @@ struct driver {
         char *uri;
         char *root; /* embed: libvirt's own folder */
         char *owner;
+        int reconnect;                     /* seconds */
+        pthread_mutex_t seats[SEAT_LOCKS]; /* one disk's nodes are changed by one thread; held over
+                                            * calls into libvirt */
         struct compute_events ev;
         struct reaper *reaper; /* embed only, else NULL */
 
@@ -131,6 +134,44 @@ void unplug_forget_all(struct driver *d);
  * what QEMU said about it. */
 int disk_present(const struct guest_disk *disk, struct err **e);
 
+/* xml.c */
+
+#define METADATA_URI "urn:stratofs:guest:1"
+/* The domain's XML; the caller frees.  dac: give QEMU the guest's uid.  -EINVAL for text that has
+ * no place in it. */
+int xml_domain(const struct guest *g, const char *owner, bool dac, char **ret, struct err **e);
+/* One disk's XML, for hot plugging; the caller frees. */
+int xml_disk(const struct guest_disk *disk, char **ret, struct err **e);
+/* What a live domain's XML says about the disk at target.  0 with found false when there is none.
+ * The caller frees the texts. */
+struct disk_found {
+        bool found, readonly;
+        bool nbd;       /* over NBD on a UNIX socket */
+        unsigned index; /* of QEMU's nodes: libvirt-INDEX-format; 0 unknown */
+        char *alias, *socket, *export;
+};
+int xml_find_disk(const char *xml, const char *target, struct disk_found *ret, struct err **e);
+/* Calls each for every disk; what it is given lives for the call. */
+void xml_each_disk(const char *xml, void (*each)(void *arg, const struct disk_found *f), void *arg);
+void disk_found_done(struct disk_found *f);
+/* The owner in a guest's <metadata> element; NULL when there is none.  The caller frees. */
+char *xml_owner(const char *metadata);
+
+/* seat.c: see there.  Any thread; they wait for requests in flight, which takes as long as the
+ * disk's server is away. */
+
+/* Gives the disk's node its reconnect-delay unless it has it; again: makes it anew in any case, so
+ * that QEMU sees the export's size.  -EIO with QEMU's words, -ECONNREFUSED. */
+int seat_disk(struct driver *d, virDomainPtr dom, const struct disk_found *f, bool again,
+              struct err **e);
+/* Every disk of the guest; failures are logged. */
+void seat_guest(struct driver *d, virDomainPtr dom);
+/* Tells the guest that the disk has size bytes, which its node knows already. */
+int seat_resize(virDomainPtr dom, const struct disk_found *f, uint64_t size, struct err **e);
+
+/* domain.c: seat_guest() for all guests of ours. */
+void seat_all(struct driver *d);
+
 /* domain.c, disk.c: struct compute_ops */
 int op_start(struct compute *c, const struct guest *g, struct err **e);
 int op_shutdown(struct compute *c, const char *uuid, struct err **e);
@@ -145,25 +186,7 @@ int op_warm(struct compute *c, struct err **e);
 int op_attach(struct compute *c, const char *uuid, const struct guest_disk *disk, struct err **e);
 int op_detach(struct compute *c, const char *uuid, const char *target, int timeout_ms,
               struct err **e);
-
-/* xml.c */
-
-#define METADATA_URI "urn:stratofs:guest:1"
-/* The domain's XML; the caller frees.  dac: give QEMU the guest's uid.  -EINVAL for text that has
- * no place in it. */
-int xml_domain(const struct guest *g, const char *owner, bool dac, char **ret, struct err **e);
-/* One disk's XML, for hot plugging; the caller frees. */
-int xml_disk(const struct guest_disk *disk, char **ret, struct err **e);
-/* What a live domain's XML says about the disk at target.  0 with found false when there is none.
- * The caller frees the texts. */
-struct disk_found {
-        bool found;
-        char *alias, *socket, *export;
-};
-int xml_find_disk(const char *xml, const char *target, struct disk_found *ret, struct err **e);
-void disk_found_done(struct disk_found *f);
-/* The owner in a guest's <metadata> element; NULL when there is none.  The caller frees. */
-char *xml_owner(const char *metadata);
+int op_grow(struct compute *c, const char *uuid, const char *target, uint64_t size, struct err **e);
 
 /* reap.c: adopted processes of the embedded mode.
  *

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include "common/fault.h"
 #include "common/fileio.h"
 
 int stratofs_compute_open(const struct compute_config *cfg, const struct compute_events *ev,
@@ -34,6 +35,7 @@ static const struct compute_ops ops = {
         .resume = op_resume,
         .attach = op_attach,
         .detach = op_detach,
+        .grow = op_grow,
         .state = op_state,
         .list = op_list,
         .close = close_op,
@@ -144,6 +146,7 @@ static void ignore_sigpipe(void)
 
 static void library_init(void)
 {
+        fault_init(); /* of this module's own copy */
         ignore_sigpipe();
         virInitialize();
         virSetErrorFunc(NULL, quiet);
@@ -190,6 +193,8 @@ static void close_op(struct compute *c)
         unplug_forget_all(d);
         pthread_cond_destroy(&d->cond);
         pthread_mutex_destroy(&d->lock);
+        for (size_t i = 0; i < SEAT_LOCKS; i++)
+                pthread_mutex_destroy(&d->seats[i]);
         free(d->down);
         free(d->owner);
         free(d->root);
@@ -207,9 +212,12 @@ static struct driver *driver_new(const struct compute_config *cfg, const struct 
         d->base.ops = &ops;
         d->mode = cfg->mode;
         d->timer = -1;
+        d->reconnect = cfg->reconnect ? (int)cfg->reconnect : RECONNECT_S;
         if (ev)
                 d->ev = *ev;
         pthread_mutex_init(&d->lock, NULL);
+        for (size_t i = 0; i < SEAT_LOCKS; i++)
+                pthread_mutex_init(&d->seats[i], NULL);
         pthread_condattr_init(&attr);
         pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
         pthread_cond_init(&d->cond, &attr);
@@ -234,16 +242,14 @@ static int first_open(struct driver *d, struct err **e)
                         d->down = strdup(err_msg(why));
                 if (r == -ECONNREFUSED)
                         r = 0;
-                if (r == 0) {
-                        r = -pthread_create(&d->link, NULL, link_run, d);
-                        if (r < 0)
-                                return err_errno(e, r, "open libvirt");
-                        d->link_started = true;
-                }
         }
         if (r < 0)
-                err_move(e, TAKE_PTR(why));
-        return r;
+                return err_move(e, TAKE_PTR(why));
+        r = -pthread_create(&d->link, NULL, link_run, d);
+        if (r < 0)
+                return err_errno(e, r, "open libvirt");
+        d->link_started = true;
+        return 0;
 }
 
 __attribute__((visibility("default"))) int stratofs_compute_open(const struct compute_config *cfg,

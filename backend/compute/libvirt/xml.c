@@ -327,6 +327,27 @@ static xmlDocPtr parse(const char *xml)
                              XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
 }
 
+static void read_disk(xmlNodePtr n, struct disk_found *ret)
+{
+        xmlNodePtr source = child(n, "source");
+        _cleanup_free_ char *protocol = value(source, "protocol"), *index = value(source, "index");
+
+        *ret = (struct disk_found){
+                .found = true,
+                .readonly = child(n, "readonly") != NULL,
+                .index = index ? (unsigned)strtoul(index, NULL, 10) : 0,
+                .alias = value(child(n, "alias"), "name"),
+                .export = value(source, "name"),
+                .socket = value(child(source, "host"), "socket"),
+        };
+        ret->nbd = protocol && streq(protocol, "nbd") && ret->socket;
+}
+
+static bool is_disk(xmlNodePtr n)
+{
+        return n->type == XML_ELEMENT_NODE && xmlStrEqual(n->name, X("disk"));
+}
+
 int xml_find_disk(const char *xml, const char *target, struct disk_found *ret, struct err **e)
 {
         _cleanup_doc_ xmlDocPtr doc = parse(xml);
@@ -336,20 +357,29 @@ int xml_find_disk(const char *xml, const char *target, struct disk_found *ret, s
         if (!devices)
                 return err_set(e, -EIO, "libvirt gave a domain without devices");
         for (xmlNodePtr n = devices->children; n; n = n->next) {
-                _cleanup_free_ char *dev = NULL;
+                _cleanup_free_ char *dev = is_disk(n) ? value(child(n, "target"), "dev") : NULL;
 
-                if (n->type != XML_ELEMENT_NODE || !xmlStrEqual(n->name, X("disk")))
-                        continue;
-                dev = value(child(n, "target"), "dev");
                 if (!dev || !streq(dev, target))
                         continue;
-                ret->found = true;
-                ret->alias = value(child(n, "alias"), "name");
-                ret->export = value(child(n, "source"), "name");
-                ret->socket = value(child(child(n, "source"), "host"), "socket");
+                read_disk(n, ret);
                 return 0;
         }
         return 0;
+}
+
+void xml_each_disk(const char *xml, void (*each)(void *arg, const struct disk_found *f), void *arg)
+{
+        _cleanup_doc_ xmlDocPtr doc = parse(xml);
+        xmlNodePtr devices = doc ? child(xmlDocGetRootElement(doc), "devices") : NULL;
+
+        for (xmlNodePtr n = devices ? devices->children : NULL; n; n = n->next) {
+                _cleanup_(disk_found_done) struct disk_found f = {0};
+
+                if (!is_disk(n))
+                        continue;
+                read_disk(n, &f);
+                each(arg, &f);
+        }
 }
 
 void disk_found_done(struct disk_found *f)

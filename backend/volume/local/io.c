@@ -2,20 +2,47 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 
+#include <sys/uio.h>
+
 #include "backend/volume/local/layer.h"
+#include "backend/volume/local/ring.h"
+#include "common/fault.h"
 #include "common/fileio.h"
 
 enum { ZEROS = 64 << 10 };
 
-/* Where a piece of the volume comes from. */
-struct piece {
-        struct layer *layer; /* the one whose data file has it; NULL: zeros */
-        uint64_t len;
-        bool hole; /* zeros because nobody ever wrote it */
-};
-
-static struct piece resolve(struct layer *l, uint64_t off, uint64_t n)
+static uint64_t blocks_of(uint64_t off, uint64_t n)
 {
+        return (off % MAP_BLOCK + n + MAP_BLOCK - 1) / MAP_BLOCK;
+}
+
+/* Down the stack with all of a small range at once, which many layers without it make long.  False
+ * where that does not work; *l is the layer to go on with. */
+static bool resolve_whole(struct layer **l, uint64_t off, uint64_t n, struct piece *ret)
+{
+        const struct map_span span = map_span(off / MAP_BLOCK, blocks_of(off, n));
+        enum map_state state;
+
+        for (; span.mask; *l = (*l)->parent) {
+                struct layer *at = *l;
+
+                if (!at || n > at->size || off > at->size - n)
+                        return false;
+                state = at->mapped ? map_span_state(&at->map, span) : MAP_DATA;
+                if (state == MAP_HOLE)
+                        continue;
+                *ret = (struct piece){.layer = state == MAP_DATA ? at : NULL, .len = n};
+                return state != MAP_MIXED;
+        }
+        return false;
+}
+
+struct piece layer_resolve(struct layer *l, uint64_t off, uint64_t n)
+{
+        struct piece whole;
+
+        if (resolve_whole(&l, off, n, &whole))
+                return whole;
         for (; l; l = l->parent) {
                 enum map_state state;
                 uint64_t blocks;
@@ -25,8 +52,7 @@ static struct piece resolve(struct layer *l, uint64_t off, uint64_t n)
                 n = MIN(n, l->size - off);
                 if (!l->mapped)
                         return (struct piece){.layer = l, .len = n};
-                blocks = (off % MAP_BLOCK + n + MAP_BLOCK - 1) / MAP_BLOCK;
-                blocks = map_run(&l->map, off / MAP_BLOCK, blocks, &state);
+                blocks = map_run(&l->map, off / MAP_BLOCK, blocks_of(off, n), &state);
                 n = MIN(n, blocks * MAP_BLOCK - off % MAP_BLOCK);
                 if (state == MAP_DATA)
                         return (struct piece){.layer = l, .len = n};
@@ -39,28 +65,15 @@ static struct piece resolve(struct layer *l, uint64_t off, uint64_t n)
 /* A data file may be shorter than its layer: the rest is zeros. */
 static int read_data(int fd, char *p, size_t n, uint64_t off)
 {
-        while (n > 0) {
-                ssize_t r = pread(fd, p, n, off);
+        struct ring_io io = {.fd = fd, .p = p, .n = n, .off = off};
 
-                if (r < 0 && errno == EINTR)
-                        continue;
-                if (r < 0)
-                        return -errno;
-                if (r == 0) {
-                        memset(p, 0, n);
-                        return 0;
-                }
-                p += r;
-                off += r;
-                n -= r;
-        }
-        return 0;
+        return ring_plain(&io);
 }
 
 int layer_read(struct layer *l, void *p, size_t n, uint64_t off)
 {
         while (n > 0) {
-                struct piece k = resolve(l, off, n);
+                struct piece k = layer_resolve(l, off, n);
                 int r = 0;
 
                 if (k.layer)
@@ -78,10 +91,11 @@ int layer_read(struct layer *l, void *p, size_t n, uint64_t off)
 
 int layer_lend(struct layer *l, uint64_t n, uint64_t off, struct volume_file *ret)
 {
-        struct piece k = resolve(l, off, n);
+        struct piece k = layer_resolve(l, off, n);
 
         if (!k.layer || off >= k.layer->bytes)
                 return 0;
+        folios_read(&k.layer->folios, k.layer->fd, k.len, off);
         *ret = (struct volume_file){
                 .fd = k.layer->fd, .off = off, .len = MIN(k.len, k.layer->bytes - off)};
         return 1;
@@ -101,21 +115,21 @@ static int copy_up(struct layer *l, uint64_t from, uint64_t to)
         return r < 0 ? r : pwrite_full(l->fd, block, to - from, from);
 }
 
-static int write_unaligned(struct layer *l, const void *p, size_t n, uint64_t off)
+/* With what is around it in its first and last block. */
+static int write_exclusive(struct layer *l, const void *p, size_t n, uint64_t off)
 {
-        uint64_t end = off + n;
-        uint64_t tail = (end + MAP_BLOCK - 1) / MAP_BLOCK * MAP_BLOCK;
-        int r;
+        uint64_t end = off + n, first = off / MAP_BLOCK, last = (end - 1) / MAP_BLOCK;
+        int r = 0;
 
         pthread_rwlock_wrlock(&l->alloc);
-        r = copy_up(l, off / MAP_BLOCK * MAP_BLOCK, off);
-        if (r == 0)
-                r = copy_up(l, end, tail);
+        if (l->mapped)
+                r = copy_up(l, first * MAP_BLOCK, off);
+        if (r == 0 && l->mapped)
+                r = copy_up(l, end, (last + 1) * MAP_BLOCK);
         if (r == 0)
                 r = pwrite_full(l->fd, p, n, off);
-        if (r == 0)
-                r = map_set(&l->map, off / MAP_BLOCK, (end - 1) / MAP_BLOCK - off / MAP_BLOCK + 1,
-                            MAP_DATA);
+        if (r == 0 && l->mapped)
+                r = map_set(&l->map, first, last - first + 1, MAP_DATA);
         pthread_rwlock_unlock(&l->alloc);
         return r;
 }
@@ -125,22 +139,64 @@ static bool whole_blocks(const struct layer *l, uint64_t n, uint64_t off)
         return off % MAP_BLOCK == 0 && ((off + n) % MAP_BLOCK == 0 || off + n == l->size);
 }
 
+/* Whether the layer holds all blocks of the range: nothing is to be copied up or noted. */
+static bool holds(const struct layer *l, uint64_t n, uint64_t off)
+{
+        uint64_t first = off / MAP_BLOCK, blocks = blocks_of(off, n);
+        const struct map_span span = map_span(first, blocks);
+        enum map_state state;
+
+        if (!l->mapped)
+                return true;
+        if (span.mask)
+                return map_span_state(&l->map, span) == MAP_DATA;
+        return map_run(&l->map, first, blocks, &state) == blocks && state == MAP_DATA;
+}
+
 int layer_write(struct layer *l, const void *p, size_t n, uint64_t off)
 {
-        uint64_t first = off / MAP_BLOCK, blocks = (off + n - 1) / MAP_BLOCK - first + 1;
-        enum map_state state;
         int r;
 
-        if (!l->mapped || (map_run(&l->map, first, blocks, &state) == blocks && state == MAP_DATA))
+        folios_write(&l->folios, l->fd, n, off);
+        if (l->direct_fd >= 0)
+                return write_exclusive(l, p, n, off);
+        if (holds(l, n, off))
                 return pwrite_full(l->fd, p, n, off);
         if (!whole_blocks(l, n, off))
-                return write_unaligned(l, p, n, off);
+                return write_exclusive(l, p, n, off);
         pthread_rwlock_rdlock(&l->alloc);
         r = pwrite_full(l->fd, p, n, off);
         if (r == 0)
-                r = map_set(&l->map, first, blocks, MAP_DATA);
+                r = layer_wrote(l, n, off);
         pthread_rwlock_unlock(&l->alloc);
         return r;
+}
+
+int layer_wrote(struct layer *l, uint64_t n, uint64_t off)
+{
+        uint64_t first = off / MAP_BLOCK, last = (off + n - 1) / MAP_BLOCK;
+
+        return holds(l, n, off) ? 0 : map_set(&l->map, first, last - first + 1, MAP_DATA);
+}
+
+bool layer_settled(struct layer *l, uint64_t n, uint64_t off)
+{
+        uint64_t first = off / MAP_BLOCK, last = (off + n - 1) / MAP_BLOCK;
+        unsigned flushes = l->flushes;
+
+        /* A flush that goes on has taken the dirty lines and not logged them yet. */
+        return !l->mapped || (flushes % 2 == 0 && map_settled(&l->map, first, last - first + 1) &&
+                              l->flushes == flushes);
+}
+
+int layer_write_durable(struct layer *l, const void *p, size_t n, uint64_t off)
+{
+        struct ring_io io = {
+                .fd = l->fd, .write = true, .flags = RWF_DSYNC, .p = (char *)p, .n = n, .off = off};
+        int r = FAULT("volume.sync");
+
+        folios_write(&l->folios, l->fd, n, off);
+        return r < 0 ? r : ring_plain(&io);
 }
 
 static int write_zeros(struct layer *l, uint64_t n, uint64_t off)
@@ -183,7 +239,7 @@ static int zero_blocks(struct layer *l, uint64_t n, uint64_t off, unsigned flags
                 n = 0;
         }
         while (n > 0 && r == 0) {
-                struct piece k = resolve(l, off, n);
+                struct piece k = layer_resolve(l, off, n);
 
                 /* Only the pieces below us cost map entries; nobody's holes stay nobody's. */
                 blocks = (off + k.len + MAP_BLOCK - 1) / MAP_BLOCK - off / MAP_BLOCK;
@@ -265,7 +321,7 @@ static int file_extents(int fd, uint64_t n, uint64_t off, volume_extent_fn each,
 int layer_extents(struct layer *l, uint64_t n, uint64_t off, volume_extent_fn each, void *arg)
 {
         while (n > 0) {
-                struct piece k = resolve(l, off, n);
+                struct piece k = layer_resolve(l, off, n);
                 int r;
 
                 if (k.layer && !k.layer->mapped)
@@ -285,10 +341,10 @@ int layer_extents(struct layer *l, uint64_t n, uint64_t off, volume_extent_fn ea
 
 bool layer_starts_sparse(struct layer *l, uint64_t n, uint64_t off)
 {
-        struct piece k = resolve(l, off, n);
+        struct piece k = layer_resolve(l, off, n);
         off_t data;
 
-        if (!k.layer || k.layer->mapped)
+        if (!k.layer || k.layer->mapped || k.layer->dense)
                 return !k.layer;
         data = lseek(k.layer->fd, off, SEEK_DATA);
         return data < 0 ? errno == ENXIO : (uint64_t)data > off;
@@ -297,9 +353,9 @@ bool layer_starts_sparse(struct layer *l, uint64_t n, uint64_t off)
 void layer_cache(struct layer *l, uint64_t n, uint64_t off)
 {
         while (n > 0) {
-                struct piece k = resolve(l, off, n);
+                struct piece k = layer_resolve(l, off, n);
 
-                if (k.layer)
+                if (k.layer && k.layer->direct_fd < 0)
                         posix_fadvise(k.layer->fd, off, k.len, POSIX_FADV_WILLNEED);
                 off += k.len;
                 n -= k.len;

@@ -66,6 +66,22 @@ static int open_map(struct layer *l, const struct layer_open *o, struct err **e)
         return livemap_open(l, e);
 }
 
+/* -1 where it cannot be, or not with blocks of ours. */
+static int open_direct(const char *path, bool writable)
+{
+        int fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_DIRECT | O_CLOEXEC);
+        struct statx sx;
+
+        if (fd >= 0 && statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) == 0 &&
+            sx.stx_mask & STATX_DIOALIGN &&
+            (sx.stx_dio_offset_align == 0 || sx.stx_dio_offset_align > MAP_BLOCK ||
+             sx.stx_dio_mem_align > MAP_BLOCK)) {
+                close(fd);
+                return -1;
+        }
+        return fd;
+}
+
 static int open_files(struct layer *l, const struct layer_open *o, struct err **e)
 {
         _cleanup_free_ char *path = layer_data_path(o->dir, o->n);
@@ -84,24 +100,36 @@ static int open_files(struct layer *l, const struct layer_open *o, struct err **
         r = id_parse(o->volume, &l->id.volume);
         if (r < 0)
                 return err_errno(e, r, "layer");
+        /* A frozen one stays so; a writable one may get holes, and that is only a hint less good.
+         */
+        l->dense = (uint64_t)st.st_blocks * 512 >= o->size;
+        if (o->direct)
+                l->direct_fd = open_direct(path, o->writable);
+        if (o->writable && l->direct_fd < 0)
+                folios_init(&l->folios, l->fd, o->size);
         return o->mapped ? open_map(l, o, e) : 0;
 }
 
 int layer_open(const struct layer_open *o, struct layer **ret, struct err **e)
 {
         struct layer *l = calloc(1, sizeof(*l));
+        pthread_rwlockattr_t attr;
         int r;
 
         if (!l)
                 return err_errno(e, -ENOMEM, "layer");
         *l = (struct layer){.refs = 1,
                             .fd = -1,
+                            .direct_fd = -1,
                             .log_fd = -1,
                             .live_fd = -1,
                             .size = o->size,
                             .mapped = o->mapped,
                             .id.layer = o->n};
-        pthread_rwlock_init(&l->alloc, NULL);
+        pthread_rwlockattr_init(&attr);
+        pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+        pthread_rwlock_init(&l->alloc, &attr);
+        pthread_rwlockattr_destroy(&attr);
         r = open_files(l, o, e);
         if (r < 0) {
                 layer_free(l);
@@ -119,8 +147,11 @@ void layer_free(struct layer *l)
         map_done(&l->map);
         if (l->fd >= 0)
                 close(l->fd);
+        if (l->direct_fd >= 0)
+                close(l->direct_fd);
         if (l->log_fd >= 0)
                 close(l->log_fd);
+        folios_done(&l->folios);
         if (l->live_fd >= 0)
                 close(l->live_fd);
         pthread_rwlock_destroy(&l->alloc);
@@ -145,6 +176,7 @@ int layer_grow(struct layer *l, uint64_t size)
         if (ftruncate(l->fd, size) < 0)
                 return -errno;
         l->bytes = size;
+        folios_grow(&l->folios, size);
         if (l->mapped)
                 r = livemap_grow(l, (size + MAP_BLOCK - 1) / MAP_BLOCK);
         if (r == 0)
@@ -213,7 +245,7 @@ static int log_lines(struct layer *l, const uint64_t *lines, const uint8_t *byte
         return 0;
 }
 
-int layer_flush(struct layer *l)
+static int flush(struct layer *l)
 {
         _cleanup_free_ uint64_t *lines = NULL;
         _cleanup_free_ uint8_t *bytes = NULL;
@@ -232,6 +264,18 @@ int layer_flush(struct layer *l)
         if (r < 0)
                 return -EIO;
         return n > 0 ? log_lines(l, lines, bytes, n) : 0;
+}
+
+int layer_flush(struct layer *l)
+{
+        int r;
+
+        l->flushes++;
+        folios_sync(&l->folios);
+        r = flush(l);
+        folios_sync(&l->folios);
+        l->flushes++;
+        return r;
 }
 
 bool layer_wants_compact(const struct layer *l)

@@ -10,18 +10,24 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "backend/volume/local/folio.h"
 #include "backend/volume/local/map.h"
 #include "backend/volume/local/maplog.h"
 #include "backend/volume/volume.h"
 
 struct layer {
-        struct layer *parent; /* a reference */
-        unsigned refs;        /* guarded by the pool's layers_lock */
-        void *owner;          /* the pool's entry that lists it */
-        int fd;               /* data file */
-        int log_fd;           /* map log; -1 unless mapped and writable */
-        char *dir;            /* the volume's folder */
-        char *live_path;      /* of the live map; NULL unless mapped and writable */
+        struct layer *parent;     /* a reference */
+        unsigned refs;            /* guarded by the pool's layers_lock */
+        void *owner;              /* the pool's entry that lists it */
+        int fd;                   /* data file */
+        int direct_fd;            /* the same past the page cache; -1: buffered only */
+        _Atomic bool waits;       /* its file system has no RWF_NOWAIT */
+        bool dense;               /* when it was opened, the data file had no holes */
+        _Atomic unsigned flushes; /* odd while one goes on */
+        struct folios folios;     /* of a writable, buffered one */
+        int log_fd;               /* map log; -1 unless mapped and writable */
+        char *dir;                /* the volume's folder */
+        char *live_path;          /* of the live map; NULL unless mapped and writable */
         int live_fd;
         struct maplog_id id;
         uint64_t size;  /* bytes; what is past it reads as zeros */
@@ -29,8 +35,17 @@ struct layer {
         bool mapped;
         struct map map;
         uint64_t log_end, log_next; /* where, and with which group, the log goes on */
-        pthread_rwlock_t
-                alloc; /* first writes to a block: shared if whole, exclusive if copied up */
+        /* First writes to a block: shared if whole, exclusive if copied up.  With direct_fd any
+         * write: shared if direct, exclusive if through the page cache, because a page that was
+         * read before a direct write must not be written back after it. */
+        pthread_rwlock_t alloc;
+};
+
+/* Where a piece of a volume comes from. */
+struct piece {
+        struct layer *layer; /* the one whose data file has it; NULL: zeros */
+        uint64_t len;
+        bool hole; /* zeros because nobody ever wrote it */
 };
 
 struct layer_open {
@@ -38,7 +53,7 @@ struct layer_open {
         const char *volume;
         unsigned n;
         uint64_t size;
-        bool mapped, writable;
+        bool mapped, writable, direct;
         struct layer *parent; /* its reference is taken over on success */
 };
 
@@ -59,8 +74,16 @@ bool layer_wants_compact(const struct layer *l);
 int layer_compact(struct layer *l);
 
 /* I/O on the stack that ends in this layer, see io.c.  In range; whole or -errno. */
+struct piece layer_resolve(struct layer *l, uint64_t off, uint64_t n);
 int layer_read(struct layer *l, void *p, size_t n, uint64_t off);
 int layer_write(struct layer *l, const void *p, size_t n, uint64_t off);
+/* Whether a write there is durable once its bytes are: no change of the map is part of it or under
+ * way. */
+bool layer_settled(struct layer *l, uint64_t n, uint64_t off);
+/* After whole blocks were written to the data file, with alloc: the map says so. */
+int layer_wrote(struct layer *l, uint64_t n, uint64_t off);
+/* Only where layer_settled(): durable on return. */
+int layer_write_durable(struct layer *l, const void *p, size_t n, uint64_t off);
 int layer_zero(struct layer *l, uint64_t n, uint64_t off, unsigned flags);
 int layer_trim(struct layer *l, uint64_t n, uint64_t off);
 int layer_extents(struct layer *l, uint64_t n, uint64_t off, volume_extent_fn each, void *arg);

@@ -50,6 +50,7 @@ static int load_one(struct pool *p, struct step s, bool writable, struct layer *
                 .size = m->layers[s.i].size,
                 .mapped = meta_mapped(m, s.i),
                 .writable = writable,
+                .direct = p->direct,
                 .parent = parent,
         };
 
@@ -151,11 +152,12 @@ int pool_stack_open(struct pool *p, struct entry *en, struct err **e)
 void pool_stack_close(struct pool *p, struct entry *en)
 {
         struct stack *s = TAKE_PTR(en->stack);
-        int r = stack_flush(s);
+        bool abandoned = p->abandoned;
+        int r = abandoned ? 0 : stack_flush(s);
 
         if (r < 0)
                 log_error("volume %s: flush at close: %s", en->meta.id, strerror(-r));
-        else
+        else if (!abandoned)
                 layer_freeze(s->top); /* all is in the log: the live map may go */
         pthread_mutex_lock(&p->layers_lock);
         layer_unref(s->top);
@@ -224,6 +226,7 @@ static int push(struct stack *s, void *arg)
                                .size = s->size,
                                .mapped = true,
                                .writable = true,
+                               .direct = x->p->direct,
                                .parent = s->top};
         struct layer *top = NULL;
         struct meta m = {};
@@ -256,8 +259,10 @@ static int push(struct stack *s, void *arg)
 int pool_push_layer(struct pool *p, struct entry *en, struct err **e)
 {
         struct push x = {.p = p, .en = en, .e = e};
-        int r = stack_change(en->stack, push, &x);
+        int r = stack_flush(en->stack); /* the bulk of it, while I/O goes on */
 
+        if (r == 0)
+                r = stack_change(en->stack, push, &x);
         return r < 0 ? err_prepend(e, r, "freeze volume %s", en->meta.id) : 0;
 }
 

@@ -17,6 +17,13 @@ static int local_pool_open(const struct volume_pool_config *c, void **ret, struc
         return r;
 }
 
+static void local_pool_abandon(void *pool, bool abandoned)
+{
+        struct pool *p = pool;
+
+        p->abandoned = abandoned;
+}
+
 static void local_pool_close(void *pool)
 {
         pool_close(pool);
@@ -176,11 +183,17 @@ static int local_lend(void *v, uint64_t n, uint64_t off, struct volume_file *ret
         return stack_lend(stack_of(v), n, off, ret);
 }
 
+static size_t local_alignment(void *v)
+{
+        return ((struct handle *)v)->pool->direct ? MAP_BLOCK : 1;
+}
+
 const struct volume_driver volume_driver_local = {
         .name = "local",
         .caps = VOLUME_CAP_CLONE | VOLUME_CAP_IMPORT | VOLUME_CAP_GROW_OPEN | VOLUME_CAP_SNAPSHOT,
         .pool_open = local_pool_open,
         .pool_close = local_pool_close,
+        .pool_abandon = local_pool_abandon,
         .create = local_create,
         .import = local_import,
         .clone = local_clone,
@@ -206,4 +219,5 @@ const struct volume_driver volume_driver_local = {
         .sparse_hint = local_sparse_hint,
         .run = local_run,
         .lend = local_lend,
+        .alignment = local_alignment,
 };

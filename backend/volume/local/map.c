@@ -5,8 +5,8 @@
 #include <sys/mman.h>
 
 enum {
-        WORD_BLOCKS = 32,
-        PAGE_BLOCKS = MAP_PAGE * 4,
+        WORD_BLOCKS = MAP_WORD_BLOCKS,
+        PAGE_BLOCKS = MAP_PAGE_BLOCKS,
         PAGE_LINES = MAP_PAGE / MAP_LINE_BYTES,
         LINE_WORDS = MAP_LINE_BYTES / 8,
 };
@@ -145,7 +145,8 @@ uint64_t map_run(const struct map *m, uint64_t block, uint64_t max, enum map_sta
 
         *ret = state;
         while (n < max) {
-                uint64_t b = block + n;
+                uint64_t b = block + n, differ;
+                unsigned first = b % WORD_BLOCKS;
 
                 if (b >= m->blocks)
                         return state == MAP_HOLE ? max : n;
@@ -153,15 +154,28 @@ uint64_t map_run(const struct map *m, uint64_t block, uint64_t max, enum map_sta
                         if (state != MAP_HOLE)
                                 return n;
                         n += PAGE_BLOCKS - b % PAGE_BLOCKS;
-                } else if (b % WORD_BLOCKS == 0 && word_get(m, b / WORD_BLOCKS) == pattern[state]) {
-                        n += WORD_BLOCKS;
-                } else if (map_get(m, b) == state) {
-                        n++;
-                } else {
-                        return n;
+                        continue;
                 }
+                differ = (word_get(m, b / WORD_BLOCKS) ^ pattern[state]) >> 2 * first;
+                n += differ ? (uint64_t)__builtin_ctzll(differ) / 2 : WORD_BLOCKS - first;
+                if (differ)
+                        return MIN(MAX(n, UINT64_C(1)), max); /* 1: it changed just now */
         }
         return max;
+}
+
+bool map_settled(const struct map *m, uint64_t block, uint64_t n)
+{
+        uint64_t last = (block + n - 1) / MAP_LINE_BLOCKS;
+        enum map_state state;
+
+        /* In this order: a line is made dirty before it is changed. */
+        if (map_run(m, block, n, &state) < n || state != MAP_DATA)
+                return false;
+        for (uint64_t line = block / MAP_LINE_BLOCKS; line <= last; line++)
+                if (bit_get(m->dirty, line))
+                        return false;
+        return true;
 }
 
 /* Room for a page of the map, so that touching it cannot fail (a full tmpfs is SIGBUS then). */

@@ -139,6 +139,7 @@ int pool_open(const struct volume_pool_config *c, struct pool **ret, struct err 
         pthread_cond_init(&p->idle, NULL);
         p->dir = path_printf("%s/pool", c->state);
         p->run = strdup(c->run);
+        p->direct = c->direct;
         r = p->dir && p->run ? 0 : err_errno(e, -ENOMEM, "pool");
         if (r == 0)
                 r = mkdir_parents(p->dir, 0700, e);
@@ -148,7 +149,7 @@ int pool_open(const struct volume_pool_config *c, struct pool **ret, struct err 
                 r = scan(p, e);
         if (r == 0)
                 r = count_refs(p);
-        if (r == 0)
+        if (r == 0 && !c->shared)
                 r = pool_collect(p, e);
         if (r < 0) {
                 pool_close(p);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <uthash.h>
 #include "backend/volume/local/meta.h"
 #include "backend/volume/local/stack.h"
@@ -25,8 +26,10 @@ struct entry {
 struct pool {
         char *dir; /* <state>/pool */
         char *run;
-        pthread_mutex_t lock; /* the table and the entries */
-        pthread_cond_t idle;  /* an entry stopped being busy */
+        bool direct;           /* past the page cache */
+        atomic_bool abandoned; /* see volume_pool_abandon() */
+        pthread_mutex_t lock;  /* the table and the entries */
+        pthread_cond_t idle;   /* an entry stopped being busy */
         struct entry *entries;
         pthread_mutex_t layers_lock;
 };

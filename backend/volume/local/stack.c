@@ -52,7 +52,7 @@ void stack_free(struct stack *s)
 
 /* The kernel has thrown away writes that we acknowledged; which ones, nobody knows.  The marker
  * keeps that in mind over a restart. */
-static void fail(struct stack *s)
+void stack_fail(struct stack *s)
 {
         int fd;
 
@@ -67,8 +67,18 @@ static void fail(struct stack *s)
 
 int stack_read(struct stack *s, void *p, size_t n, uint64_t off)
 {
-        WITH_IO(s);
-        return layer_read(s->top, p, n, off);
+        struct volume_io io = {VOLUME_READ, 0, p, n, off, VOLUME_IO_WAITS};
+
+        stack_run(s, &io, 1);
+        return io.result;
+}
+
+int stack_write(struct stack *s, const void *p, size_t n, uint64_t off, unsigned flags)
+{
+        struct volume_io io = {VOLUME_WRITE, flags, (void *)p, n, off, VOLUME_IO_WAITS};
+
+        stack_run(s, &io, 1);
+        return io.result;
 }
 
 /* With the flush lock, and io in either way. */
@@ -84,7 +94,7 @@ static int flush_locked(struct stack *s)
         if (r < 0)
                 s->written = true;
         if (r < 0 && r != -ENOSPC)
-                fail(s);
+                stack_fail(s);
         return r;
 }
 
@@ -97,7 +107,7 @@ static int compact(struct stack *s)
         if (r == 0)
                 r = layer_compact(s->top);
         if (r == -EIO)
-                fail(s);
+                stack_fail(s);
         pthread_rwlock_unlock(&s->io);
         return r;
 }
@@ -118,39 +128,21 @@ int stack_flush(struct stack *s)
         return r;
 }
 
-static int written(struct stack *s, int r)
+int stack_written(struct stack *s, int r)
 {
         if (r == -EFBIG || r == -EDQUOT)
                 r = -ENOSPC;
-        s->written = true; /* a failed write may have changed something, too */
+        /* Almost always so already, and a line that is only read is shared by all CPUs. */
+        if (!s->written)
+                s->written = true; /* a failed write may have changed something, too */
         return r;
-}
-
-int stack_write(struct stack *s, const void *p, size_t n, uint64_t off, unsigned flags)
-{
-        int r;
-
-        pthread_rwlock_rdlock(&s->io);
-        r = s->failed ? -EIO : written(s, layer_write(s->top, p, n, off));
-        pthread_rwlock_unlock(&s->io);
-        return r == 0 && flags & VOLUME_FUA ? stack_flush(s) : r;
-}
-
-void stack_run(struct stack *s, struct volume_io *io, size_t n)
-{
-        for (size_t i = 0; i < n; i++) {
-                struct volume_io *o = &io[i];
-
-                if (o->result != VOLUME_IO_WAITS)
-                        continue;
-                o->result = o->op == VOLUME_WRITE ? stack_write(s, o->p, o->n, o->off, o->flags)
-                                                  : stack_read(s, o->p, o->n, o->off);
-        }
 }
 
 int stack_lend(struct stack *s, uint64_t n, uint64_t off, struct volume_file *ret)
 {
         WITH_IO(s);
+        if (s->top->direct_fd >= 0)
+                return 0;
         return layer_lend(s->top, n, off, ret);
 }
 
@@ -159,7 +151,7 @@ int stack_zero(struct stack *s, uint64_t n, uint64_t off, unsigned flags)
         int r;
 
         pthread_rwlock_rdlock(&s->io);
-        r = s->failed ? -EIO : written(s, layer_zero(s->top, n, off, flags));
+        r = s->failed ? -EIO : stack_written(s, layer_zero(s->top, n, off, flags));
         pthread_rwlock_unlock(&s->io);
         return r == 0 && flags & VOLUME_FUA ? stack_flush(s) : r;
 }
@@ -169,7 +161,7 @@ int stack_trim(struct stack *s, uint64_t n, uint64_t off, unsigned flags)
         int r;
 
         pthread_rwlock_rdlock(&s->io);
-        r = s->failed ? -EIO : written(s, layer_trim(s->top, n, off));
+        r = s->failed ? -EIO : stack_written(s, layer_trim(s->top, n, off));
         pthread_rwlock_unlock(&s->io);
         return r == 0 && flags & VOLUME_FUA ? stack_flush(s) : r;
 }

@@ -24,6 +24,7 @@ void stack_free(struct stack *s);
 
 int stack_read(struct stack *s, void *p, size_t n, uint64_t off);
 int stack_write(struct stack *s, const void *p, size_t n, uint64_t off, unsigned flags);
+/* run.c: those whose result is VOLUME_IO_WAITS. */
 void stack_run(struct stack *s, struct volume_io *io, size_t n);
 /* Holds no lock: a slow borrower must not stop a snapshot.  The layers of an open stack stay open,
  * and what a layer held when it was lent is a right answer for a read that began before. */
@@ -36,6 +37,11 @@ void stack_cache(struct stack *s, uint64_t n, uint64_t off);
 /* Whether the range begins with a hole or zeros. */
 bool stack_starts_sparse(struct stack *s, uint64_t n, uint64_t off);
 uint64_t stack_size(struct stack *s);
+
+/* After a write, with what it returned: that, or the errno it stands for. */
+int stack_written(struct stack *s, int r);
+/* After a sync that failed: the volume's users are told from now on. */
+void stack_fail(struct stack *s);
 
 /* Stops I/O, makes all durable, calls change() and lets I/O go on.  This is where a layer is
  * pushed or the volume grown. */

@@ -32,6 +32,7 @@ def status(off, effect, *ids):
     return extended(7, off, len(p), 32, p)
 
 
+DIRTY = b"stratofs:dirty/00000000-0000-4000-8000-00000000000%d"
 START = struct.pack(">I", 3)
 FULL = START + option(8) + context(9, b"") + context(10, ID, b"base:allocation") + go(ID)
 COMMANDS = [
@@ -71,6 +72,13 @@ SESSION = {
     "simple": START + go(b"") + b"".join(COMMANDS),
     "flags": struct.pack(">I", 7),
     "write-big": FULL + request(1, 1000, 300000, 1, b"B" * 300000) + request(2),
+    "contexts": START + option(8) + context(9, b"") + context(9, b"", b"stratofs:") +
+                context(10, ID, b"base:allocation", DIRTY % 2, DIRTY % 3, DIRTY % 1) + go(ID) +
+                request(7, 0, 1 << 20) + request(7, 70000, 1 << 29, 8) + request(2),
+    "contexts-extended": START + option(11) + context(10, b"", DIRTY % 4, b"base:allocation") +
+                         go(b"") + extended(7, 0, 1 << 30) +
+                         extended(7, 0, 12, 32, struct.pack(">QI", 1 << 29, 1)) +
+                         extended(7, 0, 16, 32, struct.pack(">QII", 1 << 20, 2, 2)) + extended(2),
 }
 
 CONTROL = [
@@ -82,6 +90,8 @@ CONTROL = [
     {"op": "export", "id": "a", "volume": ID.decode(), "uid": 0, "gid": 0, "readonly": True},
     {"op": "unexport", "id": "a"}, {"op": "list_exports"}, {"op": "loglevel", "level": 0},
     {"op": 5}, [], {"op": "create", "id": "../x", "size": -1}, {"op": "export", "id": "a/b"},
+    {"op": "snapshot", "id": ID.decode(), "volume": ID.decode()[:-1] + "2"},
+    {"op": "fault", "points": "volume.read=EIO"},
 ]
 
 
@@ -100,6 +110,9 @@ META = [
     {"format": 1, "id": ID.decode(), "layers": [{"n": 0, "size": 512}, {"n": 3, "size": 1024}],
      "parent": ID.decode(), "origin": {"volume": ID.decode(), "layer": 2}, "removed": True},
     {"format": 2}, {"format": 1, "id": "x", "layers": []},
+    {"format": 2, "id": ID.decode(), "layers": [{"n": 0, "size": 512}], "parent": ID.decode(),
+     "origin": {"volume": ID.decode(), "layer": 2}, "immutable": True},
+    {"format": 3},
 ]
 
 
