@@ -19,14 +19,21 @@ static bool known(unsigned type)
         return type < ARRAY_SIZE(sorts) && sorts[type].known;
 }
 
-/* What is counted as moved; for the limits, trimming and zeroing move nothing.  A length that will
- * be refused does not count in full. */
-static uint64_t bytes_of(const struct session *s, unsigned type, uint64_t len)
+/* What is counted as moved, of a length that may be refused. */
+static uint64_t bytes_of(unsigned type, uint64_t len)
 {
         if (type == NBD_CMD_FLUSH || type == NBD_CMD_BLOCK_STATUS)
                 return 0;
         return MIN(len, type == NBD_CMD_READ || type == NBD_CMD_WRITE ? (uint64_t)VOLUME_IO_MAX
-                                                                      : volume_size(s->volume));
+                                                                      : VOLUME_SIZE_MAX);
+}
+
+/* For the limits trimming and zeroing move nothing, and nobody pays for more than there is. */
+static uint64_t limited_bytes(const struct session *s, unsigned type, uint64_t bytes)
+{
+        if (type == NBD_CMD_CACHE)
+                return MIN(bytes, volume_size(s->volume));
+        return sorts[type].bytes ? bytes : 0;
 }
 
 /* What is before it does not wait with it. */
@@ -43,27 +50,26 @@ static int answer_all(struct session *s)
 
 int request_admit(struct session *s, const struct request *q, bool alone)
 {
-        uint64_t bytes;
+        uint64_t bytes, moved;
         bool wait;
         int r = 0;
 
         if (!known(q->type))
                 return 0;
-        bytes = bytes_of(s, q->type, q->len);
-        wait = s->limit && sorts[q->type].limited &&
-               !limit_try(s->limit, 1, sorts[q->type].bytes ? bytes : 0);
+        bytes = bytes_of(q->type, q->len);
+        moved = limited_bytes(s, q->type, bytes);
+        wait = s->limit && sorts[q->type].limited && !limit_try(s->limit, 1, moved);
         if (wait || alone)
                 r = answer_all(s);
         if (s->stats)
                 stats_start(s->stats, sorts[q->type].op, bytes);
         if (r == 0 && wait)
-                r = limit_take(s->limit, 1, sorts[q->type].bytes ? bytes : 0, s->owner.gone,
-                               s->owner.arg);
+                r = limit_take(s->limit, 1, moved, s->owner.gone, s->owner.arg);
         return r;
 }
 
 void request_failed(struct session *s, unsigned type, uint64_t len)
 {
         if (s->stats && known(type))
-                stats_failed(s->stats, sorts[type].op, bytes_of(s, type, len));
+                stats_failed(s->stats, sorts[type].op, bytes_of(type, len));
 }

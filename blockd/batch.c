@@ -16,6 +16,7 @@ static void add(struct session *s, const struct request *q, const struct volume_
         w->of[w->n].cookie = q->cookie;
         w->of[w->n].off = q->off;
         w->of[w->n].reply = reply;
+        w->of[w->n].kept = NULL;
         w->n++;
 }
 
@@ -38,22 +39,57 @@ int batch_read(struct session *s, const struct request *q)
         return 0;
 }
 
+/* Room for the reply to a write, as it is when all goes well. */
+static size_t write_reply(const struct session *s)
+{
+        return s->form == FORM_EXTENDED ? REPLY_MAX : NBD_SIMPLE_SIZE;
+}
+
 int batch_write(struct session *s, const struct request *q, const uint8_t *payload, unsigned flags)
 {
+        const size_t align = volume_alignment(s->volume), copy = align > 1 ? q->len + align : 0;
         struct volume_io io = {.op = VOLUME_WRITE,
                                .flags = flags,
                                .p = (void *)payload,
                                .n = q->len,
                                .off = q->off};
+        struct session_work *w = s->work;
         uint8_t *p;
 
-        if (s->work->n == SESSION_BATCH)
+        if (w->n == SESSION_BATCH)
                 batch_run(s);
-        p = session_room(s, REPLY_MAX);
+        p = session_room(s, REPLY_MAX + copy);
         if (!p)
                 return -EPIPE;
-        s->work->used += s->form == FORM_EXTENDED ? REPLY_MAX : NBD_SIMPLE_SIZE;
+        w->used += write_reply(s);
+        if (copy) { /* the buffer of replies is aligned, what was received is not */
+                io.p = w->out + (w->used + align - 1) / align * align;
+                memcpy(io.p, payload, q->len);
+                w->used = (uint8_t *)io.p + q->len - w->out;
+        }
         add(s, q, &io, p);
+        return 0;
+}
+
+int batch_write_kept(struct session *s, const struct request *q, uint8_t *payload, unsigned flags)
+{
+        struct volume_io io = {
+                .op = VOLUME_WRITE, .flags = flags, .p = payload, .n = q->len, .off = q->off};
+        struct session_work *w = s->work;
+        uint8_t *p = NULL;
+
+        if (w->n == SESSION_BATCH)
+                batch_run(s);
+        p = session_room(s, REPLY_MAX);
+        if (!p) {
+                free(payload);
+                return -EPIPE;
+        }
+        w->used += write_reply(s);
+        add(s, q, &io, p);
+        w->of[w->n - 1].kept = payload;
+        w->nkept++;
+        w->kept += q->len;
         return 0;
 }
 
@@ -91,6 +127,19 @@ void batch_run(struct session *s)
                         request_failed(s, w->io[i].op == VOLUME_READ ? NBD_CMD_READ : NBD_CMD_WRITE,
                                        w->io[i].n);
                 session_put(s, p, end - p);
+                free(w->of[i].kept);
         }
-        w->n = 0;
+        w->n = w->nkept = w->kept = 0;
+}
+
+void batch_drop(struct session *s)
+{
+        struct session_work *w = s->work;
+
+        free(s->write.kept);
+        s->write.kept = NULL;
+        for (unsigned i = 0; w && i < w->n; i++)
+                free(w->of[i].kept);
+        if (w)
+                w->n = w->nkept = w->kept = 0;
 }

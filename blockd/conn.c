@@ -2,6 +2,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <utlist.h>
 
@@ -135,6 +136,14 @@ static int conn_send_file(void *arg, int fd, uint64_t off, uint64_t n)
         return wire_send_file(&c->wire, fd, off, n);
 }
 
+static bool conn_more(void *arg)
+{
+        struct conn *c = arg;
+        int n;
+
+        return !c->wire.tls && ioctl(c->wire.fd, FIONREAD, &n) == 0 && n > 0;
+}
+
 /* In transmission a silent client is noticed by the receive's own time-out, which costs nothing. */
 static void set_patience(struct conn *c)
 {
@@ -160,27 +169,30 @@ static int feed(struct conn *c)
         return 0;
 }
 
+/* Takes what comes next, a large payload to where it is to stay.  0 go on, negative as wire_recv(),
+ * or the connection is over. */
+static int receive(struct conn *c)
+{
+        size_t room = SESSION_IN - c->have;
+        uint8_t *sink = c->have == 0 ? session_sink(&c->session, &room) : NULL;
+        ssize_t n = wire_recv(&c->wire, sink ? sink : c->in + c->have, room);
+
+        if (n <= 0)
+                return n < 0 ? n : -ESHUTDOWN;
+        if (sink)
+                return session_sunk(&c->session, n);
+        c->have += n;
+        return feed(c);
+}
+
 /* 0 when it has said nothing for a while or is to be parked, negative when it is over. */
 static int serve(struct conn *c)
 {
         int r = session_send(&c->session); /* the greeting */
 
-        while (r == 0) {
-                ssize_t n;
-
-                if (atomic_load_explicit(&c->park, memory_order_relaxed))
-                        return 0;
-                n = wire_recv(&c->wire, c->in + c->have, SESSION_IN - c->have);
-                if (n == -EINTR)
-                        continue;
-                if (n == -EAGAIN)
-                        return 0;
-                if (n <= 0)
-                        return n < 0 ? n : -ESHUTDOWN;
-                c->have += n;
-                r = feed(c);
-        }
-        return r;
+        while ((r == 0 || r == -EINTR) && !atomic_load_explicit(&c->park, memory_order_relaxed))
+                r = receive(c);
+        return r == 0 || r == -EINTR || r == -EAGAIN ? session_settle(&c->session) : r;
 }
 
 void conn_free(struct conn *c)
@@ -354,6 +366,7 @@ static struct session_owner owner_of(struct conn *c)
                                       .begin = conn_begin,
                                       .gone = conn_gone,
                                       .send = conn_send,
+                                      .more = conn_more,
                                       .send_file = conn_send_file,
                                       .arg = c};
 

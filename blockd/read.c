@@ -2,8 +2,9 @@
 #include "blockd/request.h"
 
 enum {
-        PIECE = 252 << 10, /* data in one chunk when it passes through the buffer */
-        EXTENTS = 64,      /* pieces one read is cut into */
+        PIECE = 252 << 10,      /* data in one chunk when it passes through the buffer */
+        DIRECT_PIECE = 1 << 20, /* when that is not the work, but the waiting for the disk */
+        EXTENTS = 64,           /* pieces one read is cut into */
 };
 
 struct piece {
@@ -26,11 +27,14 @@ static uint8_t *data_head(struct session *s, uint8_t *p, const struct request *q
 static int send_read(struct session *s, const struct request *q, const struct piece *k)
 {
         const size_t head = s->form == FORM_SIMPLE ? NBD_SIMPLE_SIZE : chunk_size(s) + 8;
-        uint8_t *p = session_room(s, head + MAX(k->len, (uint32_t)REPLY_MAX));
+        const size_t align = volume_alignment(s->volume);
+        uint8_t *p = session_room(s, align + head + MAX(k->len, (uint32_t)REPLY_MAX));
         int r;
 
         if (!p)
                 return -EPIPE;
+        /* The buffer is aligned: so is the data, if it follows a gap. */
+        p = s->work->out + (s->work->used + head + align - 1) / align * align - head;
         r = volume_pread(s->volume, p + head, k->len, k->off);
         if (r < 0) {
                 r = reply_failure(s, q, r);
@@ -61,6 +65,7 @@ static int send_lent(struct session *s, const struct request *q, const struct pi
 /* The start of the piece, as far as one chunk goes.  1 as send_read(). */
 static int send_data(struct session *s, const struct request *q, struct piece *k, bool whole)
 {
+        const uint32_t piece = volume_alignment(s->volume) == 1 ? PIECE : DIRECT_PIECE;
         struct volume_file f;
         int r;
 
@@ -74,8 +79,8 @@ static int send_data(struct session *s, const struct request *q, struct piece *k
                 }
                 volume_return(s->volume, &f);
         }
-        if (!whole && k->len > PIECE) {
-                k->len = PIECE;
+        if (!whole && k->len > piece) {
+                k->len = piece;
                 k->last = false;
         }
         return send_read(s, q, k);

@@ -126,6 +126,17 @@ static int check_write(const struct session *s, const struct request *q)
         return q->off > size || q->len > size - q->off ? -ENOSPC : 0;
 }
 
+/* Direct I/O wants the payload whole, and where pages begin. */
+static bool keep_payload(struct session *s, const struct request *q)
+{
+        const size_t align = volume_alignment(s->volume);
+
+        if (align == 1 || q->len < SESSION_LARGE || q->off % align || q->len % align)
+                return false;
+        s->write.kept = aligned_alloc(align, q->len);
+        return s->write.kept != NULL;
+}
+
 /* A write whose payload is not all here, or that fails: it is taken as it comes. */
 static int write_begin(struct session *s, const struct request *q, int error)
 {
@@ -133,7 +144,8 @@ static int write_begin(struct session *s, const struct request *q, int error)
                 return -EPROTO;
         if (q->len == 0)
                 return fail(s, q, error);
-        batch_run(s);
+        if (error || q->type != NBD_CMD_WRITE || !keep_payload(s, q))
+                batch_run(s);
         s->write.type = q->type;
         s->write.cookie = q->cookie;
         s->write.start = s->write.off = q->off;
@@ -155,12 +167,42 @@ static int write_end(struct session *s)
         return fail(s, &q, s->write.error);
 }
 
+int payload_gathered(struct session *s, size_t n)
+{
+        const struct request q = {.type = s->write.type,
+                                  .cookie = s->write.cookie,
+                                  .off = s->write.start,
+                                  .len = s->write.off - s->write.start + n};
+
+        s->write.off += n;
+        s->write.left -= n;
+        if (s->write.left > 0)
+                return 0;
+        return batch_write_kept(s, &q, TAKE_PTR(s->write.kept), s->write.flags);
+}
+
+void payload_settle(struct session *s)
+{
+        uint8_t *kept = TAKE_PTR(s->write.kept);
+
+        if (kept)
+                s->write.error = volume_pwrite(s->volume, kept, s->write.off - s->write.start,
+                                               s->write.start, 0);
+        free(kept);
+}
+
 static ssize_t payload_step(struct session *s, const uint8_t *p, size_t n)
 {
-        size_t k = MIN(n, (size_t)s->write.left);
+        size_t k = MIN(n, (size_t)s->write.left), at;
         bool last = k == s->write.left;
         int r;
 
+        if (s->write.kept) {
+                at = s->write.off - s->write.start;
+                memcpy(s->write.kept + at, p, k);
+                r = payload_gathered(s, k);
+                return r < 0 ? r : (ssize_t)k;
+        }
         if (!last && s->write.error == 0) {
                 if (n < PIECE)
                         return 0;
@@ -179,7 +221,7 @@ static ssize_t payload_step(struct session *s, const uint8_t *p, size_t n)
 /* Bytes taken of the payload that follows, or negative. */
 static ssize_t write_step(struct session *s, const struct request *q, const uint8_t *p, size_t n)
 {
-        int r = request_admit(s, q, q->len > n);
+        int r = request_admit(s, q, q->len > n && volume_alignment(s->volume) == 1);
 
         if (r < 0)
                 return r;

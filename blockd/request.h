@@ -48,7 +48,11 @@ int batch_read(struct session *s, const struct request *q);
 /* The payload stays where it is until the batch has run, which is before session_input() returns.
  */
 int batch_write(struct session *s, const struct request *q, const uint8_t *payload, unsigned flags);
+/* A write whose payload is in memory of its own, allocated and given away. */
+int batch_write_kept(struct session *s, const struct request *q, uint8_t *payload, unsigned flags);
 void batch_run(struct session *s);
+/* Forgets it: the session is over. */
+void batch_drop(struct session *s);
 
 /* ---- read.c, status.c: one command, with the batch empty ---- */
 

@@ -48,6 +48,7 @@ int session_init(struct session *s, const struct session_owner *owner)
 
 void session_done(struct session *s)
 {
+        batch_drop(s);
         contexts_end(s);
         volume_close(s->volume);
         session_rest(s);
@@ -151,6 +152,52 @@ static ssize_t step(struct session *s, const uint8_t *p, size_t n)
         return -ESHUTDOWN;
 }
 
+/* Large writes alone may wait for more of them: their payload is their own. */
+static bool may_gather(struct session *s)
+{
+        const struct session_work *w = s->work;
+
+        return w->n > 0 && w->n == w->nkept && w->kept < SESSION_KEPT && w->n < SESSION_BATCH &&
+               s->owner.more && s->owner.more(s->owner.arg);
+}
+
+/* All input has been taken. */
+static int finish(struct session *s)
+{
+        if (s->work->out && !may_gather(s)) {
+                batch_run(s);
+                if (session_send(s) < 0)
+                        return -EPIPE;
+                if (s->stats && s->write.left == 0)
+                        stats_end(s->stats);
+        }
+        return s->phase == SESSION_OVER ? -ESHUTDOWN : 0;
+}
+
+int session_settle(struct session *s)
+{
+        if (!s->work)
+                return 0;
+        payload_settle(s);
+        batch_run(s);
+        return session_send(s);
+}
+
+uint8_t *session_sink(struct session *s, size_t *ret)
+{
+        if (!s->write.kept)
+                return NULL;
+        *ret = s->write.left;
+        return s->write.kept + (s->write.off - s->write.start);
+}
+
+int session_sunk(struct session *s, size_t n)
+{
+        int r = payload_gathered(s, n);
+
+        return r < 0 ? r : finish(s);
+}
+
 ssize_t session_input(struct session *s, const uint8_t *p, size_t n)
 {
         size_t done = 0;
@@ -164,16 +211,14 @@ ssize_t session_input(struct session *s, const uint8_t *p, size_t n)
                         break;
                 done += r;
         }
-        if (s->work->out) {
-                batch_run(s);
-                if (session_send(s) < 0)
-                        return -EPIPE;
+        if (r >= 0) {
+                int over = finish(s);
+
+                return over < 0 ? over : (ssize_t)done;
         }
-        if (s->stats && s->write.left == 0)
-                stats_end(s->stats);
-        if (r < 0)
-                return r;
-        return s->phase == SESSION_OVER ? -ESHUTDOWN : (ssize_t)done;
+        batch_run(s); /* what was asked before the nonsense is still answered */
+        session_send(s);
+        return r;
 }
 
 uint16_t session_flags(const struct session *s, const struct volume *v)

@@ -27,6 +27,7 @@ enum {
         SESSION_BATCH = 64,             /* reads and writes done at once */
         SESSION_CONTEXTS = 8,           /* metadata contexts selected */
         SESSION_LARGE = 64 << 10,       /* from here on a read looks for holes and files */
+        SESSION_KEPT = 8 << 20,         /* bytes of large writes gathered for direct I/O */
 };
 
 struct session_export {
@@ -49,6 +50,8 @@ struct session_owner {
         bool (*gone)(void *arg);
         /* All of it or -errno; then the session is over.  iov may be changed. */
         int (*send)(void *arg, struct iovec *iov, int n);
+        /* Optional: more has come already, so that the next receive does not block. */
+        bool (*more)(void *arg);
         /* NULL: files cannot be sent. */
         int (*send_file)(void *arg, int fd, uint64_t off, uint64_t n);
         /* What comes and goes after this call is TLS.  -errno: close.  NULL: there is no TLS. */
@@ -66,11 +69,14 @@ struct session_work {
         uint8_t *out;
         size_t size, used;
         unsigned niov, n;
+        unsigned nkept; /* of the batch: large writes, whose payload is their own */
+        size_t kept;    /* bytes of these */
         struct iovec iov[SESSION_BATCH + 2]; /* what of out is to be sent */
         struct volume_io io[SESSION_BATCH];  /* the batch */
         struct {
                 uint64_t cookie, off;
                 uint8_t *reply; /* room in out */
+                uint8_t *kept;  /* freed when it is done */
         } of[SESSION_BATCH];
 };
 
@@ -97,6 +103,7 @@ struct session {
                 uint64_t cookie, off, start;
                 uint64_t left;
                 unsigned flags;
+                uint8_t *kept; /* where it gathers for direct I/O; NULL: it is written in pieces */
                 int error;
         } write;
         struct session_work *work;
@@ -108,6 +115,12 @@ void session_done(struct session *s);
 /* Takes what it can of n bytes and returns how many; the rest must come again, with more behind it.
  * What was to be answered has been sent.  Negative: close the connection. */
 ssize_t session_input(struct session *s, const uint8_t *p, size_t n);
+/* Where the next bytes are best received, with how many of them, once all input has been taken;
+ * NULL: in the owner's buffer.  session_sunk() then takes them as session_input() would. */
+uint8_t *session_sink(struct session *s, size_t *ret);
+int session_sunk(struct session *s, size_t n);
+/* Does and answers what is gathered: before the owner waits for anything but input. */
+int session_settle(struct session *s);
 /* Sends what is queued; in between inputs that is only the greeting. */
 int session_send(struct session *s);
 /* Lets go of the volume and what hangs on it; session_resume() takes it up again, in this process
@@ -127,5 +140,9 @@ void session_put(struct session *s, const uint8_t *p, size_t n);
 ssize_t option_step(struct session *s, const uint8_t *p, size_t n);
 /* One request, or a piece of a payload. */
 ssize_t request_step(struct session *s, const uint8_t *p, size_t n);
+/* A payload that gathers has n bytes more.  0 or -EPIPE. */
+int payload_gathered(struct session *s, size_t n);
+/* What has gathered of it is written; the rest will be as it comes. */
+void payload_settle(struct session *s);
 /* Transmission flags of the volume. */
 uint16_t session_flags(const struct session *s, const struct volume *v);

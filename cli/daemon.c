@@ -121,7 +121,7 @@ static void guard_from_oom(void)
 }
 
 struct words {
-        const char *argv[24];
+        const char *argv[64];
         int n;
         char pid_fd[16], ready_fd[16];
 };
@@ -131,6 +131,16 @@ static void add(struct words *w, const char *option, const char *value)
         w->argv[w->n++] = option;
         if (value)
                 w->argv[w->n++] = value;
+}
+
+/* What the operator wants of blockd beyond our own options: words between spaces. */
+static void add_options(struct words *w, char *text)
+{
+        char *rest = NULL;
+
+        for (char *p = text ? strtok_r(text, " ", &rest) : NULL;
+             p && w->n < (int)ARRAY_SIZE(w->argv) - 1; p = strtok_r(NULL, " ", &rest))
+                add(w, p, NULL);
 }
 
 /* The holder comes before blockd: it starts it again when it dies, and has the descriptors. */
@@ -175,6 +185,8 @@ static int become(const struct cloud *c, enum daemon d, const char *holder, cons
                 add(&w, "--loglevel", c->loglevel);
         if (d == STRATOD && c->conf)
                 add(&w, "--conf", c->conf);
+        if (d == BLOCKD)
+                add_options(&w, getenv("STRATOFS_BLOCKD_OPTIONS"));
         execv(w.argv[0], (char *const *)w.argv);
         return -errno;
 }

@@ -23,10 +23,10 @@ enum compute_mode compute_choose(void);
 
 struct compute_config {
         enum compute_mode mode;
-        const char *state; /* the cloud's folder; embed keeps <state>/libvirt.  Guests' users must
-                            * be able to enter it (0711) */
-        const char *owner; /* written into each guest; list() shows this owner's only.
-                            * NULL means "stratofs" */
+        const char *state;  /* the cloud's folder; embed keeps <state>/libvirt.  Guests' users must
+                             * be able to enter it (0711) */
+        const char *owner;  /* written into each guest; list() shows this owner's only.
+                             * NULL means "stratofs" */
         unsigned reconnect; /* seconds a disk's request waits for a server that is away before the
                              * guest is paused; 0 means 90 */
 };

@@ -295,16 +295,19 @@ bool volume_sparse_hint(struct volume *v, uint64_t n, uint64_t off)
         return v->driver->sparse_hint && v->driver->sparse_hint(v->handle, n, off);
 }
 
-static int check_io(const struct volume *v, const struct volume_io *io)
+/* size: the volume's, asked for once for all of a batch. */
+static int check_io(const struct volume *v, const struct volume_io *io, uint64_t size)
 {
+        const bool write = io->op == VOLUME_WRITE;
         int r;
 
-        if (io->n > VOLUME_IO_MAX)
+        if (write && v->readonly)
+                return -EROFS;
+        if (io->n > VOLUME_IO_MAX || (write && io->flags & ~(unsigned)VOLUME_FUA))
                 return -EINVAL;
-        if (io->op == VOLUME_WRITE)
-                r = check_change(v, io->n, io->off, io->flags, VOLUME_FUA);
-        else
-                r = in_range(v, io->n, io->off) ? FAULT("volume.read") : -EINVAL;
+        if (io->off > size || io->n > size - io->off)
+                return write ? -ENOSPC : -EINVAL;
+        r = write ? FAULT("volume.write") : FAULT("volume.read");
         return r < 0 || io->n == 0 ? r : VOLUME_IO_WAITS;
 }
 
@@ -317,10 +320,11 @@ static int run_one(struct volume *v, const struct volume_io *io)
 
 void volume_run(struct volume *v, struct volume_io *io, size_t n)
 {
+        const uint64_t size = volume_size(v);
         bool waits = false;
 
         for (size_t i = 0; i < n; i++) {
-                io[i].result = check_io(v, &io[i]);
+                io[i].result = check_io(v, &io[i], size);
                 waits |= io[i].result == VOLUME_IO_WAITS;
         }
         if (!waits)

@@ -171,12 +171,16 @@ static void failed_running(struct job *j, struct txn *t, struct object *o, const
         job_start(t, o, &job_instance_sync, NULL);
 }
 
+/* QEMU pauses once the requests in flight are answered, and answers nothing meanwhile. */
 static int step_pause(struct job *j, struct err **e)
 {
+        struct volume_service *s = j->c->cfg.volumes;
         struct compute *compute;
         struct facts f;
         int r = job_facts(j, &f, e);
 
+        if (r == 0 && s->ops->ping(s, NULL) == -ECONNREFUSED)
+                return job_wait_blockd(j, e);
         if (r == 0)
                 r = instance_compute(j, &compute, e);
         return r < 0 ? r : compute->ops->pause(compute, f.id, e);

@@ -45,6 +45,26 @@ class Killed(Case):
             c.check()
         print("longest gap %.0f ms" % (1000 * max(c.gap for c in clients)), file=sys.stderr)
 
+    def test_tcp(self):
+        """The port stays ours while blockd is away, also one that the kernel chose."""
+        d = Held(options=["--listen", "127.0.0.1:0", "--plain-tcp"])
+        self.addCleanup(d.clean)
+        port = d.ports()[0]
+        v = d.create(MB)
+        d.export(v, id="x", clients=["any"])
+        pid = d.pid
+        os.kill(d.process.pid, signal.SIGSTOP)
+        os.kill(pid, signal.SIGKILL)
+        while self.lives(pid):
+            pass
+        with socket.create_connection(("127.0.0.1", port), 60) as s:
+            os.kill(d.process.pid, signal.SIGCONT)
+            self.assertEqual(s.recv(8), b"NBDMAGIC")
+        h = nbd.NBD()
+        h.connect_uri("nbd://127.0.0.1:%d/x" % port)
+        self.assertEqual(h.get_size(), MB)
+        h.shutdown()
+
     def test_connect_during_the_outage(self):
         """The program is away for as long as we like: connect() succeeds, and waits."""
         v = self.d.create(MB)

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 
 import nbd
 
@@ -92,7 +93,6 @@ class Case(rig.Case):
             self.wait_log(words, before)
 
     def wait_log(self, words, since=0):
-        import time
         end = time.monotonic() + 60
         while words not in self.d.log()[since:]:
             self.assertLess(time.monotonic(), end, "no '%s' in\n%s" % (words, self.d.log()))
@@ -191,6 +191,21 @@ class Payload(Case):
             self.finish(h, [h.aio_pread(b, i * 4096) for i, b in enumerate(buffers)])
             self.assertEqual([bytes(b.to_bytearray()) for b in buffers], pieces)
             h.shutdown()
+
+    def test_rest(self):
+        """A silent connection gives its thread up, and gets one when it speaks again."""
+        v = self.d.create(MB)
+        self.d.export(v, id="x7", clients=["any"])
+        clients = [self.connect(u) for u in (self.x509("x7"), self.psk("x7"), self.d.uri(v))]
+        for i in range(3):
+            for h in clients:
+                h.pwrite(bytes([i]) * 4096, 0)
+            end = time.monotonic() + 60
+            while len(os.listdir("/proc/%d/task" % self.d.process.pid)) > 1:
+                self.assertLess(time.monotonic(), end)
+                time.sleep(0.05)
+            for h in clients:
+                self.assertEqual(h.pread(4096, 0), bytes([i]) * 4096)
 
     def finish(self, h, cookies):
         while cookies:

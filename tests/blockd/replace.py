@@ -401,6 +401,12 @@ os.kill(old, signal.SIGKILL)
         self.assertEqual({v["id"] for v in self.d.ok("list")["volumes"]}, made)
 
 
+class Direct(Replace):
+    """Large payloads gather in memory, and are written as far as they came."""
+
+    options = ("--cache", "direct")
+
+
 class Tcp(Replacing):
     """Plain connections go on, those with TLS are closed between two requests and come again; the
     port that the kernel chose stays, also when blockd is killed."""

@@ -252,6 +252,33 @@ static void checksum_is_castagnoli(void **state)
         assert_int_equal(crc32c(0, "123456789", 9), 0xe3069283);
 }
 
+static void spans_agree_with_runs(void **state)
+{
+        struct map m;
+
+        (void)state;
+        srandom(11);
+        assert_int_equal(map_init(&m, 40000, -1, 0), 0);
+        for (int i = 0; i < 300; i++)
+                assert_int_equal(map_set(&m, random() % 20000, 1 + random() % 60, 1 + random() % 2),
+                                 0);
+        for (int i = 0; i < 20000; i++) {
+                uint64_t block = random() % 39000, n = 1 + random() % 40;
+                struct map_span span = map_span(block, n);
+                enum map_state run;
+                uint64_t k = map_run(&m, block, n, &run);
+
+                if (span.mask == 0)
+                        assert_true(block / 32 != (block + n - 1) / 32);
+                else
+                        assert_int_equal(map_span_state(&m, span), k == n ? run : MAP_MIXED);
+                for (uint64_t b = 0; b < k; b++)
+                        assert_int_equal(map_get(&m, block + b), run);
+                assert_true(k == n || map_get(&m, block + k) != run);
+        }
+        map_done(&m);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -265,6 +292,7 @@ int main(void)
                 cmocka_unit_test(a_log_of_another_layer_is_refused),
                 cmocka_unit_test(records_that_make_no_sense_are_refused),
                 cmocka_unit_test(checksum_is_castagnoli),
+                cmocka_unit_test(spans_agree_with_runs),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

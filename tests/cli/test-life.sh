@@ -95,14 +95,16 @@ mkdir "$C/tenants/default/volumes/busy" && echo 1M >"$C/tenants/default/volumes/
         cat "$C/tenants/default/volumes/busy/.wait/available@20" >/dev/null || fail "no volume"
 expect_status 0 strato top --once
 ! grep -q busy "$T/out" || fail "a volume at rest is shown"
-(while dd if=/dev/zero of="$C/tenants/default/volumes/busy/data" bs=4k count=64 conv=notrunc,fsync \
-        2>"$T/dd"; do :; done) &
+(until [ -e "$T/enough" ]; do
+        dd if=/dev/zero of="$C/tenants/default/volumes/busy/data" bs=4k count=64 conv=notrunc,fsync \
+                2>"$T/dd" || break
+done) &
 busy=$!
 test_pids="$test_pids $busy"
 expect_status 0 strato top --once
 grep -qE '^default +busy +[0-9]+ +[0-9]+ ' "$T/out" || fail "a busy volume is not shown"
-kill $busy
-wait $busy 2>/dev/null
+: >"$T/enough"
+wait $busy
 ok "top shows what volumes do"
 
 # In use: down says by whom, and changes nothing.

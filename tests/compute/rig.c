@@ -134,9 +134,10 @@ static void on_resync(void *arg)
 
 int rig_try_open(struct rig *r, struct err **e)
 {
-        struct compute_config cfg = {
-                .mode = r->mode, .state = fmt("%s/state", r->dir), .owner = r->dir,
-                .reconnect = RECONNECT_S};
+        struct compute_config cfg = {.mode = r->mode,
+                                     .state = fmt("%s/state", r->dir),
+                                     .owner = r->dir,
+                                     .reconnect = RECONNECT_S};
         struct compute_events ev = {on_changed, on_resync, r};
 
         return compute_open(&cfg, &ev, &r->c, e);

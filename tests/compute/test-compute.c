@@ -244,8 +244,11 @@ static void grows(void **state)
 {
         struct life *l = *state;
         struct compute *c = l->r->c;
+        struct guest_disk fixed = l->more;
 
         begin(l);
+        strcpy(fixed.target, "vdc");
+        fixed.readonly = true;
         disk_file(l->r, "root", 72 << 20);
         OK(ops(l)->grow(c, l->g.uuid, "vda", 72 << 20, &e));
         l->at = expect_words(l->g.console_log, "SIZES vda:147456 vdb:131072 .", l->at);
@@ -270,11 +273,18 @@ static void grows(void **state)
         OK(ops(l)->detach(c, l->g.uuid, "vdb", WAIT_MS, &e));
         l->at = expect_words(l->g.console_log, "DISKS vda=vol-root .", l->at);
         OK(ops(l)->attach(c, l->g.uuid, &l->more, &e));
-        l->at = expect_words(l->g.console_log, "SIZES vda:147456 vdb:196608 .", l->at);
+        expect_words(l->g.console_log, "SIZES vda:147456 vdb:196608 .", l->at);
         l->at = expect_words(l->g.console_log, "DISKS vda=vol-root vdb=vol-more .", l->at);
         OK(ops(l)->detach(c, l->g.uuid, "vdb", WAIT_MS, &e));
         l->at = expect_words(l->g.console_log, "DISKS vda=vol-root .", l->at);
         FAILS(ops(l)->grow(c, l->g.uuid, "vdb", 96 << 20, &e), -ENOENT, "vdb");
+
+        /* QEMU resizes nothing that is read only; the guest sees it at its next start. */
+        OK(ops(l)->attach(c, l->g.uuid, &fixed, &e));
+        l->at = expect_words(l->g.console_log, "DISKS vda=vol-root vdb=vol-more .", l->at);
+        FAILS(ops(l)->grow(c, l->g.uuid, "vdc", 96 << 20, &e), -EIO, "read");
+        OK(ops(l)->detach(c, l->g.uuid, "vdc", WAIT_MS, &e));
+        l->at = expect_words(l->g.console_log, "DISKS vda=vol-root .", l->at);
         forget_events(l->r);
         l->broken = false;
 }
@@ -639,9 +649,8 @@ static int tear_down(void **state)
 #define LIFE                                                                                       \
         cmocka_unit_test(boots), cmocka_unit_test(console_speaks), cmocka_unit_test(hot_plugs),    \
                 cmocka_unit_test(pauses), cmocka_unit_test(reconnects), cmocka_unit_test(grows),   \
-                cmocka_unit_test(stalls), cmocka_unit_test(outlives),                              \
-                cmocka_unit_test(reboots), cmocka_unit_test(shuts_down), cmocka_unit_test(dies),   \
-                cmocka_unit_test(destroys)
+                cmocka_unit_test(stalls), cmocka_unit_test(outlives), cmocka_unit_test(reboots),   \
+                cmocka_unit_test(shuts_down), cmocka_unit_test(dies), cmocka_unit_test(destroys)
 
 int main(int argc, char **argv)
 {

@@ -268,7 +268,8 @@ static void reads_back(void **state)
                 "<domain><devices><disk><target dev='vda'/></disk><disk type='network'>"
                 "<source protocol='nbd' name='n&amp;1' index='7'><host transport='unix' "
                 "socket='/s'/></source>"
-                "<target dev='vdb'/><readonly/><alias name='virtio-disk1'/></disk></devices></domain>";
+                "<target dev='vdb'/><readonly/><alias "
+                "name='virtio-disk1'/></disk></devices></domain>";
         unsigned count = 0;
         struct disk_found f;
         char *owner;

@@ -41,7 +41,7 @@ struct driver {
         char *uri;
         char *root; /* embed: libvirt's own folder */
         char *owner;
-        int reconnect; /* seconds */
+        int reconnect;                     /* seconds */
         pthread_mutex_t seats[SEAT_LOCKS]; /* one disk's nodes are changed by one thread; held over
                                             * calls into libvirt */
         struct compute_events ev;
@@ -186,8 +186,7 @@ int op_warm(struct compute *c, struct err **e);
 int op_attach(struct compute *c, const char *uuid, const struct guest_disk *disk, struct err **e);
 int op_detach(struct compute *c, const char *uuid, const char *target, int timeout_ms,
               struct err **e);
-int op_grow(struct compute *c, const char *uuid, const char *target, uint64_t size,
-            struct err **e);
+int op_grow(struct compute *c, const char *uuid, const char *target, uint64_t size, struct err **e);
 
 /* reap.c: adopted processes of the embedded mode.
  *

@@ -7,14 +7,11 @@
 
 #include "common/macro.h"
 
-/* State of a region: UNKNOWN, SPLIT, or, after large writes, the count of syncs from which on they
- * are clean (an even number > SPLIT). */
 enum {
-        UNKNOWN = 0,
-        SPLIT = 1,
         STEP = 256 << 10, /* smaller folios than this may stay */
         AHEAD = 16 << 20, /* how far readahead may go */
         PAGE = 4096,
+        SYS_CACHESTAT = 451,
 };
 
 static bool concerned(int fd)
@@ -98,35 +95,47 @@ static void before_small(struct folios *f, int fd, uint64_t i)
 {
         uint32_t state = state_get(f, i);
 
-        if (state == SPLIT)
+        if (state == FOLIO_SPLIT)
                 return;
         /* A dirty folio cannot be split. */
-        if (state != UNKNOWN && (int32_t)(__atomic_load_n(&f->syncs, __ATOMIC_RELAXED) - state) < 0)
+        if (state != FOLIO_UNKNOWN &&
+            (int32_t)(__atomic_load_n(&f->syncs, __ATOMIC_RELAXED) - state) < 0)
                 return;
-        state_set(f, i, SPLIT);
+        state_set(f, i, FOLIO_SPLIT);
         split(fd, i * FOLIO_REGION);
 }
 
-void folios_write(struct folios *f, int fd, uint64_t n, uint64_t off)
+void folios_prepare(struct folios *f, int fd, uint64_t n, uint64_t off)
 {
-        if (!f->region)
-                return;
         for (uint64_t i = off / FOLIO_REGION; i <= (off + n - 1) / FOLIO_REGION && i < f->n; i++) {
                 if (n < FOLIO_LARGE)
                         before_small(f, fd, i);
-                else if (state_get(f, i) != SPLIT)
+                else if (state_get(f, i) != FOLIO_SPLIT)
                         /* The end of the first sync that begins from now on. */
                         state_set(f, i,
                                   ((__atomic_load_n(&f->syncs, __ATOMIC_RELAXED) + 1) & ~1u) + 2);
         }
 }
 
-void folios_missed(struct folios *f, uint64_t n, uint64_t off)
+/* Whether the page at off is in the page cache: cachestat(2), newer than our C library. */
+static bool cached(int fd, uint64_t off)
 {
-        if (!f->region || n < FOLIO_LARGE)
+        struct {
+                uint64_t off, len;
+        } range = {off, 1};
+        uint64_t stat[5] = {};
+
+        return syscall(SYS_CACHESTAT, fd, &range, stat, 0) < 0 || stat[0] > 0;
+}
+
+void folios_follow(struct folios *f, int fd, uint64_t n, uint64_t off)
+{
+        uint64_t last = (off + n + AHEAD - 1) / FOLIO_REGION;
+
+        if (__atomic_load_n(&f->stream, __ATOMIC_RELAXED) != off && cached(fd, off))
                 return;
-        for (uint64_t i = off / FOLIO_REGION; i <= (off + n + AHEAD - 1) / FOLIO_REGION && i < f->n;
-             i++)
-                if (state_get(f, i) == SPLIT)
-                        state_set(f, i, UNKNOWN);
+        __atomic_store_n(&f->stream, off + n, __ATOMIC_RELAXED);
+        for (uint64_t i = off / FOLIO_REGION; i <= last && i < f->n; i++)
+                if (state_get(f, i) == FOLIO_SPLIT)
+                        state_set(f, i, FOLIO_UNKNOWN);
 }

@@ -15,10 +15,15 @@
 
 enum { FOLIO_REGION = 2 << 20, FOLIO_LARGE = 64 << 10 };
 
+/* State of a region: unknown, split, or, after large writes, the count of syncs from which on they
+ * are clean (an even number > FOLIO_SPLIT). */
+enum { FOLIO_UNKNOWN = 0, FOLIO_SPLIT = 1 };
+
 struct folios {
         uint32_t *region; /* NULL: nothing to do on this kernel or file system */
         uint64_t n;
-        uint32_t syncs; /* odd while the file is being synced */
+        uint64_t stream; /* where the last read that missed ended */
+        uint32_t syncs;  /* odd while the file is being synced */
 };
 
 void folios_init(struct folios *f, int fd, uint64_t size);
@@ -27,7 +32,22 @@ void folios_grow(struct folios *f, uint64_t size);
 void folios_done(struct folios *f);
 /* Around each sync of the file, one at a time. */
 void folios_sync(struct folios *f);
-/* Before a write. */
-void folios_write(struct folios *f, int fd, uint64_t n, uint64_t off);
-/* A read was not in the page cache: readahead will bring large folios. */
-void folios_missed(struct folios *f, uint64_t n, uint64_t off);
+void folios_prepare(struct folios *f, int fd, uint64_t n, uint64_t off);
+/* Before a write, n > 0. */
+static inline void folios_write(struct folios *f, int fd, uint64_t n, uint64_t off)
+{
+        uint64_t i = off / FOLIO_REGION;
+
+        if (!f->region || (n <= FOLIO_REGION - off % FOLIO_REGION && i < f->n &&
+                           __atomic_load_n(&f->region[i], __ATOMIC_RELAXED) == FOLIO_SPLIT))
+                return;
+        folios_prepare(f, fd, n, off);
+}
+void folios_follow(struct folios *f, int fd, uint64_t n, uint64_t off);
+/* Before a read of so much at once: if it is not in the page cache, or goes on where such a one
+ * ended, readahead will bring large folios. */
+static inline void folios_read(struct folios *f, int fd, uint64_t n, uint64_t off)
+{
+        if (n >= FOLIO_LARGE && f->region)
+                folios_follow(f, fd, n, off);
+}

@@ -11,8 +11,38 @@
 
 enum { ZEROS = 64 << 10 };
 
+static uint64_t blocks_of(uint64_t off, uint64_t n)
+{
+        return (off % MAP_BLOCK + n + MAP_BLOCK - 1) / MAP_BLOCK;
+}
+
+/* Down the stack with all of a small range at once, which many layers without it make long.  False
+ * where that does not work; *l is the layer to go on with. */
+static bool resolve_whole(struct layer **l, uint64_t off, uint64_t n, struct piece *ret)
+{
+        const struct map_span span = map_span(off / MAP_BLOCK, blocks_of(off, n));
+        enum map_state state;
+
+        for (; span.mask; *l = (*l)->parent) {
+                struct layer *at = *l;
+
+                if (!at || n > at->size || off > at->size - n)
+                        return false;
+                state = at->mapped ? map_span_state(&at->map, span) : MAP_DATA;
+                if (state == MAP_HOLE)
+                        continue;
+                *ret = (struct piece){.layer = state == MAP_DATA ? at : NULL, .len = n};
+                return state != MAP_MIXED;
+        }
+        return false;
+}
+
 struct piece layer_resolve(struct layer *l, uint64_t off, uint64_t n)
 {
+        struct piece whole;
+
+        if (resolve_whole(&l, off, n, &whole))
+                return whole;
         for (; l; l = l->parent) {
                 enum map_state state;
                 uint64_t blocks;
@@ -22,8 +52,7 @@ struct piece layer_resolve(struct layer *l, uint64_t off, uint64_t n)
                 n = MIN(n, l->size - off);
                 if (!l->mapped)
                         return (struct piece){.layer = l, .len = n};
-                blocks = (off % MAP_BLOCK + n + MAP_BLOCK - 1) / MAP_BLOCK;
-                blocks = map_run(&l->map, off / MAP_BLOCK, blocks, &state);
+                blocks = map_run(&l->map, off / MAP_BLOCK, blocks_of(off, n), &state);
                 n = MIN(n, blocks * MAP_BLOCK - off % MAP_BLOCK);
                 if (state == MAP_DATA)
                         return (struct piece){.layer = l, .len = n};
@@ -66,6 +95,7 @@ int layer_lend(struct layer *l, uint64_t n, uint64_t off, struct volume_file *re
 
         if (!k.layer || off >= k.layer->bytes)
                 return 0;
+        folios_read(&k.layer->folios, k.layer->fd, k.len, off);
         *ret = (struct volume_file){
                 .fd = k.layer->fd, .off = off, .len = MIN(k.len, k.layer->bytes - off)};
         return 1;
@@ -112,11 +142,15 @@ static bool whole_blocks(const struct layer *l, uint64_t n, uint64_t off)
 /* Whether the layer holds all blocks of the range: nothing is to be copied up or noted. */
 static bool holds(const struct layer *l, uint64_t n, uint64_t off)
 {
-        uint64_t first = off / MAP_BLOCK, blocks = (off + n - 1) / MAP_BLOCK - first + 1;
+        uint64_t first = off / MAP_BLOCK, blocks = blocks_of(off, n);
+        const struct map_span span = map_span(first, blocks);
         enum map_state state;
 
-        return !l->mapped ||
-               (map_run(&l->map, first, blocks, &state) == blocks && state == MAP_DATA);
+        if (!l->mapped)
+                return true;
+        if (span.mask)
+                return map_span_state(&l->map, span) == MAP_DATA;
+        return map_run(&l->map, first, blocks, &state) == blocks && state == MAP_DATA;
 }
 
 int layer_write(struct layer *l, const void *p, size_t n, uint64_t off)

@@ -259,8 +259,10 @@ static int push(struct stack *s, void *arg)
 int pool_push_layer(struct pool *p, struct entry *en, struct err **e)
 {
         struct push x = {.p = p, .en = en, .e = e};
-        int r = stack_change(en->stack, push, &x);
+        int r = stack_flush(en->stack); /* the bulk of it, while I/O goes on */
 
+        if (r == 0)
+                r = stack_change(en->stack, push, &x);
         return r < 0 ? err_prepend(e, r, "freeze volume %s", en->meta.id) : 0;
 }
 

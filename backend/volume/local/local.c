@@ -185,7 +185,7 @@ static int local_lend(void *v, uint64_t n, uint64_t off, struct volume_file *ret
 
 static size_t local_alignment(void *v)
 {
-        return stack_alignment(stack_of(v));
+        return ((struct handle *)v)->pool->direct ? MAP_BLOCK : 1;
 }
 
 const struct volume_driver volume_driver_local = {

@@ -5,8 +5,8 @@
 #include <sys/mman.h>
 
 enum {
-        WORD_BLOCKS = 32,
-        PAGE_BLOCKS = MAP_PAGE * 4,
+        WORD_BLOCKS = MAP_WORD_BLOCKS,
+        PAGE_BLOCKS = MAP_PAGE_BLOCKS,
         PAGE_LINES = MAP_PAGE / MAP_LINE_BYTES,
         LINE_WORDS = MAP_LINE_BYTES / 8,
 };
@@ -169,10 +169,13 @@ bool map_settled(const struct map *m, uint64_t block, uint64_t n)
         uint64_t last = (block + n - 1) / MAP_LINE_BLOCKS;
         enum map_state state;
 
+        /* In this order: a line is made dirty before it is changed. */
+        if (map_run(m, block, n, &state) < n || state != MAP_DATA)
+                return false;
         for (uint64_t line = block / MAP_LINE_BLOCKS; line <= last; line++)
                 if (bit_get(m->dirty, line))
                         return false;
-        return map_run(m, block, n, &state) == n && state == MAP_DATA;
+        return true;
 }
 
 /* Room for a page of the map, so that touching it cannot fail (a full tmpfs is SIGBUS then). */

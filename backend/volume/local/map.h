@@ -14,16 +14,19 @@
 #include "common/err.h"
 
 enum map_state {
-        MAP_HOLE = 0, /* not here: look in the parent */
-        MAP_DATA = 1, /* here, at the same offset of the data file */
-        MAP_ZERO = 2, /* zeros, whatever the data file has */
+        MAP_HOLE = 0,  /* not here: look in the parent */
+        MAP_DATA = 1,  /* here, at the same offset of the data file */
+        MAP_ZERO = 2,  /* zeros, whatever the data file has */
+        MAP_MIXED = 3, /* of no block */
 };
 
 enum {
         MAP_BLOCK = 4096,
         MAP_LINE_BYTES = 64,
         MAP_LINE_BLOCKS = MAP_LINE_BYTES * 4,
-        MAP_PAGE = 4096, /* of the map's memory: 64 lines, 64 MiB of volume */
+        MAP_WORD_BLOCKS = 32,
+        MAP_PAGE_BLOCKS = 4096 * 4, /* of MAP_PAGE */
+        MAP_PAGE = 4096,            /* of the map's memory: 64 lines, 64 MiB of volume */
 };
 
 struct map {
@@ -54,6 +57,34 @@ enum map_state map_get(const struct map *m, uint64_t block);
 /* Number of blocks from block on, at most max, that have the same state; gives the state.  What is
  * past the map's end is a hole. */
 uint64_t map_run(const struct map *m, uint64_t block, uint64_t max, enum map_state *ret);
+/* Blocks that lie in one word of a map, whichever. */
+struct map_span {
+        uint64_t word, mask; /* mask 0: they do not */
+};
+static inline struct map_span map_span(uint64_t block, uint64_t n)
+{
+        unsigned first = block % MAP_WORD_BLOCKS;
+
+        if (n == 0 || n > MAP_WORD_BLOCKS - first)
+                return (struct map_span){};
+        return (struct map_span){block / MAP_WORD_BLOCKS, UINT64_MAX >> (64 - 2 * n) << 2 * first};
+}
+/* The state that all of them have, n > 0 and inside the map; MAP_MIXED when they differ. */
+static inline enum map_state map_span_state(const struct map *m, struct map_span s)
+{
+        const uint64_t page = s.word * MAP_WORD_BLOCKS / MAP_PAGE_BLOCKS;
+        const uint64_t data = UINT64_C(0x5555555555555555);
+        uint64_t is;
+
+        if (!(__atomic_load_n(&m->used[page / 64], __ATOMIC_ACQUIRE) >> page % 64 & 1))
+                return MAP_HOLE;
+        is = __atomic_load_n(&m->words[s.word], __ATOMIC_ACQUIRE) & s.mask;
+        if (is == 0)
+                return MAP_HOLE;
+        if (is == (s.mask & data))
+                return MAP_DATA;
+        return is == (s.mask & ~data) ? MAP_ZERO : MAP_MIXED;
+}
 /* Whether all of them are MAP_DATA, and none is dirty. */
 bool map_settled(const struct map *m, uint64_t block, uint64_t n);
 /* 0, -ENOMEM, or -ENOSPC when the file system behind fd is full; then nothing has changed that

@@ -111,7 +111,6 @@ static void prepare(struct io_uring *u, struct ring_io *io)
                 io_uring_prep_read(sqe, io->fd, io->p, io->n, io->off);
         sqe->rw_flags = io->flags;
         io_uring_sqe_set_data(sqe, io);
-        io->result = -ECANCELED;
 }
 
 static bool refused(int r)
@@ -155,15 +154,18 @@ static bool submit_and_wait(struct io_uring *u, size_t n)
 
 void ring_run(struct ring_io *io, size_t n)
 {
-        struct ring *r = n > 1 ? ring_get() : NULL;
+        struct ring *r;
+        size_t many = 0;
 
         for (size_t i = 0; i < n; i++) {
-                if (r)
-                        prepare(&r->uring, &io[i]);
-                else
-                        io[i].result = -ECANCELED;
+                io[i].result = -ECANCELED;
+                many += !io[i].plain;
         }
-        if (r && !submit_and_wait(&r->uring, n)) {
+        r = many > 1 ? ring_get() : NULL;
+        for (size_t i = 0; i < n && r; i++)
+                if (!io[i].plain)
+                        prepare(&r->uring, &io[i]);
+        if (r && !submit_and_wait(&r->uring, many)) {
                 io_uring_queue_exit(&r->uring);
                 r->works = false;
         }

@@ -14,14 +14,16 @@ enum { RING_DEPTH = 64 };
 struct ring_io {
         int fd;
         bool write;
-        int flags; /* RWF_DSYNC */
+        bool plain; /* not for the ring: it waits for nothing, or has been started */
+        int flags;  /* RWF_DSYNC */
         char *p;
         size_t n;
         uint64_t off;
         int result; /* 0 or -errno */
 };
 
-/* Does all of them, n <= RING_DEPTH, whole or -errno; a read past the file's end gives zeros. */
+/* Does all of them, n <= RING_DEPTH, whole or -errno; a read past the file's end gives zeros.  One
+ * alone needs no ring. */
 void ring_run(struct ring_io *io, size_t n);
 /* One, without a ring. */
 int ring_plain(struct ring_io *io);

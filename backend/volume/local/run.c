@@ -1,7 +1,9 @@
 /* A batch of reads and writes on a stack.
  *
- * One lock for all of them.  What the page cache has is copied at once; reads that would wait, and
- * what goes past the page cache, are gathered and waited for together. */
+ * One lock for all of them.  What goes past the page cache is gathered and given to the disk at
+ * once.  Small reads that the cache does not have are tried with RWF_NOWAIT, which starts them, and
+ * are waited for when all were started: as fast as io_uring, measured, with less work.  Large ones
+ * are left to the kernel's readahead. */
 #include <sys/uio.h>
 
 #include "backend/volume/local/ring.h"
@@ -98,11 +100,12 @@ static bool in_memory_blocks(const struct volume_io *io)
 
 static int read_cached(struct batch *b, struct volume_io *io, struct layer *l)
 {
-        struct ring_io rest = {.fd = l->fd, .p = io->p, .n = io->n, .off = io->off};
+        struct ring_io rest = {.fd = l->fd, .plain = true, .p = io->p, .n = io->n, .off = io->off};
         struct iovec v = {.iov_base = io->p, .iov_len = io->n};
         ssize_t r;
 
-        if (l->waits || (b->one && io->n < FOLIO_LARGE))
+        folios_read(&l->folios, l->fd, io->n, io->off);
+        if (b->one || io->n >= FOLIO_LARGE || l->waits)
                 return ring_plain(&rest);
         r = preadv2(l->fd, &v, 1, io->off, RWF_NOWAIT);
         if (r == (ssize_t)io->n)
@@ -117,8 +120,7 @@ static int read_cached(struct batch *b, struct volume_io *io, struct layer *l)
         rest.p += r;
         rest.n -= r;
         rest.off += r;
-        folios_missed(&l->folios, io->n, io->off);
-        return b->one ? ring_plain(&rest) : queue(b, io, &rest);
+        return queue(b, io, &rest);
 }
 
 static int read_one(struct batch *b, struct volume_io *io)

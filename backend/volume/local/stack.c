@@ -178,12 +178,6 @@ void stack_cache(struct stack *s, uint64_t n, uint64_t off)
         layer_cache(s->top, n, off);
 }
 
-size_t stack_alignment(struct stack *s)
-{
-        WITH_IO(s);
-        return s->top->direct_fd >= 0 ? MAP_BLOCK : 1;
-}
-
 bool stack_starts_sparse(struct stack *s, uint64_t n, uint64_t off)
 {
         WITH_IO(s);

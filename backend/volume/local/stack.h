@@ -36,7 +36,6 @@ int stack_extents(struct stack *s, uint64_t n, uint64_t off, volume_extent_fn ea
 void stack_cache(struct stack *s, uint64_t n, uint64_t off);
 /* Whether the range begins with a hole or zeros. */
 bool stack_starts_sparse(struct stack *s, uint64_t n, uint64_t off);
-size_t stack_alignment(struct stack *s);
 uint64_t stack_size(struct stack *s);
 
 /* After a write, with what it returned: that, or the errno it stands for. */

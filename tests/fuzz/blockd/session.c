@@ -10,6 +10,8 @@ struct fuzz {
         struct volume_pool *pool;
         bool readonly;
         uint64_t sent;
+        struct limit limit;
+        struct stats stats;
 };
 
 static const char id[] = "00000000-0000-4000-8000-000000000001";
@@ -66,6 +68,36 @@ static int fuzz_send_file(void *arg, int fd, uint64_t off _unused_, uint64_t n)
         return f->sent > SENT_MAX ? -EPIPE : 0;
 }
 
+static int fuzz_begin(void *arg, const char *volume _unused_, struct limit **ret,
+                      struct stats **ret_stats)
+{
+        struct fuzz *f = arg;
+
+        *ret = &f->limit;
+        *ret_stats = &f->stats;
+        return 0;
+}
+
+/* What was counted adds up, whatever was asked for. */
+static void check_stats(const struct stats *s)
+{
+        uint64_t flying = 0;
+
+        for (unsigned i = 0; i < STATS_OPS; i++) {
+                const struct stats_count *c = &s->sum.op[i];
+                uint64_t timed = 0;
+
+                for (unsigned k = 0; k < STATS_BUCKETS; k++)
+                        timed += c->latency[k];
+                flying += s->batch[i].ops;
+                if (timed != c->ops || c->errors > c->ops + s->batch[i].ops ||
+                    c->bytes + s->batch[i].bytes > UINT64_C(1) << 62)
+                        abort();
+        }
+        if (flying != s->sum.in_flight)
+                abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
         static const size_t pieces[] = {1, 13, 4096, SESSION_IN};
@@ -74,6 +106,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
                                             .list = fuzz_list,
                                             .changes = fuzz_changes,
                                             .snapshots = fuzz_snapshots,
+                                            .begin = fuzz_begin,
                                             .send = fuzz_send,
                                             .send_file = fuzz_send_file,
                                             .arg = &f};
@@ -90,6 +123,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
         p++;
         n--;
         in = malloc(SESSION_IN);
+        limit_init(&f.limit);
+        limit_set(&f.limit, &(struct limit_config){.iops = LIMIT_IOPS_MAX});
         if (in && session_init(&s, &owner) == 0) {
                 while (n > 0) {
                         size_t k = MIN(MIN(n, piece), SESSION_IN - have);
@@ -113,7 +148,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
                         }
                 }
                 session_done(&s);
+                check_stats(&f.stats);
         }
+        limit_done(&f.limit);
         free(in);
         volume_pool_close(f.pool);
         return 0;
