@@ -342,7 +342,7 @@ void conn_disconnect(struct conn *c)
         if (c->resting) {
                 c->resting = false;
                 if (server_thread(conn_thread, c) < 0)
-                        c->resting = true; /* the event loop sees the hang-up, too */
+                        c->resting = true; /* the caller tries again, the event loop sees it, too */
         }
 }
 

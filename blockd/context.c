@@ -28,6 +28,8 @@ struct query {
         uint32_t option;
         struct volume *volume;
         bool set;
+        struct session_context listed[SESSION_CONTEXTS]; /* LIST: what was answered by name */
+        unsigned nlisted;
 };
 
 static int put_snapshot(void *arg, const char *since)
@@ -55,19 +57,20 @@ static bool can_compare(struct query *q, const char *since)
         return true;
 }
 
+/* What is asked for twice is answered once. */
 static int select_context(struct query *q, const char *since)
 {
-        struct session *s = q->s;
+        struct session_context *list = q->set ? q->s->contexts : q->listed;
+        unsigned *n = q->set ? &q->s->ncontexts : &q->nlisted;
 
-        if (!q->set)
-                return put_context(s, q->option, 0, since);
-        for (unsigned i = 0; i < s->ncontexts; i++)
-                if (streq(s->contexts[i].since, since))
-                        return 0; /* asked for twice */
-        if (s->ncontexts == SESSION_CONTEXTS)
+        for (unsigned i = 0; i < *n; i++)
+                if (streq(list[i].since, since))
+                        return 0;
+        if (*n == SESSION_CONTEXTS)
                 return 0;
-        strcpy(s->contexts[s->ncontexts].since, since);
-        return put_context(s, q->option, ++s->ncontexts, since);
+        strcpy(list[*n].since, since);
+        ++*n;
+        return put_context(q->s, q->option, q->set ? *n : 0, since);
 }
 
 /* What nobody knows selects nothing: that is how the protocol says "no". */

@@ -225,20 +225,29 @@ int export_add(struct server *s, const struct export *want, char **ret_socket, s
         return r;
 }
 
-void exports_disconnect(struct server *s, struct export *x)
+/* With the lock: those that x (NULL: anyone) still has.  Without memory for their threads, those at
+ * rest must be asked again. */
+static void disconnect(struct server *s, const struct export *x)
 {
+        struct timespec soon;
         struct conn *c;
 
-        pthread_mutex_lock(&s->lock);
-        if (x)
-                x->closing = true;
         DL_FOREACH (s->conns, c) {
                 if (!x || c->export == x)
                         conn_disconnect(c);
         }
+        clock_gettime(CLOCK_MONOTONIC, &soon);
+        soon.tv_sec++;
+        pthread_cond_clockwait(&s->gone, &s->lock, CLOCK_MONOTONIC, &soon);
+}
+
+void exports_disconnect(struct server *s, struct export *x)
+{
+        WITH_LOCK(&s->lock);
+        if (x)
+                x->closing = true;
         while (x ? x->connections > 0 : s->nconns > 0)
-                pthread_cond_wait(&s->gone, &s->lock);
-        pthread_mutex_unlock(&s->lock);
+                disconnect(s, x);
 }
 
 int export_remove(struct server *s, const char *id, struct err **e)

@@ -169,6 +169,8 @@ class Forced(Case):
         with self.assertRaises((EOFError, OSError, ssl.SSLError)):
             c.starttls(context("stranger"))
             c.ask(LIST)
+        c.s.close()
+        self.d.stop()  # the words may come after the connection's end
         self.assertEqual(self.d.log().count("unable to get local issuer certificate") +
                          self.d.log().count("self-signed certificate"), 1, self.d.log())
 

@@ -82,6 +82,43 @@ class Tools(Case):
         self.tool("cmp", path, back)
         self.tool("nbdcopy", self.d.uri(base), self.d.uri(self.d.create(20 * MB)))
 
+    def test_both_ways(self):
+        """Several connections, requests and sizes; whole and only what is allocated."""
+        path, base = self.imported()
+        clone = self.d.clone(base, 20 * MB)
+        for i, args in enumerate((("-C", "1", "-R", "1"), ("-C", "4", "-R", "64"), ("--allocated",),
+                                  ("--synchronous",), ("--request-size=4096", "-S", "0"))):
+            back, plain = self.path("back%d" % i), self.d.create(20 * MB)
+            self.tool("nbdcopy", *args, self.d.uri(clone), back)
+            self.tool("cmp", path, back)
+            self.tool("nbdcopy", "--flush", *args, back, self.d.uri(plain))
+            self.tool("qemu-img", "compare", "-f", "raw", "-F", "raw", path, self.d.uri(plain))
+
+    def test_qemu_img(self):
+        path, base = self.imported()
+        clone = self.d.uri(self.d.clone(base, 20 * MB))
+        mine = json.loads(self.tool("qemu-img", "map", "--output=json", "-f", "raw", clone))
+        self.assertEqual(sum(x["length"] for x in mine), 20 * MB)
+        with open(path, "rb") as f:
+            for x in mine:
+                f.seek(x["start"])
+                if x["zero"]:
+                    self.assertFalse(f.read(x["length"]).strip(b"\0"))
+        for args in (("-w",), ("-w", "--flush-interval=64"), ()):
+            self.tool("qemu-img", "bench", "-f", "raw", "-c", "2000", "-d", "32", "-s", "4096",
+                      *args, clone)
+        qcow2 = self.path("x.qcow2")
+        self.tool("qemu-img", "convert", "-W", "-m", "8", "-f", "raw", "-O", "qcow2", clone, qcow2)
+        plain = self.d.uri(self.d.create(20 * MB))
+        self.tool("qemu-img", "convert", "-n", "-W", "-m", "8", "-O", "raw", qcow2, plain)
+        self.tool("qemu-img", "compare", "-f", "raw", "-F", "raw", plain, clone)
+
+    def test_nbdsh(self):
+        """The shell is libnbd's binding with a prompt: the system's Python runs it."""
+        out = self.tool("/usr/bin/python3", "-m", "nbd", "-u", self.d.uri(self.d.create(MB)),
+                        "-c", "h.pwrite(b'shell', 9)", "-c", "print(h.pread(7, 8))")
+        self.assertIn("\\x00shell\\x00", out)
+
     def test_map(self):
         path, base = self.imported()
         clone = self.d.clone(base, 24 * MB)
