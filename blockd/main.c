@@ -318,14 +318,10 @@ static int serve(struct options *o)
                 fcntl(take.sock, F_SETFD, FD_CLOEXEC);
         r = lock(o, &take, &e);
         if (r == 0)
-                r = server_start(o->state, o->run, o->direct, takes ? &take : NULL, &s, &e);
-        if (r == 0) {
+                r = server_start(o->state, o->run, o->direct, &o->tcp, takes ? &take : NULL, &s,
+                                 &e);
+        if (r == 0)
                 s->handshake_ms = o->handshake_ms;
-                r = tcp_start(s, &o->tcp, &e);
-                held_done(&s->held);
-                if (r < 0)
-                        server_stop(s);
-        }
         if (r < 0) {
                 log_error("start: %s", err_msg(e));
                 return 1;

@@ -75,8 +75,8 @@ int server_freeze(struct server *s, bool frozen)
         return r;
 }
 
-int server_start(const char *state, const char *run, bool direct, struct takeover *take,
-                 struct server **ret, struct err **e)
+int server_start(const char *state, const char *run, bool direct, const struct tcp_config *tcp,
+                 struct takeover *take, struct server **ret, struct err **e)
 {
         const struct volume_pool_config config = {
                 .state = state, .run = run, .direct = direct, .shared = take};
@@ -120,6 +120,9 @@ int server_start(const char *state, const char *run, bool direct, struct takeove
                 r = server_watch(s, s->shared_fd, LISTEN_SHARED);
         if (r == 0 && !take) /* one that takes over is not changed before it has everything */
                 r = server_watch(s, s->control_fd, LISTEN_CONTROL);
+        if (r == 0)
+                r = tcp_start(s, tcp, e);
+        held_done(&s->held);
         if (r < 0) {
                 server_stop(s);
                 return r;
@@ -144,7 +147,6 @@ struct server *server_stop(struct server *s)
         if (s->epfd >= 0)
                 close(s->epfd);
         volume_pool_close(s->pool);
-        held_done(&s->held);
         json_decref(s->coming);
         pthread_mutex_destroy(&s->change);
         pthread_mutex_destroy(&s->lock);

@@ -137,9 +137,9 @@ enum { LISTEN_CONTROL = 1, LISTEN_SHARED = 2, LISTEN_TCP = 4, LISTEN_EXPORTS = 1
 
 /* server.c */
 /* direct: volumes are read and written past the page cache.  take: what a predecessor gave us, or
- * NULL.  s->held is what is left of the descriptors held for us: held_done() when all listens. */
-int server_start(const char *state, const char *run, bool direct, struct takeover *take,
-                 struct server **ret, struct err **e);
+ * NULL. */
+int server_start(const char *state, const char *run, bool direct, const struct tcp_config *tcp,
+                 struct takeover *take, struct server **ret, struct err **e);
 /* With the lock: no more (again) new connections. */
 int server_freeze(struct server *s, bool frozen);
 /* Accepts what is waiting; called by the event loop when epfd is readable. */

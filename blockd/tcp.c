@@ -21,16 +21,16 @@ static char *address_text(const struct sockaddr_storage *sa, char *out, size_t n
         return out;
 }
 
-/* By its address: whoever held it for us had it from one like us. */
+/* One address; the same one at the next start finds what was held meanwhile. */
 static int listen_held(struct server *s, const char *address, char held[HELD_NAME_SIZE],
                        struct err **e)
 {
         int fd;
 
         snprintf(held, HELD_NAME_SIZE, "tcp.%s", address);
-        for (char *p = held; *p; p++)
-                if (*p == ':')
-                        *p = '_'; /* names are joined by colons */
+        for (char *c = held; *c; c++)
+                if (*c == ':') /* what separates names */
+                        *c = '_';
         fd = held_adopt(&s->held, held);
         if (fd >= 0)
                 return fd;

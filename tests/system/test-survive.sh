@@ -81,6 +81,17 @@ for round in 1 2; do
         wait_until 120 both_go_on || fail "the guest did not go on: $(cat instances/web/power)"
         [ "$(cat instances/web/state)" = active ] || fail "state is $(cat instances/web/state)"
 done
+
+# --- blockd is replaced under it, again and again
+for round in 1 2 3; do
+        root=$(($(verified root) + 1)) more=$(($(verified more) + 1))
+        blockd=$(daemon_pid blockd)
+        kill -HUP "$blockd"
+        wait_gone "$blockd" 30
+        [ "$(daemon_pid blockd)" != "$blockd" ] || fail "blockd was not replaced"
+        wait_until 120 both_go_on || fail "the guest did not go on"
+done
+grep -c "was replaced" "$T/state/log/blockd.log" | grep -qx 3 || fail "three replacements"
 grep -qE "I/O error|STRATOFS-GUEST 42 bad" instances/web/console.log && fail "the guest saw an error"
 grep -q "I/O error" "$T/state/log/stratod.log" && fail "the guest was paused"
 ok "the guest outlived blockd"
