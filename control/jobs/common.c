@@ -21,6 +21,7 @@ const struct job_def *const job_defs[] = {
         &job_instance_attach,
         &job_instance_detach,
         &job_instance_delete,
+        &job_instance_snapshot,
         &job_instance_sync,
         NULL,
 };

@@ -8,7 +8,7 @@ extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publ
         job_snapshot_create, job_snapshot_delete,
         job_instance_start, job_instance_stop, job_instance_reboot, job_instance_pause,
         job_instance_resume, job_instance_attach, job_instance_detach, job_instance_delete,
-        job_instance_sync;
+        job_instance_snapshot, job_instance_sync;
 
 /* States, in the order of the kinds' tables. */
 enum { TENANT_CREATING, TENANT_ACTIVE, TENANT_DELETING, TENANT_ERROR };

@@ -81,6 +81,102 @@ static void failed_delete(struct job *j, struct txn *t, struct object *o, const 
                 txn_set_state(t, o, SNAPSHOT_ERROR);
 }
 
+/* --- all volumes of an instance ------------------------------------------------------------------
+ */
+
+struct taken {
+        char id[ID_TEXT_SIZE], volume[ID_TEXT_SIZE];
+};
+
+/* The snapshots that the job is for, as many as there are; the caller frees. */
+static struct taken *taken_get(struct job *j, size_t *ret_n, unsigned *ret_state)
+{
+        struct taken *v = NULL;
+        struct object *o, *s;
+        size_t n = 0;
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        *ret_state = o ? o->state : INSTANCE_DELETING;
+        for (unsigned i = 0; o && i < o->nlinks; i++) {
+                s = model_by_name(j->c, o->links[i].target, &kind_snapshot, j->args);
+                if (!s || s->state != SNAPSHOT_CREATING)
+                        continue;
+                v = xrealloc(v, n + 1, sizeof(*v));
+                id_text(v[n].id, s->id);
+                id_text(v[n++].volume, s->holder->id);
+        }
+        control_unlock(j->c);
+        *ret_n = n;
+        return v;
+}
+
+/* A guest that runs stands still meanwhile: QEMU has then written and flushed what it was asked to,
+ * so the snapshots are of one moment.  One that its user paused stays so. */
+static int stand_still(struct job *j, bool still, struct err **e)
+{
+        struct compute *compute;
+        struct facts f;
+        int r = job_facts(j, &f, e);
+
+        if (r < 0 || f.state != INSTANCE_ACTIVE)
+                return r;
+        r = instance_compute(j, &compute, e);
+        if (r == 0)
+                r = still ? compute->ops->pause(compute, f.id, e)
+                          : compute->ops->resume(compute, f.id, e);
+        return r == -ENOENT ? 0 : r; /* it has powered itself off: it stands still */
+}
+
+static int step_take_all(struct job *j, struct err **e)
+{
+        struct volume_service *s = j->c->cfg.volumes;
+        _cleanup_free_ struct taken *v = NULL;
+        unsigned state;
+        size_t n;
+        int r;
+
+        v = taken_get(j, &n, &state);
+        if (s->ops->ping(s, NULL) == -ECONNREFUSED) /* the guest does not wait for it */
+                return job_wait_blockd(j, e);
+        r = stand_still(j, true, e);
+        for (size_t i = 0; i < n && r == 0; i++)
+                r = s->ops->snapshot(s, v[i].id, v[i].volume, e);
+        if (r == 0)
+                r = stand_still(j, false, e);
+        return r;
+}
+
+static int undo_all(struct job *j)
+{
+        return stand_still(j, false, NULL);
+}
+
+static void end_all(struct job *j, struct txn *t, struct object *o, unsigned state)
+{
+        for (unsigned i = 0; o && i < o->nlinks; i++) {
+                struct object *v = o->links[i].target;
+                struct object *s = model_by_name(t->c, v, &kind_snapshot, j->args);
+
+                if (!s || s->state != SNAPSHOT_CREATING)
+                        continue;
+                txn_set_num(t, s, "size", object_num(v, "actual"));
+                txn_set_state(t, s, state);
+        }
+}
+
+static int done_all(struct job *j, struct txn *t, struct object *o, struct err **e)
+{
+        end_all(j, t, o, SNAPSHOT_AVAILABLE);
+        return 0;
+}
+
+static void failed_all(struct job *j, struct txn *t, struct object *o, const struct err *err)
+{
+        end_all(j, t, o, SNAPSHOT_ERROR);
+}
+
+static const struct job_step all_steps[] = {{"take", step_take_all}};
 static const struct job_step create_steps[] = {{"take", step_take}};
 static const struct job_step delete_steps[] = {{"unreferenced", job_step_unreferenced},
                                                {"remove", step_remove}};
@@ -99,3 +195,11 @@ const struct job_def job_snapshot_delete = {.op = "snapshot.delete",
                                             .nsteps = ARRAY_SIZE(delete_steps),
                                             .done = done_delete,
                                             .failed = failed_delete};
+const struct job_def job_instance_snapshot = {.op = "instance.snapshot",
+                                              .deadline = 600,
+                                              .patient = true,
+                                              .steps = all_steps,
+                                              .nsteps = ARRAY_SIZE(all_steps),
+                                              .done = done_all,
+                                              .failed = failed_all,
+                                              .undo = undo_all};
