@@ -153,11 +153,10 @@ static bool holds(const struct layer *l, uint64_t n, uint64_t off)
         return map_run(&l->map, first, blocks, &state) == blocks && state == MAP_DATA;
 }
 
-int layer_write(struct layer *l, const void *p, size_t n, uint64_t off)
+static int write_layer(struct layer *l, const void *p, size_t n, uint64_t off)
 {
         int r;
 
-        folios_write(&l->folios, l->fd, n, off);
         if (l->direct_fd >= 0)
                 return write_exclusive(l, p, n, off);
         if (holds(l, n, off))
@@ -169,6 +168,15 @@ int layer_write(struct layer *l, const void *p, size_t n, uint64_t off)
         if (r == 0)
                 r = layer_wrote(l, n, off);
         pthread_rwlock_unlock(&l->alloc);
+        return r;
+}
+
+int layer_write(struct layer *l, const void *p, size_t n, uint64_t off)
+{
+        int64_t begin = folios_write(&l->folios, l->fd, n, off);
+        int r = write_layer(l, p, n, off);
+
+        folios_written(&l->folios, l->fd, n, off, begin);
         return r;
 }
 
