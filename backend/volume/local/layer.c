@@ -245,6 +245,20 @@ static int log_lines(struct layer *l, const uint64_t *lines, const uint8_t *byte
         return 0;
 }
 
+static int sync_log(struct layer *l)
+{
+        _cleanup_free_ char *path = layer_log_path(l->dir, l->id.layer);
+        int r = path ? FAULT("volume.maplog.sync") : -ENOMEM;
+
+        if (r == 0 && fdatasync(l->log_fd) < 0)
+                r = -errno;
+        if (r == 0)
+                r = fsync_parent(path);
+        if (r == 0)
+                l->log_unsynced = false;
+        return r;
+}
+
 static int flush(struct layer *l)
 {
         _cleanup_free_ uint64_t *lines = NULL;
@@ -261,6 +275,8 @@ static int flush(struct layer *l)
         r = FAULT("volume.sync");
         if (r == 0 && fdatasync(l->fd) < 0)
                 r = -errno;
+        if (r == 0 && l->log_unsynced)
+                r = sync_log(l);
         if (r < 0)
                 return -EIO;
         return n > 0 ? log_lines(l, lines, bytes, n) : 0;

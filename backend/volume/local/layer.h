@@ -8,6 +8,7 @@
  * map's memory.  A live map of another boot is worth nothing and is made anew from the log. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "backend/volume/local/folio.h"
@@ -35,6 +36,9 @@ struct layer {
         bool mapped;
         struct map map;
         uint64_t log_end, log_next; /* where, and with which group, the log goes on */
+        /* What the log said when it was opened may be in the page cache alone, its name too: who
+         * wrote it may have been killed before they were synced. */
+        atomic_bool log_unsynced;
         /* First writes to a block: shared if whole, exclusive if copied up.  With direct_fd any
          * write: shared if direct, exclusive if through the page cache, because a page that was
          * read before a direct write must not be written back after it. */
