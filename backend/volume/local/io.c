@@ -192,8 +192,12 @@ bool layer_settled(struct layer *l, uint64_t n, uint64_t off)
 
 int layer_write_durable(struct layer *l, const void *p, size_t n, uint64_t off)
 {
-        struct ring_io io = {
-                .fd = l->fd, .write = true, .flags = RWF_DSYNC, .p = (char *)p, .n = n, .off = off};
+        struct ring_io io = {.fd = l->durable_fd,
+                             .write = true,
+                             .flags = RWF_DSYNC,
+                             .p = (char *)p,
+                             .n = n,
+                             .off = off};
         int r = FAULT("volume.sync");
 
         folios_write(&l->folios, l->fd, n, off);

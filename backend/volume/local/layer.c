@@ -105,8 +105,12 @@ static int open_files(struct layer *l, const struct layer_open *o, struct err **
         l->dense = (uint64_t)st.st_blocks * 512 >= o->size;
         if (o->direct)
                 l->direct_fd = open_direct(path, o->writable);
-        if (o->writable && l->direct_fd < 0)
+        if (o->writable && l->direct_fd < 0) {
+                l->durable_fd = open(path, O_WRONLY | O_CLOEXEC);
+                if (l->durable_fd < 0)
+                        return err_errno(e, -errno, "open '%s'", path);
                 folios_init(&l->folios, l->fd, o->size);
+        }
         return o->mapped ? open_map(l, o, e) : 0;
 }
 
@@ -121,6 +125,7 @@ int layer_open(const struct layer_open *o, struct layer **ret, struct err **e)
         *l = (struct layer){.refs = 1,
                             .fd = -1,
                             .direct_fd = -1,
+                            .durable_fd = -1,
                             .log_fd = -1,
                             .live_fd = -1,
                             .size = o->size,
@@ -149,6 +154,8 @@ void layer_free(struct layer *l)
                 close(l->fd);
         if (l->direct_fd >= 0)
                 close(l->direct_fd);
+        if (l->durable_fd >= 0)
+                close(l->durable_fd);
         if (l->log_fd >= 0)
                 close(l->log_fd);
         folios_done(&l->folios);
@@ -162,6 +169,8 @@ void layer_free(struct layer *l)
 
 void layer_freeze(struct layer *l)
 {
+        if (l->durable_fd >= 0)
+                close(TAKE_FD(l->durable_fd));
         if (!l->live_path)
                 return;
         unlink(l->live_path);
