@@ -299,7 +299,9 @@ int layer_flush(struct layer *l)
         folios_sync(&l->folios);
         r = flush(l);
         folios_sync(&l->folios);
-        l->flushes++;
+        /* After a failure nothing is settled any more: the lines that were taken are not logged. */
+        if (r == 0 || r == -ENOSPC)
+                l->flushes++;
         return r;
 }
 

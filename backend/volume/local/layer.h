@@ -27,7 +27,7 @@ struct layer {
         int durable_fd;
         _Atomic bool waits;       /* its file system has no RWF_NOWAIT */
         bool dense;               /* when it was opened, the data file had no holes */
-        _Atomic unsigned flushes; /* odd while one goes on */
+        _Atomic unsigned flushes; /* odd while one goes on, and for good after one that failed */
         struct folios folios;     /* of a writable, buffered one */
         int log_fd;               /* map log; -1 unless mapped and writable */
         char *dir;                /* the volume's folder */
