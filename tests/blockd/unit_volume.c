@@ -516,6 +516,42 @@ static void a_found_log_is_synced(void **state)
         }
 }
 
+/* What the unflushed write after a failed snapshot comes to. */
+static int push_fails(struct rig *r)
+{
+        char text[ID_TEXT_SIZE];
+
+        OK(volume_pwrite(handle(r, 0), "a", 1, 0, 0));
+        if (volume_snapshot(r->pool, id_text(text, id_new()), r->f->v[0].id, NULL) != -EIO)
+                return 1;
+        return volume_pwrite(handle(r, 0), "b", 1, 20480, 0) == 0 ? 2 : 3;
+}
+
+/* The metadata of a new layer has its name already when it cannot be synced: it is taken back, and
+ * where that fails, too, nothing is acknowledged any more. */
+static void a_push_that_failed_loses_nothing(void **state)
+{
+        struct rig *r = *state;
+        struct volume_info info;
+        uint8_t x;
+
+        for (int again = 0; again < 2; again++) {
+                base_and_clone(r);
+                pool_down(r);
+                assert_int_equal(child_with_fault(r,
+                                                  again ? "volume.meta=EIO" : "volume.meta=EIO:1",
+                                                  push_fails),
+                                 again ? 3 : 2);
+                pool_up(r);
+                OK(volume_stat(r->pool, r->f->v[0].id, &info, &e));
+                assert_int_equal(info.failed, again);
+                OK(volume_pread(handle(r, 0), &x, 1, 0));
+                assert_int_equal(x, 'a');
+                OK(volume_pread(handle(r, 0), &x, 1, 20480));
+                assert_int_equal(x, again ? 0 : 'b');
+        }
+}
+
 enum { THREADS = 4, SECTORS = 8 * 64 };
 
 struct writer {
@@ -884,6 +920,7 @@ int main(void)
                 T(power_cut),
                 T(kill_then_flush_then_power_cut),
                 T(a_found_log_is_synced),
+                T(a_push_that_failed_loses_nothing),
                 T(threads_meet_in_a_block),
                 T(remove_keeps_bytes_for_clones),
                 T(facts_must_agree),
