@@ -387,12 +387,12 @@ static int grow_child(struct pool *p, const struct child *c, struct err **e)
         if (en) {
                 meta_done(&m);
                 r = same(en, c->parent, c->immutable, c->size, e);
-                under->refs--;
+                pool_unref(p, under);
                 return r;
         }
         r = add(p, &m, &none, e);
         if (r < 0)
-                under->refs--;
+                pool_unref(p, under);
         return r;
 }
 
