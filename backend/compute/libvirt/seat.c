@@ -217,7 +217,7 @@ static void seat_one(void *arg, const struct disk_found *f)
         struct seating *s = arg;
         char uuid[VIR_UUID_STRING_BUFLEN] = "?";
 
-        if (!f->nbd || seat_disk(s->d, s->dom, f, false, &why) == 0)
+        if (!f->nbd || link_closing(s->d) || seat_disk(s->d, s->dom, f, false, &why) == 0)
                 return;
         virDomainGetUUIDString(s->dom, uuid);
         if (virDomainIsActive(s->dom) == 1)
