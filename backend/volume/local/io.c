@@ -193,14 +193,19 @@ bool layer_settled(struct layer *l, uint64_t n, uint64_t off)
         unsigned flushes = l->flushes;
 
         /* A flush that goes on has taken the dirty lines and not logged them yet. */
-        return !l->mapped || (flushes % 2 == 0 && map_settled(&l->map, first, last - first + 1) &&
-                              l->flushes == flushes);
+        return !l->mapped ||
+               (flushes % 2 == 0 && !l->log_unsynced &&
+                map_settled(&l->map, first, last - first + 1) && l->flushes == flushes);
 }
 
 int layer_write_durable(struct layer *l, const void *p, size_t n, uint64_t off)
 {
-        struct ring_io io = {
-                .fd = l->fd, .write = true, .flags = RWF_DSYNC, .p = (char *)p, .n = n, .off = off};
+        struct ring_io io = {.fd = l->durable_fd,
+                             .write = true,
+                             .flags = RWF_DSYNC,
+                             .p = (char *)p,
+                             .n = n,
+                             .off = off};
         int r = FAULT("volume.sync");
 
         folios_write(&l->folios, l->fd, n, off);

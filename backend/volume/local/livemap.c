@@ -147,6 +147,7 @@ int livemap_open(struct layer *l, struct err **e)
         /* Drops a torn tail, so that what is appended follows what is good. */
         if (ftruncate(l->log_fd, l->log_end) < 0)
                 return err_errno(e, -errno, "truncate map log");
+        l->log_unsynced = l->log_end > 0;
         return 0;
 }
 
