@@ -17,7 +17,13 @@
 #include "common/fileio.h"
 #include "common/log.h"
 
-enum { GENERATIONS = 3, OPS = 70, ONE_IN = 3, LONG_LOG = 16 };
+enum {
+        GENERATIONS = 3,
+        OPS = 70,         /* in a life */
+        ONE_IN = 8,       /* events before which there is a state */
+        LONG_LOG = 16,    /* seeds of which one has a long map log */
+        LONG_ONE_IN = 40, /* there, because each state is large */
+};
 
 struct test {
         uint64_t seed, states, want;
@@ -178,6 +184,11 @@ static void one_state(void)
 
 /* ---- a generation ---- */
 
+static bool has_long_log(void)
+{
+        return t.seed % LONG_LOG == 5;
+}
+
 static void live(bool first)
 {
         struct work w = {.r = {rnd_next(&t.r)}, .m = t.live, .dir = t.dir};
@@ -189,7 +200,7 @@ static void live(bool first)
         pid = fork();
         CHECK(pid >= 0, "fork");
         if (pid == 0) {
-                if (first && t.seed % LONG_LOG == 5) {
+                if (first && has_long_log()) {
                         work_long_log(&w);
                         _exit(0);
                 }
@@ -247,8 +258,9 @@ static void generation(void)
         _cleanup_free_ char *top = path_printf("%s/disk", t.dir);
         _cleanup_free_ char *run = path_printf("%s/run", t.dir);
         static struct model next;
-        uint32_t stop;
+        unsigned one_in = has_long_log() ? LONG_ONE_IN : ONE_IN;
         bool chosen = false;
+        uint32_t stop;
 
         t.at = 0;
         record(top);
@@ -262,7 +274,7 @@ static void generation(void)
         for (; t.at < the_log->n; t.at++) {
                 const struct event *ev = &the_log->ev[t.at];
 
-                if (ev->kind <= EV_SYNC_RANGE && rnd_one_in(&t.r, ONE_IN))
+                if (ev->kind <= EV_SYNC_RANGE && rnd_one_in(&t.r, one_in))
                         one_state();
                 if (ev->kind <= EV_SYNC_RANGE && t.at >= stop && !chosen) {
                         _cleanup_free_ char *left = path_printf("%s.next", t.cut);

@@ -234,6 +234,12 @@ static unsigned pick(struct work *w, bool (*is)(const struct vol *v))
         return NONE;
 }
 
+static uint64_t pick_larger(struct work *w, uint64_t size)
+{
+        size += rnd_below(&w->r, 40) * SECTOR;
+        return MIN(size, (uint64_t)BYTES_MAX);
+}
+
 static uint64_t pick_size(struct work *w)
 {
         uint64_t odd = rnd_below(&w->r, 3) ? 0 : rnd_below(&w->r, 8) * SECTOR;
@@ -445,7 +451,7 @@ static void op_import(struct work *w)
         static uint8_t bytes[BYTES_MAX];
         _cleanup_free_ char *src = path_printf("%s/src", w->dir);
         unsigned i = new_vol(w, IMPORT);
-        uint64_t size = pick_size(w);
+        uint64_t size = pick_size(w), zeros = rnd_below(&w->r, 4) * BLOCK;
         uint32_t id = the_log->next_id++;
         int fd;
 
@@ -454,7 +460,7 @@ static void op_import(struct work *w)
         unlink(src);
         fd = open(src, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         fill(bytes, id, 0, size / SECTOR);
-        memset(bytes, 0, MIN(size, (uint64_t)rnd_below(&w->r, 4) * BLOCK));
+        memset(bytes, 0, MIN(size, zeros));
         CHECK(fd >= 0 && ftruncate(fd, size) == 0, "create '%s'", src);
         for (uint64_t o = 0; o < size; o += SECTOR)
                 CHECK(!sector_id(bytes + o, o / SECTOR) ||
@@ -477,7 +483,7 @@ static void grow_from(struct work *w, enum how how)
                 return;
         size = vol(w, of)->size;
         if (how == CLONE && rnd_one_in(&w->r, 3))
-                size = MIN(size + rnd_below(&w->r, 40) * SECTOR, (uint64_t)BYTES_MAX);
+                size = pick_larger(w, size);
         strcpy(vol(w, i)->parent, vol(w, of)->id);
         note_facts(w, i, how == SNAPSHOT, size, size);
         note(w->m, &(struct event){.kind = EV_COPY, .vol = i, .child = of});
@@ -505,7 +511,7 @@ static void op_resize(struct work *w)
         if (i == NONE)
                 return;
         had = vol(w, i)->size;
-        size = MIN(had + rnd_below(&w->r, 40) * SECTOR, (uint64_t)BYTES_MAX);
+        size = pick_larger(w, had);
         note_facts(w, i, false, had, size);
         if (good(w, "resize", volume_resize(w->pool, vol(w, i)->id, size, &e), e))
                 note_facts(w, i, false, size, size);
