@@ -38,6 +38,14 @@ unsigned volume_rest(const struct object *o);
 int volume_remove(struct txn *t, struct object *o, struct err **e);
 /* limit.c: starts the job if the limits that are written are not in force. */
 void volume_limits_due(struct txn *t, struct object *o);
+/* The same for every volume, each in a transaction of its own; no lock held. */
+void volume_limits_due_all(struct control *c);
+
+/* volume-type.c.  Model held: a volume's type, NULL if it has none; whether several instances may
+ * have it; and how many have it now. */
+struct object *volume_type(struct control *c, const struct object *v);
+bool volume_shared(struct control *c, const struct object *v);
+unsigned volume_holders(const struct object *v);
 
 /* instance.c */
 int instance_compute(struct job *j, struct compute **ret, struct err **e);
@@ -47,5 +55,8 @@ int instance_unexport(struct job *j, struct err **e);
 char *instance_dir(struct control *c, const struct object *o);
 char *instance_console_log(struct control *c, const struct object *o);
 char *instance_console(struct control *c, const struct object *o);
-/* Puts the volumes that are linked back to rest when the instance lets go of them. */
-void instance_release_volume(struct txn *t, struct object *volume);
+/* Puts a volume back to rest when instance o lets go of it: before the link is removed. */
+void instance_release_volume(struct txn *t, struct object *o, struct object *volume);
+/* The state of a volume that instances have, by what still goes on; `done` is the link id of the
+ * attachment whose job ends now, "" for none. */
+unsigned volume_held_state(struct control *c, const struct object *volume, const char *done);

@@ -51,6 +51,33 @@ static int set_size(struct txn *t, struct object *o, union value v, struct err *
         return 0;
 }
 
+static int set_type(struct txn *t, struct object *o, union value v, struct err **e)
+{
+        struct object *was = volume_type(t->c, o), *now = NULL;
+        bool late = o->state != VOLUME_DRAFT;
+
+        if (v.s)
+                now = model_by_name(t->c, NULL, &kind_volume_type, v.s);
+        if (late && !caller_is_admin(t->c, t->who))
+                return err_set(e, -EPERM, "a volume that is there changes its type for admins only");
+        if (late && (was && object_num(was, "encrypted")) != (now && object_num(now, "encrypted")))
+                return err_set(e, -EINVAL, "a volume is encrypted from its first byte or never");
+        if (volume_holders(o) > 1 && !(now && object_num(now, "multi_attach")))
+                return err_set(e, -EBUSY, "%u instances have it, which type '%s' does not allow",
+                               volume_holders(o), v.s ? v.s : "");
+        txn_set_str(t, o, "type", v.s);
+        return 0;
+}
+
+/* Guests and tools that may write already would go on. */
+static int set_readonly(struct txn *t, struct object *o, union value v, struct err **e)
+{
+        if (o->writers)
+                return err_set(e, -EBUSY, "volume '%s' is being written through its data", o->name);
+        txn_set_num(t, o, "readonly", v.u);
+        return 0;
+}
+
 static int bind_source(struct txn *t, struct object *o, char *name, struct object *image,
                        struct err **e)
 {
@@ -146,14 +173,18 @@ static const struct attr_def attrs[] = {
                  STATE(VOLUME_IN_USE) | STATE(VOLUME_EXTENDING),
          .min = 512, .max = 1ULL << 46, .index = true, .set = set_size,
          .help = "bytes; the first write makes a blank volume, a larger one grows it, also under a running guest"},
+        {"type", ATTR_NAME, ROLE_MEMBER, LIMITABLE, .of = "volume_type", .index = true,
+         .set = set_type, .help = "from volume_types/; of a volume that is there, for admins"},
+        {"bootable", ATTR_BOOL, ROLE_MEMBER, LIMITABLE,
+         .help = "a guest boots from its first volume that is; set when cloned from an image"},
         {"readonly", ATTR_BOOL, ROLE_MEMBER, STATE(VOLUME_DRAFT) | STATE(VOLUME_AVAILABLE),
-         .help = "guests may only read it"},
+         .set = set_readonly, .help = "guests may only read it"},
         {"iops", ATTR_NUMBER, ROLE_ADMIN, LIMITABLE, .min = 1, .max = 1000000000, .max_word = true,
          .def = "max", .render = render_iops,
-         .help = "reads, writes, trims and zeroings a second, of all its connections together"},
+         .help = "reads, writes, trims and zeroings a second, of all its connections together; max: as its type"},
         {"bandwidth", ATTR_SIZE, ROLE_ADMIN, LIMITABLE, .min = 64 << 10, .max = 1ULL << 40,
          .max_word = true, .def = "max", .render = render_bandwidth,
-         .help = "bytes read and written a second"},
+         .help = "bytes read and written a second; max: as its type"},
         {"iops_burst", ATTR_NUMBER, ROLE_ADMIN, LIMITABLE, .max = 1000000000,
          .help = "a second, for burst_seconds after a rest; counts when above iops"},
         {"bandwidth_burst", ATTR_SIZE, ROLE_ADMIN, LIMITABLE, .max = 1ULL << 40,

@@ -33,6 +33,7 @@ struct fake {
         char stats_id[37]; /* of the volume that has been read */
         int grow_error;
         bool running;
+        char boots[16];        /* the first disk of the guest started last */
         uint64_t grown;        /* what the guest was last told of its disk's size */
         unsigned creates, clones, removes, exports, starts;
         struct control *c;
@@ -183,6 +184,8 @@ static int c_start(struct compute *c, const struct guest *g, struct err **e)
         if (fake.start_error)
                 return err_set(e, fake.start_error, "told to fail");
         fake.starts++;
+        if (g->ndisks)
+                snprintf(fake.boots, sizeof(fake.boots), "%s", g->disks[0].target);
         fake.running = true;
         return 0;
 }
@@ -1037,6 +1040,143 @@ static void test_limits(void **state)
         assert_int_equal(stored(v, "iops"), VALUE_MAX);
 }
 
+static uint64_t make_type(const char *name)
+{
+        uint64_t no = 0;
+
+        assert_int_equal(control_create(fake.c, &root, OBJECT_CLOUD, &kind_volume_type, name, &no,
+                                        NULL), 0);
+        return no;
+}
+
+static void wait_limit(uint64_t iops, uint64_t bandwidth)
+{
+        for (bool there = false; !there; sched_yield()) {
+                WITH_LOCK(&fake.lock);
+                there = fake.limits.iops == iops && fake.limits.bandwidth == bandwidth;
+        }
+}
+
+static void test_types(void **state)
+{
+        const struct caller member = {.uid = 4711, .gid = (gid_t)stored(fake.owner, "gid")};
+        const struct kind *k = &kind_volume_type;
+        uint64_t fast = make_type("fast"), v = make(&kind_volume, "v"), w = volume("w");
+        struct err *e = NULL;
+
+        assert_int_equal(set(fast, k, "iops", "500"), 0);
+        assert_int_equal(set(fast, k, "iops_burst", "900"), 0);
+        assert_int_equal(set(v, &kind_volume, "type", "absent"), -ENOENT);
+        assert_int_equal(say(control_set(fake.c, &member, v, kind_attr(&kind_volume, "type"),
+                                         "fast", 4, &e), &e), 0);
+        assert_int_equal(set(v, &kind_volume, "size", "1M"), 0);
+        assert_int_equal(wait_for(v, "available"), 0);
+        settle(v);
+        limits_are(500, 0, 900, 0);
+        /* live, also once its own bandwidth is limited */
+        assert_int_equal(set(fast, k, "iops", "600"), 0);
+        wait_limit(600, 0);
+        settle(v);
+        assert_int_equal(set(v, &kind_volume, "bandwidth", "1M"), 0);
+        settle(v);
+        limits_are(600, 1 << 20, 900, 0);
+        /* its own come first */
+        assert_int_equal(set(v, &kind_volume, "iops", "77"), 0);
+        settle(v);
+        limits_are(77, 1 << 20, 0, 0);
+        assert_int_equal(set(fast, k, "iops", "700"), 0);
+        assert_int_equal(set(v, &kind_volume, "iops", "max"), 0);
+        wait_limit(700, 1 << 20);
+        settle(v);
+        /* one that is there changes its type for admins only; one in use stays */
+        assert_int_equal(say(control_set(fake.c, &member, w, kind_attr(&kind_volume, "type"),
+                                         "fast", 4, &e), &e), -EPERM);
+        assert_words("admins only");
+        assert_int_equal(say(control_set(fake.c, &member, fast, kind_attr(k, "iops"), "1", 1, &e),
+                             &e), -EPERM);
+        assert_int_equal(drop(fast), -EBUSY);
+        assert_words("tenants/default/volumes/v");
+        assert_int_equal(say(control_rename(fake.c, &root, fast, "slow", &e), &e), -EBUSY);
+        assert_int_equal(set(fast, k, "encrypted", "1"), -EBUSY);
+        assert_int_equal(set(v, &kind_volume, "type", ""), 0);
+        settle(v);
+        limits_are(0, 1 << 20, 0, 0);
+        /* what changed just before an end holds after the next start */
+        assert_int_equal(set(w, &kind_volume, "type", "fast"), 0);
+        settle(w);
+        set_limits_error(-EIO);
+        assert_int_equal(set(fast, k, "iops", "800"), 0);
+        control_stop(fake.c);
+        set_limits_error(0);
+        start_control();
+        wait_limit(800, 0);
+        assert_int_equal(set(w, &kind_volume, "type", ""), 0);
+        settle(w);
+        assert_int_equal(drop(fast), 0);
+}
+
+static void test_multi_attach(void **state)
+{
+        uint64_t type = make_type("shared"), v = volume("v"), i[2];
+        const char *const names[] = {"one", "two"};
+
+        for (int n = 0; n < 2; n++) {
+                i[n] = make(&kind_instance, names[n]);
+                assert_int_equal(set(i[n], &kind_instance, "flavor", "small"), 0);
+        }
+        assert_int_equal(link_to(i[0], &kind_instance, "volumes", "vda", "volumes/v"), 0);
+        assert_int_equal(set(v, &kind_volume, "type", "shared"), 0);
+        assert_int_equal(link_to(i[1], &kind_instance, "volumes", "vda", "volumes/v"), -EBUSY);
+        assert_words("instance 'one'");
+        assert_int_equal(set(type, &kind_volume_type, "multi_attach", "1"), 0);
+        assert_int_equal(link_to(i[1], &kind_instance, "volumes", "vda", "volumes/v"), 0);
+        assert_int_equal(link_to(i[1], &kind_instance, "volumes", "vdb", "volumes/v"), -EEXIST);
+        assert_int_equal(set(type, &kind_volume_type, "multi_attach", "0"), -EBUSY);
+        assert_int_equal(set(v, &kind_volume, "type", ""), -EBUSY);
+        assert_int_equal(set(v, &kind_volume, "readonly", "1"), -EBUSY);
+        assert_int_equal(verb(i[0], "start"), 0);
+        assert_int_equal(wait_for(i[0], "active"), 0);
+        assert_int_equal(verb(i[1], "start"), 0);
+        assert_int_equal(wait_for(i[1], "active"), 0);
+        assert_string_equal(state_of(v), "in-use");
+        /* one lets go and comes back, then both do */
+        assert_int_equal(control_unlink(fake.c, &root, i[0], 0, "vda", NULL), 0);
+        settle(i[0]);
+        assert_string_equal(state_of(v), "in-use");
+        assert_int_equal(set(v, &kind_volume, "type", ""), 0);
+        assert_int_equal(link_to(i[0], &kind_instance, "volumes", "vdb", "volumes/v"), -EBUSY);
+        assert_int_equal(set(v, &kind_volume, "type", "shared"), 0);
+        assert_int_equal(link_to(i[0], &kind_instance, "volumes", "vdb", "volumes/v"), 0);
+        settle(i[0]);
+        assert_string_equal(state_of(v), "in-use");
+        assert_int_equal(control_unlink(fake.c, &root, i[0], 0, "vdb", NULL), 0);
+        assert_int_equal(control_unlink(fake.c, &root, i[1], 0, "vda", NULL), 0);
+        settle(i[0]);
+        settle(i[1]);
+        assert_string_equal(state_of(v), "available");
+        assert_int_equal(set(type, &kind_volume_type, "multi_attach", "0"), 0);
+}
+
+/* The first that can boot does, whatever the devices' names. */
+static void test_boot_order(void **state)
+{
+        uint64_t i = make(&kind_instance, "web"), a = volume("a"), b = volume("b");
+
+        assert_int_equal(set(i, &kind_instance, "flavor", "small"), 0);
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vda", "volumes/a"), 0);
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vdb", "volumes/b"), 0);
+        assert_int_equal(verb(i, "start"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+        assert_string_equal(fake.boots, "vda");
+        assert_int_equal(verb(i, "stop now"), 0);
+        assert_int_equal(wait_for(i, "stopped"), 0);
+        assert_int_equal(set(b, &kind_volume, "bootable", "1"), 0);
+        assert_int_equal(verb(i, "start"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+        assert_string_equal(fake.boots, "vdb");
+        assert_int_equal(stored(a, "bootable"), 0);
+}
+
 static uint64_t look_at(uint64_t no, const char *file)
 {
         const struct file_def *f = &kind_volume.files[kind_file(&kind_volume, file)];
@@ -1154,7 +1294,8 @@ int main(void)
                 T(test_new_and_spec), T(test_illegal_verbs), T(test_image),
                 T(test_cut_upload),   T(test_restart),      T(test_many_threads),
                 T(test_store_refuses), T(test_quota_at_the_end), T(test_upload_quota),
-                T(test_delete_again), T(test_stranger), T(test_limits), T(test_figures), T(test_tenant_goes),
+                T(test_delete_again), T(test_stranger), T(test_limits), T(test_types), T(test_multi_attach),
+                T(test_boot_order), T(test_figures), T(test_tenant_goes),
                 T(test_blockd_away),
         };
         int r = cmocka_run_group_tests(tests, make_dir, remove_dir);
