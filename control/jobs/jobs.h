@@ -8,12 +8,13 @@ extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publ
         job_instance_start, job_instance_stop, job_instance_reboot, job_instance_pause,
         job_instance_resume, job_instance_attach, job_instance_detach, job_instance_delete,
         job_instance_sync;
+extern const struct job_def job_volume_accept;
 
 /* States, in the order of the kinds' tables. */
 enum { TENANT_CREATING, TENANT_ACTIVE, TENANT_DELETING, TENANT_ERROR };
 enum { IMAGE_QUEUED, IMAGE_SAVING, IMAGE_ACTIVE, IMAGE_DELETING, IMAGE_ERROR };
 enum { VOLUME_DRAFT, VOLUME_CREATING, VOLUME_AVAILABLE, VOLUME_IN_USE, VOLUME_ATTACHING,
-       VOLUME_DETACHING, VOLUME_EXTENDING, VOLUME_DELETING, VOLUME_ERROR };
+       VOLUME_DETACHING, VOLUME_EXTENDING, VOLUME_DELETING, VOLUME_ERROR, VOLUME_OFFERED };
 enum { INSTANCE_DRAFT, INSTANCE_STARTING, INSTANCE_ACTIVE, INSTANCE_STOPPING, INSTANCE_STOPPED,
        INSTANCE_REBOOTING, INSTANCE_PAUSED, INSTANCE_DELETING, INSTANCE_ERROR };
 
@@ -40,6 +41,14 @@ int volume_remove(struct txn *t, struct object *o, struct err **e);
 void volume_limits_due(struct txn *t, struct object *o);
 /* The same for every volume, each in a transaction of its own; no lock held. */
 void volume_limits_due_all(struct control *c);
+
+/* transfer.c: the hooks of `offer`, `withdraw` and the attribute `transfer`. */
+int volume_offer(struct txn *t, struct object *o, const char *args, struct err **e);
+int volume_withdraw(struct txn *t, struct object *o, const char *args, struct err **e);
+int volume_accept(struct txn *t, struct object *o, union value v, struct err **e);
+void volume_render_transfer(struct control *c, const struct object *o, struct buf *out);
+/* -EBUSY when it is on its way to another tenant already. */
+int volume_offer_claimed(const struct object *o, struct err **e);
 
 /* volume-type.c.  Model held: a volume's type, NULL if it has none; whether several instances may
  * have it; and how many have it now. */

@@ -120,6 +120,8 @@ int volume_remove(struct txn *t, struct object *o, struct err **e)
 {
         int r = check_referrers(o, e);
 
+        if (r == 0)
+                r = volume_offer_claimed(o, e);
         if (r < 0)
                 return r;
         if (o->state == VOLUME_DRAFT) {
@@ -192,6 +194,9 @@ static const struct attr_def attrs[] = {
         {"burst_seconds", ATTR_NUMBER, ROLE_ADMIN, LIMITABLE, .max = 86400,
          .help = "how long a burst lasts; 0 is 1"},
         {"description", ATTR_TEXT, ROLE_MEMBER, .max = 255, .help = "words for people"},
+        {"transfer", ATTR_TEXT, ROLE_MEMBER, STATE(VOLUME_DRAFT), .max = 64, .no_spec = true,
+         .changes = true, .set = volume_accept, .render = volume_render_transfer,
+         .help = "of one that is offered: its key; written to a draft, it takes that volume over"},
         {"attached_to", ATTR_TEXT, ROLE_NOBODY, .render = render_attached, .changes = true,
          .index = true, .help = "instance:device that has it"},
         {"progress", ATTR_TEXT, ROLE_NOBODY, .render = render_progress, .changes = true,
@@ -201,6 +206,9 @@ static const struct attr_def attrs[] = {
         {"actual", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "bytes it really has"},
         {"limits_set", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "a mark of the limits in force"},
+        {"transfer_hash", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "SHA-256 of the key"},
+        {"transfer_until", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "its last second"},
+        {"transfer_to", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "who takes it over"},
         {"made_for", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "instance whose root it is: it goes with it"},
 };
@@ -217,6 +225,11 @@ static const struct file_def files[] = {
 };
 
 static const struct verb_def verbs[] = {
+        {"offer", "", ROLE_MEMBER, STATE(VOLUME_AVAILABLE),
+         "to another tenant: who writes the key in `transfer` to its volumes/new has it, for a week",
+         volume_offer},
+        {"withdraw", "", ROLE_MEMBER, STATE(VOLUME_OFFERED), "take the offer back",
+         volume_withdraw},
         {"reset", "", ROLE_ADMIN, STATE(VOLUME_ERROR), "out of error, as it really is",
          verb_reset},
 };
@@ -231,6 +244,7 @@ static const struct state_def states[] = {
         {"extending", .transient = true, .help = "growing"},
         {"deleting", .transient = true, .help = "going away"},
         {"error", .terminal = true, .help = "read error"},
+        {"offered", .help = "another tenant may take it over: `transfer` has the key"},
 };
 
 static int create(struct txn *t, struct object *o, struct err **e)

@@ -14,6 +14,7 @@
 #include "control/driver/image.h"
 #include "control/driver/store.h"
 #include "control/driver/volume.h"
+#include "control/txn.h"
 
 /* --- drivers that remember ------------------------------------------------------------------ */
 
@@ -1177,6 +1178,140 @@ static void test_boot_order(void **state)
         assert_int_equal(stored(a, "bootable"), 0);
 }
 
+static char *shown(uint64_t no, const char *attr)
+{
+        struct buf b = {};
+
+        control_rdlock(fake.c);
+        render_attr(fake.c, model_by_no(fake.c, no), kind_attr(&kind_volume, attr), &b);
+        control_unlock(fake.c);
+        b.data[b.len - 1] = '\0';
+        return b.data;
+}
+
+/* echo 'name=NAME transfer=KEY' > volumes/new */
+static int take(uint64_t tenant, const char *name, const char *key, uint64_t *ret)
+{
+        char text[200], *line = NULL;
+        struct err *e = NULL;
+        int r;
+
+        snprintf(text, sizeof(text), "name=%s transfer=%s", name, key);
+        r = say(control_new(fake.c, &root, tenant, &kind_volume, text, strlen(text), &line, &e),
+                &e);
+        free(line);
+        control_rdlock(fake.c);
+        if (r == 0)
+                *ret = model_by_name(fake.c, model_by_no(fake.c, tenant), &kind_volume, name)->no;
+        control_unlock(fake.c);
+        return r;
+}
+
+static void set_volume_error(int code)
+{
+        WITH_LOCK(&fake.lock);
+        fake.volume_error = code;
+}
+
+static int quota(uint64_t tenant, const char *line)
+{
+        return control_write_line(fake.c, &root, tenant, kind_file(&kind_tenant, "quota"), line,
+                                  strlen(line), NULL);
+}
+
+static void test_transfer(void **state)
+{
+        uint64_t v = volume("v"), other = 0, w = 0;
+        _cleanup_free_ char *key = NULL, *again = NULL, *none = NULL;
+
+        assert_int_equal(control_create(fake.c, &root, OBJECT_CLOUD, &kind_tenant, "other", &other,
+                                        NULL), 0);
+        assert_int_equal(wait_for(other, "active"), 0);
+        assert_int_equal(set(v, &kind_volume, "description", "mine"), 0);
+        none = shown(v, "transfer");
+        assert_string_equal(none, "");
+        assert_int_equal(verb(v, "withdraw"), -EBUSY);
+        assert_int_equal(verb(v, "offer"), 0);
+        key = shown(v, "transfer");
+        assert_int_equal(strlen(key), 40);
+        control_rdlock(fake.c); /* the store never has it */
+        assert_int_equal(strlen(object_str(model_by_no(fake.c, v), "transfer_hash")), 64);
+        control_unlock(fake.c);
+        /* offered is not to be used, and can be taken back */
+        make(&kind_instance, "web");
+        assert_int_equal(set(v, &kind_volume, "size", "2M"), -EBUSY);
+        assert_int_equal(take(other, "w", "nonsense", &w), -ENOENT);
+        assert_null(strstr(err_msg(last), "nonsense"));
+        assert_int_equal(take(fake.owner, "w", key, &w), -EINVAL);
+        assert_words("already");
+        assert_int_equal(verb(v, "withdraw"), 0);
+        assert_int_equal(take(other, "w", key, &w), -ENOENT);
+        /* anew, with another key; quotas of the other side count */
+        assert_int_equal(verb(v, "offer"), 0);
+        again = shown(v, "transfer");
+        assert_string_not_equal(key, again);
+        assert_int_equal(quota(other, "volume_size limit=1000000"), 0);
+        assert_int_equal(take(other, "w", again, &w), -EDQUOT);
+        assert_int_equal(quota(other, "volume_size limit=max"), 0);
+        /* a clone that fails gives it back */
+        set_volume_error(-EIO);
+        assert_int_equal(take(other, "w", again, &w), 0);
+        assert_int_equal(wait_for(w, "error"), 0);
+        set_volume_error(0);
+        assert_string_equal(state_of(v), "offered");
+        assert_int_equal(stored(v, "transfer_to"), 0);
+        assert_int_equal(drop(w), 0);
+        wait_for(w, "gone");
+        /* one takes it; it is in one tenant only */
+        assert_int_equal(take(other, "w", again, &w), 0);
+        assert_int_equal(wait_for(w, "available"), 0);
+        wait_for(v, "gone");
+        assert_int_equal(used("volumes "), 0);
+        assert_int_equal(stored(w, "size"), 1 << 20);
+        free(none);
+        none = shown(w, "description");
+        assert_string_equal(none, "mine");
+        assert_int_equal(take(other, "x", again, &w), -ENOENT);
+}
+
+/* The daemon ends in the middle; two take at once; a week goes by. */
+static void test_transfer_cut(void **state)
+{
+        uint64_t v = volume("v"), old = volume("old"), other = 0, w = 0, x = 0;
+        _cleanup_free_ char *key = NULL, *late = NULL, *forgotten = NULL;
+        struct txn t;
+
+        assert_int_equal(control_create(fake.c, &root, OBJECT_CLOUD, &kind_tenant, "other", &other,
+                                        NULL), 0);
+        assert_int_equal(wait_for(other, "active"), 0);
+        assert_int_equal(verb(v, "offer"), 0);
+        assert_int_equal(verb(old, "offer"), 0);
+        key = shown(v, "transfer");
+        late = shown(old, "transfer");
+        txn_begin(&t, fake.c, NULL);
+        txn_set_num(&t, model_by_no(fake.c, old), "transfer_until", clock_now() / 1000000 - 1);
+        assert_int_equal(txn_commit(&t, NULL), 0);
+        assert_int_equal(take(other, "late", late, &w), -ENOENT);
+        set_volume_error(-ECONNREFUSED);
+        assert_int_equal(take(other, "w", key, &w), 0);
+        while (stored(v, "transfer_to") != w)
+                sched_yield();
+        assert_int_equal(take(other, "x", key, &x), -EBUSY);
+        assert_words("being accepted");
+        assert_int_equal(verb(v, "withdraw"), -EBUSY);
+        assert_int_equal(drop(v), -EBUSY);
+        control_stop(fake.c);
+        start_control();
+        assert_string_equal(state_of(v), "offered");
+        assert_string_equal(state_of(w), "creating");
+        forgotten = shown(v, "transfer");
+        assert_string_equal(forgotten, "");
+        set_volume_error(0);
+        assert_int_equal(wait_for(w, "available"), 0);
+        wait_for(v, "gone");
+        assert_string_equal(state_of(old), "offered");
+}
+
 static uint64_t look_at(uint64_t no, const char *file)
 {
         const struct file_def *f = &kind_volume.files[kind_file(&kind_volume, file)];
@@ -1295,7 +1430,7 @@ int main(void)
                 T(test_cut_upload),   T(test_restart),      T(test_many_threads),
                 T(test_store_refuses), T(test_quota_at_the_end), T(test_upload_quota),
                 T(test_delete_again), T(test_stranger), T(test_limits), T(test_types), T(test_multi_attach),
-                T(test_boot_order), T(test_figures), T(test_tenant_goes),
+                T(test_boot_order), T(test_transfer), T(test_transfer_cut), T(test_figures), T(test_tenant_goes),
                 T(test_blockd_away),
         };
         int r = cmocka_run_group_tests(tests, make_dir, remove_dir);
