@@ -8,7 +8,7 @@ extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publ
         job_instance_start, job_instance_stop, job_instance_reboot, job_instance_pause,
         job_instance_resume, job_instance_attach, job_instance_detach, job_instance_delete,
         job_instance_sync;
-extern const struct job_def job_volume_accept;
+extern const struct job_def job_volume_accept, job_volume_adopt;
 
 /* States, in the order of the kinds' tables. */
 enum { TENANT_CREATING, TENANT_ACTIVE, TENANT_DELETING, TENANT_ERROR };

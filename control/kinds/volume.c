@@ -206,6 +206,7 @@ static const struct attr_def attrs[] = {
         {"actual", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "bytes it really has"},
         {"limits_set", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "a mark of the limits in force"},
+        {"adopted", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "what it became a clone of"},
         {"transfer_hash", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "SHA-256 of the key"},
         {"transfer_until", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "its last second"},
         {"transfer_to", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "who takes it over"},
