@@ -19,16 +19,17 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
         atomic_store(&c->seq, c->epoch * 1000000 + 1);
         if (r == 0)
                 r = seed_cloud(c, e);
+        *ret = c; /* before there are threads: what they call back may ask for it */
         if (r == 0)
                 r = reconcile_start(c, e);
         if (r == 0)
                 r = stats_start(c, e);
         if (r < 0) {
                 control_stop(c);
+                *ret = NULL;
                 return r;
         }
         jobs_run(c);
-        *ret = c;
         return 0;
 }
 

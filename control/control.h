@@ -39,7 +39,8 @@ struct control_config {
 };
 
 /* Loads the store, makes what a new cloud needs (default tenant, flavors, this host), settles
- * interrupted jobs, starts the workers.  Before any other call. */
+ * interrupted jobs, starts the workers.  Before any other call.  *ret is set before cfg's compute
+ * is called for the first time, which may be before the return. */
 int control_start(const struct control_config *cfg, struct control **ret, struct err **e);
 /* Stops the workers: running steps finish, jobs stay for the next start.  After it no driver is
  * called any more; events may still come. */

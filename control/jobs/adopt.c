@@ -108,10 +108,9 @@ static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
         if (j->value == ADOPTED && id_parse(j->args, &id) == 0) {
                 parent = model_by_id(t->c, id);
                 txn_set_num(t, o, "adopted", parent ? parent->no : 0);
-                if (parent && (parent->kind == &kind_image || object_num(parent, "bootable")))
+                if (parent && volume_source_boots(parent))
                         txn_set_num(t, o, "bootable", 1);
-                if (parent && parent->kind == &kind_image && parent->tenant == o->tenant &&
-                    !parent->nameless)
+                if (parent && parent->tenant == o->tenant && !parent->nameless)
                         txn_link(t, o, kind_link(o->kind, "source"), "source", parent);
         }
         to_rest(t, o);
@@ -155,6 +154,8 @@ int control_adopt(struct control *c, uint64_t no, uint64_t from, struct err **e)
 
         txn_begin(&t, c, NULL);
         r = find_object(c, no, &o, e);
+        if (r == 0)
+                r = volume_check_snapshots(&t, o, e);
         if (r == 0)
                 r = find_object(c, from, &parent, e);
         if (r == 0 && (o->kind != &kind_volume || o->state != VOLUME_AVAILABLE || o->nameless ||

@@ -5,9 +5,10 @@
 
 extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publish,
         job_image_delete, job_volume_create, job_volume_extend, job_volume_delete, job_volume_limit,
+        job_snapshot_create, job_snapshot_delete,
         job_instance_start, job_instance_stop, job_instance_reboot, job_instance_pause,
         job_instance_resume, job_instance_attach, job_instance_detach, job_instance_delete,
-        job_instance_sync;
+        job_instance_snapshot, job_instance_sync;
 extern const struct job_def job_volume_accept, job_volume_adopt;
 
 /* States, in the order of the kinds' tables. */
@@ -15,6 +16,7 @@ enum { TENANT_CREATING, TENANT_ACTIVE, TENANT_DELETING, TENANT_ERROR };
 enum { IMAGE_QUEUED, IMAGE_SAVING, IMAGE_ACTIVE, IMAGE_DELETING, IMAGE_ERROR };
 enum { VOLUME_DRAFT, VOLUME_CREATING, VOLUME_AVAILABLE, VOLUME_IN_USE, VOLUME_ATTACHING,
        VOLUME_DETACHING, VOLUME_EXTENDING, VOLUME_DELETING, VOLUME_ERROR, VOLUME_OFFERED };
+enum { SNAPSHOT_CREATING, SNAPSHOT_AVAILABLE, SNAPSHOT_DELETING, SNAPSHOT_ERROR };
 enum { INSTANCE_DRAFT, INSTANCE_STARTING, INSTANCE_ACTIVE, INSTANCE_STOPPING, INSTANCE_STOPPED,
        INSTANCE_REBOOTING, INSTANCE_PAUSED, INSTANCE_DELETING, INSTANCE_ERROR };
 
@@ -34,13 +36,23 @@ int job_wait_busy(struct job *j, struct err **e);
 int job_wait_blockd(struct job *j, struct err **e);
 void job_done_delete(struct txn *t, struct object *target);
 
+/* volume.c: bytes of what a volume is made from. */
+uint64_t volume_source_size(const struct object *source);
 /* volume.c: in-use if an instance holds it, else available. */
 unsigned volume_rest(const struct object *o);
 int volume_remove(struct txn *t, struct object *o, struct err **e);
+/* snapshot.c: volumes made from o live on without it and forget it; those being made are waited for
+ * by its deletion.  -EBUSY when an instance has it. */
+int volume_let_clones_go(struct txn *t, struct object *o, struct err **e);
 /* limit.c: starts the job if the limits that are written are not in force. */
 void volume_limits_due(struct txn *t, struct object *o);
 /* The same for every volume, each in a transaction of its own; no lock held. */
 void volume_limits_due_all(struct control *c);
+
+/* volume.c: -EBUSY when it has snapshots. */
+int volume_check_snapshots(struct txn *t, const struct object *o, struct err **e);
+/* Whether a clone of that image, volume or snapshot can boot. */
+bool volume_source_boots(const struct object *source);
 
 /* transfer.c: the hooks of `offer`, `withdraw` and the attribute `transfer`. */
 int volume_offer(struct txn *t, struct object *o, const char *args, struct err **e);

@@ -41,7 +41,7 @@ int volume_offer(struct txn *t, struct object *o, const char *args, struct err *
 {
         uint8_t random[KEY_BYTES];
         char key[KEY_SIZE], hash[HASH_SIZE];
-        int r = check_referrers(o, e);
+        int r = volume_check_snapshots(t, o, e);
 
         if (r == 0 && o->writers)
                 r = err_set(e, -EBUSY, "volume '%s' is being written through its data", o->name);
@@ -248,6 +248,9 @@ static int step_move(struct job *j, struct err **e)
         from = offered(j);
         if (!o || !claimed(j, from))
                 return txn_end(&t, err_set(e, -ENOENT, "the offer is gone"), e);
+        r = volume_let_clones_go(&t, from, e);
+        if (r < 0)
+                return txn_end(&t, r, e);
         txn_event(&t, from, "accepted by tenant %s", o->tenant->name);
         txn_release_name(&t, from);
         txn_set_state(&t, from, VOLUME_DELETING);

@@ -4,16 +4,37 @@
 struct want {
         char id[ID_TEXT_SIZE], parent[ID_TEXT_SIZE];
         uint64_t size;
-        uint64_t image; /* no of the source, 0: blank */
-        unsigned image_state;
-        char image_name[NAME_SIZE];
-        uint64_t need; /* bytes the image has */
+        uint64_t source; /* its no, 0: blank */
+        char source_label[NAME_SIZE + 32];
+        bool making, broken; /* the source: not there yet, and never */
+        uint64_t need;       /* bytes the source has */
         bool bootable;
 };
 
+static void want_source(struct want *w, const struct object *source)
+{
+        w->source = source->no;
+        w->need = volume_source_size(source);
+        id_text(w->parent, source->id);
+        object_label(source, w->source_label);
+        w->bootable = true;
+        if (source->kind == &kind_image) {
+                w->making = source->state == IMAGE_SAVING;
+                w->broken = source->state == IMAGE_ERROR;
+                w->bootable =
+                        image_format_bootable(image_format_parse(object_str(source, "format")));
+        } else if (source->kind == &kind_volume) {
+                w->making = object_in(source, STATE(VOLUME_CREATING) | STATE(VOLUME_EXTENDING));
+                w->broken = source->state == VOLUME_ERROR;
+        } else {
+                w->making = source->state == SNAPSHOT_CREATING;
+                w->broken = source->state == SNAPSHOT_ERROR;
+        }
+}
+
 static int want_get(struct job *j, struct want *w, struct err **e)
 {
-        struct object *o, *image;
+        struct object *o, *source;
 
         *w = (struct want){};
         control_rdlock(j->c);
@@ -21,39 +42,31 @@ static int want_get(struct job *j, struct want *w, struct err **e)
         if (o) {
                 id_text(w->id, o->id);
                 w->size = object_num(o, "size");
-                image = object_target(o, "source");
-                if (image) {
-                        w->image = image->no;
-                        w->image_state = image->state;
-                        w->need = object_num(image, "virtual_size");
-                        w->bootable = image_format_bootable(
-                                image_format_parse(object_str(image, "format")));
-                        id_text(w->parent, image->id);
-                        snprintf(w->image_name, NAME_SIZE, "%s", image->name);
-                }
+                source = object_target(o, "source");
+                if (source)
+                        want_source(w, source);
         }
         control_unlock(j->c);
         return o ? 0 : err_set(e, -ENOENT, "it is gone");
 }
 
-/* The image may still be on its way: its copy was started just before. */
+/* The source may still be on its way: its making was started just before. */
 static int check_source(struct job *j, struct err **e)
 {
         struct want w;
         int r = want_get(j, &w, e);
 
-        if (r < 0 || !w.image)
+        if (r < 0 || !w.source)
                 return r;
-        if (w.image_state == IMAGE_SAVING)
-                return job_wait(j, w.image, 0, "image '%s' is being saved", w.image_name);
-        if (w.image_state == IMAGE_ERROR)
-                return err_set(e, -EIO, "image '%s' is in error", w.image_name);
+        if (w.making)
+                return job_wait(j, w.source, 0, "%s is being made", w.source_label);
+        if (w.broken)
+                return err_set(e, -EIO, "%s is in error", w.source_label);
         if (!w.bootable)
-                return err_set(e, -EINVAL, "image '%s' is no disk", w.image_name);
+                return err_set(e, -EINVAL, "%s is no disk", w.source_label);
         if (w.size && w.size < w.need)
-                return err_set(e, -EINVAL,
-                               "image '%s' needs %" PRIu64 " bytes, the volume has %" PRIu64,
-                               w.image_name, w.need, w.size);
+                return err_set(e, -EINVAL, "%s needs %" PRIu64 " bytes, the volume has %" PRIu64,
+                               w.source_label, w.need, w.size);
         return 0;
 }
 
@@ -83,8 +96,8 @@ static int step_realise(struct job *j, struct err **e)
         if (r < 0)
                 return r;
         size = MAX(w.size, w.need);
-        r = w.image ? s->ops->clone(s, w.id, w.parent, size, &there)
-                    : s->ops->create(s, w.id, size, &there);
+        r = w.source ? s->ops->clone(s, w.id, w.parent, size, &there)
+                     : s->ops->create(s, w.id, size, &there);
         if (r == -EEXIST)
                 r = grow_existing(j, &w, size, e);
         else if (r < 0)
@@ -95,18 +108,18 @@ static int step_realise(struct job *j, struct err **e)
 
 static int done_create(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
-        struct object *image;
+        struct object *source;
 
         if (!o)
                 return 0;
         if (object_num(o, "size") > j->value)
                 return JOB_AGAIN; /* it was told to grow meanwhile */
-        image = object_target(o, "source");
+        source = object_target(o, "source");
         txn_set_num(t, o, "size", j->value);
         txn_set_num(t, o, "actual", j->value);
-        if (image)
-                txn_set_num(t, o, "bootable", 1);
-        if (image && image->nameless)
+        if (source)
+                txn_set_num(t, o, "bootable", volume_source_boots(source));
+        if (source && source->nameless)
                 txn_unlink(t, o, object_link(o, kind_link(o->kind, "source"), NULL));
         if (o->state == VOLUME_CREATING)
                 txn_set_state(t, o, volume_rest(o));
@@ -116,9 +129,9 @@ static int done_create(struct job *j, struct txn *t, struct object *o, struct er
 
 static void failed_create(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
-        struct object *image = o ? object_target(o, "source") : NULL;
+        struct object *source = o ? object_target(o, "source") : NULL;
 
-        if (image && image->nameless) /* its deletion waits for us */
+        if (source && source->nameless) /* its deletion waits for us */
                 txn_unlink(t, o, object_link(o, kind_link(o->kind, "source"), NULL));
         if (o && !o->nameless)
                 txn_set_state(t, o, VOLUME_ERROR);
@@ -223,6 +236,22 @@ static void failed_extend(struct job *j, struct txn *t, struct object *o, const 
         txn_set_state(t, o, volume_rest(o));
 }
 
+/* Its snapshots go first; their own jobs see to that. */
+static int step_unheld(struct job *j, struct err **e)
+{
+        struct collection *l;
+        struct object *o;
+        uint64_t watch = 0;
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        l = o ? model_collection(j->c, o, &kind_snapshot) : NULL;
+        if (l && l->n > 0)
+                watch = l->v[0]->no;
+        control_unlock(j->c);
+        return watch ? job_wait(j, watch, 0, "its snapshots are going") : 0;
+}
+
 static int step_remove(struct job *j, struct err **e)
 {
         struct volume_service *s = j->c->cfg.volumes;
@@ -249,6 +278,7 @@ static void failed_delete(struct job *j, struct txn *t, struct object *o, const 
 static const struct job_step create_steps[] = {{"realise", step_realise}};
 static const struct job_step extend_steps[] = {{"extend", step_extend}};
 static const struct job_step delete_steps[] = {{"unreferenced", job_step_unreferenced},
+                                               {"snapshots", step_unheld},
                                                {"remove", step_remove}};
 
 const struct job_def job_volume_create = {.op = "volume.create",

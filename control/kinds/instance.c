@@ -280,6 +280,34 @@ static int verb_resume(struct txn *t, struct object *o, const char *args, struct
         return 0;
 }
 
+/* One job takes all of them, while the guest stands still. */
+static int verb_snapshot(struct txn *t, struct object *o, const char *args, struct err **e)
+{
+        char label[NAME_SIZE + 32];
+        unsigned n = 0;
+        int r = name_check(args, strlen(args), e);
+
+        object_foreach_link (l, o) {
+                struct object *s;
+
+                if (r < 0 || l->target->kind != &kind_volume || l->leaving)
+                        continue;
+                if (!object_in(l->target, STATE(VOLUME_IN_USE)))
+                        r = err_set(e, -EBUSY, "%s is %s", object_label(l->target, label),
+                                    object_state(l->target));
+                if (r == 0)
+                        r = txn_create(t, &kind_snapshot, l->target, args, &s, e);
+                if (r == 0)
+                        txn_set_state(t, s, SNAPSHOT_CREATING);
+                n++;
+        }
+        if (r == 0 && n == 0)
+                r = err_set(e, -EINVAL, "it has no volumes");
+        if (r == 0)
+                job_start(t, o, &job_instance_snapshot, args);
+        return r;
+}
+
 static int verb_reset(struct txn *t, struct object *o, const char *args, struct err **e)
 {
         txn_set_state(t, o, INSTANCE_ACTIVE); /* sync puts down what it really is */
@@ -345,6 +373,9 @@ static const struct verb_def verbs[] = {
          verb_reboot},
         {"pause", "", ROLE_MEMBER, STATE(INSTANCE_ACTIVE), "halt its processors", verb_pause},
         {"resume", "", ROLE_MEMBER, STATE(INSTANCE_PAUSED), "let them go on", verb_resume},
+        {"snapshot", "NAME", ROLE_MEMBER,
+         STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_PAUSED) | STATE(INSTANCE_STOPPED),
+         "take snapshots NAME of its volumes, all of one moment", verb_snapshot},
         {"reset", "", ROLE_ADMIN, STATE(INSTANCE_ERROR), "out of error, as it really is",
          verb_reset},
 };

@@ -26,6 +26,13 @@ unsigned volume_holders(const struct object *v)
         return n;
 }
 
+bool volume_source_boots(const struct object *source)
+{
+        if (source->kind == &kind_image)
+                return true;
+        return object_num(source->kind == &kind_snapshot ? source->holder : source, "bootable");
+}
+
 /* A volume of this type that says yes to `is`, NULL if there is none. */
 static struct object *find_volume(struct control *c, const struct object *type,
                                   bool (*is)(const struct object *v))

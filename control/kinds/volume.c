@@ -78,10 +78,8 @@ static int set_readonly(struct txn *t, struct object *o, union value v, struct e
         return 0;
 }
 
-static int bind_source(struct txn *t, struct object *o, char *name, struct object *image,
-                       struct err **e)
+static int bind_image(struct object *image, struct err **e)
 {
-        uint64_t want = object_num(o, "size"), need = object_num(image, "virtual_size");
         enum image_format f = image_format_parse(object_str(image, "format"));
 
         if (image->state == IMAGE_ERROR)
@@ -91,23 +89,48 @@ static int bind_source(struct txn *t, struct object *o, char *name, struct objec
         if (image->state == IMAGE_ACTIVE && !image_format_bootable(f))
                 return err_set(e, -EINVAL, "image '%s' is a %s: no disk", image->name,
                                image_format_name(f));
-        if (want && want < need)
-                return err_set(e, -EINVAL,
-                               "image '%s' needs %" PRIu64 " bytes, the volume has %" PRIu64,
-                               image->name, need, want);
         return 0;
+}
+
+uint64_t volume_source_size(const struct object *source)
+{
+        return object_num(source, source->kind == &kind_image ? "virtual_size" : "size");
+}
+
+static int bind_source(struct txn *t, struct object *o, char *name, struct object *source,
+                       struct err **e)
+{
+        uint64_t want = object_num(o, "size"), need = volume_source_size(source);
+        char label[NAME_SIZE + 32];
+        int r = 0;
+
+        if (source == o)
+                return err_set(e, -EINVAL, "a volume is not made from itself");
+        if (source->kind == &kind_image)
+                r = bind_image(source, e);
+        else if (object_in(source, source->kind == &kind_volume
+                                           ? STATE(VOLUME_DRAFT) | STATE(VOLUME_DELETING) |
+                                                     STATE(VOLUME_ERROR)
+                                           : STATE(SNAPSHOT_DELETING) | STATE(SNAPSHOT_ERROR)))
+                r = err_set(e, -EBUSY, "%s is %s", object_label(source, label),
+                            object_state(source));
+        if (r == 0 && want && want < need)
+                r = err_set(e, -EINVAL, "%s needs %" PRIu64 " bytes, the volume has %" PRIu64,
+                            object_label(source, label), need, want);
+        return r;
 }
 
 /* A draft becomes real once it has a size or a source; what is real may have new limits. */
 static int complete(struct txn *t, struct object *o, struct err **e)
 {
-        struct object *image = object_target(o, "source");
-        uint64_t need = image ? MAX(object_num(image, "virtual_size"),
-                                    object_num(image, "min_disk"))
-                              : 0;
+        struct object *source = object_target(o, "source");
+        uint64_t need = source ? volume_source_size(source) : 0;
+
+        if (source && source->kind == &kind_image)
+                need = MAX(need, object_num(source, "min_disk"));
 
         volume_limits_due(t, o);
-        if (o->state != VOLUME_DRAFT || (object_num(o, "size") == 0 && !image))
+        if (o->state != VOLUME_DRAFT || (object_num(o, "size") == 0 && !source))
                 return 0;
         if (object_num(o, "size") == 0 && need)
                 txn_set_num(t, o, "size", need);
@@ -116,12 +139,31 @@ static int complete(struct txn *t, struct object *o, struct err **e)
         return 0;
 }
 
+int volume_check_snapshots(struct txn *t, const struct object *o, struct err **e)
+{
+        struct collection *l = model_collection(t->c, o, &kind_snapshot);
+        struct buf names = {};
+        int r = 0;
+
+        for (size_t i = 0; l && i < l->n; i++)
+                if (!l->v[i]->nameless && names.len < 200)
+                        buf_printf(&names, " %s", l->v[i]->name);
+        if (names.len) {
+                r = err_set(e, -EBUSY, "it has snapshots:%s", buf_str(&names));
+                err_hint(e, "rmdir snapshots/NAME first");
+        }
+        buf_done(&names);
+        return r;
+}
+
 int volume_remove(struct txn *t, struct object *o, struct err **e)
 {
-        int r = check_referrers(o, e);
+        int r = volume_check_snapshots(t, o, e);
 
         if (r == 0)
                 r = volume_offer_claimed(o, e);
+        if (r == 0)
+                r = volume_let_clones_go(t, o, e);
         if (r < 0)
                 return r;
         if (o->state == VOLUME_DRAFT) {
@@ -215,8 +257,8 @@ static const struct attr_def attrs[] = {
 };
 
 static const struct link_def links[] = {
-        {"source", "image", .states = STATE(VOLUME_DRAFT), .bind = bind_source,
-         .help = "image it is cloned from; makes the volume"},
+        {"source", "image volume snapshot", .states = STATE(VOLUME_DRAFT), .bind = bind_source,
+         .help = "image, volume or snapshot it is cloned from; makes the volume"},
 };
 
 static const struct file_def files[] = {

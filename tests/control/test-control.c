@@ -66,6 +66,10 @@ static int v_clone(struct volume_service *s, const char *id, const char *parent,
         fake.clones++;
         return fake.volume_error ? err_set(e, fake.volume_error, "told to fail") : 0;
 }
+static int v_snapshot(struct volume_service *s, const char *id, const char *volume, struct err **e)
+{
+        return fake.volume_error ? err_set(e, fake.volume_error, "told to fail") : 0;
+}
 static int v_resize(struct volume_service *s, const char *id, uint64_t size, struct err **e)
 {
         return fake.volume_error ? err_set(e, fake.volume_error, "told to fail") : 0;
@@ -118,7 +122,7 @@ static int v_unexport(struct volume_service *s, const char *id, struct err **e)
 }
 static const struct volume_service_ops volume_ops = {
         .name = "fake", .ping = v_ping, .create = v_create, .import = v_import, .clone = v_clone,
-        .resize = v_resize, .remove = v_remove, .stat = v_stat, .export = v_export,
+        .snapshot = v_snapshot, .resize = v_resize, .remove = v_remove, .stat = v_stat, .export = v_export,
         .set_limits = v_set_limits, .stats = v_stats,
         .unexport = v_unexport};
 

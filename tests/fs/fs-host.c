@@ -147,6 +147,11 @@ static int v_stats(struct volume_service *s, int (*each)(void *arg, const struct
         return each(arg, &v);
 }
 
+static int v_snapshot(struct volume_service *s, const char *id, const char *volume, struct err **e)
+{
+        return 0;
+}
+
 static int v_export(struct volume_service *s, const struct volume_export *x, char **ret,
                     struct err **e)
 {
@@ -171,6 +176,7 @@ static const struct volume_service_ops volume_ops = {
         .create = v_create,
         .import = v_import,
         .clone = v_clone,
+        .snapshot = v_snapshot,
         .resize = v_create,
         .set_limits = v_set_limits,
         .stats = v_stats,
