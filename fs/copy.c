@@ -76,8 +76,8 @@ static void clone_into(fuse_req_t req, struct handle *from, struct handle *to)
         volume_submit(to->volume, op);
         r = control_adopt(fs->control, to->no, from->no, NULL);
         if (r == 0)
-                r = control_wait(fs->control, &who, to->no, "available",
-                                 WAIT_S * INT64_C(1000000), settled, c, &waiter, NULL);
+                r = control_wait(fs->control, &who, to->no, "available", WAIT_S * INT64_C(1000000),
+                                 settled, c, &waiter, NULL);
         if (r == 0)
                 return;
         volume_resume(to->volume);

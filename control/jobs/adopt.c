@@ -1,7 +1,8 @@
 /* A volume that nobody has written yet becomes a clone in place: what `cp images/x/disk
  * volumes/v/data` comes to.  Its bytes are removed and cloned anew under its id, so a crash or a
  * failure between leaves the job, which makes them again.  Where that cannot be (it was written,
- * somebody has it open) the job ends without having done anything, and the copy is made of bytes. */
+ * somebody has it open) the job ends without having done anything, and the copy is made of bytes.
+ */
 #include "control/jobs/jobs.h"
 
 enum { TRIES = 50, TRY_US = 20000 }; /* a connection that was closed is gone a moment later */

@@ -12,6 +12,8 @@ const struct job_def *const job_defs[] = {
         &job_volume_limit,
         &job_volume_accept,
         &job_volume_adopt,
+        &job_volume_manage,
+        &job_volume_release,
         &job_volume_delete,
         &job_snapshot_create,
         &job_snapshot_delete,

@@ -9,13 +9,15 @@ extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publ
         job_instance_start, job_instance_stop, job_instance_reboot, job_instance_pause,
         job_instance_resume, job_instance_attach, job_instance_detach, job_instance_delete,
         job_instance_snapshot, job_instance_sync;
-extern const struct job_def job_volume_accept, job_volume_adopt;
+extern const struct job_def job_volume_accept, job_volume_adopt, job_volume_manage,
+        job_volume_release;
 
 /* States, in the order of the kinds' tables. */
 enum { TENANT_CREATING, TENANT_ACTIVE, TENANT_DELETING, TENANT_ERROR };
 enum { IMAGE_QUEUED, IMAGE_SAVING, IMAGE_ACTIVE, IMAGE_DELETING, IMAGE_ERROR };
 enum { VOLUME_DRAFT, VOLUME_CREATING, VOLUME_AVAILABLE, VOLUME_IN_USE, VOLUME_ATTACHING,
-       VOLUME_DETACHING, VOLUME_EXTENDING, VOLUME_DELETING, VOLUME_ERROR, VOLUME_OFFERED };
+       VOLUME_DETACHING, VOLUME_EXTENDING, VOLUME_DELETING, VOLUME_ERROR, VOLUME_OFFERED,
+       VOLUME_RELEASING };
 enum { SNAPSHOT_CREATING, SNAPSHOT_AVAILABLE, SNAPSHOT_DELETING, SNAPSHOT_ERROR };
 enum { INSTANCE_DRAFT, INSTANCE_STARTING, INSTANCE_ACTIVE, INSTANCE_STOPPING, INSTANCE_STOPPED,
        INSTANCE_REBOOTING, INSTANCE_PAUSED, INSTANCE_DELETING, INSTANCE_ERROR };
@@ -61,6 +63,10 @@ int volume_accept(struct txn *t, struct object *o, union value v, struct err **e
 void volume_render_transfer(struct control *c, const struct object *o, struct buf *out);
 /* -EBUSY when it is on its way to another tenant already. */
 int volume_offer_claimed(const struct object *o, struct err **e);
+
+/* manage.c: the hooks of the attribute `manage` and the verb `release`. */
+int volume_manage(struct txn *t, struct object *o, union value v, struct err **e);
+int volume_release(struct txn *t, struct object *o, const char *args, struct err **e);
 
 /* volume-type.c.  Model held: a volume's type, NULL if it has none; whether several instances may
  * have it; and how many have it now. */

@@ -1,7 +1,8 @@
 /* A volume's limits, put into force in the volume service.
  *
- * The attributes, and those of the volume's type where it has none, are what is wanted; `limits_set` is a mark of the figures that are in force. Where
- * they differ a job carries them over, also after one that failed: the next write starts another.
+ * The attributes, and those of the volume's type where it has none, are what is wanted;
+ * `limits_set` is a mark of the figures that are in force. Where they differ a job carries them
+ * over, also after one that failed: the next write starts another.
  */
 #include "control/jobs/jobs.h"
 

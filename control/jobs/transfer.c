@@ -10,7 +10,8 @@
  *             the offered one loses its name and is deleted: the point of no return
  *
  * Before that the old volume is the whole one and a failure gives it back; after it the new one is.
- * As only the job lets go of a claim, a volume that has `actual` and no claim any more is past it. */
+ * As only the job lets go of a claim, a volume that has `actual` and no claim any more is past it.
+ */
 #include "control/jobs/jobs.h"
 
 #include <openssl/crypto.h>
@@ -116,8 +117,9 @@ int volume_accept(struct txn *t, struct object *o, union value v, struct err **e
                 return r;
         from = find_offer(t->c, hash);
         if (!from)
-                return err_set(e, -ENOENT, "no volume is offered with this key: mistyped, or it was "
-                                           "accepted or withdrawn, or its week is over");
+                return err_set(e, -ENOENT,
+                               "no volume is offered with this key: mistyped, or it was "
+                               "accepted or withdrawn, or its week is over");
         if (from->tenant == o->tenant)
                 return err_set(e, -EINVAL, "volume '%s' is in this tenant already", from->name);
         r = volume_offer_claimed(from, e);
@@ -172,8 +174,8 @@ static int step_claim(struct job *j, struct err **e)
 
 static void copy_attrs(struct txn *t, struct object *o, const struct object *from)
 {
-        static const char *const names[] = {"type",        "bootable",      "readonly",
-                                            "iops",        "bandwidth",     "iops_burst",
+        static const char *const names[] = {"type",        "bootable",        "readonly",
+                                            "iops",        "bandwidth",       "iops_burst",
                                             "description", "bandwidth_burst", "burst_seconds"};
 
         for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
@@ -290,7 +292,8 @@ static int forget(struct job *j, char id[ID_TEXT_SIZE], bool *over)
         return txn_commit(&t, NULL);
 }
 
-/* The offer stands again; what was cloned goes.  Nothing when the old volume is given up already. */
+/* The offer stands again; what was cloned goes.  Nothing when the old volume is given up already.
+ */
 static int undo(struct job *j)
 {
         struct volume_service *s = j->c->cfg.volumes;

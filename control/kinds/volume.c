@@ -239,6 +239,9 @@ static const struct attr_def attrs[] = {
         {"transfer", ATTR_TEXT, ROLE_MEMBER, STATE(VOLUME_DRAFT), .max = 64, .no_spec = true,
          .changes = true, .set = volume_accept, .render = volume_render_transfer,
          .help = "of one that is offered: its key; written to a draft, it takes that volume over"},
+        {"manage", ATTR_TEXT, ROLE_ADMIN, STATE(VOLUME_DRAFT), .no_spec = true, .max = 4000,
+         .set = volume_manage,
+         .help = "a raw file on the host that becomes the volume's bottom layer, or a qcow2 to convert"},
         {"attached_to", ATTR_TEXT, ROLE_NOBODY, .render = render_attached, .changes = true,
          .index = true, .help = "instance:device that has it"},
         {"progress", ATTR_TEXT, ROLE_NOBODY, .render = render_progress, .changes = true,
@@ -248,6 +251,7 @@ static const struct attr_def attrs[] = {
         {"actual", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "bytes it really has"},
         {"limits_set", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "a mark of the limits in force"},
+        {"base", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "a managed file's own id, at first"},
         {"adopted", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "what it became a clone of"},
         {"transfer_hash", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "SHA-256 of the key"},
         {"transfer_until", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "its last second"},
@@ -271,6 +275,8 @@ static const struct verb_def verbs[] = {
         {"offer", "", ROLE_MEMBER, STATE(VOLUME_AVAILABLE),
          "to another tenant: who writes the key in `transfer` to its volumes/new has it, for a week",
          volume_offer},
+        {"release", "PATH", ROLE_ADMIN, STATE(VOLUME_AVAILABLE),
+         "give a raw file on the host, and end the volume", volume_release},
         {"withdraw", "", ROLE_MEMBER, STATE(VOLUME_OFFERED), "take the offer back",
          volume_withdraw},
         {"reset", "", ROLE_ADMIN, STATE(VOLUME_ERROR), "out of error, as it really is",
@@ -288,6 +294,7 @@ static const struct state_def states[] = {
         {"deleting", .transient = true, .help = "going away"},
         {"error", .terminal = true, .help = "read error"},
         {"offered", .help = "another tenant may take it over: `transfer` has the key"},
+        {"releasing", .transient = true, .help = "becoming a file"},
 };
 
 static int create(struct txn *t, struct object *o, struct err **e)
