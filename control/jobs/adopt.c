@@ -156,12 +156,10 @@ int control_adopt(struct control *c, uint64_t no, uint64_t from, struct err **e)
         txn_begin(&t, c, NULL);
         r = find_object(c, no, &o, e);
         if (r == 0)
-                r = volume_check_snapshots(&t, o, e);
-        if (r == 0)
                 r = find_object(c, from, &parent, e);
         if (r == 0 && (o->kind != &kind_volume || o->state != VOLUME_AVAILABLE || o->nameless ||
-                       o->writers != 1 || o->nrefs || o->nlinks || parent->nameless ||
-                       bytes_of(parent) > object_num(o, "size") ||
+                       o->writers != 1 || volume_check_snapshots(&t, o, NULL) < 0 || o->nrefs ||
+                       o->nlinks || parent->nameless || bytes_of(parent) > object_num(o, "size") ||
                        object_num(o, "size") != object_num(o, "actual")))
                 r = err_set(e, -ENOTSUP, "it cannot become a clone now");
         if (r == 0) {
