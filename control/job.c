@@ -122,15 +122,21 @@ static struct job *job_find(struct control *c, uint64_t no)
         return NULL;
 }
 
-bool job_live(struct control *c, uint64_t target, const struct job_def *def)
+bool job_live_for(struct control *c, uint64_t target, const struct job_def *def, const char *args)
 {
         struct job *j;
 
         WITH_LOCK(&c->jobs->lock);
         DL_FOREACH (c->jobs->v, j)
-                if (j->target == target && j->def == def && !j->ending)
+                if (j->target == target && j->def == def && !j->ending &&
+                    (!args || streq(j->args, args)))
                         return true;
         return false;
+}
+
+bool job_live(struct control *c, uint64_t target, const struct job_def *def)
+{
+        return job_live_for(c, target, def, NULL);
 }
 
 /* --- for steps -------------------------------------------------------------------------------- */

@@ -60,6 +60,8 @@ struct object *job_start(struct txn *t, struct object *target, const struct job_
 /* Whether a live job of that target and op is there that will see what is changed now.  Model held.
  */
 bool job_live(struct control *c, uint64_t target, const struct job_def *def);
+/* The same, with these args. */
+bool job_live_for(struct control *c, uint64_t target, const struct job_def *def, const char *args);
 
 /* For steps. */
 void job_progress(struct job *j, uint64_t done, uint64_t total);

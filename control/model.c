@@ -55,6 +55,7 @@ struct object *object_copy(const struct object *o)
         *n = *o;
         n->vals = vals;
         n->refs = NULL;
+        n->shown = NULL;
         n->nrefs = 0;
         n->name = name_new(o, o->name);
         n->error = xstrdup(o->error);
@@ -122,6 +123,7 @@ void object_free(struct object *o)
         free(o->meta);
         free(o->refs);
         free(o->error);
+        free(o->shown);
         free(o);
 }
 

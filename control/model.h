@@ -53,6 +53,7 @@ struct object {
         unsigned jobs;           /* live jobs that target it; not stored */
         bool failed;             /* its last job did; not stored */
         uint64_t done, total;    /* progress of a job or an upload; not stored */
+        char *shown;             /* a key that is told while the daemon runs; not stored */
         unsigned writers;        /* open writers of its `data`; not stored */
         UT_hash_handle hh_no, hh_id, hh_name;
 };

@@ -307,6 +307,8 @@ static void txn_tell(struct txn *t)
                         wait_gone(c, no);
                 else
                         wait_changed(c, no);
+                if (t->v[i].o->kind == &kind_volume_type)
+                        reconcile_limits(c);
                 pthread_mutex_lock(&c->changed_lock);
                 if (c->changed)
                         c->changed(c->changed_arg, no);

@@ -117,6 +117,8 @@ static int done_create(struct job *j, struct txn *t, struct object *o, struct er
         source = object_target(o, "source");
         txn_set_num(t, o, "size", j->value);
         txn_set_num(t, o, "actual", j->value);
+        if (source)
+                txn_set_num(t, o, "bootable", volume_source_boots(source));
         if (source && source->nameless)
                 txn_unlink(t, o, object_link(o, kind_link(o->kind, "source"), NULL));
         if (o->state == VOLUME_CREATING)
@@ -140,10 +142,14 @@ struct holder {
         char id[ID_TEXT_SIZE], label[NAME_SIZE + 32], device[NAME_SIZE];
 };
 
-static bool holder_get(struct job *j, struct holder *h)
+enum { HOLDERS_MAX = 64 };
+
+/* The instances that run, perhaps; the caller frees. */
+static struct holder *holders_get(struct job *j, unsigned *ret_n)
 {
+        struct holder *v = xcalloc(HOLDERS_MAX, sizeof(*v));
         struct object *o;
-        bool found = false;
+        unsigned n = 0;
 
         control_rdlock(j->c);
         o = model_by_no(j->c, j->target);
@@ -154,39 +160,44 @@ static bool holder_get(struct job *j, struct holder *h)
                     object_in(by, STATE(INSTANCE_DRAFT) | STATE(INSTANCE_STOPPED)))
                         continue;
                 object_foreach_link (l, by)
-                        if (l->target == o && !l->leaving) {
+                        if (l->target == o && !l->leaving && n < HOLDERS_MAX) {
+                                struct holder *h = &v[n++];
+
                                 id_text(h->id, by->id);
                                 object_label(by, h->label);
                                 snprintf(h->device, NAME_SIZE, "%s", l->name);
-                                found = true;
                         }
         }
         control_unlock(j->c);
-        return found;
+        *ret_n = n;
+        return v;
 }
 
-/* Lets the guest see it.  A guest that is not there yet, or has not got the disk yet, opens it
+/* Lets the guests see it.  A guest that is not there yet, or has not got the disk yet, opens it
  * later, when it has the size already; that is why the instance's state need not be waited for
  * (a start waits for us). */
 static int show_growth(struct job *j, uint64_t size, struct err **e)
 {
+        _cleanup_free_ struct holder *v = NULL;
         struct compute *compute;
-        struct holder h;
-        int r;
+        unsigned n;
+        int r = 0;
 
-        if (!holder_get(j, &h))
-                return 0;
-        r = instance_compute(j, &compute, e);
-        if (r == 0)
-                r = compute->ops->grow(compute, h.id, h.device, size, e);
-        if (r == -ENOENT) {
-                if (e)
-                        *e = err_free(*e);
-                return 0;
+        v = holders_get(j, &n);
+        if (n > 0)
+                r = instance_compute(j, &compute, e);
+        for (unsigned i = 0; r == 0 && i < n; i++) {
+                r = compute->ops->grow(compute, v[i].id, v[i].device, size, e);
+                if (r == -ENOENT) {
+                        if (e)
+                                *e = err_free(*e);
+                        r = 0;
+                }
+                if (r < 0)
+                        err_prepend(e, r, "it has %" PRIu64 " bytes, %s sees them at its next start",
+                                    size, v[i].label);
         }
-        return r < 0 ? err_prepend(e, r, "it has %" PRIu64 " bytes, %s sees them at its next start",
-                                   size, h.label)
-                     : 0;
+        return r;
 }
 
 static int step_extend(struct job *j, struct err **e)

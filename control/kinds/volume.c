@@ -51,6 +51,33 @@ static int set_size(struct txn *t, struct object *o, union value v, struct err *
         return 0;
 }
 
+static int set_type(struct txn *t, struct object *o, union value v, struct err **e)
+{
+        struct object *was = volume_type(t->c, o), *now = NULL;
+        bool late = o->state != VOLUME_DRAFT;
+
+        if (v.s)
+                now = model_by_name(t->c, NULL, &kind_volume_type, v.s);
+        if (late && !caller_is_admin(t->c, t->who))
+                return err_set(e, -EPERM, "a volume that is there changes its type for admins only");
+        if (late && (was && object_num(was, "encrypted")) != (now && object_num(now, "encrypted")))
+                return err_set(e, -EINVAL, "a volume is encrypted from its first byte or never");
+        if (volume_holders(o) > 1 && !(now && object_num(now, "multi_attach")))
+                return err_set(e, -EBUSY, "%u instances have it, which type '%s' does not allow",
+                               volume_holders(o), v.s ? v.s : "");
+        txn_set_str(t, o, "type", v.s);
+        return 0;
+}
+
+/* Guests and tools that may write already would go on. */
+static int set_readonly(struct txn *t, struct object *o, union value v, struct err **e)
+{
+        if (o->writers)
+                return err_set(e, -EBUSY, "volume '%s' is being written through its data", o->name);
+        txn_set_num(t, o, "readonly", v.u);
+        return 0;
+}
+
 static int bind_image(struct object *image, struct err **e)
 {
         enum image_format f = image_format_parse(object_str(image, "format"));
@@ -112,7 +139,7 @@ static int complete(struct txn *t, struct object *o, struct err **e)
         return 0;
 }
 
-static int check_snapshots(struct txn *t, const struct object *o, struct err **e)
+int volume_check_snapshots(struct txn *t, const struct object *o, struct err **e)
 {
         struct collection *l = model_collection(t->c, o, &kind_snapshot);
         struct buf names = {};
@@ -131,8 +158,10 @@ static int check_snapshots(struct txn *t, const struct object *o, struct err **e
 
 int volume_remove(struct txn *t, struct object *o, struct err **e)
 {
-        int r = check_snapshots(t, o, e);
+        int r = volume_check_snapshots(t, o, e);
 
+        if (r == 0)
+                r = volume_offer_claimed(o, e);
         if (r == 0)
                 r = volume_let_clones_go(t, o, e);
         if (r < 0)
@@ -188,14 +217,18 @@ static const struct attr_def attrs[] = {
                  STATE(VOLUME_IN_USE) | STATE(VOLUME_EXTENDING),
          .min = 512, .max = 1ULL << 46, .index = true, .set = set_size,
          .help = "bytes; the first write makes a blank volume, a larger one grows it, also under a running guest"},
+        {"type", ATTR_NAME, ROLE_MEMBER, LIMITABLE, .of = "volume_type", .index = true,
+         .set = set_type, .help = "from volume_types/; of a volume that is there, for admins"},
+        {"bootable", ATTR_BOOL, ROLE_MEMBER, LIMITABLE,
+         .help = "a guest boots from its first volume that is; set when cloned from an image"},
         {"readonly", ATTR_BOOL, ROLE_MEMBER, STATE(VOLUME_DRAFT) | STATE(VOLUME_AVAILABLE),
-         .help = "guests may only read it"},
+         .set = set_readonly, .help = "guests may only read it"},
         {"iops", ATTR_NUMBER, ROLE_ADMIN, LIMITABLE, .min = 1, .max = 1000000000, .max_word = true,
          .def = "max", .render = render_iops,
-         .help = "reads, writes, trims and zeroings a second, of all its connections together"},
+         .help = "reads, writes, trims and zeroings a second, of all its connections together; max: as its type"},
         {"bandwidth", ATTR_SIZE, ROLE_ADMIN, LIMITABLE, .min = 64 << 10, .max = 1ULL << 40,
          .max_word = true, .def = "max", .render = render_bandwidth,
-         .help = "bytes read and written a second"},
+         .help = "bytes read and written a second; max: as its type"},
         {"iops_burst", ATTR_NUMBER, ROLE_ADMIN, LIMITABLE, .max = 1000000000,
          .help = "a second, for burst_seconds after a rest; counts when above iops"},
         {"bandwidth_burst", ATTR_SIZE, ROLE_ADMIN, LIMITABLE, .max = 1ULL << 40,
@@ -203,6 +236,12 @@ static const struct attr_def attrs[] = {
         {"burst_seconds", ATTR_NUMBER, ROLE_ADMIN, LIMITABLE, .max = 86400,
          .help = "how long a burst lasts; 0 is 1"},
         {"description", ATTR_TEXT, ROLE_MEMBER, .max = 255, .help = "words for people"},
+        {"transfer", ATTR_TEXT, ROLE_MEMBER, STATE(VOLUME_DRAFT), .max = 64, .no_spec = true,
+         .changes = true, .set = volume_accept, .render = volume_render_transfer,
+         .help = "of one that is offered: its key; written to a draft, it takes that volume over"},
+        {"manage", ATTR_TEXT, ROLE_ADMIN, STATE(VOLUME_DRAFT), .no_spec = true, .max = 4000,
+         .set = volume_manage,
+         .help = "a raw file on the host that becomes the volume's bottom layer, or a qcow2 to convert"},
         {"attached_to", ATTR_TEXT, ROLE_NOBODY, .render = render_attached, .changes = true,
          .index = true, .help = "instance:device that has it"},
         {"progress", ATTR_TEXT, ROLE_NOBODY, .render = render_progress, .changes = true,
@@ -212,6 +251,11 @@ static const struct attr_def attrs[] = {
         {"actual", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "bytes it really has"},
         {"limits_set", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "a mark of the limits in force"},
+        {"base", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "a managed file's own id, at first"},
+        {"adopted", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "what it became a clone of"},
+        {"transfer_hash", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "SHA-256 of the key"},
+        {"transfer_until", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "its last second"},
+        {"transfer_to", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "who takes it over"},
         {"made_for", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "instance whose root it is: it goes with it"},
 };
@@ -228,6 +272,13 @@ static const struct file_def files[] = {
 };
 
 static const struct verb_def verbs[] = {
+        {"offer", "", ROLE_MEMBER, STATE(VOLUME_AVAILABLE),
+         "to another tenant: who writes the key in `transfer` to its volumes/new has it, for a week",
+         volume_offer},
+        {"release", "PATH", ROLE_ADMIN, STATE(VOLUME_AVAILABLE),
+         "give a raw file on the host, and end the volume", volume_release},
+        {"withdraw", "", ROLE_MEMBER, STATE(VOLUME_OFFERED), "take the offer back",
+         volume_withdraw},
         {"reset", "", ROLE_ADMIN, STATE(VOLUME_ERROR), "out of error, as it really is",
          verb_reset},
 };
@@ -242,6 +293,8 @@ static const struct state_def states[] = {
         {"extending", .transient = true, .help = "growing"},
         {"deleting", .transient = true, .help = "going away"},
         {"error", .terminal = true, .help = "read error"},
+        {"offered", .help = "another tenant may take it over: `transfer` has the key"},
+        {"releasing", .transient = true, .help = "becoming a file"},
 };
 
 static int create(struct txn *t, struct object *o, struct err **e)

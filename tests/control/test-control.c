@@ -14,6 +14,7 @@
 #include "control/driver/image.h"
 #include "control/driver/store.h"
 #include "control/driver/volume.h"
+#include "control/txn.h"
 
 /* --- drivers that remember ------------------------------------------------------------------ */
 
@@ -34,6 +35,7 @@ struct fake {
         char stats_id[37]; /* of the volume that has been read */
         int grow_error;
         bool running;
+        char boots[16];        /* the first disk of the guest started last */
         uint64_t grown;        /* what the guest was last told of its disk's size */
         unsigned creates, clones, removes, exports, starts;
         struct control *c;
@@ -193,6 +195,8 @@ static int c_start(struct compute *c, const struct guest *g, struct err **e)
         if (fake.start_error)
                 return err_set(e, fake.start_error, "told to fail");
         fake.starts++;
+        if (g->ndisks)
+                snprintf(fake.boots, sizeof(fake.boots), "%s", g->disks[0].target);
         fake.running = true;
         return 0;
 }
@@ -1110,6 +1114,277 @@ static void test_limit_at_the_end(void **state)
         assert_true(stored(v, "limits_set") != 0);
 }
 
+static uint64_t make_type(const char *name)
+{
+        uint64_t no = 0;
+
+        assert_int_equal(control_create(fake.c, &root, OBJECT_CLOUD, &kind_volume_type, name, &no,
+                                        NULL), 0);
+        return no;
+}
+
+static void wait_limit(uint64_t iops, uint64_t bandwidth)
+{
+        for (bool there = false; !there; sched_yield()) {
+                WITH_LOCK(&fake.lock);
+                there = fake.limits.iops == iops && fake.limits.bandwidth == bandwidth;
+        }
+}
+
+static void test_types(void **state)
+{
+        const struct caller member = {.uid = 4711, .gid = (gid_t)stored(fake.owner, "gid")};
+        const struct kind *k = &kind_volume_type;
+        uint64_t fast = make_type("fast"), v = make(&kind_volume, "v"), w = volume("w");
+        struct err *e = NULL;
+
+        assert_int_equal(set(fast, k, "iops", "500"), 0);
+        assert_int_equal(set(fast, k, "iops_burst", "900"), 0);
+        assert_int_equal(set(v, &kind_volume, "type", "absent"), -ENOENT);
+        assert_int_equal(say(control_set(fake.c, &member, v, kind_attr(&kind_volume, "type"),
+                                         "fast", 4, &e), &e), 0);
+        assert_int_equal(set(v, &kind_volume, "size", "1M"), 0);
+        assert_int_equal(wait_for(v, "available"), 0);
+        settle(v);
+        limits_are(500, 0, 900, 0);
+        /* live, also once its own bandwidth is limited */
+        assert_int_equal(set(fast, k, "iops", "600"), 0);
+        wait_limit(600, 0);
+        settle(v);
+        assert_int_equal(set(v, &kind_volume, "bandwidth", "1M"), 0);
+        settle(v);
+        limits_are(600, 1 << 20, 900, 0);
+        /* its own come first */
+        assert_int_equal(set(v, &kind_volume, "iops", "77"), 0);
+        settle(v);
+        limits_are(77, 1 << 20, 0, 0);
+        assert_int_equal(set(fast, k, "iops", "700"), 0);
+        assert_int_equal(set(v, &kind_volume, "iops", "max"), 0);
+        wait_limit(700, 1 << 20);
+        settle(v);
+        /* one that is there changes its type for admins only; one in use stays */
+        assert_int_equal(say(control_set(fake.c, &member, w, kind_attr(&kind_volume, "type"),
+                                         "fast", 4, &e), &e), -EPERM);
+        assert_words("admins only");
+        assert_int_equal(say(control_set(fake.c, &member, fast, kind_attr(k, "iops"), "1", 1, &e),
+                             &e), -EPERM);
+        assert_int_equal(drop(fast), -EBUSY);
+        assert_words("tenants/default/volumes/v");
+        assert_int_equal(say(control_rename(fake.c, &root, fast, "slow", &e), &e), -EBUSY);
+        assert_int_equal(set(fast, k, "encrypted", "1"), -EBUSY);
+        assert_int_equal(set(v, &kind_volume, "type", ""), 0);
+        settle(v);
+        limits_are(0, 1 << 20, 0, 0);
+        /* what changed just before an end holds after the next start */
+        assert_int_equal(set(w, &kind_volume, "type", "fast"), 0);
+        settle(w);
+        set_limits_error(-EIO);
+        assert_int_equal(set(fast, k, "iops", "800"), 0);
+        control_stop(fake.c);
+        set_limits_error(0);
+        start_control();
+        wait_limit(800, 0);
+        assert_int_equal(set(w, &kind_volume, "type", ""), 0);
+        settle(w);
+        assert_int_equal(drop(fast), 0);
+}
+
+static void test_multi_attach(void **state)
+{
+        uint64_t type = make_type("shared"), v = volume("v"), i[2];
+        const char *const names[] = {"one", "two"};
+
+        for (int n = 0; n < 2; n++) {
+                i[n] = make(&kind_instance, names[n]);
+                assert_int_equal(set(i[n], &kind_instance, "flavor", "small"), 0);
+        }
+        assert_int_equal(link_to(i[0], &kind_instance, "volumes", "vda", "volumes/v"), 0);
+        assert_int_equal(set(v, &kind_volume, "type", "shared"), 0);
+        assert_int_equal(link_to(i[1], &kind_instance, "volumes", "vda", "volumes/v"), -EBUSY);
+        assert_words("instance 'one'");
+        assert_int_equal(set(type, &kind_volume_type, "multi_attach", "1"), 0);
+        assert_int_equal(link_to(i[1], &kind_instance, "volumes", "vda", "volumes/v"), 0);
+        assert_int_equal(link_to(i[1], &kind_instance, "volumes", "vdb", "volumes/v"), -EEXIST);
+        assert_int_equal(set(type, &kind_volume_type, "multi_attach", "0"), -EBUSY);
+        assert_int_equal(set(v, &kind_volume, "type", ""), -EBUSY);
+        assert_int_equal(set(v, &kind_volume, "readonly", "1"), -EBUSY);
+        assert_int_equal(verb(i[0], "start"), 0);
+        assert_int_equal(wait_for(i[0], "active"), 0);
+        assert_int_equal(verb(i[1], "start"), 0);
+        assert_int_equal(wait_for(i[1], "active"), 0);
+        assert_string_equal(state_of(v), "in-use");
+        /* one lets go and comes back, then both do */
+        assert_int_equal(control_unlink(fake.c, &root, i[0], 0, "vda", NULL), 0);
+        settle(i[0]);
+        assert_string_equal(state_of(v), "in-use");
+        assert_int_equal(set(v, &kind_volume, "type", ""), 0);
+        assert_int_equal(link_to(i[0], &kind_instance, "volumes", "vdb", "volumes/v"), -EBUSY);
+        assert_int_equal(set(v, &kind_volume, "type", "shared"), 0);
+        assert_int_equal(link_to(i[0], &kind_instance, "volumes", "vdb", "volumes/v"), 0);
+        settle(i[0]);
+        assert_string_equal(state_of(v), "in-use");
+        assert_int_equal(control_unlink(fake.c, &root, i[0], 0, "vdb", NULL), 0);
+        assert_int_equal(control_unlink(fake.c, &root, i[1], 0, "vda", NULL), 0);
+        settle(i[0]);
+        settle(i[1]);
+        assert_string_equal(state_of(v), "available");
+        assert_int_equal(set(type, &kind_volume_type, "multi_attach", "0"), 0);
+}
+
+/* The first that can boot does, whatever the devices' names. */
+static void test_boot_order(void **state)
+{
+        uint64_t i = make(&kind_instance, "web"), a = volume("a"), b = volume("b");
+
+        assert_int_equal(set(i, &kind_instance, "flavor", "small"), 0);
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vda", "volumes/a"), 0);
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vdb", "volumes/b"), 0);
+        assert_int_equal(verb(i, "start"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+        assert_string_equal(fake.boots, "vda");
+        assert_int_equal(verb(i, "stop now"), 0);
+        assert_int_equal(wait_for(i, "stopped"), 0);
+        assert_int_equal(set(b, &kind_volume, "bootable", "1"), 0);
+        assert_int_equal(verb(i, "start"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+        assert_string_equal(fake.boots, "vdb");
+        assert_int_equal(stored(a, "bootable"), 0);
+}
+
+static char *shown(uint64_t no, const char *attr)
+{
+        struct buf b = {};
+
+        control_rdlock(fake.c);
+        render_attr(fake.c, model_by_no(fake.c, no), kind_attr(&kind_volume, attr), &b);
+        control_unlock(fake.c);
+        b.data[b.len - 1] = '\0';
+        return b.data;
+}
+
+/* echo 'name=NAME transfer=KEY' > volumes/new */
+static int take(uint64_t tenant, const char *name, const char *key, uint64_t *ret)
+{
+        char text[200], *line = NULL;
+        struct err *e = NULL;
+        int r;
+
+        snprintf(text, sizeof(text), "name=%s transfer=%s", name, key);
+        r = say(control_new(fake.c, &root, tenant, &kind_volume, text, strlen(text), &line, &e),
+                &e);
+        free(line);
+        control_rdlock(fake.c);
+        if (r == 0)
+                *ret = model_by_name(fake.c, model_by_no(fake.c, tenant), &kind_volume, name)->no;
+        control_unlock(fake.c);
+        return r;
+}
+
+static void set_volume_error(int code)
+{
+        WITH_LOCK(&fake.lock);
+        fake.volume_error = code;
+}
+
+static int quota(uint64_t tenant, const char *line)
+{
+        return control_write_line(fake.c, &root, tenant, kind_file(&kind_tenant, "quota"), line,
+                                  strlen(line), NULL);
+}
+
+static void test_transfer(void **state)
+{
+        uint64_t v = volume("v"), other = 0, w = 0;
+        _cleanup_free_ char *key = NULL, *again = NULL, *none = NULL;
+
+        assert_int_equal(control_create(fake.c, &root, OBJECT_CLOUD, &kind_tenant, "other", &other,
+                                        NULL), 0);
+        assert_int_equal(wait_for(other, "active"), 0);
+        assert_int_equal(set(v, &kind_volume, "description", "mine"), 0);
+        none = shown(v, "transfer");
+        assert_string_equal(none, "");
+        assert_int_equal(verb(v, "withdraw"), -EBUSY);
+        assert_int_equal(verb(v, "offer"), 0);
+        key = shown(v, "transfer");
+        assert_int_equal(strlen(key), 40);
+        control_rdlock(fake.c); /* the store never has it */
+        assert_int_equal(strlen(object_str(model_by_no(fake.c, v), "transfer_hash")), 64);
+        control_unlock(fake.c);
+        /* offered is not to be used, and can be taken back */
+        make(&kind_instance, "web");
+        assert_int_equal(set(v, &kind_volume, "size", "2M"), -EBUSY);
+        assert_int_equal(take(other, "w", "nonsense", &w), -ENOENT);
+        assert_null(strstr(err_msg(last), "nonsense"));
+        assert_int_equal(take(fake.owner, "w", key, &w), -EINVAL);
+        assert_words("already");
+        assert_int_equal(verb(v, "withdraw"), 0);
+        assert_int_equal(take(other, "w", key, &w), -ENOENT);
+        /* anew, with another key; quotas of the other side count */
+        assert_int_equal(verb(v, "offer"), 0);
+        again = shown(v, "transfer");
+        assert_string_not_equal(key, again);
+        assert_int_equal(quota(other, "volume_size limit=1000000"), 0);
+        assert_int_equal(take(other, "w", again, &w), -EDQUOT);
+        assert_int_equal(quota(other, "volume_size limit=max"), 0);
+        /* a clone that fails gives it back */
+        set_volume_error(-EIO);
+        assert_int_equal(take(other, "w", again, &w), 0);
+        assert_int_equal(wait_for(w, "error"), 0);
+        set_volume_error(0);
+        assert_string_equal(state_of(v), "offered");
+        assert_int_equal(stored(v, "transfer_to"), 0);
+        assert_int_equal(drop(w), 0);
+        wait_for(w, "gone");
+        /* one takes it; it is in one tenant only */
+        assert_int_equal(take(other, "w", again, &w), 0);
+        assert_int_equal(wait_for(w, "available"), 0);
+        wait_for(v, "gone");
+        assert_int_equal(used("volumes "), 0);
+        assert_int_equal(stored(w, "size"), 1 << 20);
+        free(none);
+        none = shown(w, "description");
+        assert_string_equal(none, "mine");
+        assert_int_equal(take(other, "x", again, &w), -ENOENT);
+}
+
+/* The daemon ends in the middle; two take at once; a week goes by. */
+static void test_transfer_cut(void **state)
+{
+        uint64_t v = volume("v"), old = volume("old"), other = 0, w = 0, x = 0;
+        _cleanup_free_ char *key = NULL, *late = NULL, *forgotten = NULL;
+        struct txn t;
+
+        assert_int_equal(control_create(fake.c, &root, OBJECT_CLOUD, &kind_tenant, "other", &other,
+                                        NULL), 0);
+        assert_int_equal(wait_for(other, "active"), 0);
+        assert_int_equal(verb(v, "offer"), 0);
+        assert_int_equal(verb(old, "offer"), 0);
+        key = shown(v, "transfer");
+        late = shown(old, "transfer");
+        txn_begin(&t, fake.c, NULL);
+        txn_set_num(&t, model_by_no(fake.c, old), "transfer_until", clock_now() / 1000000 - 1);
+        assert_int_equal(txn_commit(&t, NULL), 0);
+        assert_int_equal(take(other, "late", late, &w), -ENOENT);
+        set_volume_error(-ECONNREFUSED);
+        assert_int_equal(take(other, "w", key, &w), 0);
+        while (stored(v, "transfer_to") != w)
+                sched_yield();
+        assert_int_equal(take(other, "x", key, &x), -EBUSY);
+        assert_words("being accepted");
+        assert_int_equal(verb(v, "withdraw"), -EBUSY);
+        assert_int_equal(drop(v), -EBUSY);
+        control_stop(fake.c);
+        start_control();
+        assert_string_equal(state_of(v), "offered");
+        assert_string_equal(state_of(w), "creating");
+        forgotten = shown(v, "transfer");
+        assert_string_equal(forgotten, "");
+        set_volume_error(0);
+        assert_int_equal(wait_for(w, "available"), 0);
+        wait_for(v, "gone");
+        assert_string_equal(state_of(old), "offered");
+}
+
 static uint64_t look_at(uint64_t no, const char *file)
 {
         const struct file_def *f = &kind_volume.files[kind_file(&kind_volume, file)];
@@ -1229,6 +1504,8 @@ int main(void)
                 T(test_store_refuses), T(test_quota_at_the_end), T(test_upload_quota),
                 T(test_delete_again), T(test_stranger), T(test_limits), T(test_limit_at_the_end),
                 T(test_figures), T(test_tenant_goes),
+                T(test_delete_again), T(test_stranger), T(test_limits), T(test_types), T(test_multi_attach),
+                T(test_boot_order), T(test_transfer), T(test_transfer_cut), T(test_figures), T(test_tenant_goes),
                 T(test_blockd_away),
         };
         int r = cmocka_run_group_tests(tests, make_dir, remove_dir);
