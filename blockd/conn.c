@@ -113,12 +113,14 @@ static int conn_begin(void *arg, const char *volume, struct limit **ret, struct 
         return 0;
 }
 
-/* The client has closed, or we have (conn_disconnect()). */
+/* The client has closed, or we have (conn_disconnect()), or its handshake takes too long. */
 static bool conn_gone(void *arg)
 {
         struct conn *c = arg;
         struct pollfd p = {.fd = c->wire.fd};
 
+        if (c->wire.deadline && clock_mono() > c->wire.deadline)
+                return true;
         return poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR);
 }
 

@@ -330,6 +330,8 @@ ssize_t option_step(struct session *s, const uint8_t *p, size_t n)
                 return 0;
         if (++s->options > SESSION_OPTIONS)
                 return -EPROTO;
+        if (session_gone(s))
+                return -ESHUTDOWN;
         d = (struct data){.p = p + NBD_OPTION_SIZE, .n = len};
         if (needs_tls(s, option))
                 r = reply_needs_tls(s, option);

@@ -46,7 +46,7 @@ struct session_owner {
         /* Optional: transmission of that volume begins.  What is given holds it to its limits and
          * counts, and outlives the session's volume. */
         int (*begin)(void *arg, const char *volume, struct limit **ret, struct stats **ret_stats);
-        /* Goes with begin: nobody waits for replies any more. */
+        /* Optional: nobody waits for replies any more, or the handshake takes too long. */
         bool (*gone)(void *arg);
         /* All of it or -errno; then the session is over.  iov may be changed. */
         int (*send)(void *arg, struct iovec *iov, int n);
@@ -136,6 +136,11 @@ void session_rest(struct session *s);
  * over.  What is put there is sent by session_put(). */
 uint8_t *session_room(struct session *s, size_t n);
 void session_put(struct session *s, const uint8_t *p, size_t n);
+/* Whether nobody waits for what is being answered. */
+static inline bool session_gone(const struct session *s)
+{
+        return s->owner.gone && s->owner.gone(s->owner.arg);
+}
 /* One option, or less: bytes taken, 0 for "more is needed", negative: close. */
 ssize_t option_step(struct session *s, const uint8_t *p, size_t n);
 /* One request, or a piece of a payload. */
