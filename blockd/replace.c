@@ -360,9 +360,13 @@ int replace_run(struct server *s, struct err **e)
         int r;
 
         pthread_mutex_lock(&s->lock);
-        if (s->replacing || s->replaced || s->stopping) {
+        if (s->replacing || s->replaced || s->stopping || s->coming) {
+                const char *why = s->coming     ? "it takes over itself"
+                                  : s->stopping ? "it ends"
+                                                : "it is being replaced";
+
                 pthread_mutex_unlock(&s->lock);
-                return err_set(e, -EBUSY, "replace: it is being replaced, or ends");
+                return err_set(e, -EBUSY, "replace: %s", why);
         }
         s->replacing = true;
         pthread_mutex_unlock(&s->lock);

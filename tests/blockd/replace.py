@@ -363,6 +363,54 @@ os.kill(old, signal.SIGKILL)
         for c in clients:
             c.check()
 
+    def test_successor_asked_to_be_replaced(self):
+        """One that still takes over does not hand on what it has."""
+        clients = self.clients()
+        for c in clients:
+            c.may_reconnect = False
+        self.d.put("""#!/usr/bin/python3
+import json, os, signal, socket, struct, sys, time
+log, s = '%s', socket.socket(fileno=3)
+ours, theirs = socket.socketpair()
+child = os.fork()
+if child == 0:
+    os.dup2(theirs.fileno(), 3)
+    os.set_inheritable(3, True)
+    os.execv('%s', ['%s'] + sys.argv[1:])
+theirs.close()
+def pass_on(a, b):
+    head, fds, flags, who = socket.recv_fds(a, 8, 1)
+    n, k = struct.unpack('=II', head)
+    rest = a.recv(n + k, socket.MSG_WAITALL)
+    socket.send_fds(b, [head], fds)
+    b.sendall(rest)
+    for fd in fds:
+        os.close(fd)
+    return json.loads(rest[:n])['op']
+pass_on(ours, s)
+while pass_on(s, ours) != 'start':
+    pass
+pass_on(ours, s)
+while pass_on(s, ours) != 'arrived':
+    pass
+os.kill(child, signal.SIGHUP)
+while 'it takes over itself' not in open(log).read():
+    time.sleep(0.01)
+while True:
+    pass_on(ours, s)
+    while pass_on(s, ours) not in ('arrived', 'done'):
+        pass
+""" % (os.path.join(self.d.top, "log"), BLOCKD, BLOCKD))
+        with load(clients) as step:
+            step()
+            old = self.d.pid
+            self.d.ok("replace")
+            self.assertNotEqual(self.d.pid, old)
+            self.d.put_blockd()
+            step()
+        for c in clients:
+            c.check()
+
     def test_told_to_end_meanwhile(self):
         c = Client(self.d.export(self.d.create(8 * MB)), 8 * MB, 1)
         for _ in range(5):
