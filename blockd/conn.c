@@ -124,6 +124,11 @@ static bool conn_gone(void *arg)
         return poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR);
 }
 
+static bool conn_pause(void *arg)
+{
+        return atomic_load_explicit(&((struct conn *)arg)->park, memory_order_relaxed);
+}
+
 static int conn_send(void *arg, struct iovec *iov, int n)
 {
         struct conn *c = arg;
@@ -192,8 +197,8 @@ static int serve(struct conn *c)
 {
         int r = session_send(&c->session); /* the greeting */
 
-        while ((r == 0 || r == -EINTR) && !atomic_load_explicit(&c->park, memory_order_relaxed))
-                r = receive(c);
+        while ((r == 0 || r == -EINTR) && !conn_pause(c))
+                r = c->session.paused ? feed(c) : receive(c);
         return r == 0 || r == -EINTR || r == -EAGAIN ? session_settle(&c->session) : r;
 }
 
@@ -251,7 +256,7 @@ static int watch_at_rest(struct conn *c)
 }
 
 /* Waits in the event loop's set from here on, or is parked.  The moment it is there c may be
- * another thread's. */
+ * another thread's.  1: it was to be parked, and is to go on. */
 static int rest(struct conn *c)
 {
         int r = shrink(c);
@@ -265,6 +270,8 @@ static int rest(struct conn *c)
                 pthread_cond_broadcast(&c->server->gone);
                 return 0;
         }
+        if (c->session.paused)
+                return 1;
         r = watch_at_rest(c);
         c->threaded = r < 0;
         return r;
@@ -293,15 +300,18 @@ static void *conn_thread(void *arg)
         c->thread = pthread_self();
         c->threaded = true;
         pthread_mutex_unlock(&c->server->lock);
-        r = rise(c);
-        if (r == 0 && c->resume[0]) {
-                r = session_resume(&c->session, c->resume);
-                c->resume[0] = '\0';
-        }
-        if (r == 0)
-                r = serve(c);
-        if (r == 0)
-                r = rest(c);
+        c->session.paused = c->have > 0; /* perhaps that was not all looked at */
+        do {
+                r = rise(c);
+                if (r == 0 && c->resume[0]) {
+                        r = session_resume(&c->session, c->resume);
+                        c->resume[0] = '\0';
+                }
+                if (r == 0)
+                        r = serve(c);
+                if (r == 0)
+                        r = rest(c);
+        } while (r > 0);
         if (r == 0)
                 return NULL;
         if (r != -ESHUTDOWN && r != -EPIPE && r != -ECONNRESET)
@@ -367,6 +377,7 @@ static struct session_owner owner_of(struct conn *c)
                                       .snapshots = conn_snapshots,
                                       .begin = conn_begin,
                                       .gone = conn_gone,
+                                      .pause = conn_pause,
                                       .send = conn_send,
                                       .more = conn_more,
                                       .send_file = conn_send_file,
@@ -416,6 +427,8 @@ void conn_park(struct conn *c)
                 c->parked = true;
         } else if (c->threaded) {
                 pthread_kill(c->thread, SIGUSR1);
+                if (c->meter)
+                        limit_kick(&c->meter->limit); /* perhaps it waits there */
         }
 }
 

@@ -48,6 +48,8 @@ struct session_owner {
         int (*begin)(void *arg, const char *volume, struct limit **ret, struct stats **ret_stats);
         /* Optional: nobody waits for replies any more, or the handshake takes too long. */
         bool (*gone)(void *arg);
+        /* Optional: the session is to take no more input for now, see `paused`. */
+        bool (*pause)(void *arg);
         /* All of it or -errno; then the session is over.  iov may be changed. */
         int (*send)(void *arg, struct iovec *iov, int n);
         /* Optional: more has come already, so that the next receive does not block. */
@@ -87,6 +89,7 @@ struct session {
         enum session_phase phase;
         enum session_form form;
         bool no_zeroes, tls;
+        bool paused; /* it took less input than it could have: the rest is to come again */
         struct session_context {
                 char since[VOLUME_ID_SIZE];     /* "": base:allocation */
                 struct volume_changes *changes; /* in transmission */
@@ -140,6 +143,10 @@ void session_put(struct session *s, const uint8_t *p, size_t n);
 static inline bool session_gone(const struct session *s)
 {
         return s->owner.gone && s->owner.gone(s->owner.arg);
+}
+static inline bool session_to_pause(const struct session *s)
+{
+        return s->owner.pause && s->owner.pause(s->owner.arg);
 }
 /* One option, or less: bytes taken, 0 for "more is needed", negative: close. */
 ssize_t option_step(struct session *s, const uint8_t *p, size_t n);

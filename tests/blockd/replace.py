@@ -218,6 +218,50 @@ class Replace(Replacing):
         with self.assertRaisesRegex(AssertionError, "closed"):
             get(lazy, 8 * (MB + 16))
 
+    def test_held_to_their_limits(self):
+        """Guests with requests that wait for their limit's sake: nobody waits for them, and they
+        are handed over with what they asked for."""
+        c = Client(self.d.export(self.d.create(8 * MB)), 8 * MB, 1)
+        c.may_reconnect = False
+        slow, debt, alone = (self.d.create(64 * MB) for _ in range(3))
+        self.d.ok("limit", id=slow, iops=2)
+        self.d.ok("limit", id=debt, bandwidth=MB)
+        self.d.ok("limit", id=alone, bandwidth=MB)
+        paths = [self.d.export(v) for v in (slow, debt, alone)]
+        socks = [self.raw(p) for p in paths]
+        for s in socks:
+            handshake(s)
+        # What QEMU has in flight; and one that goes into debt for longer than anyone waits.
+        socks[0].sendall(b"".join(request(0, i, 0, 4096) for i in range(16)))
+        big = request(0, 1, 0, 32 * MB)
+        socks[1].sendall(big + request(0, 2, 0, 512) + request(0, 3, 0, 512)[:20])
+        get(socks[1], 16 + 32 * MB)
+        data = os.urandom(600000)
+        socks[2].sendall(big)
+        get(socks[2], 16 + 32 * MB)
+        socks[2].sendall(request(1, 2, 4096, len(data)) + data[:100000])
+        done = []
+        with load([c]) as step:
+            for _ in range(2):
+                step()
+                done.append(struct.unpack(">IIQ", get(socks[0], 16 + 4096)[:16]))
+                self.replace()
+            step()
+        socks[1].sendall(request(0, 3, 0, 512)[20:])
+        socks[2].sendall(data[100000:])
+        for i in (2, 3):
+            self.assertEqual(get(socks[1], 16 + 512)[:16], struct.pack(">IIQ", 0x67446698, 0, i))
+        self.assertEqual(get(socks[2], 16), struct.pack(">IIQ", 0x67446698, 0, 2))
+        self.d.ok("limit", id=alone)
+        h = nbd.NBD()
+        h.connect_unix(paths[2])
+        self.assertEqual(h.pread(len(data), 4096), data)
+        self.d.ok("limit", id=slow)
+        while len(done) < 16:
+            done.append(struct.unpack(">IIQ", get(socks[0], 16 + 4096)[:16]))
+        self.assertEqual(done, [(0x67446698, 0, i) for i in range(16)])
+        self.assertLessEqual(self.d.ok("stats", id=slow)["read"]["ops"], 16)
+
     def test_new_clients_meanwhile(self):
         """Clients come and go all the time, and control calls with them."""
         path = self.d.export(self.d.create(MB))
