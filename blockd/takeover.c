@@ -126,6 +126,7 @@ static void finish(struct takeover *t, struct server *s)
                 log_error("no control socket: %m");
         handover_send(t->sock, json_pack("{s:s}", "op", "ok"), NULL, 0, -1);
         close(TAKE_FD(t->sock));
+        held_done(&s->held, true);
 }
 
 int takeover_step(struct takeover *t, struct server *s)
