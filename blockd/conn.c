@@ -305,7 +305,9 @@ static void *conn_thread(void *arg)
                 r = rise(c);
                 if (r == 0 && c->resume[0]) {
                         r = session_resume(&c->session, c->resume);
+                        pthread_mutex_lock(&c->server->lock);
                         c->resume[0] = '\0';
+                        pthread_mutex_unlock(&c->server->lock);
                 }
                 if (r == 0)
                         r = serve(c);

@@ -20,8 +20,9 @@
 
 enum {
         ANSWER_S = 60,       /* the successor opens the pool */
-        READER_MS = 1000,    /* a client that does not read its replies, or negotiates without a
+        READER_MS = 1000,    /* a client that reads nothing of its replies, or negotiates without a
                               * pause (a handshake of TLS), for so long is closed */
+        SLOW_MS = 5000,      /* and one that reads some, but not all */
         PATIENCE_MS = 30000, /* one volume's requests take so long: not now */
         KICK_USEC = 1000,
         TAKEOVER_FD = 3,
@@ -37,11 +38,23 @@ static void wait_a_moment(struct server *s)
         pthread_cond_timedwait(&s->gone, &s->lock, &until);
 }
 
-static bool has_unread_replies(const struct conn *c)
+/* Whether its client holds up what it asks for: parking it has taken so long already. */
+static bool hinders(struct conn *c, int64_t ms)
 {
+        const int64_t now = clock_mono();
+        const uint64_t sent = wire_sent(&c->wire);
+        struct unread *u = &c->unread;
         int n = 0;
 
-        return ioctl(c->wire.fd, SIOCOUTQ, &n) == 0 && n > 0;
+        if (!c->meter) /* or it was handed over itself, and its volume is being opened */
+                return ms > READER_MS && !c->resume[0];
+        if (ioctl(c->wire.fd, SIOCOUTQ, &n) < 0 || n == 0) {
+                u->since = 0;
+                return false;
+        }
+        if (u->since == 0 || u->bytes != n || u->sent != sent)
+                *u = (struct unread){.sent = sent, .bytes = n, .since = now};
+        return now - u->since > READER_MS * INT64_C(1000) || ms > SLOW_MS;
 }
 
 /* Parks what has that volume open, and what has none: it negotiates, or ends and is perhaps just
@@ -62,7 +75,7 @@ static int park(struct server *s, const char *volume, struct err **e)
                         conn_park(c);
                         if (!c->parked)
                                 busy++;
-                        if (!c->parked && ms > READER_MS && (!c->meter || has_unread_replies(c)))
+                        if (!c->parked && hinders(c, ms))
                                 conn_disconnect(c);
                 }
                 if (busy == 0)
@@ -80,6 +93,7 @@ static void revive_all(struct server *s)
         WITH_LOCK(&s->lock);
         DL_FOREACH (s->conns, c) {
                 c->park = false;
+                c->unread.since = 0;
                 if (c->parked)
                         conn_revive(c);
         }

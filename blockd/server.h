@@ -63,15 +63,20 @@ struct conn {
         struct session session;
         struct meter *meter; /* in transmission */
         struct stats stats;
-        uint8_t *in; /* SESSION_IN bytes; at rest only what had come of a request, or NULL */
-        size_t have; /* bytes in it */
-        char resume[EXPORT_ID_SIZE]; /* what the session is to open again, or "" */
-        atomic_bool park;            /* its thread is to give it up between two inputs */
-        /* Guarded by the server's lock: at most one of these. */
+        uint8_t *in;      /* SESSION_IN bytes; at rest only what had come of a request, or NULL */
+        size_t have;      /* bytes in it */
+        atomic_bool park; /* its thread is to give it up between two inputs */
+        /* Guarded by the server's lock from here on; at most one of these three. */
         bool resting;  /* the event loop has it */
         bool parked;   /* who asked for it has it */
         bool threaded; /* `thread` has it */
         pthread_t thread;
+        char resume[EXPORT_ID_SIZE]; /* what the session is to open again, or "" */
+        struct unread {
+                uint64_t sent;
+                int bytes;
+                int64_t since; /* clock_mono(): both are the same */
+        } unread;              /* of one that is to be parked */
         struct conn *prev, *next;
 };
 
@@ -102,7 +107,7 @@ struct tcp {
 struct server {
         char *state, *run;
         struct volume_pool *pool;
-        struct held held; /* while starting */
+        struct held held; /* until all is ours: what was held and nobody wants is held no more */
         int epfd;         /* listeners */
         int control_fd, shared_fd, spare_fd;
         char control_held[HELD_NAME_SIZE], shared_held[HELD_NAME_SIZE];

@@ -262,6 +262,25 @@ class Replace(Replacing):
         self.assertEqual(done, [(0x67446698, 0, i) for i in range(16)])
         self.assertLessEqual(self.d.ok("stats", id=slow)["read"]["ops"], 16)
 
+    def test_one_that_reads_slowly(self):
+        """It takes a reply piece by piece: it is not what does not read at all."""
+        slow = self.raw(self.d.export(self.d.create(8 * MB)))
+        handshake(slow)
+        slow.sendall(b"".join(request(0, i, 0, MB) for i in range(4)))
+        got, over = bytearray(), threading.Event()
+
+        def read():
+            while not over.is_set():
+                got.extend(get(slow, 64 << 10))
+                over.wait(0.1)
+
+        t = threading.Thread(target=read)
+        t.start()
+        self.replace()
+        over.set()
+        t.join()
+        self.assertEqual(len(got) + len(get(slow, 4 * (MB + 16) - len(got))), 4 * (MB + 16))
+
     def test_new_clients_meanwhile(self):
         """Clients come and go all the time, and control calls with them."""
         path = self.d.export(self.d.create(MB))
