@@ -277,7 +277,7 @@ static int hand_over(struct server *s, int sock, struct err **e)
                 return r;
         r = control_freeze(s);
         if (r < 0)
-                return err_errno(e, r, "stop");
+                return err_set(e, r, "a call of the control socket takes too long: try again");
         r = freeze(s, true);
         if (r < 0)
                 err_errno(e, r, "stop accepting");

@@ -122,11 +122,12 @@ struct server {
         struct tcp tcp;
         int handshake_ms;
         bool stopping;
-        unsigned calls; /* control operations under way */
-        bool frozen;    /* none begins, nothing is accepted: we are being replaced */
-        bool replacing; /* a replacement is under way */
-        bool replaced;  /* everything is the successor's */
-        json_t *coming; /* volumes that the predecessor still has, as the keys; NULL: none */
+        unsigned calls;  /* control operations under way */
+        bool calls_held; /* none begins: we are being replaced */
+        bool frozen;     /* and nothing is accepted any more */
+        bool replacing;  /* a replacement is under way */
+        bool replaced;   /* everything is the successor's */
+        json_t *coming;  /* volumes that the predecessor still has, as the keys; NULL: none */
         struct successor {
                 char **argv; /* its command line, without --takeover; NULL: none can be started */
                 int state_lock, run_lock;
@@ -205,7 +206,8 @@ void exports_free(struct server *s);
 
 /* control.c: takes fd. */
 void control_start(struct server *s, int fd);
-/* No operation begins until it is thawed; returns when none is under way.  -EBUSY: frozen. */
+/* No operation begins until it is thawed; returns when none is under way.  -EBUSY: frozen, or one
+ * does not end in ten seconds; then it is thawed. */
 int control_freeze(struct server *s);
 void control_thaw(struct server *s);
 /* Takes no more calls and waits until those that run are answered. */

@@ -281,6 +281,21 @@ class Replace(Replacing):
         t.join()
         self.assertEqual(len(got) + len(get(slow, 4 * (MB + 16) - len(got))), 4 * (MB + 16))
 
+    def test_a_long_call(self):
+        """A call that takes too long: it is not replaced, until that has ended."""
+        self.d.stop()
+        self.d.start(fault="volume.create=delay:15000:1")
+        first, done = str(uuid.uuid4()), []
+        t = threading.Thread(target=lambda: done.append(self.d.call("create", id=first, size=MB)))
+        t.start()
+        while not os.path.exists(os.path.join(self.d.state, "pool", first)):
+            pass
+        self.assertIn("takes too long", self.refused())
+        self.assertEqual(done, [])
+        t.join()
+        self.assertTrue(done[0]["ok"], done)
+        self.replace()
+
     def test_new_clients_meanwhile(self):
         """Clients come and go all the time, and control calls with them."""
         path = self.d.export(self.d.create(MB))
