@@ -22,8 +22,9 @@ static int conn_open(void *arg, const char *name, struct session_export *ret, st
                 return err_set(e, -ENOENT, "this socket does not serve '%.64s'", name);
         if (x)
                 name = x->volume;
-        takeover_await(c->server, name);
-        r = volume_open(c->server->pool, name, x && x->readonly, &ret->volume, e);
+        r = takeover_await(c->server, name, e);
+        if (r == 0)
+                r = volume_open(c->server->pool, name, x && x->readonly, &ret->volume, e);
         if (r < 0)
                 return r;
         strcpy(ret->name, volume_id(ret->volume));
@@ -74,7 +75,10 @@ static bool may_compare(const struct conn *c, const struct volume *v, const char
 
 static int conn_changes(void *arg, struct volume *v, const char *since, struct volume_changes **ret)
 {
-        takeover_await(((struct conn *)arg)->server, since);
+        int r = takeover_await(((struct conn *)arg)->server, since, NULL);
+
+        if (r < 0)
+                return r;
         return may_compare(arg, v, since) ? volume_changes_open(v, since, ret, NULL) : -ENOENT;
 }
 

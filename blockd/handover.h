@@ -71,7 +71,7 @@ struct takeover {
 int takeover_begin(struct takeover *t, struct err **e);
 /* The server has started: takes the main process's place. */
 int takeover_started(struct takeover *t, struct err **e);
-/* Waits while a predecessor still has that volume open. */
-void takeover_await(struct server *s, const char *volume);
+/* Waits while a predecessor still has that volume open.  -ESHUTDOWN: we end before. */
+int takeover_await(struct server *s, const char *volume, struct err **e);
 /* One message is there.  0 more to come, 1 that was the last (P's death included). */
 int takeover_step(struct takeover *t, struct server *s);

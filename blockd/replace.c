@@ -421,6 +421,7 @@ bool replace_over(struct server *s)
 {
         WITH_LOCK(&s->lock);
         s->stopping = true;
+        pthread_cond_broadcast(&s->gone); /* takeover_await() */
         while (s->replacing)
                 pthread_cond_wait(&s->gone, &s->lock);
         return s->replaced;

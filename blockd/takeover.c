@@ -63,11 +63,15 @@ int takeover_begin(struct takeover *t, struct err **e)
         return r < 0 ? err_errno(e, r, "take over") : 0;
 }
 
-void takeover_await(struct server *s, const char *volume)
+int takeover_await(struct server *s, const char *volume, struct err **e)
 {
         WITH_LOCK(&s->lock);
-        while (s->coming && json_object_get(s->coming, volume))
+        while (s->coming && json_object_get(s->coming, volume)) {
+                if (s->stopping)
+                        return err_set(e, -ESHUTDOWN, "this blockd ends");
                 pthread_cond_wait(&s->gone, &s->lock);
+        }
+        return 0;
 }
 
 int takeover_started(struct takeover *t, struct err **e)

@@ -41,6 +41,42 @@ def handshake(s):
     get(s, 10)
 
 
+# In a successor's place: starts one, and passes on what the two say.
+PROXY = """#!/usr/bin/python3
+import json, os, signal, socket, struct, sys, time
+old = os.getppid()
+s = socket.socket(fileno=3)
+ours, theirs = socket.socketpair()
+child = os.fork()
+if child == 0:
+    os.dup2(theirs.fileno(), 3)
+    os.set_inheritable(3, True)
+    os.execv('%s', ['%s'] + sys.argv[1:])
+theirs.close()
+def pass_on(a, b):
+    head, fds, flags, who = socket.recv_fds(a, 8, 1)
+    if len(head) < 8:
+        sys.exit(0)
+    n, k = struct.unpack('=II', head)
+    rest = a.recv(n + k, socket.MSG_WAITALL)
+    socket.send_fds(b, [head], fds)
+    b.sendall(rest)
+    for fd in fds:
+        os.close(fd)
+    return json.loads(rest[:n])
+answers = 1  # those of the successor that are to come
+def pass_until(*ops):
+    global answers
+    while True:
+        for _ in range(answers):
+            pass_on(ours, s)
+        m = pass_on(s, ours)
+        answers = m['op'] in ('start', 'arrived', 'done')
+        if m['op'] in ops:
+            return m
+"""
+
+
 class Program(Held):
     """A blockd that is started from a copy, which tests put something else in place of."""
 
@@ -399,38 +435,10 @@ while hear() != 'arrived':
         for c in clients:
             c.may_reconnect = True
         pid = self.d.pid
-        # The successor ends the one before it at its third start: by a wrapper that does so when
-        # the first volume has arrived.
-        self.d.put("""#!/usr/bin/python3
-import array, json, os, signal, socket, struct, sys
-old = os.getppid()
-s = socket.socket(fileno=3)
-ours, theirs = socket.socketpair()
-child = os.fork()
-if child == 0:
-    os.dup2(theirs.fileno(), 3)
-    os.set_inheritable(3, True)
-    os.execv('%s', ['%s'] + sys.argv[1:])
-theirs.close()
-def pass_on(a, b):
-    head, fds, flags, who = socket.recv_fds(a, 8, 1)
-    if len(head) < 8:
-        sys.exit(0)
-    n, k = struct.unpack('=II', head)
-    rest = a.recv(n + k, socket.MSG_WAITALL)
-    socket.send_fds(b, [head], fds)
-    b.sendall(rest)
-    for fd in fds:
-        os.close(fd)
-    return json.loads(rest[:n])['op']
-pass_on(ours, s)
-while pass_on(s, ours) != 'start':
-    pass
-pass_on(ours, s)
-while pass_on(s, ours) != 'arrived':
-    pass
+        self.d.put(PROXY % (BLOCKD, BLOCKD) + """
+pass_until('arrived')
 os.kill(old, signal.SIGKILL)
-""" % (BLOCKD, BLOCKD))
+""")
         with load(clients) as step:
             with self.assertRaises(ValueError):
                 self.d.call("replace")
@@ -446,39 +454,15 @@ os.kill(old, signal.SIGKILL)
         clients = self.clients()
         for c in clients:
             c.may_reconnect = False
-        self.d.put("""#!/usr/bin/python3
-import json, os, signal, socket, struct, sys, time
-log, s = '%s', socket.socket(fileno=3)
-ours, theirs = socket.socketpair()
-child = os.fork()
-if child == 0:
-    os.dup2(theirs.fileno(), 3)
-    os.set_inheritable(3, True)
-    os.execv('%s', ['%s'] + sys.argv[1:])
-theirs.close()
-def pass_on(a, b):
-    head, fds, flags, who = socket.recv_fds(a, 8, 1)
-    n, k = struct.unpack('=II', head)
-    rest = a.recv(n + k, socket.MSG_WAITALL)
-    socket.send_fds(b, [head], fds)
-    b.sendall(rest)
-    for fd in fds:
-        os.close(fd)
-    return json.loads(rest[:n])['op']
-pass_on(ours, s)
-while pass_on(s, ours) != 'start':
-    pass
-pass_on(ours, s)
-while pass_on(s, ours) != 'arrived':
-    pass
+        self.d.put(PROXY % (BLOCKD, BLOCKD) + """
+pass_until('arrived')
 os.kill(child, signal.SIGHUP)
-while 'it takes over itself' not in open(log).read():
+while 'it takes over itself' not in open('%s').read():
     time.sleep(0.01)
-while True:
-    pass_on(ours, s)
-    while pass_on(s, ours) not in ('arrived', 'done'):
-        pass
-""" % (os.path.join(self.d.top, "log"), BLOCKD, BLOCKD))
+while pass_until('arrived', 'done')['op'] == 'arrived':
+    pass
+pass_on(ours, s)
+""" % os.path.join(self.d.top, "log"))
         with load(clients) as step:
             step()
             old = self.d.pid
@@ -486,6 +470,34 @@ while True:
             self.assertNotEqual(self.d.pid, old)
             self.d.put_blockd()
             step()
+        for c in clients:
+            c.check()
+
+    def test_successor_told_to_end(self):
+        """Before it has a volume that somebody waits for: it ends, and with it all."""
+        clients = self.clients()
+        for c in clients:
+            c.may_reconnect = True
+            c.step()
+        self.d.put(PROXY % (BLOCKD, BLOCKD) + """
+import fcntl, termios
+v = list(pass_until('start')['volumes'])[0].encode()
+pass_on(ours, s)
+c = socket.socket(socket.AF_UNIX)
+c.connect('%s')
+c.recv(18, socket.MSG_WAITALL)
+c.sendall(struct.pack('>I', 3) + b'IHAVEOPT' + struct.pack('>II', 1, len(v)) + v)
+while struct.unpack('i', fcntl.ioctl(c, termios.TIOCOUTQ, bytes(4)))[0]:
+    time.sleep(0.01)
+os.kill(child, signal.SIGTERM)
+print(os.waitpid(child, 0), file=open('%s', 'w'))
+""" % (self.d.shared, self.path("ended")))
+        a = self.d.call("replace")
+        self.assertFalse(a["ok"], a)
+        self.assertEqual(self.d.process.wait(60), 0, self.d.log())
+        with open(self.path("ended")) as f:
+            self.assertIn(", 0)", f.read())
+        self.d.start()
         for c in clients:
             c.check()
 
