@@ -289,6 +289,7 @@ static int hand_over(struct server *s, int sock, struct err **e)
                 r = send_all(s, sock, e);
         if (r == 0)
                 return 0;
+        sd_notifyf(0, "MAINPID=%d", getpid()); /* while it lives: it is not missed */
         /* Before anything goes on here there must be nothing of it there. */
         kill(s->successor.pid, SIGKILL);
         waitpid(s->successor.pid, NULL, 0);
@@ -297,7 +298,7 @@ static int hand_over(struct server *s, int sock, struct err **e)
         if (freeze(s, false) < 0)
                 log_error("not all sockets accept connections again: %m");
         revive_all(s);
-        sd_notifyf(0, "MAINPID=%d\nREADY=1", getpid());
+        sd_notify(0, "READY=1");
         control_thaw(s);
         return r;
 }

@@ -303,6 +303,21 @@ if start == 1:
 print(start)
 '''), (0, "2\n"))
 
+    def test_a_successor_that_nobody_sees_die(self):
+        """The one before it reaps it, and dies without a word."""
+        self.assertEqual(self.run_hold('''
+if start == 1:
+    notify("READY=1")
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    notify("MAINPID=%d" % pid)
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    os.kill(os.getpid(), 9)
+print(start)
+'''), (0, "2\n"))
+
     def test_told_to_end_while_it_waits(self):
         """A program that always dies, and SIGTERM in between."""
         p = self.hold('''
