@@ -86,6 +86,15 @@ int request_admit(struct session *s, const struct request *q, bool alone)
         return r;
 }
 
+void request_resume(struct session *s)
+{
+        const unsigned type = s->write.type;
+
+        if (s->stats && s->write.left > 0 && known(type))
+                stats_start(s->stats, sorts[type].op,
+                            bytes_of(type, s->write.off - s->write.start + s->write.left));
+}
+
 void request_failed(struct session *s, unsigned type, uint64_t len)
 {
         if (s->stats && known(type))

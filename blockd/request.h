@@ -39,6 +39,8 @@ int reply_failure(struct session *s, const struct request *q, int error);
  * before it.  0, -EAGAIN (the session is to pause: nothing was taken or counted, the request is to
  * come again), or negative: the session is over. */
 int request_admit(struct session *s, const struct request *q, bool alone);
+/* A write whose payload was arriving when it was handed over goes on, with new counters. */
+void request_resume(struct session *s);
 /* It was admitted, and is answered with an error. */
 void request_failed(struct session *s, unsigned type, uint64_t len);
 

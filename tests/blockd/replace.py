@@ -429,6 +429,56 @@ while hear() != 'arrived':
         for c in clients:
             c.check()
 
+    def test_counted_once(self):
+        """What a connection did is counted once when it is not handed over after all."""
+        v = self.d.create(MB)
+        s = self.raw(self.d.export(v))
+        handshake(s)
+        for i in range(3):
+            s.sendall(request(0, i, 0, 512))
+            get(s, 16 + 512)
+        self.d.put("""#!/usr/bin/python3
+import json, socket, struct
+s = socket.socket(fileno=3)
+def say(op):
+    t = json.dumps({'op': op, 'format': 1}).encode()
+    s.sendall(struct.pack('=II', len(t), 0) + t)
+say('hello')
+while True:
+    head, fds, flags, who = socket.recv_fds(s, 8, 1)
+    if json.loads(s.recv(struct.unpack('=II', head)[0], socket.MSG_WAITALL))['op'] == 'start':
+        break
+s.shutdown(socket.SHUT_RD)  # no connection can be sent
+say('ok')
+""")
+        for i in range(2):
+            self.refused()
+            s.sendall(request(0, 9, 0, 512))
+            get(s, 16 + 512)
+            self.assertEqual(self.counted(v, "read", 4 + i)["read"]["ops"], 4 + i)
+
+    def counted(self, v, op, n):
+        """The counters, once there are as many: counting comes after the reply."""
+        while True:
+            a = self.d.ok("stats", id=v)
+            if a[op]["ops"] >= n:
+                return a
+
+    def test_failed_write_is_counted(self):
+        """One whose payload was arriving when it was handed over."""
+        self.d.stop()
+        self.d.start(fault="")
+        v = self.d.create(MB)
+        s = self.raw(self.d.export(v))
+        handshake(s)
+        s.sendall(request(1, 1, 0, 500000) + bytes(300001))
+        self.replace()
+        self.d.ok("fault", points="volume.write=EIO")
+        s.sendall(bytes(500000 - 300001))
+        self.assertEqual(get(s, 16), struct.pack(">IIQ", 0x67446698, 5, 1))
+        a = self.counted(v, "write", 1)
+        self.assertEqual({k: a["write"][k] for k in ("ops", "bytes", "errors")},
+                         {"ops": 1, "bytes": 0, "errors": 1})
     def test_predecessor_dies_midway(self):
         """The successor goes on with what it has."""
         clients = self.clients()
