@@ -57,8 +57,8 @@ static bool hinders(struct conn *c, int64_t ms)
         return now - u->since > READER_MS * INT64_C(1000) || ms > SLOW_MS;
 }
 
-/* Parks what has that volume open, and what has none: it negotiates, or ends and is perhaps just
- * closing the volume. */
+/* Parks what has that volume (NULL: any) open, and what has none: it negotiates, or ends and is
+ * perhaps just closing the volume. */
 static int park(struct server *s, const char *volume, struct err **e)
 {
         const int64_t began = clock_mono();
@@ -70,7 +70,7 @@ static int park(struct server *s, const char *volume, struct err **e)
                 struct conn *c;
 
                 DL_FOREACH (s->conns, c) {
-                        if (c->parked || (c->meter && !streq(c->meter->volume, volume)))
+                        if (c->parked || (volume && c->meter && !streq(c->meter->volume, volume)))
                                 continue;
                         conn_park(c);
                         if (!c->parked)
@@ -116,7 +116,7 @@ static int send_conn(int sock, const struct conn *c)
         return handover_send(sock, o, c->in, c->have, c->wire.fd);
 }
 
-/* The parked ones of that volume ("": of none), ended by NULL; the caller frees. */
+/* The parked ones of that volume ("": of none, NULL: all), ended by NULL; the caller frees. */
 static struct conn **parked(struct server *s, const char *volume)
 {
         struct conn **list, *c;
@@ -125,7 +125,8 @@ static struct conn **parked(struct server *s, const char *volume)
         WITH_LOCK(&s->lock);
         list = calloc(s->nconns + 1, sizeof(struct conn *));
         DL_FOREACH (s->conns, c) {
-                if (list && c->parked && streq(c->meter ? c->meter->volume : "", volume))
+                if (list && c->parked &&
+                    (!volume || streq(c->meter ? c->meter->volume : "", volume)))
                         list[n++] = c;
         }
         return list;
@@ -139,8 +140,10 @@ static int send_parked(struct server *s, int sock, const char *volume)
 
         if (!list)
                 return -ENOMEM;
-        for (struct conn **c = list; *c && volume[0]; c++) {
-                strcpy((*c)->resume, (*c)->tcp ? (*c)->export->id : volume);
+        for (struct conn **c = list; *c; c++) {
+                if (!(*c)->meter)
+                        continue;
+                strcpy((*c)->resume, (*c)->tcp ? (*c)->export->id : (*c)->meter->volume);
                 meter_leave(s, &(*c)->meter, &(*c)->stats);
                 session_detach(&(*c)->session);
         }
@@ -153,9 +156,17 @@ static int send_parked(struct server *s, int sock, const char *volume)
         return r;
 }
 
-static int send_volume(struct server *s, int sock, const char *volume, struct err **e)
+static int park_at_last(struct server *s, const char *volume, struct err **e)
 {
         int r = park(s, volume, e);
+
+        s->successor.sound = r < 0;
+        return r;
+}
+
+static int send_volume(struct server *s, int sock, const char *volume, struct err **e)
+{
+        int r = park_at_last(s, volume, e);
 
         if (r < 0)
                 return r;
@@ -261,11 +272,51 @@ static int send_all(struct server *s, int sock, struct err **e)
                 r = send_volume(s, sock, volume, e);
         /* What ended meanwhile is to have closed its volume. */
         if (r == 0)
-                r = park(s, "", e);
+                r = park_at_last(s, "", e);
         if (r < 0)
                 return r;
         r = handover_send(sock, json_pack("{s:s}", "op", "done"), NULL, 0, -1);
         return r < 0 ? err_errno(e, r, "hand over") : handover_expect(sock, "ok", e);
+}
+
+int replace_back(struct server *s, int sock)
+{
+        _cleanup_err_ struct err *e = NULL;
+        int r = freeze(s, true);
+
+        volume_pool_abandon(s->pool, true);
+        pthread_mutex_lock(&s->lock);
+        s->stopping = true; /* nobody waits for what is to come */
+        pthread_cond_broadcast(&s->gone);
+        pthread_mutex_unlock(&s->lock);
+        if (r == 0)
+                r = park(s, NULL, &e);
+        if (r == 0)
+                r = send_parked(s, sock, NULL);
+        if (r == 0)
+                r = handover_send(sock, json_pack("{s:s}", "op", "back"), NULL, 0, -1);
+        return r;
+}
+
+/* What the successor has already. */
+static void take_back(struct server *s, int sock)
+{
+        int r = handover_send(sock, json_pack("{s:s}", "op", "back"), NULL, 0, -1);
+        bool last = false;
+
+        while (r == 0 && !last) {
+                struct message m;
+
+                r = handover_recv(sock, &m);
+                if (r < 0)
+                        break;
+                last = streq(message_op(&m), "back");
+                if (streq(message_op(&m), "conn") && takeover_conn(s, &m) < 0)
+                        log_error("a connection is lost");
+                message_done(&m);
+        }
+        if (r < 0)
+                log_error("the successor gives nothing back: %s", strerror(-r));
 }
 
 /* From the successor's first word to its last. */
@@ -273,6 +324,7 @@ static int hand_over(struct server *s, int sock, struct err **e)
 {
         int r = handover_expect(sock, "hello", e);
 
+        s->successor.sound = false;
         if (r < 0)
                 return r;
         r = control_freeze(s);
@@ -291,10 +343,12 @@ static int hand_over(struct server *s, int sock, struct err **e)
                 return 0;
         sd_notifyf(0, "MAINPID=%d", getpid()); /* while it lives: it is not missed */
         /* Before anything goes on here there must be nothing of it there. */
+        volume_pool_abandon(s->pool, false);
+        if (s->successor.sound)
+                take_back(s, sock);
         kill(s->successor.pid, SIGKILL);
         waitpid(s->successor.pid, NULL, 0);
         s->successor.pid = 0;
-        volume_pool_abandon(s->pool, false);
         if (freeze(s, false) < 0)
                 log_error("not all sockets accept connections again: %m");
         revive_all(s);

@@ -132,6 +132,7 @@ struct server {
                 char **argv; /* its command line, without --takeover; NULL: none can be started */
                 int state_lock, run_lock;
                 pid_t pid;
+                bool sound; /* what failed is ours: it can give back what it has */
         } successor;
 };
 

@@ -83,7 +83,7 @@ int takeover_started(struct takeover *t, struct err **e)
         return r < 0 ? err_errno(e, r, "take over") : 0;
 }
 
-static int take_conn(struct server *s, struct message *m)
+int takeover_conn(struct server *s, struct message *m)
 {
         const char *export = NULL, *resume;
         struct conn c = {.in = m->bytes, .have = m->n};
@@ -133,6 +133,16 @@ static void finish(struct takeover *t, struct server *s)
         held_done(&s->held, true);
 }
 
+/* Not a byte may be changed any more. */
+static _Noreturn void give_back(struct takeover *t, struct server *s)
+{
+        int r = replace_back(s, t->sock);
+
+        log_warning("the predecessor goes on%s%s", r < 0 ? ", without our clients: " : "",
+                    r < 0 ? strerror(-r) : "");
+        _exit(r < 0);
+}
+
 int takeover_step(struct takeover *t, struct server *s)
 {
         struct message m;
@@ -146,9 +156,11 @@ int takeover_step(struct takeover *t, struct server *s)
         }
         last = streq(message_op(&m), "done");
         if (streq(message_op(&m), "conn"))
-                r = take_conn(s, &m);
+                r = takeover_conn(s, &m);
         else if (streq(message_op(&m), "arrived"))
                 r = arrived(t, s, &m);
+        else if (streq(message_op(&m), "back"))
+                give_back(t, s);
         if (r < 0)
                 log_error("take over: %s: %s", message_op(&m), strerror(-r));
         message_done(&m);

@@ -594,6 +594,56 @@ print(os.waitpid(child, 0), file=open('%s', 'w'))
         self.assertEqual({v["id"] for v in self.d.ok("list")["volumes"]}, made)
 
 
+class Returned(Replacing):
+    options = ("--listen", "127.0.0.1:0", "--plain-tcp", "--handshake-ms", "120000")
+
+    def test_a_request_that_takes_too_long(self):
+        """One volume does not come to rest: what has moved comes back, and nobody is cut off."""
+        self.d.stop()
+        self.d.start(fault="")
+        first, tcp, last, other = (self.d.create(8 * MB) for _ in range(4))
+        self.d.export(tcp, id="tcp", clients=["any"])
+        path = self.d.export(other)
+        clients = [Client(self.d.export(first), 8 * MB, 1),
+                   Client("nbd://127.0.0.1:%d/tcp" % self.d.ports()[0], 8 * MB, 2)]
+        for c in clients:
+            c.may_reconnect = False
+        halfway, resting, fresh, stuck = (self.raw(p) for p in (path, path, path,
+                                                                self.d.export(last)))
+        for s in (halfway, resting, stuck):
+            handshake(s)
+        get(fresh, 5)
+        data = os.urandom(MB)
+        halfway.sendall(request(1, 7, 0, MB) + data[:300001])
+        self.d.ok("fault", points="volume.read=delay:40000:1")
+        stuck.sendall(request(0, 3, 0, 512))
+        while "fault point 'volume.read'" not in self.d.log():
+            pass
+        words = []
+        t = threading.Thread(target=lambda: words.append(self.refused()))
+        with load(clients) as step:
+            t.start()
+            halfway.sendall(data[300001:600001])
+            while not words and t.is_alive():
+                step()
+            t.join()
+            step()
+        self.assertIn("do not come to rest", words[0])
+        halfway.sendall(data[600001:])
+        self.assertEqual(get(halfway, 16), struct.pack(">IIQ", 0x67446698, 0, 7))
+        get(fresh, 13)
+        fresh.sendall(struct.pack(">I", 3) + option(1, b""))
+        get(fresh, 10)
+        for s in (fresh, resting):
+            s.sendall(request(0, 4, 0, MB))
+            self.assertEqual(get(s, 16 + MB), struct.pack(">IIQ", 0x67446698, 0, 4) + data)
+        get(stuck, 16 + 512)
+        self.replace()
+        for c in clients:
+            c.step()
+            c.check()
+
+
 class Direct(Replace):
     """Large payloads gather in memory, and are written as far as they came."""
 
