@@ -122,7 +122,7 @@ static int v_unexport(struct volume_service *s, const char *id, struct err **e)
 }
 static const struct volume_service_ops volume_ops = {
         .name = "fake", .ping = v_ping, .create = v_create, .import = v_import, .clone = v_clone,
-        .snapshot = v_snapshot, .resize = v_resize, .remove = v_remove, .stat = v_stat, .export = v_export,
+        .snapshot = v_snapshot, .resize = v_resize, .shrink = v_resize, .remove = v_remove, .stat = v_stat, .export = v_export,
         .set_limits = v_set_limits, .stats = v_stats,
         .unexport = v_unexport};
 
@@ -494,6 +494,17 @@ static void test_volume_life(void **state)
         assert_int_equal(used("volume_size "), 2 << 20);
         assert_int_equal(set(v, &kind_volume, "size", "1M"), -EINVAL);
         assert_words("does not shrink");
+        assert_int_equal(verb(v, "shrink"), -EINVAL);
+        assert_int_equal(verb(v, "shrink 2M"), -EINVAL);
+        assert_int_equal(verb(v, "shrink 1000"), -EINVAL);
+        fake.volume_error = -EIO;
+        assert_int_equal(verb(v, "shrink 1M"), 0);
+        assert_int_equal(wait_for(v, "available"), 0);
+        fake.volume_error = 0;
+        assert_int_equal(used("volume_size "), 2 << 20);
+        assert_int_equal(verb(v, "shrink 1M"), 0);
+        assert_int_equal(wait_for(v, "available"), 0);
+        assert_int_equal(used("volume_size "), 1 << 20);
         assert_int_equal(drop(v), 0);
         assert_int_equal(make(&kind_volume, "v") != 0, 1); /* the name is free at once */
         wait_for(v, "gone");
