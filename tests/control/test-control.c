@@ -31,6 +31,7 @@ struct fake {
         struct volume_limits limits; /* set last */
         int limits_error;
         unsigned limits_calls, stats_calls;
+        bool hold_after_limits; /* hold_commits() once they are set */
         char stats_id[37]; /* of the volume that has been read */
         int grow_error;
         bool running;
@@ -80,6 +81,8 @@ static int v_remove(struct volume_service *s, const char *id, struct err **e)
         fake.removes++;
         return fake.remove_error ? err_set(e, fake.remove_error, "told to fail") : 0;
 }
+static void hold_commits(void);
+
 static int v_set_limits(struct volume_service *s, const char *id, const struct volume_limits *l,
                         struct err **e)
 {
@@ -88,6 +91,9 @@ static int v_set_limits(struct volume_service *s, const char *id, const struct v
         if (fake.limits_error)
                 return err_set(e, fake.limits_error, "told to fail");
         fake.limits = *l;
+        if (fake.hold_after_limits)
+                hold_commits();
+        fake.hold_after_limits = false;
         return 0;
 }
 static int v_stats(struct volume_service *s, int (*each)(void *arg, const struct volume_stats *v),
@@ -253,7 +259,37 @@ struct refusing {
         struct store store;
         struct store *real;
         bool refuse;
+        /* Or told to keep who commits waiting. */
+        pthread_mutex_t lock;
+        pthread_cond_t cond;
+        bool hold;
+        struct store_txn *held[4];
+        unsigned nheld;
 };
+static struct refusing refusing;
+
+static void hold_commits(void)
+{
+        WITH_LOCK(&refusing.lock);
+        refusing.hold = true;
+}
+
+/* Until n transactions wait. */
+static void await_held(unsigned n)
+{
+        WITH_LOCK(&refusing.lock);
+        while (refusing.nheld < n)
+                pthread_cond_wait(&refusing.cond, &refusing.lock);
+}
+
+static void release_commits(void)
+{
+        WITH_LOCK(&refusing.lock);
+        refusing.hold = false;
+        for (unsigned i = 0; i < refusing.nheld; i++)
+                refusing.real->ops->commit(refusing.real, refusing.held[i]);
+        refusing.nheld = 0;
+}
 
 static void *refuse_main(void *arg)
 {
@@ -279,6 +315,13 @@ static void r_commit(struct store *s, struct store_txn *t)
         struct refusing *f = (struct refusing *)s;
         pthread_t thread;
 
+        WITH_LOCK(&f->lock);
+        if (f->hold) {
+                assert_true(f->nheld < ARRAY_SIZE(f->held));
+                f->held[f->nheld++] = t;
+                pthread_cond_broadcast(&f->cond);
+                return;
+        }
         if (!f->refuse) {
                 f->real->ops->commit(f->real, t);
                 return;
@@ -294,7 +337,6 @@ static void r_close(struct store *s)
 }
 static const struct store_ops refusing_ops = {
         .name = "refusing", .load = r_load, .commit = r_commit, .close = r_close};
-static struct refusing refusing;
 
 /* --- the cloud under test --------------------------------------------------------------------- */
 
@@ -341,7 +383,10 @@ static int setup(void **state)
                              .compute = {.ops = &compute_ops},
                              .store = &refusing.store,
                              .lock = PTHREAD_MUTEX_INITIALIZER};
-        refusing = (struct refusing){.store = {.ops = &refusing_ops}, .real = store_memory_new()};
+        refusing = (struct refusing){.store = {.ops = &refusing_ops},
+                                     .real = store_memory_new(),
+                                     .lock = PTHREAD_MUTEX_INITIALIZER,
+                                     .cond = PTHREAD_COND_INITIALIZER};
         start_control();
         return 0;
 }
@@ -1056,6 +1101,30 @@ static void test_limits(void **state)
         assert_int_equal(stored(v, "iops"), VALUE_MAX);
 }
 
+static void *set_900(void *arg)
+{
+        assert_int_equal(set(*(uint64_t *)arg, &kind_volume, "iops", "900"), 0);
+        return NULL;
+}
+
+/* A limit written while the end of the last one's job is on its way to the store. */
+static void test_limit_at_the_end(void **state)
+{
+        uint64_t v = volume("v");
+        pthread_t t;
+
+        fake.hold_after_limits = true;
+        assert_int_equal(set(v, &kind_volume, "iops", "500"), 0);
+        await_held(1);
+        assert_int_equal(pthread_create(&t, NULL, set_900, &v), 0);
+        await_held(2);
+        release_commits();
+        pthread_join(t, NULL);
+        settle(v);
+        limits_are(900, 0, 0, 0);
+        assert_true(stored(v, "limits_set") != 0);
+}
+
 static uint64_t make_type(const char *name)
 {
         uint64_t no = 0;
@@ -1444,6 +1513,8 @@ int main(void)
                 T(test_new_and_spec), T(test_illegal_verbs), T(test_image),
                 T(test_cut_upload),   T(test_restart),      T(test_many_threads),
                 T(test_store_refuses), T(test_quota_at_the_end), T(test_upload_quota),
+                T(test_delete_again), T(test_stranger), T(test_limits), T(test_limit_at_the_end),
+                T(test_figures), T(test_tenant_goes),
                 T(test_delete_again), T(test_stranger), T(test_limits), T(test_types), T(test_multi_attach),
                 T(test_boot_order), T(test_transfer), T(test_transfer_cut), T(test_figures), T(test_tenant_goes),
                 T(test_blockd_away),
