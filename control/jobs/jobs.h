@@ -76,6 +76,8 @@ int volume_release(struct txn *t, struct object *o, const char *args, struct err
 struct object *volume_type(struct control *c, const struct object *v);
 bool volume_shared(struct control *c, const struct object *v);
 unsigned volume_holders(const struct object *v);
+/* Of a volume, or the one that a snapshot is of: it does not change hands as plain bytes do. */
+bool volume_encrypted(const struct object *o);
 
 /* instance.c */
 int instance_compute(struct job *j, struct compute **ret, struct err **e);

@@ -66,6 +66,13 @@ static int set_type(struct txn *t, struct object *o, union value v, struct err *
         if (volume_holders(o) > 1 && !(now && object_num(now, "multi_attach")))
                 return err_set(e, -EBUSY, "%u instances have it, which type '%s' does not allow",
                                volume_holders(o), v.s ? v.s : "");
+        if (now && object_num(now, "encrypted") && !late) {
+                int a = kind_attr(o->kind, "encrypted");
+
+                if (a < 0)
+                        return err_set(e, -ENOTSUP, "this release encrypts no volumes");
+                txn_set_value(t, o, (unsigned)a, (union value){.u = 1});
+        }
         txn_set_str(t, o, "type", v.s);
         return 0;
 }
