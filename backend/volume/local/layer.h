@@ -8,6 +8,7 @@
  * map's memory.  A live map of another boot is worth nothing and is made anew from the log. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "backend/volume/local/folio.h"
@@ -16,8 +17,10 @@
 #include "backend/volume/volume.h"
 
 struct layer {
-        struct layer *parent;     /* a reference */
-        unsigned refs;            /* guarded by the pool's layers_lock */
+        struct layer *_Atomic parent; /* a reference; changes when a merge has replaced it */
+        unsigned refs;                /* guarded by the pool's layers_lock */
+        atomic_uint lent;             /* 1 for itself, 1 for each descriptor that is lent */
+        uint64_t overlap;             /* bytes of the parent that are seen */
         void *owner;              /* the pool's entry that lists it */
         int fd;                   /* data file */
         int direct_fd;            /* the same past the page cache; -1: buffered only */
@@ -29,7 +32,7 @@ struct layer {
         char *dir;                /* the volume's folder */
         char *live_path;          /* of the live map; NULL unless mapped and writable */
         int live_fd;
-        struct maplog_id id;
+        struct maplog_id id; /* its layer: the number of the map's file */
         uint64_t size;  /* bytes; what is past it reads as zeros */
         uint64_t bytes; /* of the data file, which may be shorter (an import's tail) */
         bool mapped;
@@ -51,15 +54,16 @@ struct piece {
 struct layer_open {
         const char *dir, *run; /* the volume's folder; the run folder */
         const char *volume;
-        unsigned n;
-        uint64_t size;
+        unsigned data, map; /* numbers of its files */
+        uint64_t size, overlap;
         bool mapped, writable, direct;
         struct layer *parent; /* its reference is taken over on success */
 };
 
 /* Opens (or, writable and missing, makes) the layer's files. */
 int layer_open(const struct layer_open *o, struct layer **ret, struct err **e);
-/* Closes without flushing; does not follow the parent.  NULL is left alone. */
+/* Closes without flushing, when nothing of it is lent any more; does not follow the parent.  NULL is
+ * left alone. */
 void layer_free(struct layer *l);
 /* No more writes: the log is closed and the live map forgotten.  Everything must be flushed. */
 void layer_freeze(struct layer *l);
@@ -92,8 +96,10 @@ int layer_extents(struct layer *l, uint64_t n, uint64_t off, volume_extent_fn ea
 bool layer_starts_sparse(struct layer *l, uint64_t n, uint64_t off);
 void layer_cache(struct layer *l, uint64_t n, uint64_t off);
 
-/* The file of the range's first piece; 0: zeros. */
+/* The file of the range's first piece, to be given back with layer_free(ret->lender); 0: zeros. */
 int layer_lend(struct layer *l, uint64_t n, uint64_t off, struct volume_file *ret);
+/* A log that says what the map says, to a new file; synced. */
+int layer_log_write(const struct map *m, const struct maplog_id *id, const char *path);
 
 char *layer_data_path(const char *dir, unsigned n);
 char *layer_log_path(const char *dir, unsigned n);
