@@ -159,6 +159,14 @@ static void check_cut(void)
                 if (seen[i])
                         check_volume(p, i);
         }
+        /* Merging and flattening, begun before the cut or due after it, change nothing. */
+        if (rnd_one_in(&t.r, 4)) {
+                while (volume_pool_work(p) > 0)
+                        ;
+                for (unsigned i = 0; i < t.m->nvols; i++)
+                        if (seen[i])
+                                check_volume(p, i);
+        }
         volume_pool_close(p);
         check_after(state);
 }
