@@ -26,7 +26,8 @@ def points():
                 text = f.read()
             found.update(re.findall(r'FAULT\("([^"]+)"\)', text))
             merges |= folder == "blockd" and "volume_pool_background" in text
-    return sorted(p for p in found if merges or not p.startswith("volume.merge"))
+    background = ("volume.merge", "volume.prune")
+    return sorted(p for p in found if merges or not p.startswith(background))
 
 
 class Killed(Exception):
