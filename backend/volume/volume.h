@@ -201,8 +201,8 @@ int volume_shrink(struct volume_pool *p, const char *id, uint64_t size, struct e
  * All its snapshots stay, those made after `to` too.  -EBUSY while it is open. */
 int volume_revert(struct volume_pool *p, const char *id, const char *to, struct err **e);
 /* Starts, or cancels, making the volume independent of what it was cloned from: in the background,
- * also while it is open.  volume_stat() tells how far it is.  It goes on after a restart; when it is
- * done there is no parent any more.  Already independent is success. */
+ * also while it is open.  volume_stat() tells how far it is.  It goes on after a restart; when it
+ * is done there is no parent any more.  Already independent is success. */
 int volume_flatten(struct volume_pool *p, const char *id, bool cancel, struct err **e);
 int volume_remove(struct volume_pool *p, const char *id, struct err **e);
 int volume_stat(struct volume_pool *p, const char *id, struct volume_info *ret, struct err **e);

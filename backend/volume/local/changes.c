@@ -8,9 +8,9 @@ enum { WINDOW = 64 << 20 };
 
 struct changes {
         struct pool *pool;
-        struct stack *stack;      /* the volume's: open longer than this */
-        struct entry *since;      /* open */
-        struct stack *other;      /* its stack */
+        struct stack *stack; /* the volume's: open longer than this */
+        struct entry *since; /* open */
+        struct stack *other; /* its stack */
 };
 
 /* Both stacks' io, shared.  By address: two walks in opposite directions with a snapshot waiting

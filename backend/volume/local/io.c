@@ -101,11 +101,10 @@ int layer_lend(struct layer *l, uint64_t n, uint64_t off, struct volume_file *re
         if (!k.layer || off >= k.layer->bytes)
                 return 0;
         folios_read(&k.layer->folios, k.layer->fd, k.len, off);
-        *ret = (struct volume_file){
-                .fd = k.layer->fd,
-                .off = off,
-                .len = MIN(k.len, k.layer->bytes - off),
-                .lender = k.layer};
+        *ret = (struct volume_file){.fd = k.layer->fd,
+                                    .off = off,
+                                    .len = MIN(k.len, k.layer->bytes - off),
+                                    .lender = k.layer};
         k.layer->lent++;
         return 1;
 }

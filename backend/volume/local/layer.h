@@ -21,20 +21,20 @@ struct layer {
         unsigned refs;                /* guarded by the pool's layers_lock */
         atomic_uint lent;             /* 1 for itself, 1 for each descriptor that is lent */
         uint64_t overlap;             /* bytes of the parent that are seen */
-        void *owner;              /* the pool's entry that lists it */
-        int fd;                   /* data file */
-        int direct_fd;            /* the same past the page cache; -1: buffered only */
-        _Atomic bool waits;       /* its file system has no RWF_NOWAIT */
-        bool dense;               /* when it was opened, the data file had no holes */
-        _Atomic unsigned flushes; /* odd while one goes on */
-        struct folios folios;     /* of a writable, buffered one */
-        int log_fd;               /* map log; -1 unless mapped and writable */
-        char *dir;                /* the volume's folder */
-        char *live_path;          /* of the live map; NULL unless mapped and writable */
+        void *owner;                  /* the pool's entry that lists it */
+        int fd;                       /* data file */
+        int direct_fd;                /* the same past the page cache; -1: buffered only */
+        _Atomic bool waits;           /* its file system has no RWF_NOWAIT */
+        bool dense;                   /* when it was opened, the data file had no holes */
+        _Atomic unsigned flushes;     /* odd while one goes on */
+        struct folios folios;         /* of a writable, buffered one */
+        int log_fd;                   /* map log; -1 unless mapped and writable */
+        char *dir;                    /* the volume's folder */
+        char *live_path;              /* of the live map; NULL unless mapped and writable */
         int live_fd;
         struct maplog_id id; /* its layer: the number of the map's file */
-        uint64_t size;  /* bytes; what is past it reads as zeros */
-        uint64_t bytes; /* of the data file, which may be shorter (an import's tail) */
+        uint64_t size;       /* bytes; what is past it reads as zeros */
+        uint64_t bytes;      /* of the data file, which may be shorter (an import's tail) */
         bool mapped;
         struct map map;
         uint64_t log_end, log_next; /* where, and with which group, the log goes on */
@@ -62,8 +62,8 @@ struct layer_open {
 
 /* Opens (or, writable and missing, makes) the layer's files. */
 int layer_open(const struct layer_open *o, struct layer **ret, struct err **e);
-/* Closes without flushing, when nothing of it is lent any more; does not follow the parent.  NULL is
- * left alone. */
+/* Closes without flushing, when nothing of it is lent any more; does not follow the parent.  NULL
+ * is left alone. */
 void layer_free(struct layer *l);
 /* No more writes: the log is closed and the live map forgotten.  Everything must be flushed. */
 void layer_freeze(struct layer *l);

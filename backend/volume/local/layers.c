@@ -137,7 +137,8 @@ int pool_stack_open(struct pool *p, struct entry *en, struct err **e)
 
         if (!dir)
                 return err_errno(e, -ENOMEM, "open");
-        r = load(p, (struct step){.en = en, .i = en->meta.nlayers - 1}, !en->meta.immutable, &top, e);
+        r = load(p, (struct step){.en = en, .i = en->meta.nlayers - 1}, !en->meta.immutable, &top,
+                 e);
         if (r < 0)
                 return r;
         r = stack_new(top, en->meta.immutable, dir, &en->stack);

@@ -3,8 +3,8 @@
  *
  * Both are frozen, or the upper is the top of a volume that is not open.  What is copied is seen by
  * nobody: into the lower one go blocks that the upper one covers, into the upper one blocks that
- * its map calls holes.  So until the metadata says so nothing has happened, and a merge that was cut
- * off is begun anew. */
+ * its map calls holes.  So until the metadata says so nothing has happened, and a merge that was
+ * cut off is begun anew. */
 #pragma once
 
 #include "backend/volume/local/pool.h"
@@ -17,11 +17,11 @@ struct merge {
         bool flatten;                /* lower is the origin, with all below */
         char origin[VOLUME_ID_SIZE]; /* flatten: whose layer */
         unsigned origin_layer;
-        bool counted;    /* flatten: it is counted in the origin's refs */
-        bool top;        /* the upper is the top: only while nobody opens the volume */
-        unsigned opened; /* top: struct entry's */
-        bool up;         /* the lower's blocks go to the upper's file, else the other way */
-        bool ground;     /* what comes out has nothing below it, and so no map */
+        bool counted;            /* flatten: it is counted in the origin's refs */
+        bool top;                /* the upper is the top: only while nobody opens the volume */
+        unsigned opened;         /* top: struct entry's */
+        bool up;                 /* the lower's blocks go to the upper's file, else the other way */
+        bool ground;             /* what comes out has nothing below it, and so no map */
         struct layer *u, *below; /* ours alone; flatten: below is the pool's */
         int fd;                  /* the file that is written */
         struct map map;          /* what comes out */

@@ -169,8 +169,8 @@ static int parse_fields(json_t *o, struct meta *m, struct err **e)
                 return err_set(e, -ENOTSUP, "metadata has format %d, this program knows %d", format,
                                FORMAT);
         if (json_unpack(o, "{s:s, s?s, s?b, s?b, s?b, s:o, s?o}", "id", &id, "parent", &parent,
-                        "immutable", &immutable, "removed", &removed, "flatten", &flatten, "layers", &layers, "origin",
-                        &origin) < 0 ||
+                        "immutable", &immutable, "removed", &removed, "flatten", &flatten, "layers",
+                        &layers, "origin", &origin) < 0 ||
             !id_copy(m->id, id) || (parent && !id_copy(m->parent, parent)) ||
             !json_is_array(layers) || parse_origin(origin, m) < 0 ||
             parse_layers(layers, format, m) < 0 || check_layers(m) < 0 ||

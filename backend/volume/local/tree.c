@@ -164,8 +164,8 @@ static int put_top(struct pool *p, struct entry *en, struct meta *m, const char 
 }
 
 /* With the lock: both, idle; NULL with words. */
-static struct entry *find_both(struct pool *p, const char *id, const char *to, struct entry **ret_to,
-                               struct err **e)
+static struct entry *find_both(struct pool *p, const char *id, const char *to,
+                               struct entry **ret_to, struct err **e)
 {
         for (;;) {
                 struct entry *en = pool_find(p, id);
