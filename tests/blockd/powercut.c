@@ -208,7 +208,7 @@ static void live(bool first)
         pid = fork();
         CHECK(pid >= 0, "fork");
         if (pid == 0) {
-                if (first && has_long_log()) {
+                if (first) {
                         work_long_log(&w);
                         _exit(0);
                 }
@@ -220,7 +220,7 @@ static void live(bool first)
         if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
                 t.kills++;
         else if (status != 0)
-                exit(1); /* it has said why */
+                broken("the engine ended with status %#x", status);
 }
 
 /* The workload, and its log. */
@@ -229,7 +229,7 @@ static void record(const char *top)
         unsigned lives = 1 + rnd_below(&t.r, 3);
         uint64_t killed;
 
-        if (t.generation == 0)
+        if (t.generation == 0 && has_long_log())
                 live(true);
         record_begin(top);
         t.disk = disk_new();
