@@ -697,7 +697,7 @@ static void op_churn(struct work *w)
                 uint32_t id = n % 2 ? 0 : the_log->next_id++;
                 struct volume *v;
 
-                if (!writable(vol(w, 1)) || !(v = handle(w, 1)))
+                if (!writable(vol(w, 1)) || vol(w, 1)->size < 2 * BLOCK || !(v = handle(w, 1)))
                         return;
                 fill(block, id, 8, 8);
                 begin(w, 1, 8, 8, id);
