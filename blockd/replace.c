@@ -330,6 +330,7 @@ static int hand_over(struct server *s, int sock, struct err **e)
         r = control_freeze(s);
         if (r < 0)
                 return err_set(e, r, "a call of the control socket takes too long: try again");
+        volume_pool_background(s->pool, false); /* the pool's metadata is not to change any more */
         r = freeze(s, true);
         if (r < 0)
                 err_errno(e, r, "stop accepting");
@@ -349,6 +350,7 @@ static int hand_over(struct server *s, int sock, struct err **e)
         kill(s->successor.pid, SIGKILL);
         waitpid(s->successor.pid, NULL, 0);
         s->successor.pid = 0;
+        volume_pool_background(s->pool, true);
         if (freeze(s, false) < 0)
                 log_error("not all sockets accept connections again: %m");
         revive_all(s);
