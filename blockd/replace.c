@@ -424,52 +424,73 @@ static int run(struct server *s, struct err **e)
         return r;
 }
 
+static int begin(struct server *s, struct err **e)
+{
+        const char *why = NULL;
+
+        WITH_LOCK(&s->lock);
+        if (s->coming)
+                why = "it takes over itself";
+        else if (s->stopping)
+                why = "it ends";
+        else if (s->replacing || s->replaced)
+                why = "it is being replaced";
+        if (why)
+                return err_set(e, -EBUSY, "replace: %s", why);
+        s->replacing = true;
+        return 0;
+}
+
+static void end(struct server *s, bool replaced)
+{
+        WITH_LOCK(&s->lock);
+        s->replacing = false;
+        s->replaced = replaced;
+        pthread_cond_broadcast(&s->gone);
+}
+
+static int run_begun(struct server *s, struct err **e)
+{
+        int r = run(s, e);
+
+        end(s, r == 0);
+        if (r < 0)
+                return err_prepend(e, r, "replace");
+        log_info("process %d follows", s->successor.pid);
+        /* They stay locked by its copies, and no longer than it lives. */
+        close(TAKE_FD(s->successor.state_lock));
+        close(TAKE_FD(s->successor.run_lock));
+        kill(getpid(), SIGUSR2); /* the main loop ends */
+        return 0;
+}
+
 int replace_run(struct server *s, struct err **e)
 {
-        int r;
+        int r = begin(s, e);
 
-        pthread_mutex_lock(&s->lock);
-        if (s->replacing || s->replaced || s->stopping || s->coming) {
-                const char *why = s->coming     ? "it takes over itself"
-                                  : s->stopping ? "it ends"
-                                                : "it is being replaced";
-
-                pthread_mutex_unlock(&s->lock);
-                return err_set(e, -EBUSY, "replace: %s", why);
-        }
-        s->replacing = true;
-        pthread_mutex_unlock(&s->lock);
-        r = run(s, e);
-        if (r < 0)
-                err_prepend(e, r, "replace");
-        pthread_mutex_lock(&s->lock);
-        s->replacing = false;
-        s->replaced = r == 0;
-        pthread_cond_broadcast(&s->gone);
-        pthread_mutex_unlock(&s->lock);
-        if (r == 0) {
-                log_info("process %d follows", s->successor.pid);
-                /* They stay locked by its copies, and no longer than it lives. */
-                close(TAKE_FD(s->successor.state_lock));
-                close(TAKE_FD(s->successor.run_lock));
-                kill(getpid(), SIGUSR2); /* the main loop ends */
-        }
-        return r;
+        return r < 0 ? r : run_begun(s, e);
 }
 
 static void *replace_thread(void *arg)
 {
         _cleanup_err_ struct err *e = NULL;
 
-        if (replace_run(arg, &e) < 0)
+        if (run_begun(arg, &e) < 0)
                 log_error("%s", err_msg(e));
         return NULL;
 }
 
+/* Begun before the thread runs: whoever stops the server waits for it from here on. */
 void replace_start(struct server *s)
 {
-        if (server_thread(replace_thread, s) < 0)
+        _cleanup_err_ struct err *e = NULL;
+
+        if (begin(s, &e) < 0) {
+                log_error("%s", err_msg(e));
+        } else if (server_thread(replace_thread, s) < 0) {
                 log_error("replace: no thread");
+                end(s, false);
+        }
 }
 
 bool replace_over(struct server *s)
