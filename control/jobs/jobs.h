@@ -10,14 +10,14 @@ extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publ
         job_instance_resume, job_instance_attach, job_instance_detach, job_instance_delete,
         job_instance_snapshot, job_instance_sync;
 extern const struct job_def job_volume_accept, job_volume_adopt, job_volume_manage,
-        job_volume_release, job_volume_shrink;
+        job_volume_release, job_volume_revert, job_volume_flatten, job_volume_shrink;
 
 /* States, in the order of the kinds' tables. */
 enum { TENANT_CREATING, TENANT_ACTIVE, TENANT_DELETING, TENANT_ERROR };
 enum { IMAGE_QUEUED, IMAGE_SAVING, IMAGE_ACTIVE, IMAGE_DELETING, IMAGE_ERROR };
 enum { VOLUME_DRAFT, VOLUME_CREATING, VOLUME_AVAILABLE, VOLUME_IN_USE, VOLUME_ATTACHING,
        VOLUME_DETACHING, VOLUME_EXTENDING, VOLUME_DELETING, VOLUME_ERROR, VOLUME_OFFERED,
-       VOLUME_RELEASING, VOLUME_SHRINKING };
+       VOLUME_RELEASING, VOLUME_SHRINKING, VOLUME_REVERTING };
 enum { SNAPSHOT_CREATING, SNAPSHOT_AVAILABLE, SNAPSHOT_DELETING, SNAPSHOT_ERROR };
 enum { INSTANCE_DRAFT, INSTANCE_STARTING, INSTANCE_ACTIVE, INSTANCE_STOPPING, INSTANCE_STOPPED,
        INSTANCE_REBOOTING, INSTANCE_PAUSED, INSTANCE_DELETING, INSTANCE_ERROR };
@@ -64,7 +64,9 @@ void volume_render_transfer(struct control *c, const struct object *o, struct bu
 /* -EBUSY when it is on its way to another tenant already. */
 int volume_offer_claimed(const struct object *o, struct err **e);
 
-/* shrink.c: the verb. */
+/* revert.c, shrink.c: the verbs. */
+int volume_revert(struct txn *t, struct object *o, const char *args, struct err **e);
+int volume_flatten(struct txn *t, struct object *o, const char *args, struct err **e);
 int volume_shrink(struct txn *t, struct object *o, const char *args, struct err **e);
 
 /* manage.c: the hooks of the attribute `manage` and the verb `release`. */

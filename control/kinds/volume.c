@@ -285,6 +285,10 @@ static const struct verb_def verbs[] = {
          volume_offer},
         {"release", "PATH", ROLE_ADMIN, STATE(VOLUME_AVAILABLE),
          "give a raw file on the host, and end the volume", volume_release},
+        {"revert", "SNAPSHOT", ROLE_MEMBER, STATE(VOLUME_AVAILABLE),
+         "go back to what it held then; its snapshots all stay", volume_revert},
+        {"flatten", "", ROLE_MEMBER, STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE),
+         "copy what it has from its source, and let that go", volume_flatten},
         {"shrink", "SIZE", ROLE_MEMBER, STATE(VOLUME_AVAILABLE),
          "cut off its end: what is past SIZE is lost", volume_shrink},
         {"withdraw", "", ROLE_MEMBER, STATE(VOLUME_OFFERED), "take the offer back",
@@ -306,6 +310,7 @@ static const struct state_def states[] = {
         {"offered", .help = "another tenant may take it over: `transfer` has the key"},
         {"releasing", .transient = true, .help = "becoming a file"},
         {"shrinking", .transient = true, .help = "getting smaller"},
+        {"reverting", .transient = true, .help = "going back to a snapshot"},
 };
 
 static int create(struct txn *t, struct object *o, struct err **e)

@@ -71,6 +71,21 @@ cd / && stop_cloud && start_cloud && cd "$C/tenants/default" || fail "restart"
 expect "after a restart" cmp volumes/v/snapshots/first/data "$T/one"
 expect "the clone, too" cmp volumes/c/data "$T/c"
 
+# --- going back, and letting the source go
+echo 'revert first' >volumes/v/ctl || fail "revert"
+expect "it has gone back" "$STRATO" wait volumes/v available --timeout 20
+expect "to what it held" cmp volumes/v/data "$T/one"
+expect "the later one stays" cmp volumes/v/snapshots/two/data "$T/two"
+expect_errno ENOENT 'echo "revert nothing" >volumes/v/ctl'
+write v 2M 30
+keep v now
+echo flatten >volumes/d/ctl || fail "flatten"
+wait_until 30 test ! -L volumes/d/source || fail "it still leans on its source"
+expect "its bytes are its own" cmp volumes/d/data "$T/two"
+echo 'shrink 8M' >volumes/e/ctl || fail "shrink"
+expect "smaller" "$STRATO" wait volumes/e available --timeout 20
+[ "$(cat volumes/e/size)" = 8388608 ] || fail "size after shrink"
+
 # --- deleting, in any order
 expect "the middle one" rmdir volumes/v/snapshots/two
 expect "the first" rmdir volumes/v/snapshots/first volumes/v/snapshots/empty
