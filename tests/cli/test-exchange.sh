@@ -134,6 +134,19 @@ rmdir volumes/evil || fail "rmdir"
 mkdir volumes/none || fail "mkdir"
 expect_errno EINVAL 'echo relative >volumes/none/manage'
 
+# --- shrink, said in words
+volume s
+head -c 16M /dev/urandom >"$T/bytes" && cp "$T/bytes" volumes/s/data || fail "fill"
+expect_errno EINVAL 'echo 8M >volumes/s/size'
+expect_errno EINVAL 'echo shrink >volumes/s/ctl'
+expect "shrink" bash -c 'echo "shrink 8M" >volumes/s/ctl'
+is "... available" "$(cat volumes/s/.wait/available@20)" available
+is "... smaller" "$(cat volumes/s/size)" 8388608
+expect "... what is left" cmp -n 8388608 "$T/bytes" volumes/s/data
+is "... is all" "$(wc -c <volumes/s/data)" 8388608
+echo 16M >volumes/s/size && cat volumes/s/.wait/available@20 >/dev/null || fail "grow"
+expect "grown again, what was past is lost" cmp -n 8388608 -i 8388608:0 volumes/s/data /dev/zero
+
 # --- to another tenant
 mkdir "$C/tenants/other" && wait_until 20 grep -q active "$C/tenants/other/state" || fail "tenant"
 mkdir volumes/k/snapshots/s && cat volumes/k/snapshots/s/.wait/available@20 >/dev/null || fail "snap"
