@@ -7,7 +7,7 @@
 
 const struct kind *const kinds[] = {&kind_cloud,    &kind_tenant, &kind_flavor,
                                     &kind_host,     &kind_image,  &kind_volume,
-                                    &kind_instance, &kind_job,    NULL};
+                                    &kind_backup,   &kind_instance, &kind_job, NULL};
 
 const struct kind *kind_by_name(const char *name)
 {

@@ -152,7 +152,7 @@ struct kind {
 /* Every kind, in the order of the tree; NULL-terminated. */
 extern const struct kind *const kinds[];
 extern const struct kind kind_cloud, kind_tenant, kind_flavor, kind_host, kind_image, kind_volume,
-        kind_instance, kind_job;
+        kind_backup, kind_instance, kind_job;
 
 const struct kind *kind_by_name(const char *name);
 const struct kind *kind_by_plural(const char *plural);

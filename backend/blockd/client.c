@@ -52,6 +52,13 @@ static int client_clone(struct volume_service *s, const char *id, const char *pa
                     QUICK_MS, NULL, e);
 }
 
+static int client_snapshot(struct volume_service *s, const char *id, const char *volume,
+                           struct err **e)
+{
+        return call(s, json_pack("{s:s, s:s, s:s}", "op", "snapshot", "id", id, "volume", volume),
+                    QUICK_MS, NULL, e);
+}
+
 static int client_resize(struct volume_service *s, const char *id, uint64_t size, struct err **e)
 {
         return call(
@@ -265,6 +272,7 @@ static const struct volume_service_ops client_ops = {
         .create = client_create,
         .import = client_import,
         .clone = client_clone,
+        .snapshot = client_snapshot,
         .resize = client_resize,
         .set_limits = client_set_limits,
         .stats = client_stats,

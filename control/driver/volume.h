@@ -70,6 +70,10 @@ struct volume_service_ops {
         /* O(1), whatever the size.  size >= the parent's; what is past the parent reads as zeros. */
         int (*clone)(struct volume_service *s, const char *id, const char *parent, uint64_t size,
                      struct err **e);
+        /* id becomes an immutable volume with the bytes that volume has now, also while it is
+         * written to.  Either may be removed before the other. */
+        int (*snapshot)(struct volume_service *s, const char *id, const char *volume,
+                        struct err **e);
         int (*resize)(struct volume_service *s, const char *id, uint64_t size, struct err **e);
         /* The whole set, durable when answered, and live: it holds for I/O that waits already. */
         int (*set_limits)(struct volume_service *s, const char *id, const struct volume_limits *l,

@@ -7,7 +7,9 @@ const struct job_def *const job_defs[] = {
         &job_volume_limit,    &job_volume_delete,   &job_instance_start,
         &job_instance_stop,   &job_instance_reboot, &job_instance_pause,
         &job_instance_resume, &job_instance_attach, &job_instance_detach,
-        &job_instance_delete, &job_instance_sync,   NULL};
+        &job_instance_delete, &job_instance_sync,   &job_backup_create,
+        &job_backup_verify,   &job_backup_delete,   &job_volume_restore,
+        NULL};
 
 int job_facts(struct job *j, struct facts *ret, struct err **e)
 {

@@ -7,13 +7,15 @@ extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publ
         job_image_delete, job_volume_create, job_volume_extend, job_volume_delete, job_volume_limit,
         job_instance_start, job_instance_stop, job_instance_reboot, job_instance_pause,
         job_instance_resume, job_instance_attach, job_instance_detach, job_instance_delete,
-        job_instance_sync;
+        job_instance_sync, job_backup_create, job_backup_verify, job_backup_delete,
+        job_volume_restore;
 
 /* States, in the order of the kinds' tables. */
 enum { TENANT_CREATING, TENANT_ACTIVE, TENANT_DELETING, TENANT_ERROR };
 enum { IMAGE_QUEUED, IMAGE_SAVING, IMAGE_ACTIVE, IMAGE_DELETING, IMAGE_ERROR };
 enum { VOLUME_DRAFT, VOLUME_CREATING, VOLUME_AVAILABLE, VOLUME_IN_USE, VOLUME_ATTACHING,
-       VOLUME_DETACHING, VOLUME_EXTENDING, VOLUME_DELETING, VOLUME_ERROR };
+       VOLUME_DETACHING, VOLUME_EXTENDING, VOLUME_DELETING, VOLUME_ERROR, VOLUME_RESTORING };
+enum { BACKUP_DRAFT, BACKUP_CREATING, BACKUP_AVAILABLE, BACKUP_DELETING, BACKUP_ERROR };
 enum { INSTANCE_DRAFT, INSTANCE_STARTING, INSTANCE_ACTIVE, INSTANCE_STOPPING, INSTANCE_STOPPED,
        INSTANCE_REBOOTING, INSTANCE_PAUSED, INSTANCE_DELETING, INSTANCE_ERROR };
 
@@ -36,8 +38,27 @@ void job_done_delete(struct txn *t, struct object *target);
 /* volume.c: in-use if an instance holds it, else available. */
 unsigned volume_rest(const struct object *o);
 int volume_remove(struct txn *t, struct object *o, struct err **e);
+/* Steps and ends that making a volume shares with restoring one. */
+int volume_step_realise(struct job *j, struct err **e);
+int volume_done_create(struct job *j, struct txn *t, struct object *o, struct err **e);
+void volume_failed_create(struct job *j, struct txn *t, struct object *o, const struct err *err);
 /* limit.c: starts the job if the limits that are written are not in force. */
 void volume_limits_due(struct txn *t, struct object *o);
+
+/* backup.c: the driver, or -ENOTSUP. */
+int backup_service(struct control *c, struct backup_service **ret, struct err **e);
+int backup_remove(struct txn *t, struct object *o, struct err **e);
+/* Removes from blockd the snapshots that backups of the volume keep for the next one; older: only
+ * those that are older than the job's backup, of its target.  -EBUSY: one is being read. */
+int backup_drop_snapshots(struct job *j, uint64_t volume, bool older, struct err **e);
+/* Progress for a driver, of a job. */
+struct backup_progress backup_progress(struct job *j);
+/* keep.c: "daily:7,weekly:4" */
+int keep_check(const char *rules, struct err **e);
+/* Which of n times (usec, newest first) the rules keep.  Rules that keep nothing keep all. */
+void keep_mark(const char *rules, const int64_t *taken, size_t n, bool *keep);
+/* Starts the removal of the backups of the volume that its rules do not keep. */
+int backup_expire(struct txn *t, struct object *volume, struct err **e);
 
 /* instance.c */
 int instance_compute(struct job *j, struct compute **ret, struct err **e);

@@ -9,6 +9,7 @@ struct want {
         char image_name[NAME_SIZE];
         uint64_t need; /* bytes the image has */
         bool bootable;
+        bool backup; /* the source is one */
 };
 
 static int want_get(struct job *j, struct want *w, struct err **e)
@@ -25,15 +26,31 @@ static int want_get(struct job *j, struct want *w, struct err **e)
                 if (image) {
                         w->image = image->no;
                         w->image_state = image->state;
-                        w->need = object_num(image, "virtual_size");
-                        w->bootable = image_format_bootable(
-                                image_format_parse(object_str(image, "format")));
+                        w->backup = image->kind == &kind_backup;
+                        w->need = object_num(image, w->backup ? "size" : "virtual_size");
+                        w->bootable = !w->backup &&
+                                      image_format_bootable(image_format_parse(
+                                              object_str(image, "format")));
                         id_text(w->parent, image->id);
                         snprintf(w->image_name, NAME_SIZE, "%s", image->name);
                 }
         }
         control_unlock(j->c);
         return o ? 0 : err_set(e, -ENOENT, "it is gone");
+}
+
+/* It may still be being taken. */
+static int check_backup(struct job *j, const struct want *w, struct err **e)
+{
+        if (w->image_state == BACKUP_CREATING)
+                return job_wait(j, w->image, 0, "backup '%s' is being taken", w->image_name);
+        if (!w->need)
+                return err_set(e, -EIO, "backup '%s' is not whole", w->image_name);
+        if (w->size && w->size < w->need)
+                return err_set(e, -EINVAL,
+                               "backup '%s' has %" PRIu64 " bytes, the volume %" PRIu64,
+                               w->image_name, w->need, w->size);
+        return 0;
 }
 
 /* The image may still be on its way: its copy was started just before. */
@@ -44,6 +61,8 @@ static int check_source(struct job *j, struct err **e)
 
         if (r < 0 || !w.image)
                 return r;
+        if (w.backup)
+                return check_backup(j, &w, e);
         if (w.image_state == IMAGE_SAVING)
                 return job_wait(j, w.image, 0, "image '%s' is being saved", w.image_name);
         if (w.image_state == IMAGE_ERROR)
@@ -69,7 +88,7 @@ static int grow_existing(struct job *j, const struct want *w, uint64_t size, str
         return r;
 }
 
-static int step_realise(struct job *j, struct err **e)
+int volume_step_realise(struct job *j, struct err **e)
 {
         struct volume_service *s = j->c->cfg.volumes;
         _cleanup_err_ struct err *there = NULL;
@@ -83,7 +102,8 @@ static int step_realise(struct job *j, struct err **e)
         if (r < 0)
                 return r;
         size = MAX(w.size, w.need);
-        r = w.image ? s->ops->clone(s, w.id, w.parent, size, &there)
+        r = w.image && !w.backup
+                    ? s->ops->clone(s, w.id, w.parent, size, &there)
                     : s->ops->create(s, w.id, size, &there);
         if (r == -EEXIST)
                 r = grow_existing(j, &w, size, e);
@@ -93,7 +113,7 @@ static int step_realise(struct job *j, struct err **e)
         return r;
 }
 
-static int done_create(struct job *j, struct txn *t, struct object *o, struct err **e)
+int volume_done_create(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
         struct object *image;
 
@@ -112,7 +132,7 @@ static int done_create(struct job *j, struct txn *t, struct object *o, struct er
         return 0;
 }
 
-static void failed_create(struct job *j, struct txn *t, struct object *o, const struct err *err)
+void volume_failed_create(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
         struct object *image = o ? object_target(o, "source") : NULL;
 
@@ -219,6 +239,8 @@ static int step_remove(struct job *j, struct err **e)
         int r = job_facts(j, &f, e);
 
         if (r == 0)
+                r = backup_drop_snapshots(j, j->target, false, e);
+        if (r == 0)
                 r = s->ops->remove(s, f.id, e);
         return r == -EBUSY ? job_wait_busy(j, e) : r;
 }
@@ -235,7 +257,7 @@ static void failed_delete(struct job *j, struct txn *t, struct object *o, const 
                 txn_set_state(t, o, VOLUME_ERROR);
 }
 
-static const struct job_step create_steps[] = {{"realise", step_realise}};
+static const struct job_step create_steps[] = {{"realise", volume_step_realise}};
 static const struct job_step extend_steps[] = {{"extend", step_extend}};
 static const struct job_step delete_steps[] = {{"unreferenced", job_step_unreferenced},
                                                {"remove", step_remove}};
@@ -245,8 +267,8 @@ const struct job_def job_volume_create = {.op = "volume.create",
                                           .patient = true,
                                           .steps = create_steps,
                                           .nsteps = ARRAY_SIZE(create_steps),
-                                          .done = done_create,
-                                          .failed = failed_create};
+                                          .done = volume_done_create,
+                                          .failed = volume_failed_create};
 const struct job_def job_volume_extend = {.op = "volume.extend",
                                           .deadline = 600,
                                           .patient = true,

@@ -51,8 +51,20 @@ static int set_size(struct txn *t, struct object *o, union value v, struct err *
         return 0;
 }
 
-static int bind_source(struct txn *t, struct object *o, char *name, struct object *image,
-                       struct err **e)
+static int bind_backup(struct object *o, struct object *backup, struct err **e)
+{
+        uint64_t want = object_num(o, "size"), need = object_num(backup, "size");
+
+        if (!object_in(backup, STATE(BACKUP_CREATING) | STATE(BACKUP_AVAILABLE)))
+                return err_set(e, -EBUSY, "backup '%s' is %s", backup->name, object_state(backup));
+        if (want && want < need)
+                return err_set(e, -EINVAL,
+                               "backup '%s' has %" PRIu64 " bytes, the volume %" PRIu64,
+                               backup->name, need, want);
+        return 0;
+}
+
+static int bind_image(struct object *o, struct object *image, struct err **e)
 {
         uint64_t want = object_num(o, "size"), need = object_num(image, "virtual_size");
         enum image_format f = image_format_parse(object_str(image, "format"));
@@ -71,11 +83,19 @@ static int bind_source(struct txn *t, struct object *o, char *name, struct objec
         return 0;
 }
 
+static int bind_source(struct txn *t, struct object *o, char *name, struct object *source,
+                       struct err **e)
+{
+        return source->kind == &kind_backup ? bind_backup(o, source, e) : bind_image(o, source, e);
+}
+
 /* A draft becomes real once it has a size or a source; what is real may have new limits. */
 static int complete(struct txn *t, struct object *o, struct err **e)
 {
         struct object *image = object_target(o, "source");
-        uint64_t need = image ? MAX(object_num(image, "virtual_size"),
+        bool backup = image && image->kind == &kind_backup;
+        uint64_t need = backup  ? object_num(image, "size")
+                        : image ? MAX(object_num(image, "virtual_size"),
                                     object_num(image, "min_disk"))
                               : 0;
 
@@ -85,14 +105,28 @@ static int complete(struct txn *t, struct object *o, struct err **e)
         if (object_num(o, "size") == 0 && need)
                 txn_set_num(t, o, "size", need);
         txn_set_state(t, o, VOLUME_CREATING);
-        job_start(t, o, &job_volume_create, NULL);
+        job_start(t, o, backup ? &job_volume_restore : &job_volume_create, NULL);
         return 0;
+}
+
+/* Backups that are whole live on without their volume. */
+static void leave_backups(struct txn *t, struct object *o)
+{
+        for (unsigned i = o->nrefs; i-- > 0;) {
+                struct object *b = o->refs[i];
+
+                if (b->kind == &kind_backup && !object_in(b, STATE(BACKUP_CREATING)) &&
+                    !b->nameless)
+                        txn_unlink(t, b, object_link(b, kind_link(b->kind, "source"), NULL));
+        }
 }
 
 int volume_remove(struct txn *t, struct object *o, struct err **e)
 {
-        int r = check_referrers(o, e);
+        int r;
 
+        leave_backups(t, o);
+        r = check_referrers(o, e);
         if (r < 0)
                 return r;
         if (o->state == VOLUME_DRAFT) {
@@ -103,6 +137,22 @@ int volume_remove(struct txn *t, struct object *o, struct err **e)
         txn_set_state(t, o, VOLUME_DELETING);
         job_start(t, o, &job_volume_delete, NULL);
         return 0;
+}
+
+static int set_keep(struct txn *t, struct object *o, union value v, struct err **e)
+{
+        int r = v.s ? keep_check(v.s, e) : 0;
+
+        if (r == 0)
+                txn_set_str(t, o, "keep", v.s);
+        return r;
+}
+
+static int verb_expire(struct txn *t, struct object *o, const char *args, struct err **e)
+{
+        if (!*object_str(o, "keep"))
+                return err_set(e, -EINVAL, "nothing is said of what to keep: echo daily:7 > keep");
+        return backup_expire(t, o, e);
 }
 
 static int verb_reset(struct txn *t, struct object *o, const char *args, struct err **e)
@@ -160,6 +210,8 @@ static const struct attr_def attrs[] = {
          .help = "a second, for burst_seconds after a rest; counts when above bandwidth"},
         {"burst_seconds", ATTR_NUMBER, ROLE_ADMIN, LIMITABLE, .max = 86400,
          .help = "how long a burst lasts; 0 is 1"},
+        {"keep", ATTR_TEXT, ROLE_MEMBER, .max = 255, .set = set_keep,
+         .help = "backups of it that are kept, such as daily:7,weekly:4; also last, hourly, monthly, yearly; empty: all"},
         {"description", ATTR_TEXT, ROLE_MEMBER, .max = 255, .help = "words for people"},
         {"attached_to", ATTR_TEXT, ROLE_NOBODY, .render = render_attached, .changes = true,
          .index = true, .help = "instance:device that has it"},
@@ -170,13 +222,15 @@ static const struct attr_def attrs[] = {
         {"actual", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "bytes it really has"},
         {"limits_set", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "a mark of the limits in force"},
+        {"restoring", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
+         .help = "backup that it is being made like again"},
         {"made_for", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "instance whose root it is: it goes with it"},
 };
 
 static const struct link_def links[] = {
-        {"source", "image", .states = STATE(VOLUME_DRAFT), .bind = bind_source,
-         .help = "image it is cloned from; makes the volume"},
+        {"source", "image backup", .states = STATE(VOLUME_DRAFT), .bind = bind_source,
+         .help = "image it is cloned from, or backup it is restored from; makes the volume"},
 };
 
 static const struct file_def files[] = {
@@ -186,6 +240,11 @@ static const struct file_def files[] = {
 };
 
 static const struct verb_def verbs[] = {
+        {"expire", "", ROLE_MEMBER,
+         STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE) | STATE(VOLUME_ATTACHING) |
+                 STATE(VOLUME_DETACHING) | STATE(VOLUME_EXTENDING) | STATE(VOLUME_ERROR),
+         "delete the backups of it that keep does not keep; each new backup does so, too",
+         verb_expire},
         {"reset", "", ROLE_ADMIN, STATE(VOLUME_ERROR), "out of error, as it really is",
          verb_reset},
 };
@@ -200,6 +259,7 @@ static const struct state_def states[] = {
         {"extending", .transient = true, .help = "growing"},
         {"deleting", .transient = true, .help = "going away"},
         {"error", .terminal = true, .help = "read error"},
+        {"restoring", .transient = true, .help = "being overwritten with a backup"},
 };
 
 static int create(struct txn *t, struct object *o, struct err **e)
