@@ -15,9 +15,9 @@ struct copy {
         struct store *store;
         struct manifest *m;
         const struct manifest *base;
-        uint64_t window;       /* offset of the window */
-        uint8_t data[BLOCKS];  /* 1: may hold other bytes than zeros */
-        uint8_t dirty[BLOCKS]; /* 1: may differ from the base */
+        uint64_t window;                /* offset of the window */
+        uint8_t data[BLOCKS];           /* 1: may hold other bytes than zeros */
+        uint8_t dirty[BLOCKS];          /* 1: may differ from the base */
         uint64_t told_data, told_dirty; /* so far: ends of what the answers covered */
 };
 
@@ -73,7 +73,8 @@ static int look(struct copy *c, uint64_t len, struct err **e)
         return 0;
 }
 
-/* --- chunks ------------------------------------------------------------------------------------ */
+/* --- chunks ------------------------------------------------------------------------------------
+ */
 
 /* The oldest chunk that is on its way: waits for its bytes and stores them. */
 static int finish(struct copy *c, struct err **e)

@@ -272,7 +272,7 @@ static int read_lines(FILE *f, EVP_MD_CTX *ctx, const char *id, struct manifest 
                 return -ENOMEM;
         snprintf(want, sizeof(want), "{\"sha256\":\"%s\"}\n", hash_text(text, &sum));
         return head && line && streq(line, want) && at == m->nchunks && getc(f) == EOF ? 0
-                                                                                      : -EBADMSG;
+                                                                                       : -EBADMSG;
 }
 
 int manifest_read(struct store *s, const char *id, struct manifest *ret, struct err **e)
@@ -294,7 +294,8 @@ int manifest_read(struct store *s, const char *id, struct manifest *ret, struct 
                 cleanup_close_(&fd);
                 return err_errno(e, r, "open '%s/%s'", s->dir, path);
         }
-        r = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) ? read_lines(f, ctx, id, &m) : -ENOMEM;
+        r = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) ? read_lines(f, ctx, id, &m)
+                                                              : -ENOMEM;
         if (r == -EBADMSG)
                 return err_set(e, r, "manifest '%s/%s' is not as it was written", s->dir, path);
         if (r < 0)

@@ -41,8 +41,8 @@ int peer_error(struct peer *p, const char *what, struct err **e);
 int peer_report(struct peer *p, uint64_t done, uint64_t total, struct err **e);
 /* A free slot; NULL: finish the oldest first. */
 struct slot *peer_slot(struct peer *p);
-/* The oldest slot, NULL when none is used.  peer_wait() waits for its requests, peer_free() gives it
- * back. */
+/* The oldest slot, NULL when none is used.  peer_wait() waits for its requests, peer_free() gives
+ * it back. */
 struct slot *peer_oldest(struct peer *p);
 int peer_wait(struct peer *p, struct slot *s, struct err **e);
 void peer_free(struct peer *p);

@@ -47,8 +47,8 @@ static int write_chunk(struct restore *w, struct slot *s, struct err **e)
                 if (hole && w->blank)
                         continue;
                 if (hole ? nbd_aio_zero(h, end - at, off + at, slot_callback(s), 0) < 0
-                         : nbd_aio_pwrite(h, s->buf + at, end - at, off + at, slot_callback(s),
-                                          0) < 0)
+                         : nbd_aio_pwrite(h, s->buf + at, end - at, off + at, slot_callback(s), 0) <
+                                    0)
                         return peer_error(&w->peer, "write", e);
         }
         return 0;
@@ -60,8 +60,8 @@ static int finish(struct restore *w, struct err **e)
         int r = peer_wait(&w->peer, s, e);
 
         if (r == 0)
-                r = peer_report(&w->peer,
-                                MIN((s->chunk + 1) * w->m->chunk_size, w->m->size), w->m->size, e);
+                r = peer_report(&w->peer, MIN((s->chunk + 1) * w->m->chunk_size, w->m->size),
+                                w->m->size, e);
         peer_free(&w->peer);
         return r;
 }

@@ -108,7 +108,8 @@ int store_check(const char *dir, bool make, struct err **e)
         if (r == 0)
                 return streq(text, marker)
                                ? 0
-                               : err_set(e, -EPROTO, "the store in '%s' is of another release", dir);
+                               : err_set(e, -EPROTO, "the store in '%s' is of another release",
+                                         dir);
         if (r != -ENOENT)
                 return err_errno(e, r, "target '%s'", dir);
         if (!make)

@@ -1,8 +1,8 @@
 /* A target on disk: chunks by their checksum, manifests, a lock.  See doc/format-backup.md.
  *
- * Whoever stores or reads holds the lock shared; the sweep holds it alone.  So a chunk that was seen
- * to be there while the lock is held stays until it is let go.  flock(2): a process that dies lets
- * go. */
+ * Whoever stores or reads holds the lock shared; the sweep holds it alone.  So a chunk that was
+ * seen to be there while the lock is held stays until it is let go.  flock(2): a process that dies
+ * lets go. */
 #pragma once
 
 #include <stdbool.h>
@@ -24,13 +24,13 @@ struct hash {
 
 struct store {
         char *dir;
-        int fd;            /* of dir */
-        int lock;          /* holds the lock while open */
-        char tag[40];      /* begins the names of our temporary files: nobody else's */
+        int fd;       /* of dir */
+        int lock;     /* holds the lock while open */
+        char tag[40]; /* begins the names of our temporary files: nobody else's */
         unsigned serial;
         bool touched[256]; /* chunk folders with names that are not yet durable */
         uint64_t new_bytes;
-        void *packed;      /* compressed form of one chunk */
+        void *packed; /* compressed form of one chunk */
         size_t packed_size;
 };
 
@@ -41,7 +41,10 @@ int store_check(const char *dir, bool make, struct err **e);
 int store_open(const char *dir, bool alone, struct store *ret, struct err **e);
 void store_done(struct store *s);
 #define _cleanup_store_ _cleanup_(store_done)
-#define STORE_NONE {.fd = -1, .lock = -1}
+#define STORE_NONE                                                                                 \
+        {                                                                                          \
+                .fd = -1, .lock = -1                                                               \
+        }
 
 /* "chunks/ab/abcd...": relative to dir. */
 enum { CHUNK_PATH = 11 + HASH_TEXT };

@@ -22,19 +22,19 @@ struct backup_progress {
 };
 
 struct backup_request {
-        const char *id;          /* of the backup, and of the volume's snapshot in blockd */
+        const char *id; /* of the backup, and of the volume's snapshot in blockd */
         const char *name, *tenant, *volume, *volume_name; /* for people, in the manifest */
-        const char *parent;      /* backup of the same volume in the same target, whose snapshot is
-                                  * still there; NULL: a full one */
-        int64_t taken;           /* usec, wall clock */
-        const char *socket;      /* where blockd serves any volume by its id, over NBD */
+        const char *parent; /* backup of the same volume in the same target, whose snapshot is
+                             * still there; NULL: a full one */
+        int64_t taken;      /* usec, wall clock */
+        const char *socket; /* where blockd serves any volume by its id, over NBD */
 };
 
 struct backup_facts {
-        uint64_t size;        /* bytes of the volume */
-        uint64_t read_bytes;  /* bytes read from the volume */
-        uint64_t new_bytes;   /* bytes that the target grew by */
-        bool incremental;     /* false, too, when the parent turned out to be of no use */
+        uint64_t size;       /* bytes of the volume */
+        uint64_t read_bytes; /* bytes read from the volume */
+        uint64_t new_bytes;  /* bytes that the target grew by */
+        bool incremental;    /* false, too, when the parent turned out to be of no use */
 };
 
 struct backup_service;
@@ -53,8 +53,8 @@ struct backup_service_ops {
         int (*restore)(struct backup_service *s, const char *target, const char *id,
                        const char *socket, const char *volume, bool blank,
                        const struct backup_progress *p, struct err **e);
-        /* Reads every chunk.  -EBADMSG names the first that is bad and how many are; a bad one is put aside, so
-         * that the next backup which has these bytes stores them again. */
+        /* Reads every chunk.  -EBADMSG names the first that is bad and how many are; a bad one is
+         * put aside, so that the next backup which has these bytes stores them again. */
         int (*verify)(struct backup_service *s, const char *target, const char *id,
                       const struct backup_progress *p, struct err **e);
         /* The backup is gone when it returns; missing is success.  Its bytes go with sweep. */

@@ -154,17 +154,17 @@ static int step_copy(struct job *j, struct err **e)
         if (r == 0)
                 r = plan_get(j, &p, e);
         if (r == 0)
-                r = s->ops->create(s, p.target,
-                                   &(struct backup_request){
-                                           .id = p.id,
-                                           .name = p.name,
-                                           .tenant = p.tenant,
-                                           .volume = p.volume_id,
-                                           .volume_name = p.volume,
-                                           .parent = *p.parent_id ? p.parent_id : NULL,
-                                           .taken = p.taken,
-                                           .socket = j->c->cfg.volumes->shared_socket},
-                                   &progress, &f, e);
+                r = s->ops->create(
+                        s, p.target,
+                        &(struct backup_request){.id = p.id,
+                                                 .name = p.name,
+                                                 .tenant = p.tenant,
+                                                 .volume = p.volume_id,
+                                                 .volume_name = p.volume,
+                                                 .parent = *p.parent_id ? p.parent_id : NULL,
+                                                 .taken = p.taken,
+                                                 .socket = j->c->cfg.volumes->shared_socket},
+                        &progress, &f, e);
         if (r < 0)
                 return r;
         txn_begin(&t, j->c, NULL);
@@ -222,7 +222,8 @@ static int undo_create(struct job *j)
         return volumes->ops->remove(volumes, p.id, NULL);
 }
 
-/* --- verify ------------------------------------------------------------------------------------- */
+/* --- verify -------------------------------------------------------------------------------------
+ */
 
 static int step_verify(struct job *j, struct err **e)
 {
@@ -251,9 +252,8 @@ static void failed_verify(struct job *j, struct txn *t, struct object *o, const 
                 txn_set_str(t, o, "verified", err->msg);
 }
 
-static const struct job_step create_steps[] = {{"snapshot", step_snapshot},
-                                               {"copy", step_copy},
-                                               {"trim", step_trim}};
+static const struct job_step create_steps[] = {
+        {"snapshot", step_snapshot}, {"copy", step_copy}, {"trim", step_trim}};
 static const struct job_step verify_steps[] = {{"verify", step_verify}};
 
 const struct job_def job_backup_create = {.op = "backup.create",

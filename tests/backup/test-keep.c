@@ -46,11 +46,11 @@ static void test_check(void **state)
 {
         static const char *const good[] = {"daily:7", "daily:7,weekly:4", "last:10000",
                                            "hourly:1,daily:1,weekly:1,monthly:1,yearly:1,last:1"};
-        static const char *const bad[] = {"",         "daily",     "daily:",      "daily:0",
-                                          "daily:-1", "daily:7,",  ",daily:7",    "daily:7;weekly:4",
-                                          "daily: 7", "daily:7x",  "last:10001",  "days:7",
-                                          "Daily:7",  "daily:7,x", "daily:+7",    "7:daily",
-                                          ":7",       "dail:7",    "daily:7 ,last:1"};
+        static const char *const bad[] = {
+                "",           "daily",    "daily:",           "daily:0",        "daily:-1",
+                "daily:7,",   ",daily:7", "daily:7;weekly:4", "daily: 7",       "daily:7x",
+                "last:10001", "days:7",   "Daily:7",          "daily:7,x",      "daily:+7",
+                "7:daily",    ":7",       "dail:7",           "daily:7 ,last:1"};
 
         for (size_t i = 0; i < ARRAY_SIZE(good); i++)
                 assert_int_equal(keep_check(good[i], NULL), 0);

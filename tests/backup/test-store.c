@@ -40,7 +40,8 @@ static int teardown(void **state)
         return remove_tree(dir, NULL);
 }
 
-/* Bytes of chunk i of backup b: every other chunk is the same in all of them, the third is zeros. */
+/* Bytes of chunk i of backup b: every other chunk is the same in all of them, the third is zeros.
+ */
 static void fill(char *buf, size_t n, unsigned b, size_t i)
 {
         unsigned seed = i % 2 ? i : 1000 + i * 100 + b;
@@ -302,10 +303,12 @@ static void test_chunk(void **state)
                 if (how == 3)
                         assert_int_equal(unlink(path), 0);
                 else
-                        assert_int_equal(
-                                file_replace(path, text, how == 0 ? n : how == 1 ? n / 2 : 0, 0600,
-                                             NULL),
-                                0);
+                        assert_int_equal(file_replace(path, text,
+                                                      how == 0   ? n
+                                                      : how == 1 ? n / 2
+                                                                 : 0,
+                                                      0600, NULL),
+                                         0);
                 assert_int_equal(service->ops->verify(service, "", id[0], NULL, &e), -EBADMSG);
                 assert_non_null(strstr(err_msg(e), hash_text(name, &m.chunks[5])));
                 assert_int_equal(take(1, NULL), 0);
