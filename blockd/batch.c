@@ -71,6 +71,31 @@ int batch_write(struct session *s, const struct request *q, const uint8_t *paylo
         return 0;
 }
 
+uint8_t *payload_alloc(struct session *s, size_t n)
+{
+        struct session_work *w = s->work;
+
+        for (unsigned i = 0; i < w->nspare; i++) {
+                struct iovec v = w->spare[i];
+
+                if (v.iov_len != n)
+                        continue;
+                w->spare[i] = w->spare[--w->nspare];
+                return v.iov_base;
+        }
+        return aligned_alloc(volume_alignment(s->volume), n);
+}
+
+void payload_free(struct session *s, uint8_t *p, size_t n)
+{
+        struct session_work *w = s->work;
+
+        if (p && w->nspare < SESSION_SPARE && n <= SESSION_KEPT / SESSION_SPARE)
+                w->spare[w->nspare++] = (struct iovec){.iov_base = p, .iov_len = n};
+        else
+                free(p);
+}
+
 int batch_write_kept(struct session *s, const struct request *q, uint8_t *payload, unsigned flags)
 {
         struct volume_io io = {
@@ -127,7 +152,7 @@ void batch_run(struct session *s)
                         request_failed(s, w->io[i].op == VOLUME_READ ? NBD_CMD_READ : NBD_CMD_WRITE,
                                        w->io[i].n);
                 session_put(s, p, end - p);
-                free(w->of[i].kept);
+                payload_free(s, w->of[i].kept, w->io[i].n);
         }
         w->n = w->nkept = w->kept = 0;
 }

@@ -336,6 +336,8 @@ static int serve(struct options *o)
                 _exit(0); /* not a byte may be changed */
         }
         sd_notify(0, "STOPPING=1");
+        if (!s->coming) /* else a predecessor has some of them yet */
+                state_settle(o->run, s->pool);
         server_stop(s);
         state_release(o->state, o->run);
         close(take.run_lock);

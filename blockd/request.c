@@ -133,7 +133,7 @@ static bool keep_payload(struct session *s, const struct request *q)
 
         if (align == 1 || q->len < SESSION_LARGE || q->off % align || q->len % align)
                 return false;
-        s->write.kept = aligned_alloc(align, q->len);
+        s->write.kept = payload_alloc(s, q->len);
         return s->write.kept != NULL;
 }
 

@@ -51,6 +51,9 @@ int batch_write(struct session *s, const struct request *q, const uint8_t *paylo
 /* A write whose payload is in memory of its own, allocated and given away. */
 int batch_write_kept(struct session *s, const struct request *q, uint8_t *payload, unsigned flags);
 void batch_run(struct session *s);
+/* Memory for the payload of a write that is kept, and back when it is written.  NULL: none. */
+uint8_t *payload_alloc(struct session *s, size_t n);
+void payload_free(struct session *s, uint8_t *p, size_t n);
 /* Forgets it: the session is over. */
 void batch_drop(struct session *s);
 

@@ -26,6 +26,8 @@ void session_rest(struct session *s)
 {
         if (!s->work)
                 return;
+        while (s->work->nspare > 0)
+                free(s->work->spare[--s->work->nspare].iov_base);
         free(s->work->out);
         free(s->work);
         s->work = NULL;

@@ -28,6 +28,7 @@ enum {
         SESSION_CONTEXTS = 8,           /* metadata contexts selected */
         SESSION_LARGE = 64 << 10,       /* from here on a read looks for holes and files */
         SESSION_KEPT = 8 << 20,         /* bytes of large writes gathered for direct I/O */
+        SESSION_SPARE = 8,              /* payload buffers kept for the next ones */
 };
 
 struct session_export {
@@ -71,6 +72,9 @@ struct session_work {
         unsigned niov, n;
         unsigned nkept; /* of the batch: large writes, whose payload is their own */
         size_t kept;    /* bytes of these */
+        unsigned nspare;
+        struct iovec
+                spare[SESSION_SPARE]; /* memory for payloads: new pages cost more than the copy */
         struct iovec iov[SESSION_BATCH + 2]; /* what of out is to be sent */
         struct volume_io io[SESSION_BATCH];  /* the batch */
         struct {

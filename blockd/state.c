@@ -1,5 +1,6 @@
 #include "blockd/state.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <sys/file.h>
@@ -7,6 +8,7 @@
 #include <systemd/sd-id128.h>
 
 #include "common/fileio.h"
+#include "common/log.h"
 
 static int lock_file(const char *dir, const char *name, mode_t mode, struct err **e)
 {
@@ -83,12 +85,36 @@ int state_claim(const char *state, const char *run, struct err **e)
         return file_replace(path, text, strlen(text), 0600, e);
 }
 
+void state_settle(const char *run, struct volume_pool *pool)
+{
+        _cleanup_free_ char *maps = path_printf("%s/map", run);
+        DIR *d = maps ? opendir(maps) : NULL;
+        struct dirent *de;
+
+        while (d && (de = readdir(d))) {
+                _cleanup_err_ struct err *why = NULL;
+                char id[VOLUME_ID_SIZE] = "";
+                struct volume *v;
+
+                snprintf(id, sizeof(id), "%.*s", (int)sizeof(id) - 1, de->d_name);
+                if (de->d_name[0] == '.')
+                        continue;
+                if (volume_open(pool, id, false, &v, &why) == 0)
+                        volume_close(v); /* flushes, or says what is wrong */
+                else
+                        log_warning("unflushed writes stay in '%s/%s': %s", maps, de->d_name,
+                                    err_msg(why));
+        }
+        if (d)
+                closedir(d);
+}
+
 void state_release(const char *state, const char *run)
 {
         _cleanup_free_ char *path = path_printf("%s/claim", state);
         _cleanup_free_ char *maps = path_printf("%s/map", run);
 
-        /* A volume that nobody opened since it was killed, or left by a predecessor. */
+        /* A volume that could not be flushed or opened. */
         if (maps && rmdir(maps) < 0 && errno != ENOENT)
                 return;
         if (path)

@@ -34,6 +34,7 @@ int action_complete(struct txn *t, struct object *o, struct err **e)
 int action_create(struct txn *t, struct object *owner, const struct kind *k, const char *name,
                   struct object **ret, struct err **e)
 {
+        char label[NAME_SIZE + 32];
         int r;
 
         if (k->creator == ROLE_NOBODY)
@@ -41,10 +42,11 @@ int action_create(struct txn *t, struct object *owner, const struct kind *k, con
         r = authorise(t->c, t->who, owner, k->creator, "mkdir", e);
         if (r == 0)
                 r = name_check(name, strlen(name), e);
-        if (r == 0 && !k->global && owner->kind != &kind_tenant)
-                r = err_set(e, -EPERM, "a %s belongs into a tenant", k->name);
+        if (r == 0 && !k->global &&
+            !(k->inside ? kind_holds(owner->kind, k) : owner->kind == &kind_tenant))
+                r = err_set(e, -EPERM, "a %s belongs into a %s", k->name, k->inside ?: "tenant");
         if (r == 0 && owner->nameless)
-                r = err_set(e, -ENOENT, "tenant '%s' is being deleted", owner->name);
+                r = err_set(e, -ENOENT, "%s is being deleted", object_label(owner, label));
         if (r == 0 && txn_unborn(t->c, owner))
                 r = err_set(e, -EAGAIN, "'%s' is being made", owner->name);
         if (r == 0)

@@ -130,6 +130,12 @@ int64_t data_size(struct data *d);
  * is not whole ("its writer was killed by signal"): the image ends in `error` with these words. */
 void control_close_data(struct control *c, struct data *d, const char *cut);
 
+/* Makes volume no, which its one writer has not written yet, a clone of the image or volume `from`,
+ * by a job: it is `available` again at the end, and then control_adopted() tells whether it is one.
+ * -ENOTSUP: it cannot be. */
+int control_adopt(struct control *c, uint64_t no, uint64_t from, struct err **e);
+bool control_adopted(struct control *c, uint64_t no, uint64_t from);
+
 /* --- waiting ------------------------------------------------------------------------------ */
 
 struct waiter;

@@ -39,6 +39,17 @@ static int open_volume(struct control *c, struct object *o, bool writable, struc
         return 0;
 }
 
+static int open_snapshot(struct control *c, struct object *o, struct data **ret, struct err **e)
+{
+        char label[NAME_SIZE + 32];
+
+        if (o->nameless || !object_in(o, STATE(SNAPSHOT_AVAILABLE)))
+                return err_set(e, -EBUSY, "data: %s is %s", object_label(o, label),
+                               object_state(o));
+        *ret = open_nbd(c, o, object_num(o, "size"), false);
+        return 0;
+}
+
 static int open_image_bytes(struct control *c, const char *id, uint64_t no, bool writable,
                             struct data **ret, struct err **e)
 {
@@ -118,9 +129,10 @@ int control_open_data(struct control *c, const struct caller *who, uint64_t no, 
         if (r == 0)
                 r = authorise(c, who, o, writable ? o->kind->files[file].writer : ROLE_MEMBER,
                               "data", e);
-        if (r < 0 || o->kind == &kind_volume) {
+        if (r < 0 || o->kind == &kind_volume || o->kind == &kind_snapshot) {
                 if (r == 0)
-                        r = open_volume(c, o, writable, ret, e);
+                        r = o->kind == &kind_volume ? open_volume(c, o, writable, ret, e)
+                                                    : open_snapshot(c, o, ret, e);
                 control_unlock(c);
                 return r;
         }

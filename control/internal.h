@@ -164,3 +164,4 @@ void stats_free(struct control *c);
 int reconcile_start(struct control *c, struct err **e);
 void reconcile_stop(struct control *c);
 void reconcile_free(struct control *c);
+void reconcile_limits(struct control *c); /* a volume type changed, durably */

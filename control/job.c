@@ -122,15 +122,21 @@ static struct job *job_find(struct control *c, uint64_t no)
         return NULL;
 }
 
-bool job_live(struct control *c, uint64_t target, const struct job_def *def)
+bool job_live_for(struct control *c, uint64_t target, const struct job_def *def, const char *args)
 {
         struct job *j;
 
         WITH_LOCK(&c->jobs->lock);
         DL_FOREACH (c->jobs->v, j)
-                if (j->target == target && j->def == def)
+                if (j->target == target && j->def == def && !j->ending &&
+                    (!args || streq(j->args, args)))
                         return true;
         return false;
+}
+
+bool job_live(struct control *c, uint64_t target, const struct job_def *def)
+{
+        return job_live_for(c, target, def, NULL);
 }
 
 /* --- for steps -------------------------------------------------------------------------------- */
@@ -251,6 +257,13 @@ static void job_forget(struct job *j)
         jobs_changed(c, 0);
 }
 
+/* Model write-held when it begins: from there on job_live() does not count on j. */
+static void set_ending(struct job *j, bool ending)
+{
+        WITH_LOCK(&j->c->jobs->lock);
+        j->ending = ending;
+}
+
 /* Records the end.  0: it is over.  JOB_AGAIN: start over.  -errno: the store refused, try later.
  */
 static int job_end(struct job *j, int r, struct err *why)
@@ -306,7 +319,11 @@ static int job_end(struct job *j, int r, struct err *why)
         txn_set_state(&t, o, end == 0 ? JOB_DONE : end == -ECANCELED ? JOB_CANCELLED : JOB_FAILED);
         txn_set_num(&t, o, "ended", clock_now() / 1000000);
         prune(&t, o);
-        return txn_commit(&t, NULL);
+        set_ending(j, true);
+        end = txn_commit(&t, NULL);
+        if (end < 0)
+                set_ending(j, false);
+        return end;
 }
 
 /* Stores that step is reached (and that the job runs). */

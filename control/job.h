@@ -24,6 +24,7 @@ struct job {
         int64_t wake;        /* monotonic usec */
         atomic_bool cancel;  /* somebody wrote cancel, or the daemon stops */
         bool running, parked;
+        bool ending;         /* its end is on the way to the store: it will not look again */
         bool begun;          /* a step has run since the daemon's start */
         uint64_t seen[16];   /* objects that changed while it ran: it may be about to wait for one */
         unsigned nseen;
@@ -56,8 +57,11 @@ extern const struct job_def *const job_defs[]; /* NULL-terminated */
 /* Records the job in t; it runs once t is durable. */
 struct object *job_start(struct txn *t, struct object *target, const struct job_def *def,
                          const char *args);
-/* Whether a live job of that target and op is there.  Model held. */
+/* Whether a live job of that target and op is there that will see what is changed now.  Model held.
+ */
 bool job_live(struct control *c, uint64_t target, const struct job_def *def);
+/* The same, with these args. */
+bool job_live_for(struct control *c, uint64_t target, const struct job_def *def, const char *args);
 
 /* For steps. */
 void job_progress(struct job *j, uint64_t done, uint64_t total);

@@ -126,6 +126,7 @@ struct kind {
         unsigned schema;        /* version of its records */
         bool global;            /* not inside a tenant */
         const char *parent;     /* global: folder that holds the collection: "" or "admin" */
+        const char *inside;     /* kind whose objects hold the collection ("volume"); NULL: tenants do */
         enum role creator;      /* who may mkdir; ROLE_NOBODY: only we make them */
         const struct attr_def *attrs;
         unsigned nattrs;
@@ -152,7 +153,8 @@ struct kind {
 /* Every kind, in the order of the tree; NULL-terminated. */
 extern const struct kind *const kinds[];
 extern const struct kind kind_cloud, kind_tenant, kind_flavor, kind_host, kind_image, kind_volume,
-        kind_backup, kind_instance, kind_job;
+        kind_snapshot, kind_backup, kind_instance, kind_job;
+extern const struct kind kind_volume_type;
 
 const struct kind *kind_by_name(const char *name);
 const struct kind *kind_by_plural(const char *plural);

@@ -57,11 +57,19 @@ static int path_object(struct control *c, const struct path *p, const struct obj
         k = kind_by_plural(p->part[i]);
         if (!k || (k->global ? owner != NULL : owner == NULL))
                 return -ENOENT;
+        /* Down through holders: volumes/v/snapshots/s. */
+        while (p->n - i >= 4 && !streq(p->part[i + 1], ".id")) {
+                owner = model_by_name(c, owner, k, p->part[i + 1]);
+                k = kind_by_plural(p->part[i + 2]);
+                if (!owner || !k || !kind_holds(owner->kind, k))
+                        return -ENOENT;
+                i += 2;
+        }
         if (p->n - i == 3 && streq(p->part[i + 1], ".id") && id_parse(p->part[i + 2], &id) == 0)
                 *ret = model_by_id(c, id);
         else if (p->n - i == 2)
                 *ret = model_by_name(c, owner, k, p->part[i + 1]);
-        if (*ret && ((*ret)->kind != k || (*ret)->tenant != (k->global ? NULL : owner)))
+        if (*ret && ((*ret)->kind != k || (!k->global && object_owner(c, *ret) != owner)))
                 *ret = NULL;
         return *ret ? 0 : -ENOENT;
 }
@@ -120,9 +128,13 @@ int resolve_target(struct control *c, const struct object *o, const struct link_
         if (abs)
                 r = try_path(c, o, ret, "%s", abs);
         else if (*target != '/') {
-                if (beside_link) /* from the folder that holds the link */
-                        r = try_path(c, o, ret, "tenants/%s/%s/%s%s%s/%s", t, o->kind->plural,
-                                     o->name, d->many ? "/" : "", d->many ? d->name : "", target);
+                if (beside_link) { /* from the folder that holds the link */
+                        _cleanup_buf_ struct buf here = {};
+
+                        render_path(c, o, &here);
+                        r = try_path(c, o, ret, "%s%s%s/%s", buf_str(&here), d->many ? "/" : "",
+                                     d->many ? d->name : "", target);
+                }
                 if (r == -ENOENT)
                         r = try_path(c, o, ret, "tenants/%s/%s", t, target);
                 if (r == -ENOENT)

@@ -3,7 +3,7 @@
 
 /* A name lives behind its hash key, so that one allocation serves both. */
 struct name_head {
-        uint64_t tenant, kind;
+        uint64_t owner, kind; /* owner: 0 for global kinds */
         char name[];
 };
 
@@ -12,7 +12,7 @@ static char *name_new(const struct object *o, const char *name)
         size_t n = strlen(name) + 1;
         struct name_head *h = xcalloc(1, sizeof(*h) + n);
 
-        h->tenant = o->tenant ? o->tenant->no : 0;
+        h->owner = o->holder ? o->holder->no : o->tenant ? o->tenant->no : 0;
         h->kind = kind_index(o->kind);
         memcpy(h->name, name, n);
         return h->name;
@@ -55,6 +55,7 @@ struct object *object_copy(const struct object *o)
         *n = *o;
         n->vals = vals;
         n->refs = NULL;
+        n->shown = NULL;
         n->nrefs = 0;
         n->name = name_new(o, o->name);
         n->error = xstrdup(o->error);
@@ -122,6 +123,7 @@ void object_free(struct object *o)
         free(o->meta);
         free(o->refs);
         free(o->error);
+        free(o->shown);
         free(o);
 }
 
@@ -155,9 +157,16 @@ void object_drop_refs(struct object *o)
 
 /* --- collections --------------------------------------------------------------------------- */
 
-static struct object *owner_of(struct control *c, const struct object *o)
+struct object *object_owner(struct control *c, const struct object *o)
 {
-        return o->kind->global ? model_by_no(c, OBJECT_CLOUD) : o->tenant;
+        if (o->kind->global)
+                return model_by_no(c, OBJECT_CLOUD);
+        return o->holder ? o->holder : o->tenant;
+}
+
+bool kind_holds(const struct kind *k, const struct kind *of)
+{
+        return of->inside && streq(of->inside, k->name);
 }
 
 struct room *model_room(struct control *c, const struct object *owner)
@@ -257,13 +266,15 @@ void model_unindex_name(struct control *c, struct object *o)
 
 void model_add(struct control *c, struct object *o)
 {
-        struct object *owner = owner_of(c, o);
+        struct object *owner = object_owner(c, o);
 
         HASH_ADD(hh_no, c->by_no, no, sizeof(o->no), o);
         HASH_ADD(hh_id, c->by_id, id, sizeof(o->id), o);
         model_index_name(c, o);
         if (o->kind == &kind_cloud || o->kind == &kind_tenant)
                 room_new(c, o);
+        if (o->holder && !model_room(c, owner))
+                room_new(c, owner);
         if (owner)
                 collection_add(model_collection(c, owner, o->kind), o);
         object_add_refs(o);
@@ -272,12 +283,12 @@ void model_add(struct control *c, struct object *o)
 
 void model_remove(struct control *c, struct object *o)
 {
-        struct object *owner = owner_of(c, o);
+        struct object *owner = object_owner(c, o);
 
         object_drop_refs(o);
         if (owner)
                 collection_remove(model_collection(c, owner, o->kind), o);
-        if (o->kind == &kind_cloud || o->kind == &kind_tenant)
+        if (model_room(c, o))
                 room_free(c, model_room(c, o));
         model_unindex_name(c, o);
         HASH_DELETE(hh_id, c->by_id, o);
@@ -300,13 +311,13 @@ struct object *model_by_id(struct control *c, sd_id128_t id)
         return o;
 }
 
-struct object *model_by_name(struct control *c, const struct object *tenant, const struct kind *k,
+struct object *model_by_name(struct control *c, const struct object *owner, const struct kind *k,
                              const char *name)
 {
         struct {
-                uint64_t tenant, kind;
+                uint64_t owner, kind;
                 char name[NAME_SIZE];
-        } key = {.tenant = tenant && !k->global ? tenant->no : 0, .kind = kind_index(k)};
+        } key = {.owner = owner && !k->global ? owner->no : 0, .kind = kind_index(k)};
         size_t n = strlen(name);
         struct object *o;
 

@@ -34,6 +34,7 @@ struct object {
         sd_id128_t id;
         const struct kind *kind;
         struct object *tenant;   /* NULL for global kinds */
+        struct object *holder;   /* whose collection it is in, where that is no tenant's */
         char *name;
         bool nameless;           /* removed by rmdir, its job still runs: only under .id/ */
         uint64_t rev;            /* version in the store, +1 a change */
@@ -52,14 +53,16 @@ struct object {
         unsigned jobs;           /* live jobs that target it; not stored */
         bool failed;             /* its last job did; not stored */
         uint64_t done, total;    /* progress of a job or an upload; not stored */
+        char *shown;             /* a key that is told while the daemon runs; not stored */
         unsigned writers;        /* open writers of its `data`; not stored */
         UT_hash_handle hh_no, hh_id, hh_name;
 };
 
-/* The objects of one kind in one tenant (or in the cloud), ordered by no: a directory. */
+/* The objects of one kind in one tenant (or in the cloud, or in an object), ordered by no: a
+ * directory. */
 struct collection {
         const struct kind *kind;
-        struct object *owner;    /* tenant, or the cloud object */
+        struct object *owner;    /* tenant, the cloud object, or the holder */
         struct object **v;
         size_t n, size;
         int64_t changed;         /* usec of the last name added or removed */
@@ -70,9 +73,15 @@ enum { OBJECT_CLOUD = 1 };
 /* All of these: some model lock held, NULL when there is none. */
 struct object *model_by_no(struct control *c, uint64_t no);
 struct object *model_by_id(struct control *c, sd_id128_t id);
-struct object *model_by_name(struct control *c, const struct object *tenant, const struct kind *k,
+/* owner: a tenant or a holder; not looked at for global kinds. */
+struct object *model_by_name(struct control *c, const struct object *owner, const struct kind *k,
                              const char *name);
-/* owner: a tenant, or model_by_no(OBJECT_CLOUD) for global kinds. */
+/* Whose collection o is in: its holder, its tenant, or the cloud. */
+struct object *object_owner(struct control *c, const struct object *o);
+/* Whether objects of kind k hold collections of kind `of`. */
+bool kind_holds(const struct kind *k, const struct kind *of);
+/* owner: a tenant, model_by_no(OBJECT_CLOUD) for global kinds, or a holder, which has none before its
+ * first object. */
 struct collection *model_collection(struct control *c, const struct object *owner,
                                     const struct kind *k);
 /* Index in v of the first object with no >= `no`: the resume point of a directory read. */

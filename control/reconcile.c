@@ -2,7 +2,8 @@
  *
  * Guests die, are paused by somebody's virsh, or outlive the daemon.  What the engine tells is
  * queued here and put down by a sync job of the instance; once a minute, while guests run, what the
- * engine holds is compared with the model, in case a word was lost. */
+ * engine holds is compared with the model, in case a word was lost.  It also carries the limits of a
+ * volume type that changed to its volumes, which are of many tenants. */
 #include "control/jobs/jobs.h"
 
 enum { LOOK_US = 60 * 1000000LL, QUEUE_MAX = 1024 };
@@ -11,7 +12,7 @@ struct reconciler {
         pthread_mutex_t lock;
         pthread_cond_t cond;
         pthread_t thread;
-        bool running, stop, all;
+        bool running, stop, all, limits;
         uint64_t queue[QUEUE_MAX]; /* instances to look at */
         unsigned n;
 };
@@ -46,6 +47,17 @@ void control_guest_changed(struct control *c, const char *uuid)
                 return;      /* a guest of somebody else */
         jobs_changed(c, no); /* a stop that waits for it */
         queue_look(c, no);
+}
+
+void reconcile_limits(struct control *c)
+{
+        struct reconciler *r = c->reconciler;
+
+        if (!r) /* a cloud in the making; a start looks at all of them */
+                return;
+        WITH_LOCK(&r->lock);
+        r->limits = true;
+        pthread_cond_signal(&r->cond);
 }
 
 void control_guests_resync(struct control *c)
@@ -154,7 +166,7 @@ static void *reconcile_main(void *arg)
                 struct timespec ts = clock_timespec(clock_mono() + LOOK_US);
                 bool late = false;
 
-                while (!r->stop && !r->all && !r->n && !late) {
+                while (!r->stop && !r->all && !r->n && !r->limits && !late) {
                         if (live)
                                 late = pthread_cond_timedwait(&r->cond, &r->lock, &ts) != 0;
                         else
@@ -169,6 +181,13 @@ static void *reconcile_main(void *arg)
                         look_at(c, no);
                         pthread_mutex_lock(&r->lock);
                         live = 1;
+                        continue;
+                }
+                if (r->limits) {
+                        r->limits = false;
+                        pthread_mutex_unlock(&r->lock);
+                        volume_limits_due_all(c);
+                        pthread_mutex_lock(&r->lock);
                         continue;
                 }
                 r->all = false;
@@ -192,6 +211,7 @@ int reconcile_start(struct control *c, struct err **e)
         pthread_condattr_destroy(&a);
         c->reconciler = r;
         r->all = true; /* guests may have run, or died, while we were away */
+        r->limits = true; /* a type may have changed just before the end */
         r->running = pthread_create(&r->thread, NULL, reconcile_main, c) == 0;
         return r->running ? 0 : err_set(e, -EAGAIN, "no thread for the reconciler");
 }

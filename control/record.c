@@ -1,8 +1,9 @@
 /* Objects as the store keeps them: one JSON object a record.
  *
  * {"v": 1, "no": 12, "kind": "volume", "name": "root", "state": "available", "created": usec, ...,
- *  "attrs": {...}, "links": [...], "meta": [...]}.  States, attributes and links are stored by
- * name, so a table may be reordered; what this release does not know is refused at load. */
+ *  "attrs": {...}, "links": [...], "meta": [...], "in": no of the holder}.  States, attributes and
+ * links are stored by name, so a table may be reordered; what this release does not know is refused
+ * at load. */
 #include "control/internal.h"
 
 #include <jansson.h>
@@ -69,6 +70,8 @@ char *record_write(const struct object *o)
         xcheck(rec);
         if (o->nameless)
                 json_object_set_new(rec, "nameless", json_true());
+        if (o->holder)
+                json_object_set_new(rec, "in", json_integer(o->holder->no));
         if (o->error)
                 json_object_set_new(rec, "error", json_string(o->error));
         pack_attrs(o, rec);
@@ -84,6 +87,7 @@ struct loading {
         struct pair {
                 struct object *o;
                 json_t *links; /* NULL if it has none */
+                uint64_t in;   /* the holder; 0: none */
                 char scope[40];
         } * v;
         size_t n;
@@ -190,7 +194,9 @@ static int load_one(void *arg, const struct store_record *r)
                 l->v = xrealloc(l->v, MAX(l->n * 2, (size_t)1), sizeof(*l->v));
         /* The rest of the record goes now: a whole store of parsed text between the objects would
          * leave the heap full of holes. */
-        l->v[l->n] = (struct pair){.o = o, .links = json_incref(json_object_get(rec, "links"))};
+        l->v[l->n] = (struct pair){.o = o,
+                                   .links = json_incref(json_object_get(rec, "links")),
+                                   .in = json_integer_value(json_object_get(rec, "in"))};
         snprintf(l->v[l->n++].scope, 40, "%s", r->scope);
         return 0;
 }
@@ -242,10 +248,28 @@ static int load_links(struct control *c, struct object *o, json_t *links)
         return 0;
 }
 
-/* Three passes: the cloud and global objects (tenants among them), tenants' objects, links. */
+/* An object of a tenant, if it is the turn of those in (or not in) a holder. */
+static int load_in_tenant(struct control *c, struct pair *p, bool held, struct err **e)
+{
+        struct object *o = p->o;
+        sd_id128_t tenant;
+
+        if (o->kind->global || !!o->kind->inside != held)
+                return 0;
+        o->tenant = id_parse(p->scope, &tenant) == 0 ? model_by_id(c, tenant) : NULL;
+        o->holder = held ? model_by_no(c, p->in) : NULL;
+        if (!o->tenant || (held && (!o->holder || !kind_holds(o->holder->kind, o->kind))))
+                return err_set(e, -EPROTO, "store: %s '%s' is in a %s that is not there",
+                               o->kind->name, o->name, o->tenant ? o->kind->inside : "tenant");
+        load_add(c, p);
+        return 0;
+}
+
+/* The cloud, global objects (tenants among them), tenants' objects, what these hold, links. */
 static int load_tie(struct loading *l, struct err **e)
 {
         struct control *c = l->c;
+        int r = 0;
 
         for (size_t i = 0; i < l->n; i++)
                 if (l->v[i].o->kind == &kind_cloud)
@@ -253,19 +277,11 @@ static int load_tie(struct loading *l, struct err **e)
         for (size_t i = 0; i < l->n; i++)
                 if (l->v[i].o->kind->global && l->v[i].o->kind != &kind_cloud)
                         load_add(c, &l->v[i]);
-        for (size_t i = 0; i < l->n; i++) {
-                struct object *o = l->v[i].o;
-                sd_id128_t tenant;
-
-                if (o->kind->global)
-                        continue;
-                o->tenant = id_parse(l->v[i].scope, &tenant) == 0 ? model_by_id(c, tenant) : NULL;
-                if (!o->tenant)
-                        return err_set(e, -EPROTO,
-                                       "store: %s '%s' is of a tenant that is not there",
-                                       o->kind->name, o->name);
-                load_add(c, &l->v[i]);
-        }
+        for (int held = 0; held <= 1; held++)
+                for (size_t i = 0; i < l->n && r == 0; i++)
+                        r = load_in_tenant(c, &l->v[i], held, e);
+        if (r < 0)
+                return r;
         for (size_t i = 0; i < l->n; i++)
                 load_links(c, l->v[i].o, l->v[i].links);
         for (size_t i = 0; i < l->n; i++)

@@ -55,7 +55,10 @@ void render_path(struct control *c, const struct object *o, struct buf *out)
 {
         if (o->kind == &kind_cloud)
                 return;
-        if (o->tenant)
+        if (o->holder) {
+                render_path(c, o->holder, out);
+                buf_addc(out, '/');
+        } else if (o->tenant)
                 buf_printf(out, "tenants/%s/", o->tenant->name);
         else if (o->kind->parent && *o->kind->parent)
                 buf_printf(out, "%s/", o->kind->parent);
@@ -73,17 +76,20 @@ void render_path(struct control *c, const struct object *o, struct buf *out)
 void render_link(struct control *c, const struct object *o, const struct link *l, struct buf *out)
 {
         const struct object *t = l->target;
-        char id[ID_TEXT_SIZE];
+        struct buf path = {};
+        unsigned skip = t->tenant && t->tenant == o->tenant ? 2 : t->tenant ? 1 : 0;
+        const char *p;
 
-        /* From instances/web/volumes/ or volumes/root/ up to the tenant, then down. */
+        /* From instances/web/volumes/ or volumes/root/ up to the tenant, or higher, then down. */
         buf_addstr(out, o->kind->links[l->def].many ? "../../../" : "../../");
-        if (t->tenant != o->tenant)
-                buf_printf(out, "../%s/", t->tenant ? t->tenant->name : "");
-        buf_printf(out, "%s/", t->kind->plural);
-        if (t->nameless)
-                buf_printf(out, ".id/%s", id_text(id, t->id));
-        else
-                buf_addstr(out, t->name);
+        buf_addstr(out, o->holder ? "../../" : "");
+        buf_addstr(out, skip == 2 || !o->tenant ? "" : skip == 1 ? "../" : "../../");
+        render_path(c, t, &path);
+        p = buf_str(&path);
+        for (; skip > 0; skip--)
+                p = strchr(p, '/') + 1;
+        buf_addstr(out, p);
+        buf_done(&path);
 }
 
 void render_index(struct control *c, const struct collection *l, struct buf *out)

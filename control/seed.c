@@ -81,8 +81,10 @@ static bool has_job(struct control *c, const struct object *o)
 {
         if (o->jobs)
                 return true;
-        if (o->kind != &kind_volume ||
-            !object_in(o, STATE(VOLUME_ATTACHING) | STATE(VOLUME_DETACHING)))
+        if (o->kind == &kind_snapshot) /* taken with the others of an instance */
+                o = o->holder;
+        else if (o->kind != &kind_volume ||
+                 !object_in(o, STATE(VOLUME_ATTACHING) | STATE(VOLUME_DETACHING)))
                 return false;
         for (unsigned i = 0; i < o->nrefs; i++)
                 if (o->refs[i]->kind == &kind_instance && o->refs[i]->jobs)

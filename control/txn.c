@@ -40,19 +40,22 @@ bool txn_unborn(struct control *c, const struct object *o)
         return false;
 }
 
-int txn_create(struct txn *t, const struct kind *k, struct object *tenant, const char *name,
+int txn_create(struct txn *t, const struct kind *k, struct object *owner, const char *name,
                struct object **ret, struct err **e)
 {
         struct control *c = t->c;
         char number[24];
         struct object *o;
 
-        if (name && model_by_name(c, tenant, k, name))
+        if (name && model_by_name(c, owner, k, name))
                 return err_set(e, -EEXIST, "%s '%s' exists already", k->name, name);
         o = object_new(k);
         o->no = c->next_no++;
         o->id = id_new();
-        o->tenant = k->global ? NULL : tenant;
+        if (k->inside)
+                o->holder = owner;
+        if (!k->global)
+                o->tenant = k->inside ? owner->tenant : owner;
         o->created = o->updated = o->state_since = clock_now();
         o->next_slot = 1;
         snprintf(number, sizeof(number), "%" PRIu64, o->no);
@@ -78,7 +81,7 @@ void txn_delete(struct txn *t, struct object *o)
 
 void txn_release_name(struct txn *t, struct object *o)
 {
-        struct object *owner = o->kind->global ? model_by_no(t->c, OBJECT_CLOUD) : o->tenant;
+        struct object *owner = object_owner(t->c, o);
 
         txn_edit(t, o);
         if (o->nameless) /* a deletion that failed is tried again */
@@ -91,7 +94,7 @@ void txn_release_name(struct txn *t, struct object *o)
 
 int txn_rename(struct txn *t, struct object *o, const char *name, struct err **e)
 {
-        if (model_by_name(t->c, o->tenant, o->kind, name))
+        if (model_by_name(t->c, object_owner(t->c, o), o->kind, name))
                 return err_set(e, -EEXIST, "%s '%s' exists already", o->kind->name, name);
         txn_edit(t, o);
         model_unindex_name(t->c, o);
@@ -304,6 +307,8 @@ static void txn_tell(struct txn *t)
                         wait_gone(c, no);
                 else
                         wait_changed(c, no);
+                if (t->v[i].o->kind == &kind_volume_type)
+                        reconcile_limits(c);
                 pthread_mutex_lock(&c->changed_lock);
                 if (c->changed)
                         c->changed(c->changed_arg, no);

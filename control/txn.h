@@ -44,8 +44,9 @@ void txn_abort(struct txn *t);
 /* The usual end of an action: commit when r == 0, else abort; gives r or the commit's result. */
 int txn_end(struct txn *t, int r, struct err **e);
 
-/* A new object with its defaults, in state 0; name NULL makes one of its number.  -EEXIST. */
-int txn_create(struct txn *t, const struct kind *k, struct object *tenant, const char *name,
+/* A new object with its defaults, in state 0; name NULL makes one of its number.  owner: the tenant
+ * or the holder, NULL for global kinds.  -EEXIST. */
+int txn_create(struct txn *t, const struct kind *k, struct object *owner, const char *name,
                struct object **ret, struct err **e);
 /* Whether o's own creation is not durable yet: nothing of others may be built on it.  Model held. */
 bool txn_unborn(struct control *c, const struct object *o);

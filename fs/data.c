@@ -225,6 +225,10 @@ void data_write(fuse_req_t req, struct handle *h, const char *p, size_t size, of
                 return;
         }
         size = MIN(MIN(size, end - (uint64_t)off), (uint64_t)NBD_IO_MAX);
+        pthread_mutex_lock(&h->lock);
+        h->wrote = true;
+        h->copy_next = UINT64_MAX; /* a copy goes on by bytes, over what is written now */
+        pthread_mutex_unlock(&h->lock);
         buf = nbd_buffer(fs_of(req)->nbd);
         if (!buf) {
                 fuse_reply_err(req, ENOMEM);

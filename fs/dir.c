@@ -110,6 +110,10 @@ static void list_object(struct listing *l, const struct node *dir)
                             INO_OF(o->no, SLOT_FOLDERS + i), NODE_FOLDER);
         if (node_has_collections(o))
                 put_collections(l, dir, NULL);
+        for (unsigned i = 0; kinds[i]; i++)
+                if (kind_holds(k, kinds[i]))
+                        put(l, COOKIE_COLLECTIONS + i, kinds[i]->plural,
+                            ino_collection(o->no, kinds[i], PART_DIR), NODE_COLLECTION);
         if (o->job)
                 put(l, COOKIE_JOB, "job", INO_OF(o->no, SLOT_JOB), NODE_JOB);
         for (unsigned i = 0; i < k->nlinks; i++)
@@ -255,7 +259,7 @@ static fuse_ino_t find_by_id(struct fs *fs, const struct node *dir, const char *
         sd_id128_t uuid;
 
         o = id_parse(name, &uuid) < 0 ? NULL : model_by_id(fs->control, uuid);
-        if (!o || o->kind != dir->kind || (o->tenant ? o->tenant->no : OBJECT_CLOUD) != dir->no)
+        if (!o || o->kind != dir->kind || object_owner(fs->control, o)->no != dir->no)
                 return 0;
         return o->nameless ? ino_object(o->no) : INO_OF(o->no, SLOT_IDLINK);
 }

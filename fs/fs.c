@@ -54,6 +54,7 @@ static const struct fuse_lowlevel_ops ops = {
         .poll = op_poll,
         .fallocate = op_fallocate,
         .lseek = op_lseek,
+        .copy_file_range = op_copy_file_range,
 };
 
 /* A daemon that died leaves its mount behind, answering ENOTCONN. */
@@ -194,6 +195,7 @@ void fs_close(struct fs *fs)
         pthread_mutex_lock(&fs->lock); /* an fs_stop() still leaving */
         pthread_mutex_unlock(&fs->lock);
         waits_free(fs);
+        copies_wait(fs);
         handles_free(fs);
         nbd_free(fs->nbd);
         polls_free(fs);

@@ -224,6 +224,12 @@ uint64_t volume_size(struct volume *v)
         return v->size;
 }
 
+void volume_resume(struct volume *v)
+{
+        v->resumes++;
+        wake(v->engine);
+}
+
 void volume_close(struct volume *v)
 {
         struct nbd *n = v->engine;

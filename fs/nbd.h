@@ -16,7 +16,7 @@ struct nbd;
 struct volume;
 
 enum volume_op_type { VOLUME_OPEN, VOLUME_READ, VOLUME_WRITE, VOLUME_FLUSH, VOLUME_ZERO, VOLUME_PUNCH,
-                      VOLUME_SEEK_DATA, VOLUME_SEEK_HOLE };
+                      VOLUME_SEEK_DATA, VOLUME_SEEK_HOLE, VOLUME_PAUSE };
 
 struct volume_op {
         enum volume_op_type type;
@@ -46,5 +46,7 @@ int volume_open(struct nbd *n, const char *socket, const char *export, struct vo
 void volume_submit(struct volume *v, struct volume_op *op);
 /* Bytes, once opened. */
 uint64_t volume_size(struct volume *v);
+/* After VOLUME_PAUSE was submitted, which lets the connection go: it may be made again. */
+void volume_resume(struct volume *v);
 /* The last use; operations under way are finished first. */
 void volume_close(struct volume *v);

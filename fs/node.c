@@ -143,7 +143,7 @@ bool kind_lives_in(const struct kind *k, const char *parent)
         if (!k->plural || k == &kind_cloud)
                 return false;
         if (!parent)
-                return !k->global;
+                return !k->global && !k->inside;
         return k->global && k->parent && streq(k->parent, parent);
 }
 
@@ -237,7 +237,7 @@ static int get_of_object(struct fs *fs, uint64_t no, unsigned slot, struct node 
                 n->index = i / 8;
                 n->kind = kinds[n->index];
                 n->type = parts[i % 8].type;
-                return 0;
+                return n->kind->inside && !kind_holds(n->o->kind, n->kind) ? -ENOENT : 0;
         }
         n->kind = n->o->kind;
         if (slot < ARRAY_SIZE(standard) && standard[slot].type) {
@@ -313,7 +313,7 @@ uint64_t node_tenant(const struct node *n)
 static void collection_path(struct fs *fs, const struct object *owner, const struct kind *k,
                             struct buf *out)
 {
-        if (!k->global) {
+        if (!k->global) { /* a tenant's, or a holder's */
                 render_path(fs->control, owner, out);
                 buf_addc(out, '/');
         } else if (k->parent && *k->parent) {
@@ -367,7 +367,7 @@ void node_path(struct fs *fs, const struct node *n, struct buf *out)
                            n->kind->files[n->index].suffix ?: "");
                 return;
         case NODE_IDLINK:
-                collection_path(fs, n->o->tenant, n->kind, out);
+                collection_path(fs, object_owner(fs->control, n->o), n->kind, out);
                 buf_printf(out, "/.id/%s", id_text(id, n->o->id));
                 return;
         case NODE_ATTR:

@@ -43,6 +43,7 @@ struct fs {
 
         pthread_mutex_t lock; /* what follows */
         struct handle *handles; /* open files */
+        unsigned copies;        /* that wait for their job (copy.c) */
         pthread_cond_t changed;
         pthread_t server;
         bool serving, stopping;

@@ -107,6 +107,7 @@ struct handle {
         int fd;                     /* NODE_LOG */
         struct volume *volume;      /* NODE_DATA on NBD (fs/nbd.h) */
         struct data *data;          /* NODE_DATA, both sorts */
+        uint64_t copy_of, copy_next; /* the object whose clone it became; bytes told of */
         char *cut;                  /* why an upload is not whole */
 };
 
@@ -168,6 +169,14 @@ void data_closing(fuse_req_t req, struct handle *h); /* close(2) of one descript
 void data_release(struct fs *fs, struct handle *h);
 /* Size of a FILE_DATA file, from the model.  Read lock held. */
 uint64_t data_known_size(struct fs *fs, const struct object *o, unsigned file);
+
+/* --- copy.c -------------------------------------------------------------------------------- */
+
+void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
+                        struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
+                        struct fuse_file_info *fi_out, size_t len, int flags);
+/* Until none is under way any more. */
+void copies_wait(struct fs *fs);
 
 /* --- upload.c ------------------------------------------------------------------------------ */
 

@@ -127,14 +127,31 @@ static bool local_answer(struct volume *v, struct volume_op *op)
         return false;
 }
 
+static void say_goodbye(struct volume *v)
+{
+        if (nbd_aio_disconnect(v->h, 0) == 0)
+                (void)nbd_aio_notify_write(v->h);
+        nbd_close(v->h);
+        v->h = NULL;
+}
+
 static void send_queue(struct volume *v)
 {
         struct volume_op *op;
 
         while ((op = v->queue) && v->inflight < NBD_INFLIGHT) {
+                if (op->type == VOLUME_PAUSE && v->inflight > 0)
+                        return;
                 v->queue = op->next;
                 if (!v->queue)
                         v->queue_tail = &v->queue;
+                if (op->type == VOLUME_PAUSE) {
+                        say_goodbye(v);
+                        v->state = VOLUME_PAUSED;
+                        v->pauses++;
+                        finish(op, 0);
+                        return;
+                }
                 if (local_answer(v, op))
                         continue;
                 if (op->type == VOLUME_READ && !op->buf)
@@ -220,6 +237,10 @@ bool volume_advance(struct volume *v, int64_t now)
 {
         if (v->state == VOLUME_FAILED && v->queue && v->was_ready) {
                 v->state = VOLUME_NEW; /* somebody asks again: so do we */
+                v->deadline = v->retry_at = 0;
+        }
+        if (v->state == VOLUME_PAUSED && (v->closing || v->resumes >= v->pauses)) {
+                v->state = VOLUME_NEW;
                 v->deadline = v->retry_at = 0;
         }
         if (v->state == VOLUME_NEW && now >= v->retry_at)

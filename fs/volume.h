@@ -9,7 +9,7 @@
 
 enum { POOL = 16 };
 
-enum volume_state { VOLUME_NEW, VOLUME_CONNECTING, VOLUME_READY, VOLUME_FAILED };
+enum volume_state { VOLUME_NEW, VOLUME_CONNECTING, VOLUME_READY, VOLUME_FAILED, VOLUME_PAUSED };
 
 struct volume {
         struct nbd *engine;
@@ -17,10 +17,12 @@ struct volume {
         char *socket, *export;
         struct volume_op *in, **in_tail; /* queued by others; engine->lock */
         bool closed;                     /* engine->lock; nothing is queued any more */
+        _Atomic unsigned resumes;        /* how often it was told to go on */
         _Atomic uint64_t size;
         /* the thread's own */
         struct nbd_handle *h;
         enum volume_state state;
+        unsigned pauses;
         bool was_ready, extents, closing;
         int64_t deadline, retry_at; /* monotonic usec */
         struct volume_op *queue, **queue_tail;

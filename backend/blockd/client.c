@@ -56,7 +56,7 @@ static int client_snapshot(struct volume_service *s, const char *id, const char 
                            struct err **e)
 {
         return call(s, json_pack("{s:s, s:s, s:s}", "op", "snapshot", "id", id, "volume", volume),
-                    QUICK_MS, NULL, e);
+                    LONG_MS, NULL, e);
 }
 
 static int client_resize(struct volume_service *s, const char *id, uint64_t size, struct err **e)

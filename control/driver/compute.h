@@ -15,6 +15,7 @@ struct guest_disk {
         const char *export;    /* export name */
         const char *serial;    /* what the guest reads; at most 20 characters are shown by virtio */
         bool readonly;
+        bool shared;           /* other guests may have it, too */
 };
 
 struct guest {

@@ -70,8 +70,7 @@ struct volume_service_ops {
         /* O(1), whatever the size.  size >= the parent's; what is past the parent reads as zeros. */
         int (*clone)(struct volume_service *s, const char *id, const char *parent, uint64_t size,
                      struct err **e);
-        /* id becomes an immutable volume with the bytes that volume has now, also while it is
-         * written to.  Either may be removed before the other. */
+        /* id becomes what volume holds now, for ever: O(1), also while it is written. */
         int (*snapshot)(struct volume_service *s, const char *id, const char *volume,
                         struct err **e);
         int (*resize)(struct volume_service *s, const char *id, uint64_t size, struct err **e);

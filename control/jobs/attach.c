@@ -62,7 +62,7 @@ static int done_attach(struct job *j, struct txn *t, struct object *o, struct er
         struct link *l = link_by_id(o, j->args);
 
         if (l && l->target->state == VOLUME_ATTACHING)
-                txn_set_state(t, l->target, VOLUME_IN_USE);
+                txn_set_state(t, l->target, volume_held_state(t->c, l->target, l->id));
         return 0;
 }
 
@@ -72,7 +72,7 @@ static void failed_attach(struct job *j, struct txn *t, struct object *o, const 
 
         if (!l)
                 return;
-        instance_release_volume(t, l->target);
+        instance_release_volume(t, o, l->target);
         txn_unlink(t, o, l);
 }
 
@@ -131,7 +131,7 @@ static void failed_detach(struct job *j, struct txn *t, struct object *o, const 
         txn_edit(t, o);
         l->leaving = false;
         if (l->target->state == VOLUME_DETACHING)
-                txn_set_state(t, l->target, VOLUME_IN_USE);
+                txn_set_state(t, l->target, volume_held_state(t->c, l->target, l->id));
 }
 
 static const struct job_step attach_steps[] = {{"attach", step_attach}};

@@ -1,15 +1,39 @@
 /* What jobs share. */
 #include "control/jobs/jobs.h"
 
+/* clang-format off */
 const struct job_def *const job_defs[] = {
-        &job_tenant_create,   &job_tenant_delete,   &job_image_publish,
-        &job_image_delete,    &job_volume_create,   &job_volume_extend,
-        &job_volume_limit,    &job_volume_delete,   &job_instance_start,
-        &job_instance_stop,   &job_instance_reboot, &job_instance_pause,
-        &job_instance_resume, &job_instance_attach, &job_instance_detach,
-        &job_instance_delete, &job_instance_sync,   &job_backup_create,
-        &job_backup_verify,   &job_backup_delete,   &job_volume_restore,
-        NULL};
+        &job_tenant_create,
+        &job_tenant_delete,
+        &job_image_publish,
+        &job_image_delete,
+        &job_volume_create,
+        &job_volume_extend,
+        &job_volume_limit,
+        &job_volume_accept,
+        &job_volume_adopt,
+        &job_volume_manage,
+        &job_volume_release,
+        &job_volume_delete,
+        &job_volume_restore,
+        &job_backup_create,
+        &job_backup_verify,
+        &job_backup_delete,
+        &job_snapshot_create,
+        &job_snapshot_delete,
+        &job_instance_start,
+        &job_instance_stop,
+        &job_instance_reboot,
+        &job_instance_pause,
+        &job_instance_resume,
+        &job_instance_attach,
+        &job_instance_detach,
+        &job_instance_delete,
+        &job_instance_snapshot,
+        &job_instance_sync,
+        NULL,
+};
+/* clang-format on */
 
 int job_facts(struct job *j, struct facts *ret, struct err **e)
 {

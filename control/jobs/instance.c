@@ -51,7 +51,7 @@ static void unlink_all(struct txn *t, struct object *o)
                 struct object *v = l->target;
 
                 if (v->kind == &kind_volume)
-                        instance_release_volume(t, v);
+                        instance_release_volume(t, o, v);
                 txn_unlink(t, o, l);
                 if (v->kind == &kind_volume && object_num(v, "made_for") == o->no && !v->nameless)
                         volume_remove(t, v, NULL); /* refused: somebody else uses it now */

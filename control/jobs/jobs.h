@@ -5,17 +5,23 @@
 
 extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publish,
         job_image_delete, job_volume_create, job_volume_extend, job_volume_delete, job_volume_limit,
+        job_snapshot_create, job_snapshot_delete,
         job_instance_start, job_instance_stop, job_instance_reboot, job_instance_pause,
         job_instance_resume, job_instance_attach, job_instance_detach, job_instance_delete,
-        job_instance_sync, job_backup_create, job_backup_verify, job_backup_delete,
+        job_instance_snapshot, job_instance_sync;
+extern const struct job_def job_volume_accept, job_volume_adopt, job_volume_manage,
+        job_volume_release;
+extern const struct job_def job_backup_create, job_backup_verify, job_backup_delete,
         job_volume_restore;
 
 /* States, in the order of the kinds' tables. */
 enum { TENANT_CREATING, TENANT_ACTIVE, TENANT_DELETING, TENANT_ERROR };
 enum { IMAGE_QUEUED, IMAGE_SAVING, IMAGE_ACTIVE, IMAGE_DELETING, IMAGE_ERROR };
 enum { VOLUME_DRAFT, VOLUME_CREATING, VOLUME_AVAILABLE, VOLUME_IN_USE, VOLUME_ATTACHING,
-       VOLUME_DETACHING, VOLUME_EXTENDING, VOLUME_DELETING, VOLUME_ERROR, VOLUME_RESTORING };
+       VOLUME_DETACHING, VOLUME_EXTENDING, VOLUME_DELETING, VOLUME_ERROR, VOLUME_OFFERED,
+       VOLUME_RELEASING, VOLUME_RESTORING };
 enum { BACKUP_DRAFT, BACKUP_CREATING, BACKUP_AVAILABLE, BACKUP_DELETING, BACKUP_ERROR };
+enum { SNAPSHOT_CREATING, SNAPSHOT_AVAILABLE, SNAPSHOT_DELETING, SNAPSHOT_ERROR };
 enum { INSTANCE_DRAFT, INSTANCE_STARTING, INSTANCE_ACTIVE, INSTANCE_STOPPING, INSTANCE_STOPPED,
        INSTANCE_REBOOTING, INSTANCE_PAUSED, INSTANCE_DELETING, INSTANCE_ERROR };
 
@@ -35,6 +41,8 @@ int job_wait_busy(struct job *j, struct err **e);
 int job_wait_blockd(struct job *j, struct err **e);
 void job_done_delete(struct txn *t, struct object *target);
 
+/* volume.c: bytes of what a volume is made from. */
+uint64_t volume_source_size(const struct object *source);
 /* volume.c: in-use if an instance holds it, else available. */
 unsigned volume_rest(const struct object *o);
 int volume_remove(struct txn *t, struct object *o, struct err **e);
@@ -42,8 +50,36 @@ int volume_remove(struct txn *t, struct object *o, struct err **e);
 int volume_step_realise(struct job *j, struct err **e);
 int volume_done_create(struct job *j, struct txn *t, struct object *o, struct err **e);
 void volume_failed_create(struct job *j, struct txn *t, struct object *o, const struct err *err);
+/* snapshot.c: volumes made from o, and backups of it, live on without it and forget it; those being made are waited for
+ * by its deletion.  -EBUSY when an instance has it. */
+int volume_let_clones_go(struct txn *t, struct object *o, struct err **e);
 /* limit.c: starts the job if the limits that are written are not in force. */
 void volume_limits_due(struct txn *t, struct object *o);
+/* The same for every volume, each in a transaction of its own; no lock held. */
+void volume_limits_due_all(struct control *c);
+
+/* volume.c: -EBUSY when it has snapshots, or a backup is being taken of it. */
+int volume_check_snapshots(struct txn *t, const struct object *o, struct err **e);
+/* Whether a clone of that image, volume or snapshot can boot. */
+bool volume_source_boots(const struct object *source);
+
+/* transfer.c: the hooks of `offer`, `withdraw` and the attribute `transfer`. */
+int volume_offer(struct txn *t, struct object *o, const char *args, struct err **e);
+int volume_withdraw(struct txn *t, struct object *o, const char *args, struct err **e);
+int volume_accept(struct txn *t, struct object *o, union value v, struct err **e);
+void volume_render_transfer(struct control *c, const struct object *o, struct buf *out);
+/* -EBUSY when it is on its way to another tenant already. */
+int volume_offer_claimed(const struct object *o, struct err **e);
+
+/* manage.c: the hooks of the attribute `manage` and the verb `release`. */
+int volume_manage(struct txn *t, struct object *o, union value v, struct err **e);
+int volume_release(struct txn *t, struct object *o, const char *args, struct err **e);
+
+/* volume-type.c.  Model held: a volume's type, NULL if it has none; whether several instances may
+ * have it; and how many have it now. */
+struct object *volume_type(struct control *c, const struct object *v);
+bool volume_shared(struct control *c, const struct object *v);
+unsigned volume_holders(const struct object *v);
 
 /* backup.c: the driver, or -ENOTSUP. */
 int backup_service(struct control *c, struct backup_service **ret, struct err **e);
@@ -68,5 +104,8 @@ int instance_unexport(struct job *j, struct err **e);
 char *instance_dir(struct control *c, const struct object *o);
 char *instance_console_log(struct control *c, const struct object *o);
 char *instance_console(struct control *c, const struct object *o);
-/* Puts the volumes that are linked back to rest when the instance lets go of them. */
-void instance_release_volume(struct txn *t, struct object *volume);
+/* Puts a volume back to rest when instance o lets go of it: before the link is removed. */
+void instance_release_volume(struct txn *t, struct object *o, struct object *volume);
+/* The state of a volume that instances have, by what still goes on; `done` is the link id of the
+ * attachment whose job ends now, "" for none. */
+unsigned volume_held_state(struct control *c, const struct object *volume, const char *done);

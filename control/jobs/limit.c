@@ -1,7 +1,8 @@
 /* A volume's limits, put into force in the volume service.
  *
- * The attributes are what is wanted; `limits_set` is a mark of the figures that are in force. Where
- * they differ a job carries them over, also after one that failed: the next write starts another.
+ * The attributes, and those of the volume's type where it has none, are what is wanted;
+ * `limits_set` is a mark of the figures that are in force. Where they differ a job carries them
+ * over, also after one that failed: the next write starts another.
  */
 #include "control/jobs/jobs.h"
 
@@ -12,16 +13,26 @@ static uint64_t figure(const struct object *o, const char *attr)
         return v == VALUE_MAX ? 0 : v;
 }
 
-static void limits_of(const struct object *o, struct volume_limits *ret)
+static uint64_t either(const struct object *own, const struct object *type, const char *attr)
 {
-        *ret = (struct volume_limits){.iops = figure(o, "iops"),
-                                      .bandwidth = figure(o, "bandwidth")};
+        uint64_t v = figure(own, attr);
+
+        return v == 0 && type ? figure(type, attr) : v;
+}
+
+/* A burst goes with the rate it is above: a volume with a rate of its own has its own burst. */
+static void limits_of(struct control *c, const struct object *o, struct volume_limits *ret)
+{
+        const struct object *type = volume_type(c, o);
+
+        *ret = (struct volume_limits){.iops = either(o, type, "iops"),
+                                      .bandwidth = either(o, type, "bandwidth")};
         if (ret->iops)
-                ret->iops_burst = figure(o, "iops_burst");
+                ret->iops_burst = figure(figure(o, "iops") ? o : type, "iops_burst");
         if (ret->bandwidth)
-                ret->bandwidth_burst = figure(o, "bandwidth_burst");
+                ret->bandwidth_burst = figure(figure(o, "bandwidth") ? o : type, "bandwidth_burst");
         if (ret->iops_burst || ret->bandwidth_burst)
-                ret->burst_seconds = figure(o, "burst_seconds");
+                ret->burst_seconds = either(o, type, "burst_seconds");
 }
 
 /* 0 for no limits; FNV-1a of the figures, as a number that the store can keep. */
@@ -37,23 +48,56 @@ static uint64_t mark_of(const struct volume_limits *l)
         return l->iops || l->bandwidth ? (h & INT64_MAX) | 1 : 0;
 }
 
-static uint64_t mark(const struct object *o)
+static uint64_t mark(struct control *c, const struct object *o)
 {
         struct volume_limits l;
 
-        limits_of(o, &l);
+        limits_of(c, o, &l);
         return mark_of(&l);
 }
 
-void volume_limits_due(struct txn *t, struct object *o)
+static bool due(struct control *c, const struct object *o)
 {
         const unsigned there = STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE) |
                                STATE(VOLUME_ATTACHING) | STATE(VOLUME_DETACHING) |
                                STATE(VOLUME_EXTENDING);
 
-        if (object_in(o, there) && !o->nameless && mark(o) != object_num(o, "limits_set") &&
-            !job_live(t->c, o->no, &job_volume_limit))
+        return object_in(o, there) && !o->nameless && mark(c, o) != object_num(o, "limits_set") &&
+               !job_live(c, o->no, &job_volume_limit);
+}
+
+void volume_limits_due(struct txn *t, struct object *o)
+{
+        if (due(t->c, o))
                 job_start(t, o, &job_volume_limit, NULL);
+}
+
+void volume_limits_due_all(struct control *c)
+{
+        uint64_t *v = NULL;
+        struct object *o, *tmp;
+        size_t n = 0;
+
+        control_rdlock(c);
+        HASH_ITER (hh_no, c->by_no, o, tmp) {
+                if (o->kind != &kind_volume || !due(c, o))
+                        continue;
+                v = xrealloc(v, n + 1, sizeof(*v));
+                v[n++] = o->no;
+        }
+        control_unlock(c);
+        for (size_t i = 0; i < n; i++) {
+                _cleanup_err_ struct err *err = NULL;
+                struct txn t;
+
+                txn_begin(&t, c, NULL);
+                o = model_by_no(c, v[i]);
+                if (o)
+                        volume_limits_due(&t, o);
+                if (txn_commit(&t, &err) < 0)
+                        log_error("limits of a volume type: %s", err_msg(err));
+        }
+        free(v);
 }
 
 static int step_limit(struct job *j, struct err **e)
@@ -67,7 +111,7 @@ static int step_limit(struct job *j, struct err **e)
         o = model_by_no(j->c, j->target);
         if (o) {
                 id_text(id, o->id);
-                limits_of(o, &l);
+                limits_of(j->c, o, &l);
         }
         control_unlock(j->c);
         if (!o)
@@ -81,7 +125,7 @@ static int done_limit(struct job *j, struct txn *t, struct object *o, struct err
         if (!o)
                 return 0;
         txn_set_num(t, o, "limits_set", j->value);
-        return mark(o) != j->value ? JOB_AGAIN : 0; /* written meanwhile */
+        return mark(t->c, o) != j->value ? JOB_AGAIN : 0; /* written meanwhile */
 }
 
 static const struct job_step steps[] = {{"limit", step_limit}};

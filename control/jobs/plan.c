@@ -57,16 +57,24 @@ static void plan_serial(struct plan *p, unsigned i)
         p->disks[i].serial = p->serial[i];
 }
 
-static void plan_disks(struct plan *p, const struct object *o)
+static void plan_disks(struct control *c, struct plan *p, const struct object *o)
 {
         unsigned def = kind_link(o->kind, "volumes");
         struct link sorted[DISKS_MAX];
-        unsigned n = 0;
+        unsigned n = 0, root = 0;
 
         object_foreach_link (l, o)
                 if (l->def == def && !l->leaving && n < DISKS_MAX)
                         sorted[n++] = *l;
-        qsort(sorted, n, sizeof(*sorted), by_target); /* vda boots */
+        qsort(sorted, n, sizeof(*sorted), by_target);
+        while (root < n && !object_num(sorted[root].target, "bootable"))
+                root++;
+        if (root > 0 && root < n) { /* the first of them boots: vda, unless only another can */
+                struct link l = sorted[root];
+
+                memmove(sorted + 1, sorted, root * sizeof(*sorted));
+                sorted[0] = l;
+        }
         for (unsigned i = 0; i < n; i++) {
                 struct guest_disk *d = &p->disks[i];
 
@@ -76,6 +84,7 @@ static void plan_disks(struct plan *p, const struct object *o)
                 d->export = p->volume[i];
                 plan_serial(p, i);
                 d->readonly = object_num(sorted[i].target, "readonly");
+                d->shared = volume_shared(c, sorted[i].target);
         }
         p->g.disks = p->disks;
         p->g.ndisks = n;
@@ -122,7 +131,7 @@ int plan_guest(struct job *j, struct plan *p, struct err **e)
                 p->cmdline = xstrdup(object_str(o, "cmdline"));
                 plan_image(o, "kernel", p->kernel_id);
                 plan_image(o, "ramdisk", p->initrd_id);
-                plan_disks(p, o);
+                plan_disks(c, p, o);
         }
         accel = streq(accel, "unknown") ? NULL : accel;
         control_unlock(c);

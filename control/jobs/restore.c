@@ -62,8 +62,13 @@ static int step_write(struct job *j, struct err **e)
 
 static int done_restore(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
+        const struct object *b;
+
         if (!o || !object_num(o, "restoring"))
                 return volume_done_create(j, t, o, e);
+        b = model_by_no(t->c, object_num(o, "restoring"));
+        if (b)
+                txn_set_num(t, o, "bootable", object_num(b, "bootable"));
         txn_set_num(t, o, "restoring", 0);
         if (o->state == VOLUME_RESTORING)
                 txn_set_state(t, o, volume_rest(o));

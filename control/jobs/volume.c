@@ -4,17 +4,42 @@
 struct want {
         char id[ID_TEXT_SIZE], parent[ID_TEXT_SIZE];
         uint64_t size;
-        uint64_t image; /* no of the source, 0: blank */
-        unsigned image_state;
-        char image_name[NAME_SIZE];
-        uint64_t need; /* bytes the image has */
+        uint64_t source; /* its no, 0: blank */
+        char source_label[NAME_SIZE + 32];
+        bool making, broken; /* the source: not there yet, and never */
+        uint64_t need;       /* bytes the source has */
         bool bootable;
         bool backup; /* the source is one */
 };
 
+static void want_source(struct want *w, const struct object *source)
+{
+        w->source = source->no;
+        w->need = volume_source_size(source);
+        id_text(w->parent, source->id);
+        object_label(source, w->source_label);
+        w->bootable = true;
+        if (source->kind == &kind_image) {
+                w->making = source->state == IMAGE_SAVING;
+                w->broken = source->state == IMAGE_ERROR;
+                w->bootable =
+                        image_format_bootable(image_format_parse(object_str(source, "format")));
+        } else if (source->kind == &kind_volume) {
+                w->making = object_in(source, STATE(VOLUME_CREATING) | STATE(VOLUME_EXTENDING));
+                w->broken = source->state == VOLUME_ERROR;
+        } else if (source->kind == &kind_backup) {
+                w->backup = true;
+                w->making = source->state == BACKUP_CREATING;
+                w->broken = source->state == BACKUP_ERROR;
+        } else {
+                w->making = source->state == SNAPSHOT_CREATING;
+                w->broken = source->state == SNAPSHOT_ERROR;
+        }
+}
+
 static int want_get(struct job *j, struct want *w, struct err **e)
 {
-        struct object *o, *image;
+        struct object *o, *source;
 
         *w = (struct want){};
         control_rdlock(j->c);
@@ -22,57 +47,31 @@ static int want_get(struct job *j, struct want *w, struct err **e)
         if (o) {
                 id_text(w->id, o->id);
                 w->size = object_num(o, "size");
-                image = object_target(o, "source");
-                if (image) {
-                        w->image = image->no;
-                        w->image_state = image->state;
-                        w->backup = image->kind == &kind_backup;
-                        w->need = object_num(image, w->backup ? "size" : "virtual_size");
-                        w->bootable = !w->backup &&
-                                      image_format_bootable(image_format_parse(
-                                              object_str(image, "format")));
-                        id_text(w->parent, image->id);
-                        snprintf(w->image_name, NAME_SIZE, "%s", image->name);
-                }
+                source = object_target(o, "source");
+                if (source)
+                        want_source(w, source);
         }
         control_unlock(j->c);
         return o ? 0 : err_set(e, -ENOENT, "it is gone");
 }
 
-/* It may still be being taken. */
-static int check_backup(struct job *j, const struct want *w, struct err **e)
-{
-        if (w->image_state == BACKUP_CREATING)
-                return job_wait(j, w->image, 0, "backup '%s' is being taken", w->image_name);
-        if (!w->need)
-                return err_set(e, -EIO, "backup '%s' is not whole", w->image_name);
-        if (w->size && w->size < w->need)
-                return err_set(e, -EINVAL,
-                               "backup '%s' has %" PRIu64 " bytes, the volume %" PRIu64,
-                               w->image_name, w->need, w->size);
-        return 0;
-}
-
-/* The image may still be on its way: its copy was started just before. */
+/* The source may still be on its way: its making was started just before. */
 static int check_source(struct job *j, struct err **e)
 {
         struct want w;
         int r = want_get(j, &w, e);
 
-        if (r < 0 || !w.image)
+        if (r < 0 || !w.source)
                 return r;
-        if (w.backup)
-                return check_backup(j, &w, e);
-        if (w.image_state == IMAGE_SAVING)
-                return job_wait(j, w.image, 0, "image '%s' is being saved", w.image_name);
-        if (w.image_state == IMAGE_ERROR)
-                return err_set(e, -EIO, "image '%s' is in error", w.image_name);
+        if (w.making)
+                return job_wait(j, w.source, 0, "%s is being made", w.source_label);
+        if (w.broken)
+                return err_set(e, -EIO, "%s is in error", w.source_label);
         if (!w.bootable)
-                return err_set(e, -EINVAL, "image '%s' is no disk", w.image_name);
+                return err_set(e, -EINVAL, "%s is no disk", w.source_label);
         if (w.size && w.size < w.need)
-                return err_set(e, -EINVAL,
-                               "image '%s' needs %" PRIu64 " bytes, the volume has %" PRIu64,
-                               w.image_name, w.need, w.size);
+                return err_set(e, -EINVAL, "%s needs %" PRIu64 " bytes, the volume has %" PRIu64,
+                               w.source_label, w.need, w.size);
         return 0;
 }
 
@@ -102,9 +101,8 @@ int volume_step_realise(struct job *j, struct err **e)
         if (r < 0)
                 return r;
         size = MAX(w.size, w.need);
-        r = w.image && !w.backup
-                    ? s->ops->clone(s, w.id, w.parent, size, &there)
-                    : s->ops->create(s, w.id, size, &there);
+        r = w.source && !w.backup ? s->ops->clone(s, w.id, w.parent, size, &there)
+                                  : s->ops->create(s, w.id, size, &there);
         if (r == -EEXIST)
                 r = grow_existing(j, &w, size, e);
         else if (r < 0)
@@ -115,16 +113,18 @@ int volume_step_realise(struct job *j, struct err **e)
 
 int volume_done_create(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
-        struct object *image;
+        struct object *source;
 
         if (!o)
                 return 0;
         if (object_num(o, "size") > j->value)
                 return JOB_AGAIN; /* it was told to grow meanwhile */
-        image = object_target(o, "source");
+        source = object_target(o, "source");
         txn_set_num(t, o, "size", j->value);
         txn_set_num(t, o, "actual", j->value);
-        if (image && image->nameless)
+        if (source)
+                txn_set_num(t, o, "bootable", volume_source_boots(source));
+        if (source && source->nameless)
                 txn_unlink(t, o, object_link(o, kind_link(o->kind, "source"), NULL));
         if (o->state == VOLUME_CREATING)
                 txn_set_state(t, o, volume_rest(o));
@@ -134,9 +134,9 @@ int volume_done_create(struct job *j, struct txn *t, struct object *o, struct er
 
 void volume_failed_create(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
-        struct object *image = o ? object_target(o, "source") : NULL;
+        struct object *source = o ? object_target(o, "source") : NULL;
 
-        if (image && image->nameless) /* its deletion waits for us */
+        if (source && source->nameless) /* its deletion waits for us */
                 txn_unlink(t, o, object_link(o, kind_link(o->kind, "source"), NULL));
         if (o && !o->nameless)
                 txn_set_state(t, o, VOLUME_ERROR);
@@ -147,10 +147,14 @@ struct holder {
         char id[ID_TEXT_SIZE], label[NAME_SIZE + 32], device[NAME_SIZE];
 };
 
-static bool holder_get(struct job *j, struct holder *h)
+enum { HOLDERS_MAX = 64 };
+
+/* The instances that run, perhaps; the caller frees. */
+static struct holder *holders_get(struct job *j, unsigned *ret_n)
 {
+        struct holder *v = xcalloc(HOLDERS_MAX, sizeof(*v));
         struct object *o;
-        bool found = false;
+        unsigned n = 0;
 
         control_rdlock(j->c);
         o = model_by_no(j->c, j->target);
@@ -161,39 +165,44 @@ static bool holder_get(struct job *j, struct holder *h)
                     object_in(by, STATE(INSTANCE_DRAFT) | STATE(INSTANCE_STOPPED)))
                         continue;
                 object_foreach_link (l, by)
-                        if (l->target == o && !l->leaving) {
+                        if (l->target == o && !l->leaving && n < HOLDERS_MAX) {
+                                struct holder *h = &v[n++];
+
                                 id_text(h->id, by->id);
                                 object_label(by, h->label);
                                 snprintf(h->device, NAME_SIZE, "%s", l->name);
-                                found = true;
                         }
         }
         control_unlock(j->c);
-        return found;
+        *ret_n = n;
+        return v;
 }
 
-/* Lets the guest see it.  A guest that is not there yet, or has not got the disk yet, opens it
+/* Lets the guests see it.  A guest that is not there yet, or has not got the disk yet, opens it
  * later, when it has the size already; that is why the instance's state need not be waited for
  * (a start waits for us). */
 static int show_growth(struct job *j, uint64_t size, struct err **e)
 {
+        _cleanup_free_ struct holder *v = NULL;
         struct compute *compute;
-        struct holder h;
-        int r;
+        unsigned n;
+        int r = 0;
 
-        if (!holder_get(j, &h))
-                return 0;
-        r = instance_compute(j, &compute, e);
-        if (r == 0)
-                r = compute->ops->grow(compute, h.id, h.device, size, e);
-        if (r == -ENOENT) {
-                if (e)
-                        *e = err_free(*e);
-                return 0;
+        v = holders_get(j, &n);
+        if (n > 0)
+                r = instance_compute(j, &compute, e);
+        for (unsigned i = 0; r == 0 && i < n; i++) {
+                r = compute->ops->grow(compute, v[i].id, v[i].device, size, e);
+                if (r == -ENOENT) {
+                        if (e)
+                                *e = err_free(*e);
+                        r = 0;
+                }
+                if (r < 0)
+                        err_prepend(e, r, "it has %" PRIu64 " bytes, %s sees them at its next start",
+                                    size, v[i].label);
         }
-        return r < 0 ? err_prepend(e, r, "it has %" PRIu64 " bytes, %s sees them at its next start",
-                                   size, h.label)
-                     : 0;
+        return r;
 }
 
 static int step_extend(struct job *j, struct err **e)
@@ -232,6 +241,22 @@ static void failed_extend(struct job *j, struct txn *t, struct object *o, const 
         txn_set_state(t, o, volume_rest(o));
 }
 
+/* Its snapshots go first; their own jobs see to that. */
+static int step_unheld(struct job *j, struct err **e)
+{
+        struct collection *l;
+        struct object *o;
+        uint64_t watch = 0;
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        l = o ? model_collection(j->c, o, &kind_snapshot) : NULL;
+        if (l && l->n > 0)
+                watch = l->v[0]->no;
+        control_unlock(j->c);
+        return watch ? job_wait(j, watch, 0, "its snapshots are going") : 0;
+}
+
 static int step_remove(struct job *j, struct err **e)
 {
         struct volume_service *s = j->c->cfg.volumes;
@@ -260,6 +285,7 @@ static void failed_delete(struct job *j, struct txn *t, struct object *o, const 
 static const struct job_step create_steps[] = {{"realise", volume_step_realise}};
 static const struct job_step extend_steps[] = {{"extend", step_extend}};
 static const struct job_step delete_steps[] = {{"unreferenced", job_step_unreferenced},
+                                               {"snapshots", step_unheld},
                                                {"remove", step_remove}};
 
 const struct job_def job_volume_create = {.op = "volume.create",

@@ -68,9 +68,16 @@ static int set_target(struct txn *t, struct object *o, union value v, struct err
 static int bind_source(struct txn *t, struct object *o, char *name, struct object *volume,
                        struct err **e)
 {
+        struct object *type = volume_type(t->c, volume);
+
         if (object_in(volume,
-                      STATE(VOLUME_DRAFT) | STATE(VOLUME_DELETING) | STATE(VOLUME_ERROR)))
+                      STATE(VOLUME_DRAFT) | STATE(VOLUME_DELETING) | STATE(VOLUME_ERROR) |
+                              STATE(VOLUME_OFFERED) | STATE(VOLUME_RELEASING)))
                 return err_set(e, -EBUSY, "volume '%s' is %s", volume->name, object_state(volume));
+        if (type && object_num(type, "encrypted"))
+                return err_set(e, -ENOTSUP,
+                               "volume '%s' is encrypted: a backup would hold its plain bytes",
+                               volume->name);
         return 0;
 }
 
@@ -82,6 +89,7 @@ static int complete(struct txn *t, struct object *o, struct err **e)
                 return 0;
         txn_set_str(t, o, "volume", volume->name);
         txn_set_num(t, o, "volume_no", volume->no);
+        txn_set_num(t, o, "bootable", object_num(volume, "bootable"));
         txn_set_state(t, o, BACKUP_CREATING);
         job_start(t, o, &job_backup_create, NULL);
         return 0;
@@ -183,6 +191,7 @@ static const struct attr_def attrs[] = {
         {"taken", ATTR_TEXT, ROLE_NOBODY, .render = render_taken, .index = true,
          .help = "the moment whose bytes it has"},
         {"size", ATTR_SIZE, ROLE_NOBODY, .index = true, .help = "bytes of the volume"},
+        {"bootable", ATTR_BOOL, ROLE_NOBODY, .help = "1: the volume was"},
         {"incremental", ATTR_BOOL, ROLE_NOBODY, .index = true,
          .help = "1: only what had changed since parent was read; it needs no other all the same"},
         {"parent", ATTR_TEXT, ROLE_NOBODY, .help = "the backup that it was compared with"},

@@ -49,21 +49,13 @@ static int set_checksum(struct txn *t, struct object *o, union value v, struct e
 
 static int remove_image(struct txn *t, struct object *o, struct err **e)
 {
-        int src = kind_link(&kind_volume, "source");
+        int r;
 
         if (object_num(o, "protected"))
                 return err_set(e, -EPERM, "it is protected: echo 0 > protected first");
-        /* Volumes made from it live on without it; those being made are waited for by the job. */
-        for (unsigned i = o->nrefs; i-- > 0;) {
-                struct object *v = o->refs[i];
-
-                if (v->kind == &kind_volume && !object_in(v, STATE(VOLUME_CREATING)) &&
-                    !v->nameless)
-                        txn_unlink(t, v, object_link(v, src, NULL));
-        }
-        for (unsigned i = 0; i < o->nrefs; i++)
-                if (o->refs[i]->kind == &kind_instance && !o->refs[i]->nameless)
-                        return check_referrers(o, e);
+        r = volume_let_clones_go(t, o, e);
+        if (r < 0)
+                return r;
         txn_release_name(t, o);
         txn_set_state(t, o, IMAGE_DELETING);
         job_start(t, o, &job_image_delete, NULL);

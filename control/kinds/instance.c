@@ -99,15 +99,19 @@ static int choose_device(const struct object *o, char *name, struct err **e)
 static int bind_volume(struct txn *t, struct object *o, char *name, struct object *volume,
                        struct err **e)
 {
+        const bool shared = volume_shared(t->c, volume);
         const unsigned fit = STATE(VOLUME_CREATING) | STATE(VOLUME_AVAILABLE) |
-                             STATE(VOLUME_EXTENDING);
+                             STATE(VOLUME_EXTENDING) |
+                             (shared ? STATE(VOLUME_IN_USE) | STATE(VOLUME_ATTACHING) |
+                                               STATE(VOLUME_DETACHING)
+                                     : 0);
         char label[NAME_SIZE + 32];
 
         object_foreach_link(l, o)
                 if (l->target == volume)
                         return err_set(e, -EEXIST, "volume '%s' is attached here already, as %s",
                                        volume->name, l->name);
-        for (unsigned i = 0; i < volume->nrefs; i++)
+        for (unsigned i = 0; i < volume->nrefs && !shared; i++)
                 if (volume->refs[i]->kind == &kind_instance)
                         return err_set(e, -EBUSY, "volume '%s' is attached to %s", volume->name,
                                        object_label(volume->refs[i], label));
@@ -131,15 +135,43 @@ static int bound_volume(struct txn *t, struct object *o, struct link *l, struct 
         snprintf(id, sizeof(id), "%s", l->id);
         if (v->state == VOLUME_AVAILABLE)
                 txn_set_state(t, v, object_in(o, LIVE) ? VOLUME_ATTACHING : VOLUME_IN_USE);
+        else if (v->state == VOLUME_IN_USE && object_in(o, LIVE))
+                txn_set_state(t, v, VOLUME_ATTACHING); /* one more of several */
         if (object_in(o, LIVE))
                 job_start(t, o, &job_instance_attach, id);
         return 0;
 }
 
-void instance_release_volume(struct txn *t, struct object *v)
+unsigned volume_held_state(struct control *c, const struct object *v, const char *done)
 {
-        if (object_in(v, STATE(VOLUME_IN_USE) | STATE(VOLUME_ATTACHING) | STATE(VOLUME_DETACHING)))
-                txn_set_state(t, v, VOLUME_AVAILABLE);
+        unsigned state = VOLUME_IN_USE;
+
+        for (unsigned i = 0; i < v->nrefs; i++)
+                object_foreach_link (l, v->refs[i])
+                        if (l->target != v || streq(l->id, done))
+                                continue;
+                        else if (l->leaving)
+                                state = VOLUME_DETACHING;
+                        else if (state == VOLUME_IN_USE &&
+                                 job_live_for(c, v->refs[i]->no, &job_instance_attach, l->id))
+                                state = VOLUME_ATTACHING;
+        return state;
+}
+
+void instance_release_volume(struct txn *t, struct object *o, struct object *v)
+{
+        struct link *mine = NULL;
+        unsigned others = 0;
+
+        if (!object_in(v, STATE(VOLUME_IN_USE) | STATE(VOLUME_ATTACHING) | STATE(VOLUME_DETACHING)))
+                return;
+        for (unsigned i = 0; i < v->nrefs; i++)
+                others += v->refs[i]->kind == &kind_instance && v->refs[i] != o;
+        object_foreach_link (l, o)
+                if (l->target == v)
+                        mine = l;
+        txn_set_state(t, v,
+                      others ? volume_held_state(t->c, v, mine ? mine->id : "") : VOLUME_AVAILABLE);
 }
 
 static int unbind_volume(struct txn *t, struct object *o, struct link *l, struct err **e)
@@ -147,7 +179,7 @@ static int unbind_volume(struct txn *t, struct object *o, struct link *l, struct
         char id[ID_TEXT_SIZE];
 
         if (!object_in(o, LIVE)) {
-                instance_release_volume(t, l->target);
+                instance_release_volume(t, o, l->target);
                 return 0;
         }
         txn_edit(t, o);
@@ -248,6 +280,34 @@ static int verb_resume(struct txn *t, struct object *o, const char *args, struct
         return 0;
 }
 
+/* One job takes all of them, while the guest stands still. */
+static int verb_snapshot(struct txn *t, struct object *o, const char *args, struct err **e)
+{
+        char label[NAME_SIZE + 32];
+        unsigned n = 0;
+        int r = name_check(args, strlen(args), e);
+
+        object_foreach_link (l, o) {
+                struct object *s;
+
+                if (r < 0 || l->target->kind != &kind_volume || l->leaving)
+                        continue;
+                if (!object_in(l->target, STATE(VOLUME_IN_USE)))
+                        r = err_set(e, -EBUSY, "%s is %s", object_label(l->target, label),
+                                    object_state(l->target));
+                if (r == 0)
+                        r = txn_create(t, &kind_snapshot, l->target, args, &s, e);
+                if (r == 0)
+                        txn_set_state(t, s, SNAPSHOT_CREATING);
+                n++;
+        }
+        if (r == 0 && n == 0)
+                r = err_set(e, -EINVAL, "it has no volumes");
+        if (r == 0)
+                job_start(t, o, &job_instance_snapshot, args);
+        return r;
+}
+
 static int verb_reset(struct txn *t, struct object *o, const char *args, struct err **e)
 {
         txn_set_state(t, o, INSTANCE_ACTIVE); /* sync puts down what it really is */
@@ -313,6 +373,9 @@ static const struct verb_def verbs[] = {
          verb_reboot},
         {"pause", "", ROLE_MEMBER, STATE(INSTANCE_ACTIVE), "halt its processors", verb_pause},
         {"resume", "", ROLE_MEMBER, STATE(INSTANCE_PAUSED), "let them go on", verb_resume},
+        {"snapshot", "NAME", ROLE_MEMBER,
+         STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_PAUSED) | STATE(INSTANCE_STOPPED),
+         "take snapshots NAME of its volumes, all of one moment", verb_snapshot},
         {"reset", "", ROLE_ADMIN, STATE(INSTANCE_ERROR), "out of error, as it really is",
          verb_reset},
 };

@@ -51,22 +51,35 @@ static int set_size(struct txn *t, struct object *o, union value v, struct err *
         return 0;
 }
 
-static int bind_backup(struct object *o, struct object *backup, struct err **e)
+static int set_type(struct txn *t, struct object *o, union value v, struct err **e)
 {
-        uint64_t want = object_num(o, "size"), need = object_num(backup, "size");
+        struct object *was = volume_type(t->c, o), *now = NULL;
+        bool late = o->state != VOLUME_DRAFT;
 
-        if (!object_in(backup, STATE(BACKUP_CREATING) | STATE(BACKUP_AVAILABLE)))
-                return err_set(e, -EBUSY, "backup '%s' is %s", backup->name, object_state(backup));
-        if (want && want < need)
-                return err_set(e, -EINVAL,
-                               "backup '%s' has %" PRIu64 " bytes, the volume %" PRIu64,
-                               backup->name, need, want);
+        if (v.s)
+                now = model_by_name(t->c, NULL, &kind_volume_type, v.s);
+        if (late && !caller_is_admin(t->c, t->who))
+                return err_set(e, -EPERM, "a volume that is there changes its type for admins only");
+        if (late && (was && object_num(was, "encrypted")) != (now && object_num(now, "encrypted")))
+                return err_set(e, -EINVAL, "a volume is encrypted from its first byte or never");
+        if (volume_holders(o) > 1 && !(now && object_num(now, "multi_attach")))
+                return err_set(e, -EBUSY, "%u instances have it, which type '%s' does not allow",
+                               volume_holders(o), v.s ? v.s : "");
+        txn_set_str(t, o, "type", v.s);
         return 0;
 }
 
-static int bind_image(struct object *o, struct object *image, struct err **e)
+/* Guests and tools that may write already would go on. */
+static int set_readonly(struct txn *t, struct object *o, union value v, struct err **e)
 {
-        uint64_t want = object_num(o, "size"), need = object_num(image, "virtual_size");
+        if (o->writers)
+                return err_set(e, -EBUSY, "volume '%s' is being written through its data", o->name);
+        txn_set_num(t, o, "readonly", v.u);
+        return 0;
+}
+
+static int bind_image(struct object *image, struct err **e)
+{
         enum image_format f = image_format_parse(object_str(image, "format"));
 
         if (image->state == IMAGE_ERROR)
@@ -76,31 +89,51 @@ static int bind_image(struct object *o, struct object *image, struct err **e)
         if (image->state == IMAGE_ACTIVE && !image_format_bootable(f))
                 return err_set(e, -EINVAL, "image '%s' is a %s: no disk", image->name,
                                image_format_name(f));
-        if (want && want < need)
-                return err_set(e, -EINVAL,
-                               "image '%s' needs %" PRIu64 " bytes, the volume has %" PRIu64,
-                               image->name, need, want);
         return 0;
+}
+
+uint64_t volume_source_size(const struct object *source)
+{
+        return object_num(source, source->kind == &kind_image ? "virtual_size" : "size");
 }
 
 static int bind_source(struct txn *t, struct object *o, char *name, struct object *source,
                        struct err **e)
 {
-        return source->kind == &kind_backup ? bind_backup(o, source, e) : bind_image(o, source, e);
+        uint64_t want = object_num(o, "size"), need = volume_source_size(source);
+        char label[NAME_SIZE + 32];
+        int r = 0;
+
+        if (source == o)
+                return err_set(e, -EINVAL, "a volume is not made from itself");
+        if (source->kind == &kind_image)
+                r = bind_image(source, e);
+        else if (object_in(source, source->kind == &kind_backup
+                                           ? ~(STATE(BACKUP_CREATING) | STATE(BACKUP_AVAILABLE))
+                                   : source->kind == &kind_volume
+                                           ? STATE(VOLUME_DRAFT) | STATE(VOLUME_DELETING) |
+                                                     STATE(VOLUME_ERROR)
+                                           : STATE(SNAPSHOT_DELETING) | STATE(SNAPSHOT_ERROR)))
+                r = err_set(e, -EBUSY, "%s is %s", object_label(source, label),
+                            object_state(source));
+        if (r == 0 && want && want < need)
+                r = err_set(e, -EINVAL, "%s needs %" PRIu64 " bytes, the volume has %" PRIu64,
+                            object_label(source, label), need, want);
+        return r;
 }
 
 /* A draft becomes real once it has a size or a source; what is real may have new limits. */
 static int complete(struct txn *t, struct object *o, struct err **e)
 {
-        struct object *image = object_target(o, "source");
-        bool backup = image && image->kind == &kind_backup;
-        uint64_t need = backup  ? object_num(image, "size")
-                        : image ? MAX(object_num(image, "virtual_size"),
-                                    object_num(image, "min_disk"))
-                              : 0;
+        struct object *source = object_target(o, "source");
+        bool backup = source && source->kind == &kind_backup;
+        uint64_t need = source ? volume_source_size(source) : 0;
+
+        if (source && source->kind == &kind_image)
+                need = MAX(need, object_num(source, "min_disk"));
 
         volume_limits_due(t, o);
-        if (o->state != VOLUME_DRAFT || (object_num(o, "size") == 0 && !image))
+        if (o->state != VOLUME_DRAFT || (object_num(o, "size") == 0 && !source))
                 return 0;
         if (object_num(o, "size") == 0 && need)
                 txn_set_num(t, o, "size", need);
@@ -109,24 +142,34 @@ static int complete(struct txn *t, struct object *o, struct err **e)
         return 0;
 }
 
-/* Backups that are whole live on without their volume. */
-static void leave_backups(struct txn *t, struct object *o)
+int volume_check_snapshots(struct txn *t, const struct object *o, struct err **e)
 {
-        for (unsigned i = o->nrefs; i-- > 0;) {
-                struct object *b = o->refs[i];
+        struct collection *l = model_collection(t->c, o, &kind_snapshot);
+        struct buf names = {};
+        int r = 0;
 
-                if (b->kind == &kind_backup && !object_in(b, STATE(BACKUP_CREATING)) &&
-                    !b->nameless)
-                        txn_unlink(t, b, object_link(b, kind_link(b->kind, "source"), NULL));
+        for (size_t i = 0; l && i < l->n; i++)
+                if (!l->v[i]->nameless && names.len < 200)
+                        buf_printf(&names, " %s", l->v[i]->name);
+        if (names.len) {
+                r = err_set(e, -EBUSY, "it has snapshots:%s", buf_str(&names));
+                err_hint(e, "rmdir snapshots/NAME first");
         }
+        buf_done(&names);
+        for (unsigned i = 0; r == 0 && i < o->nrefs; i++)
+                if (o->refs[i]->kind == &kind_backup && o->refs[i]->state == BACKUP_CREATING)
+                        r = err_set(e, -EBUSY, "backup '%s' is being taken of it", o->refs[i]->name);
+        return r;
 }
 
 int volume_remove(struct txn *t, struct object *o, struct err **e)
 {
-        int r;
+        int r = volume_check_snapshots(t, o, e);
 
-        leave_backups(t, o);
-        r = check_referrers(o, e);
+        if (r == 0)
+                r = volume_offer_claimed(o, e);
+        if (r == 0)
+                r = volume_let_clones_go(t, o, e);
         if (r < 0)
                 return r;
         if (o->state == VOLUME_DRAFT) {
@@ -196,14 +239,18 @@ static const struct attr_def attrs[] = {
                  STATE(VOLUME_IN_USE) | STATE(VOLUME_EXTENDING),
          .min = 512, .max = 1ULL << 46, .index = true, .set = set_size,
          .help = "bytes; the first write makes a blank volume, a larger one grows it, also under a running guest"},
+        {"type", ATTR_NAME, ROLE_MEMBER, LIMITABLE, .of = "volume_type", .index = true,
+         .set = set_type, .help = "from volume_types/; of a volume that is there, for admins"},
+        {"bootable", ATTR_BOOL, ROLE_MEMBER, LIMITABLE,
+         .help = "a guest boots from its first volume that is; set when cloned from an image"},
         {"readonly", ATTR_BOOL, ROLE_MEMBER, STATE(VOLUME_DRAFT) | STATE(VOLUME_AVAILABLE),
-         .help = "guests may only read it"},
+         .set = set_readonly, .help = "guests may only read it"},
         {"iops", ATTR_NUMBER, ROLE_ADMIN, LIMITABLE, .min = 1, .max = 1000000000, .max_word = true,
          .def = "max", .render = render_iops,
-         .help = "reads, writes, trims and zeroings a second, of all its connections together"},
+         .help = "reads, writes, trims and zeroings a second, of all its connections together; max: as its type"},
         {"bandwidth", ATTR_SIZE, ROLE_ADMIN, LIMITABLE, .min = 64 << 10, .max = 1ULL << 40,
          .max_word = true, .def = "max", .render = render_bandwidth,
-         .help = "bytes read and written a second"},
+         .help = "bytes read and written a second; max: as its type"},
         {"iops_burst", ATTR_NUMBER, ROLE_ADMIN, LIMITABLE, .max = 1000000000,
          .help = "a second, for burst_seconds after a rest; counts when above iops"},
         {"bandwidth_burst", ATTR_SIZE, ROLE_ADMIN, LIMITABLE, .max = 1ULL << 40,
@@ -213,6 +260,12 @@ static const struct attr_def attrs[] = {
         {"keep", ATTR_TEXT, ROLE_MEMBER, .max = 255, .set = set_keep,
          .help = "backups of it that are kept, such as daily:7,weekly:4; also last, hourly, monthly, yearly; empty: all"},
         {"description", ATTR_TEXT, ROLE_MEMBER, .max = 255, .help = "words for people"},
+        {"transfer", ATTR_TEXT, ROLE_MEMBER, STATE(VOLUME_DRAFT), .max = 64, .no_spec = true,
+         .changes = true, .set = volume_accept, .render = volume_render_transfer,
+         .help = "of one that is offered: its key; written to a draft, it takes that volume over"},
+        {"manage", ATTR_TEXT, ROLE_ADMIN, STATE(VOLUME_DRAFT), .no_spec = true, .max = 4000,
+         .set = volume_manage,
+         .help = "a raw file on the host that becomes the volume's bottom layer, or a qcow2 to convert"},
         {"attached_to", ATTR_TEXT, ROLE_NOBODY, .render = render_attached, .changes = true,
          .index = true, .help = "instance:device that has it"},
         {"progress", ATTR_TEXT, ROLE_NOBODY, .render = render_progress, .changes = true,
@@ -224,13 +277,19 @@ static const struct attr_def attrs[] = {
          .help = "a mark of the limits in force"},
         {"restoring", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "backup that it is being made like again"},
+        {"base", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "a managed file's own id, at first"},
+        {"adopted", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "what it became a clone of"},
+        {"transfer_hash", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "SHA-256 of the key"},
+        {"transfer_until", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "its last second"},
+        {"transfer_to", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "who takes it over"},
         {"made_for", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "instance whose root it is: it goes with it"},
 };
 
 static const struct link_def links[] = {
-        {"source", "image backup", .states = STATE(VOLUME_DRAFT), .bind = bind_source,
-         .help = "image it is cloned from, or backup it is restored from; makes the volume"},
+        {"source", "image volume snapshot backup", .states = STATE(VOLUME_DRAFT),
+         .bind = bind_source,
+         .help = "image, volume or snapshot it is cloned from, or backup; makes the volume"},
 };
 
 static const struct file_def files[] = {
@@ -245,6 +304,13 @@ static const struct verb_def verbs[] = {
                  STATE(VOLUME_DETACHING) | STATE(VOLUME_EXTENDING) | STATE(VOLUME_ERROR),
          "delete the backups of it that keep does not keep; each new backup does so, too",
          verb_expire},
+        {"offer", "", ROLE_MEMBER, STATE(VOLUME_AVAILABLE),
+         "to another tenant: who writes the key in `transfer` to its volumes/new has it, for a week",
+         volume_offer},
+        {"release", "PATH", ROLE_ADMIN, STATE(VOLUME_AVAILABLE),
+         "give a raw file on the host, and end the volume", volume_release},
+        {"withdraw", "", ROLE_MEMBER, STATE(VOLUME_OFFERED), "take the offer back",
+         volume_withdraw},
         {"reset", "", ROLE_ADMIN, STATE(VOLUME_ERROR), "out of error, as it really is",
          verb_reset},
 };
@@ -259,6 +325,8 @@ static const struct state_def states[] = {
         {"extending", .transient = true, .help = "growing"},
         {"deleting", .transient = true, .help = "going away"},
         {"error", .terminal = true, .help = "read error"},
+        {"offered", .help = "another tenant may take it over: `transfer` has the key"},
+        {"releasing", .transient = true, .help = "becoming a file"},
         {"restoring", .transient = true, .help = "being overwritten with a backup"},
 };
 

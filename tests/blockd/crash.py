@@ -3,6 +3,7 @@
 import glob
 import os
 import random
+import shutil
 import subprocess
 import uuid
 
@@ -94,6 +95,28 @@ class Crash(Case):
                 h = connect(socket)
                 self.assertEqual(h.pread(8 * MB, 0), model)
                 h.shutdown()
+
+    def test_a_clean_stop_flushes_what_nobody_opened(self):
+        """Killed with unflushed writes, started and stopped: no live map is needed any more."""
+        d = self.d
+        base = d.create(8 * MB)
+        volumes = [d.clone(base, 8 * MB) for _ in range(3)]
+        clients = [connect(d.export(v)) for v in volumes]
+        for h in clients:
+            h.pwrite(b"kept" * 1024, 5 * MB)
+        d.kill()
+        maps = os.path.join(d.run, "map")
+        self.assertEqual(len(os.listdir(maps)), 3)
+        d.start()
+        d.stop()
+        self.assertFalse(os.path.exists(maps))
+        self.assertFalse(os.path.exists(os.path.join(d.state, "claim")))
+        shutil.rmtree(d.run)  # as a reboot does
+        d.start()
+        for v in volumes:
+            h = connect(d.export(v))
+            self.assertEqual(h.pread(4096, 5 * MB), b"kept" * 1024)
+            h.shutdown()
 
     def test_killed_in_the_middle_of_a_call(self):
         d = self.d

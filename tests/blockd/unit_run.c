@@ -414,8 +414,11 @@ static void durable_writes(void **state _unused_)
                 assert_int_equal(write_fua(r, 8192, 3), -ENOSPC); /* the third is new */
                 assert_int_equal(write_fua(r, 8192, 16), 0);
                 assert_int_equal(write_fua(r, 8192, 16), 0);
-                OK(fault_set("volume.sync=EIO:1"));
-                assert_int_equal(write_fua(r, 8192, 1), -EIO);
+                OK(fault_set("volume.sync=ENOSPC:1"));
+                assert_int_equal(write_fua(r, 8192, 1), -ENOSPC);
+                assert_int_equal(write_fua(r, 8192, 1), 0);
+                OK(fault_set("volume.sync=ENODATA:1")); /* a bad sector, say */
+                assert_int_equal(write_fua(r, 8192, 1), -ENODATA);
                 assert_int_equal(write_fua(r, 8192, 1), -EIO);
                 assert_int_equal(volume_flush(r->v), -EIO);
                 pool_down(r);

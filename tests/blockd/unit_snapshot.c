@@ -433,6 +433,87 @@ static void facts_must_agree(void **state)
         assert_int_equal(volume_snapshot(r->pool, nobody, v[0].id, NULL), -ENOENT);
 }
 
+/* Its metadata is spoilt: the next start leaves it out. */
+static void spoil(struct rig *r, int i)
+{
+        _cleanup_free_ char *meta = path_printf("%s/pool/%s/meta", r->state, r->f->v[i].id);
+
+        OK(file_replace(meta, "x", 1, 0600, &e));
+}
+
+/* What grows from a snapshot whose origin was left out at start is refused. */
+static void without_its_origin(void **state)
+{
+        static const char child[] = "00000000-0000-4000-8000-000000000001";
+        struct rig *r = *state;
+        _cleanup_free_ char *dir = path_printf("%s/pool/%s", r->state, child);
+
+        op_create(r, 0);
+        op_write(r, 0);
+        op_snapshot(r, 1, 0);
+        pool_down(r);
+        spoil(r, 0);
+        pool_up(r);
+        assert_int_equal(volume_clone(r->pool, child, r->f->v[1].id, r->f->v[1].size, NULL),
+                         -EUCLEAN);
+        assert_int_equal(volume_snapshot(r->pool, child, r->f->v[1].id, NULL), -EUCLEAN);
+        assert_int_equal(access(dir, F_OK), -1);
+        op_remove(r, 1);
+}
+
+struct cloning {
+        struct rig *r;
+        const char *id;
+        atomic_int result; /* 1: not yet */
+};
+
+static void *clone_it(void *arg)
+{
+        struct cloning *c = arg;
+        const struct model *from = &c->r->f->v[1];
+
+        c->result = volume_clone(c->r->pool, c->id, from->id, from->size, NULL);
+        return NULL;
+}
+
+/* The origin is removed while a clone is being made, which then fails: nothing is left. */
+static void an_origin_goes_with_a_failed_clone(void **state)
+{
+        static const char child[] = "00000000-0000-4000-8000-000000000001";
+        struct rig *r = *state;
+        _cleanup_free_ char *dir = path_printf("%s/pool/%s", r->state, child);
+        _cleanup_free_ char *log = path_printf("%s/map.0", dir);
+        struct cloning c = {.r = r, .id = child};
+
+        pool_down(r);
+        setenv("STRATOFS_FAULT", "", 1);
+        fault_init();
+        pool_up(r);
+        do { /* until the clone is still waiting when its folder goes */
+                _cleanup_free_ char *origin = NULL;
+                pthread_t t;
+
+                op_create(r, 0);
+                op_write(r, 0);
+                op_snapshot(r, 1, 0);
+                origin = path_printf("%s/pool/%s", r->state, r->f->v[0].id);
+                OK(fault_set("volume.create=delay:1000"));
+                c.result = 1;
+                assert_int_equal(pthread_create(&t, NULL, clone_it, &c), 0);
+                while (c.result == 1 && access(log, F_OK) < 0)
+                        sched_yield();
+                op_remove(r, 0);
+                op_remove(r, 1);
+                assert_int_equal(access(origin, F_OK), 0);
+                remove_tree(dir, NULL);
+                pthread_join(t, NULL);
+                assert_int_equal(access(origin, F_OK), c.result < 0 ? -1 : 0);
+                OK(volume_remove(r->pool, child, &e));
+                assert_int_equal(access(origin, F_OK), -1);
+        } while (c.result == 0);
+        OK(fault_set(""));
+}
+
 static int first(void *arg, uint64_t off _unused_, uint64_t len _unused_, enum volume_kind kind)
 {
         *(enum volume_kind *)arg = kind;
@@ -589,9 +670,10 @@ static void both_ways(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                T(random_ops),       T(killed_in_the_call),
-                T(facts_must_agree), T(nothing_new_makes_no_layer),
-                T(under_a_writer),   T(both_ways),
+                T(random_ops),         T(killed_in_the_call),
+                T(facts_must_agree),   T(nothing_new_makes_no_layer),
+                T(without_its_origin), T(an_origin_goes_with_a_failed_clone),
+                T(under_a_writer),     T(both_ways),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -470,6 +470,88 @@ static void kill_then_flush_then_power_cut(void **state)
         }
 }
 
+static void base_and_clone(struct rig *r)
+{
+        char text[ID_TEXT_SIZE];
+
+        close_all(r);
+        strcpy(r->f->v[1].id, id_text(text, id_new()));
+        strcpy(r->f->v[0].id, id_text(text, id_new()));
+        OK(volume_create(r->pool, r->f->v[1].id, 1 << 20, &e));
+        OK(volume_clone(r->pool, r->f->v[0].id, r->f->v[1].id, 1 << 20, &e));
+}
+
+static int child_with_fault(struct rig *r, const char *fault, int (*run)(struct rig *r));
+
+static int write_and_flush(struct rig *r)
+{
+        OK(volume_pwrite(handle(r, 0), "a", 1, 0, 0));
+        return volume_flush(handle(r, 0)) == -EIO ? 1 : 2;
+}
+
+static int flush_alone(struct rig *r)
+{
+        return volume_flush(handle(r, 0)) == -EIO ? 1 : 2;
+}
+
+static int write_durably(struct rig *r)
+{
+        return volume_pwrite(handle(r, 0), "b", 1, 0, VOLUME_FUA) == -EIO ? 1 : 2;
+}
+
+/* Killed between the log's write and its sync: the log that the next process finds is synced
+ * before anything is called durable, which shows where that sync fails. */
+static void a_found_log_is_synced(void **state)
+{
+        int (*const next[])(struct rig * r) = {flush_alone, write_durably};
+        struct rig *r = *state;
+
+        for (size_t i = 0; i < ARRAY_SIZE(next); i++) {
+                base_and_clone(r);
+                pool_down(r);
+                assert_int_equal(child_with_fault(r, "volume.maplog.sync=kill", write_and_flush),
+                                 -1);
+                assert_int_equal(child_with_fault(r, "volume.maplog.sync=EIO:1", next[i]), 1);
+                pool_up(r);
+        }
+}
+
+/* What the unflushed write after a failed snapshot comes to. */
+static int push_fails(struct rig *r)
+{
+        char text[ID_TEXT_SIZE];
+
+        OK(volume_pwrite(handle(r, 0), "a", 1, 0, 0));
+        if (volume_snapshot(r->pool, id_text(text, id_new()), r->f->v[0].id, NULL) != -EIO)
+                return 1;
+        return volume_pwrite(handle(r, 0), "b", 1, 20480, 0) == 0 ? 2 : 3;
+}
+
+/* The metadata of a new layer has its name already when it cannot be synced: it is taken back, and
+ * where that fails, too, nothing is acknowledged any more. */
+static void a_push_that_failed_loses_nothing(void **state)
+{
+        struct rig *r = *state;
+        struct volume_info info;
+        uint8_t x;
+
+        for (int again = 0; again < 2; again++) {
+                base_and_clone(r);
+                pool_down(r);
+                assert_int_equal(child_with_fault(r,
+                                                  again ? "volume.meta=EIO" : "volume.meta=EIO:1",
+                                                  push_fails),
+                                 again ? 3 : 2);
+                pool_up(r);
+                OK(volume_stat(r->pool, r->f->v[0].id, &info, &e));
+                assert_int_equal(info.failed, again);
+                OK(volume_pread(handle(r, 0), &x, 1, 0));
+                assert_int_equal(x, 'a');
+                OK(volume_pread(handle(r, 0), &x, 1, 20480));
+                assert_int_equal(x, again ? 0 : 'b');
+        }
+}
+
 enum { THREADS = 4, SECTORS = 8 * 64 };
 
 struct writer {
@@ -837,6 +919,8 @@ int main(void)
                 T(random_ops_with_kill),
                 T(power_cut),
                 T(kill_then_flush_then_power_cut),
+                T(a_found_log_is_synced),
+                T(a_push_that_failed_loses_nothing),
                 T(threads_meet_in_a_block),
                 T(remove_keeps_bytes_for_clones),
                 T(facts_must_agree),

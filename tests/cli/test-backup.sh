@@ -230,6 +230,12 @@ nothing_away() {
 }
 wait_until 30 nothing_away || fail "left: $(find "$T/elsewhere" -type f | head)"
 
+# --- a volume that is being copied stays, one that is to be secret is not copied
+echo 'name=secret encrypted=1' >"$C/volume_types/new" || fail "a type"
+mkdir volumes/s && echo secret >volumes/s/type && echo 1M >volumes/s/size || fail "a secret volume"
+mkdir backups/s && expect_errno ENOTSUP ln -s ../../volumes/s backups/s/source
+rmdir backups/s volumes/s || fail "rmdir"
+
 # --- cancelled, cut off: chunks are slow now
 cd /
 stop_cloud
@@ -243,6 +249,8 @@ manifests=$(ls "$STORE/manifests" | wc -l)
 mkdir backups/stop && ln -s ../../volumes/v backups/stop/source || fail "backup"
 wait_until 30 moves backup.create || fail "no progress"
 [ "$(cat backups/stop/rate)" -gt 0 ] || fail "no rate"
+expect_errno EBUSY rmdir volumes/v
+expect_text "$C/self/error" "backup 'stop' is being taken of it"
 echo cancel >"$job/ctl" || fail "cancel"
 is "cancelled" "$(cat "$job/.wait/cancelled@30")" cancelled
 is "it is no backup" "$(cat backups/stop/state)" error

@@ -10,7 +10,8 @@
 
 static const struct guest_disk disks[] = {
         {.target = "vda", .socket = "/run/s/1/a.sock", .export = "vol/1", .serial = "vol-0001"},
-        {.target = "vdb", .socket = "/run/s/1/b,c.sock", .export = "", .readonly = true},
+        {.target = "vdb", .socket = "/run/s/1/b,c.sock", .export = "", .readonly = true,
+         .shared = true},
 };
 
 static struct guest full(void)
@@ -125,6 +126,8 @@ static void its_disks(void **state)
         is(x, "count(//disk[1]/readonly)", "0");
         is(x, "//disk[2]/source/host/@socket", "/run/s/1/b,c.sock");
         is(x, "count(//disk[2]/readonly)", "1");
+        is(x, "count(//disk[1]/shareable)", "0");
+        is(x, "count(//disk[2]/shareable)", "1");
         is(x, "count(//disk[2]/serial)", "0");
         is(x, "//disk[2]/boot/@order", "2");
 }

@@ -14,6 +14,7 @@
 #include "control/driver/image.h"
 #include "control/driver/store.h"
 #include "control/driver/volume.h"
+#include "control/txn.h"
 
 /* --- drivers that remember ------------------------------------------------------------------ */
 
@@ -30,9 +31,11 @@ struct fake {
         struct volume_limits limits; /* set last */
         int limits_error;
         unsigned limits_calls, stats_calls;
+        bool hold_after_limits; /* hold_commits() once they are set */
         char stats_id[37]; /* of the volume that has been read */
         int grow_error;
         bool running;
+        char boots[16];        /* the first disk of the guest started last */
         uint64_t grown;        /* what the guest was last told of its disk's size */
         unsigned creates, clones, removes, exports, starts;
         struct control *c;
@@ -64,6 +67,10 @@ static int v_clone(struct volume_service *s, const char *id, const char *parent,
         fake.clones++;
         return fake.volume_error ? err_set(e, fake.volume_error, "told to fail") : 0;
 }
+static int v_snapshot(struct volume_service *s, const char *id, const char *volume, struct err **e)
+{
+        return fake.volume_error ? err_set(e, fake.volume_error, "told to fail") : 0;
+}
 static int v_resize(struct volume_service *s, const char *id, uint64_t size, struct err **e)
 {
         return fake.volume_error ? err_set(e, fake.volume_error, "told to fail") : 0;
@@ -74,6 +81,8 @@ static int v_remove(struct volume_service *s, const char *id, struct err **e)
         fake.removes++;
         return fake.remove_error ? err_set(e, fake.remove_error, "told to fail") : 0;
 }
+static void hold_commits(void);
+
 static int v_set_limits(struct volume_service *s, const char *id, const struct volume_limits *l,
                         struct err **e)
 {
@@ -82,6 +91,9 @@ static int v_set_limits(struct volume_service *s, const char *id, const struct v
         if (fake.limits_error)
                 return err_set(e, fake.limits_error, "told to fail");
         fake.limits = *l;
+        if (fake.hold_after_limits)
+                hold_commits();
+        fake.hold_after_limits = false;
         return 0;
 }
 static int v_stats(struct volume_service *s, int (*each)(void *arg, const struct volume_stats *v),
@@ -116,7 +128,7 @@ static int v_unexport(struct volume_service *s, const char *id, struct err **e)
 }
 static const struct volume_service_ops volume_ops = {
         .name = "fake", .ping = v_ping, .create = v_create, .import = v_import, .clone = v_clone,
-        .resize = v_resize, .remove = v_remove, .stat = v_stat, .export = v_export,
+        .snapshot = v_snapshot, .resize = v_resize, .remove = v_remove, .stat = v_stat, .export = v_export,
         .set_limits = v_set_limits, .stats = v_stats,
         .unexport = v_unexport};
 
@@ -183,6 +195,8 @@ static int c_start(struct compute *c, const struct guest *g, struct err **e)
         if (fake.start_error)
                 return err_set(e, fake.start_error, "told to fail");
         fake.starts++;
+        if (g->ndisks)
+                snprintf(fake.boots, sizeof(fake.boots), "%s", g->disks[0].target);
         fake.running = true;
         return 0;
 }
@@ -245,7 +259,37 @@ struct refusing {
         struct store store;
         struct store *real;
         bool refuse;
+        /* Or told to keep who commits waiting. */
+        pthread_mutex_t lock;
+        pthread_cond_t cond;
+        bool hold;
+        struct store_txn *held[4];
+        unsigned nheld;
 };
+static struct refusing refusing;
+
+static void hold_commits(void)
+{
+        WITH_LOCK(&refusing.lock);
+        refusing.hold = true;
+}
+
+/* Until n transactions wait. */
+static void await_held(unsigned n)
+{
+        WITH_LOCK(&refusing.lock);
+        while (refusing.nheld < n)
+                pthread_cond_wait(&refusing.cond, &refusing.lock);
+}
+
+static void release_commits(void)
+{
+        WITH_LOCK(&refusing.lock);
+        refusing.hold = false;
+        for (unsigned i = 0; i < refusing.nheld; i++)
+                refusing.real->ops->commit(refusing.real, refusing.held[i]);
+        refusing.nheld = 0;
+}
 
 static void *refuse_main(void *arg)
 {
@@ -271,6 +315,13 @@ static void r_commit(struct store *s, struct store_txn *t)
         struct refusing *f = (struct refusing *)s;
         pthread_t thread;
 
+        WITH_LOCK(&f->lock);
+        if (f->hold) {
+                assert_true(f->nheld < ARRAY_SIZE(f->held));
+                f->held[f->nheld++] = t;
+                pthread_cond_broadcast(&f->cond);
+                return;
+        }
         if (!f->refuse) {
                 f->real->ops->commit(f->real, t);
                 return;
@@ -286,7 +337,6 @@ static void r_close(struct store *s)
 }
 static const struct store_ops refusing_ops = {
         .name = "refusing", .load = r_load, .commit = r_commit, .close = r_close};
-static struct refusing refusing;
 
 /* --- the cloud under test --------------------------------------------------------------------- */
 
@@ -333,7 +383,10 @@ static int setup(void **state)
                              .compute = {.ops = &compute_ops},
                              .store = &refusing.store,
                              .lock = PTHREAD_MUTEX_INITIALIZER};
-        refusing = (struct refusing){.store = {.ops = &refusing_ops}, .real = store_memory_new()};
+        refusing = (struct refusing){.store = {.ops = &refusing_ops},
+                                     .real = store_memory_new(),
+                                     .lock = PTHREAD_MUTEX_INITIALIZER,
+                                     .cond = PTHREAD_COND_INITIALIZER};
         start_control();
         return 0;
 }
@@ -1037,6 +1090,301 @@ static void test_limits(void **state)
         assert_int_equal(stored(v, "iops"), VALUE_MAX);
 }
 
+static void *set_900(void *arg)
+{
+        assert_int_equal(set(*(uint64_t *)arg, &kind_volume, "iops", "900"), 0);
+        return NULL;
+}
+
+/* A limit written while the end of the last one's job is on its way to the store. */
+static void test_limit_at_the_end(void **state)
+{
+        uint64_t v = volume("v");
+        pthread_t t;
+
+        fake.hold_after_limits = true;
+        assert_int_equal(set(v, &kind_volume, "iops", "500"), 0);
+        await_held(1);
+        assert_int_equal(pthread_create(&t, NULL, set_900, &v), 0);
+        await_held(2);
+        release_commits();
+        pthread_join(t, NULL);
+        settle(v);
+        limits_are(900, 0, 0, 0);
+        assert_true(stored(v, "limits_set") != 0);
+}
+
+static uint64_t make_type(const char *name)
+{
+        uint64_t no = 0;
+
+        assert_int_equal(control_create(fake.c, &root, OBJECT_CLOUD, &kind_volume_type, name, &no,
+                                        NULL), 0);
+        return no;
+}
+
+static void wait_limit(uint64_t iops, uint64_t bandwidth)
+{
+        for (bool there = false; !there; sched_yield()) {
+                WITH_LOCK(&fake.lock);
+                there = fake.limits.iops == iops && fake.limits.bandwidth == bandwidth;
+        }
+}
+
+static void test_types(void **state)
+{
+        const struct caller member = {.uid = 4711, .gid = (gid_t)stored(fake.owner, "gid")};
+        const struct kind *k = &kind_volume_type;
+        uint64_t fast = make_type("fast"), v = make(&kind_volume, "v"), w = volume("w");
+        struct err *e = NULL;
+
+        assert_int_equal(set(fast, k, "iops", "500"), 0);
+        assert_int_equal(set(fast, k, "iops_burst", "900"), 0);
+        assert_int_equal(set(v, &kind_volume, "type", "absent"), -ENOENT);
+        assert_int_equal(say(control_set(fake.c, &member, v, kind_attr(&kind_volume, "type"),
+                                         "fast", 4, &e), &e), 0);
+        assert_int_equal(set(v, &kind_volume, "size", "1M"), 0);
+        assert_int_equal(wait_for(v, "available"), 0);
+        settle(v);
+        limits_are(500, 0, 900, 0);
+        /* live, also once its own bandwidth is limited */
+        assert_int_equal(set(fast, k, "iops", "600"), 0);
+        wait_limit(600, 0);
+        settle(v);
+        assert_int_equal(set(v, &kind_volume, "bandwidth", "1M"), 0);
+        settle(v);
+        limits_are(600, 1 << 20, 900, 0);
+        /* its own come first */
+        assert_int_equal(set(v, &kind_volume, "iops", "77"), 0);
+        settle(v);
+        limits_are(77, 1 << 20, 0, 0);
+        assert_int_equal(set(fast, k, "iops", "700"), 0);
+        assert_int_equal(set(v, &kind_volume, "iops", "max"), 0);
+        wait_limit(700, 1 << 20);
+        settle(v);
+        /* one that is there changes its type for admins only; one in use stays */
+        assert_int_equal(say(control_set(fake.c, &member, w, kind_attr(&kind_volume, "type"),
+                                         "fast", 4, &e), &e), -EPERM);
+        assert_words("admins only");
+        assert_int_equal(say(control_set(fake.c, &member, fast, kind_attr(k, "iops"), "1", 1, &e),
+                             &e), -EPERM);
+        assert_int_equal(drop(fast), -EBUSY);
+        assert_words("tenants/default/volumes/v");
+        assert_int_equal(say(control_rename(fake.c, &root, fast, "slow", &e), &e), -EBUSY);
+        assert_int_equal(set(fast, k, "encrypted", "1"), -EBUSY);
+        assert_int_equal(set(v, &kind_volume, "type", ""), 0);
+        settle(v);
+        limits_are(0, 1 << 20, 0, 0);
+        /* what changed just before an end holds after the next start */
+        assert_int_equal(set(w, &kind_volume, "type", "fast"), 0);
+        settle(w);
+        set_limits_error(-EIO);
+        assert_int_equal(set(fast, k, "iops", "800"), 0);
+        control_stop(fake.c);
+        set_limits_error(0);
+        start_control();
+        wait_limit(800, 0);
+        assert_int_equal(set(w, &kind_volume, "type", ""), 0);
+        settle(w);
+        assert_int_equal(drop(fast), 0);
+}
+
+static void test_multi_attach(void **state)
+{
+        uint64_t type = make_type("shared"), v = volume("v"), i[2];
+        const char *const names[] = {"one", "two"};
+
+        for (int n = 0; n < 2; n++) {
+                i[n] = make(&kind_instance, names[n]);
+                assert_int_equal(set(i[n], &kind_instance, "flavor", "small"), 0);
+        }
+        assert_int_equal(link_to(i[0], &kind_instance, "volumes", "vda", "volumes/v"), 0);
+        assert_int_equal(set(v, &kind_volume, "type", "shared"), 0);
+        assert_int_equal(link_to(i[1], &kind_instance, "volumes", "vda", "volumes/v"), -EBUSY);
+        assert_words("instance 'one'");
+        assert_int_equal(set(type, &kind_volume_type, "multi_attach", "1"), 0);
+        assert_int_equal(link_to(i[1], &kind_instance, "volumes", "vda", "volumes/v"), 0);
+        assert_int_equal(link_to(i[1], &kind_instance, "volumes", "vdb", "volumes/v"), -EEXIST);
+        assert_int_equal(set(type, &kind_volume_type, "multi_attach", "0"), -EBUSY);
+        assert_int_equal(set(v, &kind_volume, "type", ""), -EBUSY);
+        assert_int_equal(set(v, &kind_volume, "readonly", "1"), -EBUSY);
+        assert_int_equal(verb(i[0], "start"), 0);
+        assert_int_equal(wait_for(i[0], "active"), 0);
+        assert_int_equal(verb(i[1], "start"), 0);
+        assert_int_equal(wait_for(i[1], "active"), 0);
+        assert_string_equal(state_of(v), "in-use");
+        /* one lets go and comes back, then both do */
+        assert_int_equal(control_unlink(fake.c, &root, i[0], 0, "vda", NULL), 0);
+        settle(i[0]);
+        assert_string_equal(state_of(v), "in-use");
+        assert_int_equal(set(v, &kind_volume, "type", ""), 0);
+        assert_int_equal(link_to(i[0], &kind_instance, "volumes", "vdb", "volumes/v"), -EBUSY);
+        assert_int_equal(set(v, &kind_volume, "type", "shared"), 0);
+        assert_int_equal(link_to(i[0], &kind_instance, "volumes", "vdb", "volumes/v"), 0);
+        settle(i[0]);
+        assert_string_equal(state_of(v), "in-use");
+        assert_int_equal(control_unlink(fake.c, &root, i[0], 0, "vdb", NULL), 0);
+        assert_int_equal(control_unlink(fake.c, &root, i[1], 0, "vda", NULL), 0);
+        settle(i[0]);
+        settle(i[1]);
+        assert_string_equal(state_of(v), "available");
+        assert_int_equal(set(type, &kind_volume_type, "multi_attach", "0"), 0);
+}
+
+/* The first that can boot does, whatever the devices' names. */
+static void test_boot_order(void **state)
+{
+        uint64_t i = make(&kind_instance, "web"), a = volume("a"), b = volume("b");
+
+        assert_int_equal(set(i, &kind_instance, "flavor", "small"), 0);
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vda", "volumes/a"), 0);
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vdb", "volumes/b"), 0);
+        assert_int_equal(verb(i, "start"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+        assert_string_equal(fake.boots, "vda");
+        assert_int_equal(verb(i, "stop now"), 0);
+        assert_int_equal(wait_for(i, "stopped"), 0);
+        assert_int_equal(set(b, &kind_volume, "bootable", "1"), 0);
+        assert_int_equal(verb(i, "start"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+        assert_string_equal(fake.boots, "vdb");
+        assert_int_equal(stored(a, "bootable"), 0);
+}
+
+static char *shown(uint64_t no, const char *attr)
+{
+        struct buf b = {};
+
+        control_rdlock(fake.c);
+        render_attr(fake.c, model_by_no(fake.c, no), kind_attr(&kind_volume, attr), &b);
+        control_unlock(fake.c);
+        b.data[b.len - 1] = '\0';
+        return b.data;
+}
+
+/* echo 'name=NAME transfer=KEY' > volumes/new */
+static int take(uint64_t tenant, const char *name, const char *key, uint64_t *ret)
+{
+        char text[200], *line = NULL;
+        struct err *e = NULL;
+        int r;
+
+        snprintf(text, sizeof(text), "name=%s transfer=%s", name, key);
+        r = say(control_new(fake.c, &root, tenant, &kind_volume, text, strlen(text), &line, &e),
+                &e);
+        free(line);
+        control_rdlock(fake.c);
+        if (r == 0)
+                *ret = model_by_name(fake.c, model_by_no(fake.c, tenant), &kind_volume, name)->no;
+        control_unlock(fake.c);
+        return r;
+}
+
+static void set_volume_error(int code)
+{
+        WITH_LOCK(&fake.lock);
+        fake.volume_error = code;
+}
+
+static int quota(uint64_t tenant, const char *line)
+{
+        return control_write_line(fake.c, &root, tenant, kind_file(&kind_tenant, "quota"), line,
+                                  strlen(line), NULL);
+}
+
+static void test_transfer(void **state)
+{
+        uint64_t v = volume("v"), other = 0, w = 0;
+        _cleanup_free_ char *key = NULL, *again = NULL, *none = NULL;
+
+        assert_int_equal(control_create(fake.c, &root, OBJECT_CLOUD, &kind_tenant, "other", &other,
+                                        NULL), 0);
+        assert_int_equal(wait_for(other, "active"), 0);
+        assert_int_equal(set(v, &kind_volume, "description", "mine"), 0);
+        none = shown(v, "transfer");
+        assert_string_equal(none, "");
+        assert_int_equal(verb(v, "withdraw"), -EBUSY);
+        assert_int_equal(verb(v, "offer"), 0);
+        key = shown(v, "transfer");
+        assert_int_equal(strlen(key), 40);
+        control_rdlock(fake.c); /* the store never has it */
+        assert_int_equal(strlen(object_str(model_by_no(fake.c, v), "transfer_hash")), 64);
+        control_unlock(fake.c);
+        /* offered is not to be used, and can be taken back */
+        make(&kind_instance, "web");
+        assert_int_equal(set(v, &kind_volume, "size", "2M"), -EBUSY);
+        assert_int_equal(take(other, "w", "nonsense", &w), -ENOENT);
+        assert_null(strstr(err_msg(last), "nonsense"));
+        assert_int_equal(take(fake.owner, "w", key, &w), -EINVAL);
+        assert_words("already");
+        assert_int_equal(verb(v, "withdraw"), 0);
+        assert_int_equal(take(other, "w", key, &w), -ENOENT);
+        /* anew, with another key; quotas of the other side count */
+        assert_int_equal(verb(v, "offer"), 0);
+        again = shown(v, "transfer");
+        assert_string_not_equal(key, again);
+        assert_int_equal(quota(other, "volume_size limit=1000000"), 0);
+        assert_int_equal(take(other, "w", again, &w), -EDQUOT);
+        assert_int_equal(quota(other, "volume_size limit=max"), 0);
+        /* a clone that fails gives it back */
+        set_volume_error(-EIO);
+        assert_int_equal(take(other, "w", again, &w), 0);
+        assert_int_equal(wait_for(w, "error"), 0);
+        set_volume_error(0);
+        assert_string_equal(state_of(v), "offered");
+        assert_int_equal(stored(v, "transfer_to"), 0);
+        assert_int_equal(drop(w), 0);
+        wait_for(w, "gone");
+        /* one takes it; it is in one tenant only */
+        assert_int_equal(take(other, "w", again, &w), 0);
+        assert_int_equal(wait_for(w, "available"), 0);
+        wait_for(v, "gone");
+        assert_int_equal(used("volumes "), 0);
+        assert_int_equal(stored(w, "size"), 1 << 20);
+        free(none);
+        none = shown(w, "description");
+        assert_string_equal(none, "mine");
+        assert_int_equal(take(other, "x", again, &w), -ENOENT);
+}
+
+/* The daemon ends in the middle; two take at once; a week goes by. */
+static void test_transfer_cut(void **state)
+{
+        uint64_t v = volume("v"), old = volume("old"), other = 0, w = 0, x = 0;
+        _cleanup_free_ char *key = NULL, *late = NULL, *forgotten = NULL;
+        struct txn t;
+
+        assert_int_equal(control_create(fake.c, &root, OBJECT_CLOUD, &kind_tenant, "other", &other,
+                                        NULL), 0);
+        assert_int_equal(wait_for(other, "active"), 0);
+        assert_int_equal(verb(v, "offer"), 0);
+        assert_int_equal(verb(old, "offer"), 0);
+        key = shown(v, "transfer");
+        late = shown(old, "transfer");
+        txn_begin(&t, fake.c, NULL);
+        txn_set_num(&t, model_by_no(fake.c, old), "transfer_until", clock_now() / 1000000 - 1);
+        assert_int_equal(txn_commit(&t, NULL), 0);
+        assert_int_equal(take(other, "late", late, &w), -ENOENT);
+        set_volume_error(-ECONNREFUSED);
+        assert_int_equal(take(other, "w", key, &w), 0);
+        while (stored(v, "transfer_to") != w)
+                sched_yield();
+        assert_int_equal(take(other, "x", key, &x), -EBUSY);
+        assert_words("being accepted");
+        assert_int_equal(verb(v, "withdraw"), -EBUSY);
+        assert_int_equal(drop(v), -EBUSY);
+        control_stop(fake.c);
+        start_control();
+        assert_string_equal(state_of(v), "offered");
+        assert_string_equal(state_of(w), "creating");
+        forgotten = shown(v, "transfer");
+        assert_string_equal(forgotten, "");
+        set_volume_error(0);
+        assert_int_equal(wait_for(w, "available"), 0);
+        wait_for(v, "gone");
+        assert_string_equal(state_of(old), "offered");
+}
+
 static uint64_t look_at(uint64_t no, const char *file)
 {
         const struct file_def *f = &kind_volume.files[kind_file(&kind_volume, file)];
@@ -1154,7 +1502,10 @@ int main(void)
                 T(test_new_and_spec), T(test_illegal_verbs), T(test_image),
                 T(test_cut_upload),   T(test_restart),      T(test_many_threads),
                 T(test_store_refuses), T(test_quota_at_the_end), T(test_upload_quota),
-                T(test_delete_again), T(test_stranger), T(test_limits), T(test_figures), T(test_tenant_goes),
+                T(test_delete_again), T(test_stranger), T(test_limits), T(test_limit_at_the_end),
+                T(test_figures), T(test_tenant_goes),
+                T(test_delete_again), T(test_stranger), T(test_limits), T(test_types), T(test_multi_attach),
+                T(test_boot_order), T(test_transfer), T(test_transfer_cut), T(test_figures), T(test_tenant_goes),
                 T(test_blockd_away),
         };
         int r = cmocka_run_group_tests(tests, make_dir, remove_dir);

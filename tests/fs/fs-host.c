@@ -56,15 +56,22 @@ static int v_import(struct volume_service *s, const char *id, const char *raw, s
         return 0;
 }
 
+/* DIR/clones has a line for each. */
 static int v_clone(struct volume_service *s, const char *id, const char *parent, uint64_t size,
                    struct err **e)
 {
+        _cleanup_free_ char *list = path_printf("%s/clones", ((struct host *)s)->dir);
+        _cleanup_file_ FILE *clones = fopen(list, "ae");
         _cleanup_free_ char *from = volume_path(s, parent);
         _cleanup_free_ char *bytes = NULL;
         _cleanup_free_ char *path = volume_path(s, id);
         _cleanup_close_ int fd = -1;
         size_t n;
-        int r = file_read(from, 64 << 20, &bytes, &n, e);
+        int r;
+
+        if (clones)
+                fprintf(clones, "%s %s\n", id, parent);
+        r = file_read(from, 64 << 20, &bytes, &n, e);
 
         if (r == 0)
                 r = v_create(s, id, size, e);
@@ -90,7 +97,8 @@ static int v_stat(struct volume_service *s, const char *id, struct volume_facts 
 
         if (stat(path, &st) < 0)
                 return err_errno(e, -errno, "%s", path);
-        *ret = (struct volume_facts){.size = (uint64_t)st.st_size};
+        *ret = (struct volume_facts){.size = (uint64_t)st.st_size,
+                                     .used = (uint64_t)st.st_blocks * 512};
         snprintf(ret->id, sizeof(ret->id), "%s", id);
         return 0;
 }
@@ -139,6 +147,11 @@ static int v_stats(struct volume_service *s, int (*each)(void *arg, const struct
         return each(arg, &v);
 }
 
+static int v_snapshot(struct volume_service *s, const char *id, const char *volume, struct err **e)
+{
+        return 0;
+}
+
 static int v_export(struct volume_service *s, const struct volume_export *x, char **ret,
                     struct err **e)
 {
@@ -163,6 +176,7 @@ static const struct volume_service_ops volume_ops = {
         .create = v_create,
         .import = v_import,
         .clone = v_clone,
+        .snapshot = v_snapshot,
         .resize = v_create,
         .set_limits = v_set_limits,
         .stats = v_stats,

@@ -90,6 +90,50 @@ is "available" "$(cat volumes/c/.wait/available@60)" available
 is "its size" "$(cat volumes/c/size)" 20971520
 is "readlink" "$(readlink volumes/c/source)" ../../images/debian
 
+# --- a disk copied onto a blank volume is a clone
+clones() {
+        grep -c "^$(cat "volumes/$1/id") " "$T/d/clones"
+}
+for how in 'cp' '/usr/bin/python3 -c "
+import os, sys
+a, b = os.open(sys.argv[1], os.O_RDONLY), os.open(sys.argv[2], os.O_WRONLY)
+done = 0
+while n := os.copy_file_range(a, b, 1 << 40):
+    done += n
+assert done == 20971520, done"'; do
+        volume k 24M
+        expect "${how%% *} of a disk" bash -c "$how images/debian/disk volumes/k/data"
+        is "... made one clone" "$(clones k)" 1
+        is "... of the size it had" "$(cat volumes/k/size) $(cat volumes/k/state)" "25165824 available"
+        is "... which can boot" "$(cat volumes/k/bootable)" 1
+        is "... of its source" "$(readlink volumes/k/source)" ../../images/debian
+        expect "... has the bytes" cmp -n 20971520 images/debian/disk volumes/k/data
+        expect "... and zeros behind" cmp -n 4194304 -i 20971520:0 volumes/k/data /dev/zero
+        expect "... is written" dd if="$T/r" of=volumes/k/data bs=4k count=1 conv=notrunc
+        rmdir volumes/k && wait_until 20 test ! -e volumes/k || fail "rmdir"
+done
+volume k 24M
+expect "cp of a volume" cp volumes/v/data volumes/k/data
+is "... made one clone" "$(clones k)" 1
+expect "... has the bytes" cmp -n 10485760 volumes/v/data volumes/k/data
+expect "cp onto what was written" cp images/debian/disk volumes/k/data
+is "... copied" "$(clones k)" 1
+expect "... the bytes" cmp -n 20971520 images/debian/disk volumes/k/data
+volume part 20M
+expect "a part of it" /usr/bin/python3 -c '
+import os
+a = os.open("images/debian/disk", os.O_RDONLY)
+b = os.open("volumes/part/data", os.O_WRONLY)
+assert os.copy_file_range(a, b, 1 << 20, 0, 0) == 1 << 20'
+is "... is copied" "$(clones part)" 0
+expect "... and no more" cmp -n 1048576 -i 1048576:0 volumes/part/data /dev/zero
+volume small 1M
+expect_errno EFBIG cp images/debian/disk volumes/small/data
+expect_errno EOPNOTSUPP cp --reflink=always images/debian/disk volumes/part/data
+expect "cp --sparse" cp --sparse=always images/debian/disk volumes/part/data
+expect "out again" cp volumes/part/data "$T/part"
+expect "... the same" cmp "$T/part" images/debian/disk
+
 # --- cut off: a writer that was killed never makes an image
 mkfifo "$T/pipe"
 /usr/bin/python3 - "$T/debian.qcow2" <<'END' || fail "killed writer"

@@ -18,7 +18,7 @@ expect_text instances/web/error "nothing"
 expect_errno EINVAL ln -s "$C/flavors/small" instances/web/volumes/vdc
 expect_errno ENOENT ln -s volumes/a volumes/draft/sauce
 expect_text volumes/draft/error "its links: source"
-expect_errno EINVAL ln -s volumes/a volumes/draft/source
+expect_errno EINVAL ln -s instances/web volumes/draft/source
 expect_errno EEXIST ln -sT volumes/a instances/web/volumes
 expect_errno EPERM mv instances/web/volumes/vdb instances/web/volumes/vdc
 expect_errno EBUSY rmdir volumes/a

@@ -8,7 +8,7 @@ mkdir instances/web && ln -s volumes/v instances/web/volumes/ || fail "an instan
 echo kept >instances/web/metadata/key || fail "metadata"
 
 # --- the root
-is "the root" "$(ls "$C" | tr '\n' ' ')" "admin flavors help self tenants version "
+is "the root" "$(ls "$C" | tr '\n' ' ')" "admin flavors help self tenants version volume_types "
 is "self" "$(readlink "$C/self")" ".users/$(id -u)"
 is "a collection" "$(ls volumes | tr '\n' ' ')" "help index new v "
 is "hidden: .id" "$(readlink "volumes/.id/$(cat volumes/v/id)")" ../v

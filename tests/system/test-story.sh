@@ -62,8 +62,21 @@ echo 'name=more size=128M' >volumes/new || fail "new"
 ln -s volumes/more instances/web/volumes/ || fail "live attach"
 [ -L instances/web/volumes/vdb ] || fail "the next free device is vdb"
 wait_line $log "STRATOFS-GUEST disk vdb 134217728" 60
+echo 'snapshot both' >instances/web/ctl || fail "snapshot"
+for v in root more; do
+        expect "snapshot of $v" "$STRATO" wait volumes/$v/snapshots/both available --timeout 60
+done
+[ "$(cat instances/web/state)" = active ] || fail "it goes on after its snapshot"
+[ "$(cat volumes/root/snapshots/both/size)" = $((5 << 30)) ] || fail "size of the snapshot"
+expect "it can be read" cmp -n 512 volumes/more/snapshots/both/data /dev/zero
+expect_errno EEXIST 'echo "snapshot both" >instances/web/ctl'
+expect_errno EINVAL 'echo "snapshot /" >instances/web/ctl'
 echo pause >instances/web/ctl
 expect "it is paused" "$STRATO" wait instances/web paused --timeout 30
+echo 'snapshot still' >instances/web/ctl || fail "snapshot of a paused guest"
+expect "taken" "$STRATO" wait volumes/more/snapshots/still available --timeout 60
+[ "$(cat instances/web/state)" = paused ] || fail "who was paused stays so"
+rmdir volumes/{root,more}/snapshots/both volumes/{root,more}/snapshots/still || fail "rmdir"
 echo 192M >volumes/more/size || fail "grow under a paused guest"
 expect "it has grown" "$STRATO" wait volumes/more in-use --timeout 60
 echo resume >instances/web/ctl

@@ -301,7 +301,7 @@ void seat_all(struct driver *d)
         }
         n = conn ? virConnectListAllDomains(conn, &doms, VIR_CONNECT_LIST_DOMAINS_ACTIVE) : 0;
         for (int i = 0; i < n; i++) {
-                if (is_ours(d, doms[i]))
+                if (!link_closing(d) && is_ours(d, doms[i]))
                         seat_guest(d, doms[i]);
                 virDomainFree(doms[i]);
         }

@@ -80,6 +80,12 @@ void link_close(struct driver *d);
 /* A reference to the connection, or NULL and -ECONNREFUSED's words.  Drop with virConnectClose().
  */
 virConnectPtr link_get(struct driver *d, struct err **e);
+/* Whether the driver is being closed: who waits for that waits for the link thread. */
+static inline bool link_closing(struct driver *d)
+{
+        WITH_LOCK(&d->lock);
+        return d->closing;
+}
 static inline void conn_closep(virConnectPtr *c)
 {
         if (*c)
@@ -164,7 +170,7 @@ char *xml_owner(const char *metadata);
  * that QEMU sees the export's size.  -EIO with QEMU's words, -ECONNREFUSED. */
 int seat_disk(struct driver *d, virDomainPtr dom, const struct disk_found *f, bool again,
               struct err **e);
-/* Every disk of the guest; failures are logged. */
+/* Every disk of the guest, until the driver closes; failures are logged. */
 void seat_guest(struct driver *d, virDomainPtr dom);
 /* Tells the guest that the disk has size bytes, which its node knows already. */
 int seat_resize(virDomainPtr dom, const struct disk_found *f, uint64_t size, struct err **e);

@@ -172,7 +172,9 @@ static int seat_locked(struct driver *d, virDomainPtr dom, const struct disk_fou
                 return 0;
         if (!n.has_ours)
                 r = move_to(d, dom, f, n.format, n.ours, e);
-        if (r == 0 && n.has_storage)
+        if (r < 0)
+                return r;
+        if (n.has_storage)
                 r = node_del(dom, n.storage, e);
         if (r == 0)
                 r = move_to(d, dom, f, n.format, n.storage, e);
@@ -181,7 +183,11 @@ static int seat_locked(struct driver *d, virDomainPtr dom, const struct disk_fou
                            json_pack("{s:s, s:I}", "node-name", n.storage, "write-threshold",
                                      (json_int_t)MARK),
                            e);
-        return r == 0 ? node_del(dom, n.ours, e) : r;
+        if (r == 0)
+                return node_del(dom, n.ours, e);
+        /* It goes unless the format node is on it; then the next call goes on from there. */
+        node_del(dom, n.ours, NULL);
+        return r;
 }
 
 int seat_disk(struct driver *d, virDomainPtr dom, const struct disk_found *f, bool again,
@@ -211,7 +217,7 @@ static void seat_one(void *arg, const struct disk_found *f)
         struct seating *s = arg;
         char uuid[VIR_UUID_STRING_BUFLEN] = "?";
 
-        if (!f->nbd || seat_disk(s->d, s->dom, f, false, &why) == 0)
+        if (!f->nbd || link_closing(s->d) || seat_disk(s->d, s->dom, f, false, &why) == 0)
                 return;
         virDomainGetUUIDString(s->dom, uuid);
         if (virDomainIsActive(s->dom) == 1)

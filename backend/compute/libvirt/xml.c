@@ -155,6 +155,8 @@ static xmlNodePtr add_disk(xmlNodePtr parent, const struct guest_disk *d, unsign
         attr(attr(add(disk, "target"), "dev", d->target), "bus", "virtio");
         if (d->readonly)
                 add(disk, "readonly");
+        if (d->shared)
+                add(disk, "shareable");
         if (d->serial && *d->serial)
                 text(disk, "serial", d->serial);
         if (order)

@@ -91,7 +91,7 @@ static void split(int fd, uint64_t at)
         munmap(p, FOLIO_REGION);
 }
 
-static void before_small(struct folios *f, int fd, uint64_t i)
+static void split_small(struct folios *f, int fd, uint64_t i)
 {
         uint32_t state = state_get(f, i);
 
@@ -109,7 +109,7 @@ void folios_prepare(struct folios *f, int fd, uint64_t n, uint64_t off)
 {
         for (uint64_t i = off / FOLIO_REGION; i <= (off + n - 1) / FOLIO_REGION && i < f->n; i++) {
                 if (n < FOLIO_LARGE)
-                        before_small(f, fd, i);
+                        split_small(f, fd, i);
                 else if (state_get(f, i) != FOLIO_SPLIT)
                         /* The end of the first sync that begins from now on. */
                         state_set(f, i,

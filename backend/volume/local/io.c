@@ -153,11 +153,10 @@ static bool holds(const struct layer *l, uint64_t n, uint64_t off)
         return map_run(&l->map, first, blocks, &state) == blocks && state == MAP_DATA;
 }
 
-int layer_write(struct layer *l, const void *p, size_t n, uint64_t off)
+static int write_layer(struct layer *l, const void *p, size_t n, uint64_t off)
 {
         int r;
 
-        folios_write(&l->folios, l->fd, n, off);
         if (l->direct_fd >= 0)
                 return write_exclusive(l, p, n, off);
         if (holds(l, n, off))
@@ -169,6 +168,15 @@ int layer_write(struct layer *l, const void *p, size_t n, uint64_t off)
         if (r == 0)
                 r = layer_wrote(l, n, off);
         pthread_rwlock_unlock(&l->alloc);
+        return r;
+}
+
+int layer_write(struct layer *l, const void *p, size_t n, uint64_t off)
+{
+        int64_t begin = folios_write(&l->folios, l->fd, n, off);
+        int r = write_layer(l, p, n, off);
+
+        folios_written(&l->folios, l->fd, n, off, begin);
         return r;
 }
 
@@ -185,14 +193,19 @@ bool layer_settled(struct layer *l, uint64_t n, uint64_t off)
         unsigned flushes = l->flushes;
 
         /* A flush that goes on has taken the dirty lines and not logged them yet. */
-        return !l->mapped || (flushes % 2 == 0 && map_settled(&l->map, first, last - first + 1) &&
-                              l->flushes == flushes);
+        return !l->mapped ||
+               (flushes % 2 == 0 && !l->log_unsynced &&
+                map_settled(&l->map, first, last - first + 1) && l->flushes == flushes);
 }
 
 int layer_write_durable(struct layer *l, const void *p, size_t n, uint64_t off)
 {
-        struct ring_io io = {
-                .fd = l->fd, .write = true, .flags = RWF_DSYNC, .p = (char *)p, .n = n, .off = off};
+        struct ring_io io = {.fd = l->durable_fd,
+                             .write = true,
+                             .flags = RWF_DSYNC,
+                             .p = (char *)p,
+                             .n = n,
+                             .off = off};
         int r = FAULT("volume.sync");
 
         folios_write(&l->folios, l->fd, n, off);

@@ -105,8 +105,12 @@ static int open_files(struct layer *l, const struct layer_open *o, struct err **
         l->dense = (uint64_t)st.st_blocks * 512 >= o->size;
         if (o->direct)
                 l->direct_fd = open_direct(path, o->writable);
-        if (o->writable && l->direct_fd < 0)
+        if (o->writable && l->direct_fd < 0) {
+                l->durable_fd = open(path, O_WRONLY | O_CLOEXEC);
+                if (l->durable_fd < 0)
+                        return err_errno(e, -errno, "open '%s'", path);
                 folios_init(&l->folios, l->fd, o->size);
+        }
         return o->mapped ? open_map(l, o, e) : 0;
 }
 
@@ -121,6 +125,7 @@ int layer_open(const struct layer_open *o, struct layer **ret, struct err **e)
         *l = (struct layer){.refs = 1,
                             .fd = -1,
                             .direct_fd = -1,
+                            .durable_fd = -1,
                             .log_fd = -1,
                             .live_fd = -1,
                             .size = o->size,
@@ -149,6 +154,8 @@ void layer_free(struct layer *l)
                 close(l->fd);
         if (l->direct_fd >= 0)
                 close(l->direct_fd);
+        if (l->durable_fd >= 0)
+                close(l->durable_fd);
         if (l->log_fd >= 0)
                 close(l->log_fd);
         folios_done(&l->folios);
@@ -162,6 +169,8 @@ void layer_free(struct layer *l)
 
 void layer_freeze(struct layer *l)
 {
+        if (l->durable_fd >= 0)
+                close(TAKE_FD(l->durable_fd));
         if (!l->live_path)
                 return;
         unlink(l->live_path);
@@ -245,6 +254,20 @@ static int log_lines(struct layer *l, const uint64_t *lines, const uint8_t *byte
         return 0;
 }
 
+static int sync_log(struct layer *l)
+{
+        _cleanup_free_ char *path = layer_log_path(l->dir, l->id.layer);
+        int r = path ? FAULT("volume.maplog.sync") : -ENOMEM;
+
+        if (r == 0 && fdatasync(l->log_fd) < 0)
+                r = -errno;
+        if (r == 0)
+                r = fsync_parent(path);
+        if (r == 0)
+                l->log_unsynced = false;
+        return r;
+}
+
 static int flush(struct layer *l)
 {
         _cleanup_free_ uint64_t *lines = NULL;
@@ -261,6 +284,8 @@ static int flush(struct layer *l)
         r = FAULT("volume.sync");
         if (r == 0 && fdatasync(l->fd) < 0)
                 r = -errno;
+        if (r == 0 && l->log_unsynced)
+                r = sync_log(l);
         if (r < 0)
                 return -EIO;
         return n > 0 ? log_lines(l, lines, bytes, n) : 0;
@@ -274,7 +299,9 @@ int layer_flush(struct layer *l)
         folios_sync(&l->folios);
         r = flush(l);
         folios_sync(&l->folios);
-        l->flushes++;
+        /* After a failure nothing is settled any more: the lines that were taken are not logged. */
+        if (r == 0 || r == -ENOSPC)
+                l->flushes++;
         return r;
 }
 

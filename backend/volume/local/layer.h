@@ -8,6 +8,7 @@
  * map's memory.  A live map of another boot is worth nothing and is made anew from the log. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "backend/volume/local/folio.h"
@@ -16,14 +17,17 @@
 #include "backend/volume/volume.h"
 
 struct layer {
-        struct layer *parent;     /* a reference */
-        unsigned refs;            /* guarded by the pool's layers_lock */
-        void *owner;              /* the pool's entry that lists it */
-        int fd;                   /* data file */
-        int direct_fd;            /* the same past the page cache; -1: buffered only */
+        struct layer *parent; /* a reference */
+        unsigned refs;        /* guarded by the pool's layers_lock */
+        void *owner;          /* the pool's entry that lists it */
+        int fd;               /* data file */
+        int direct_fd;        /* the same past the page cache; -1: buffered only */
+        /* The data file once more, of a writable, buffered one, for writes that are durable each by
+         * itself: a writeback error that one of them meets is told to a flush as well. */
+        int durable_fd;
         _Atomic bool waits;       /* its file system has no RWF_NOWAIT */
         bool dense;               /* when it was opened, the data file had no holes */
-        _Atomic unsigned flushes; /* odd while one goes on */
+        _Atomic unsigned flushes; /* odd while one goes on, and for good after one that failed */
         struct folios folios;     /* of a writable, buffered one */
         int log_fd;               /* map log; -1 unless mapped and writable */
         char *dir;                /* the volume's folder */
@@ -35,6 +39,9 @@ struct layer {
         bool mapped;
         struct map map;
         uint64_t log_end, log_next; /* where, and with which group, the log goes on */
+        /* What the log said when it was opened may be in the page cache alone, its name too: who
+         * wrote it may have been killed before they were synced. */
+        atomic_bool log_unsynced;
         /* First writes to a block: shared if whole, exclusive if copied up.  With direct_fd any
          * write: shared if direct, exclusive if through the page cache, because a page that was
          * read before a direct write must not be written back after it. */
@@ -82,7 +89,7 @@ int layer_write(struct layer *l, const void *p, size_t n, uint64_t off);
 bool layer_settled(struct layer *l, uint64_t n, uint64_t off);
 /* After whole blocks were written to the data file, with alloc: the map says so. */
 int layer_wrote(struct layer *l, uint64_t n, uint64_t off);
-/* Only where layer_settled(): durable on return. */
+/* Only where layer_settled(), in a writable, buffered layer: durable on return. */
 int layer_write_durable(struct layer *l, const void *p, size_t n, uint64_t off);
 int layer_zero(struct layer *l, uint64_t n, uint64_t off, unsigned flags);
 int layer_trim(struct layer *l, uint64_t n, uint64_t off);

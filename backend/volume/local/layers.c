@@ -190,13 +190,10 @@ static int push_files(struct push *x, const char *dir, unsigned n)
         return 0;
 }
 
-/* Takes new as the entry's top layer and m as its metadata. */
-static int push_commit(struct push *x, struct stack *s, struct layer *top, struct meta *m)
+/* Takes new as the entry's top layer and m as its metadata, loaded as its list. */
+static void push_commit(struct push *x, struct stack *s, struct layer *top, struct meta *m,
+                        struct layer **loaded)
 {
-        struct layer **loaded = calloc(m->nlayers, sizeof(*loaded));
-
-        if (!loaded)
-                return -ENOMEM;
         pthread_mutex_lock(&x->p->layers_lock);
         pthread_mutex_lock(&x->p->lock);
         memcpy(loaded, x->en->loaded, (m->nlayers - 1) * sizeof(*loaded));
@@ -211,7 +208,18 @@ static int push_commit(struct push *x, struct stack *s, struct layer *top, struc
         pthread_mutex_unlock(&x->p->layers_lock);
         layer_freeze(s->top);
         s->top = top;
-        return 0;
+}
+
+/* After metadata that could not be written: what is there must not speak of a layer that we do not
+ * write, or the next start would drop the live map of the one that we do. */
+static void push_undo(struct push *x, struct stack *s, const char *dir)
+{
+        struct meta now = {};
+        bool old = meta_read(dir, &now, NULL) == 0 && now.nlayers == x->en->meta.nlayers;
+
+        meta_done(&now);
+        if (!old && meta_write(dir, &x->en->meta, NULL) < 0)
+                stack_fail(s);
 }
 
 static int push(struct stack *s, void *arg)
@@ -228,11 +236,12 @@ static int push(struct stack *s, void *arg)
                                .writable = true,
                                .direct = x->p->direct,
                                .parent = s->top};
+        _cleanup_free_ struct layer **loaded = calloc(x->en->meta.nlayers + 1, sizeof(*loaded));
         struct layer *top = NULL;
         struct meta m = {};
         int r;
 
-        if (!dir || meta_copy(&x->en->meta, &m) < 0)
+        if (!dir || !loaded || meta_copy(&x->en->meta, &m) < 0)
                 return err_errno(x->e, -ENOMEM, "layer");
         r = push_files(x, dir, n);
         if (r == 0)
@@ -244,10 +253,10 @@ static int push(struct stack *s, void *arg)
         }
         if (r == 0 && (r = FAULT("volume.push")) < 0)
                 err_errno(x->e, r, "fault point");
+        if (r == 0 && (r = meta_write(dir, &m, x->e)) < 0)
+                push_undo(x, s, dir);
         if (r == 0)
-                r = meta_write(dir, &m, x->e);
-        if (r == 0)
-                r = push_commit(x, s, top, &m);
+                push_commit(x, s, top, &m, TAKE_PTR(loaded));
         if (r < 0 && top) {
                 layer_freeze(top);
                 layer_free(top);

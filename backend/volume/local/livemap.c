@@ -27,7 +27,7 @@ static uint64_t blocks_of(const struct layer *l)
         return (l->size + MAP_BLOCK - 1) / MAP_BLOCK;
 }
 
-static int replay(struct layer *l, int log_fd, struct map *m, struct err **e)
+static int replay(struct layer *l, int log_fd, struct map *m, bool *ret_torn, struct err **e)
 {
         const struct maplog_source src = {.read = layer_log_read, .arg = &log_fd};
         struct maplog_end end;
@@ -37,14 +37,16 @@ static int replay(struct layer *l, int log_fd, struct map *m, struct err **e)
                 return err_prepend(e, r, "map of layer %u", l->id.layer);
         l->log_end = end.end;
         l->log_next = end.next;
+        *ret_torn = end.torn;
         return 0;
 }
 
 int livemap_load(struct layer *l, int log_fd, struct err **e)
 {
         int r = map_init(&l->map, blocks_of(l), -1, 0);
+        bool torn;
 
-        return r < 0 ? err_errno(e, r, "map") : replay(l, log_fd, &l->map, e);
+        return r < 0 ? err_errno(e, r, "map") : replay(l, log_fd, &l->map, &torn, e);
 }
 
 /* What differs from the log is not on disk yet. */
@@ -72,7 +74,7 @@ static int mark_unlogged(struct map *live, const struct map *logged)
 }
 
 /* 1 when a live map of this boot was there and is now l->map, 0 when there is none. */
-static int attach(struct layer *l, struct err **e)
+static int attach(struct layer *l, bool *ret_torn, struct err **e)
 {
         struct header want, got;
         struct map logged;
@@ -100,7 +102,7 @@ static int attach(struct layer *l, struct err **e)
                 return err_errno(e, r, "map '%s'", l->live_path);
         r = map_init(&logged, blocks_of(l), -1, 0);
         if (r == 0)
-                r = replay(l, l->log_fd, &logged, e);
+                r = replay(l, l->log_fd, &logged, ret_torn, e);
         if (r == 0)
                 r = mark_unlogged(&l->map, &logged);
         map_done(&logged);
@@ -108,7 +110,7 @@ static int attach(struct layer *l, struct err **e)
 }
 
 /* A new one, filled from the log, complete before it gets its name. */
-static int make(struct layer *l, struct err **e)
+static int make(struct layer *l, bool *ret_torn, struct err **e)
 {
         _cleanup_free_ char *tmp = path_printf("%s.new", l->live_path);
         struct header h;
@@ -128,7 +130,7 @@ static int make(struct layer *l, struct err **e)
                 r = map_init(&l->map, blocks_of(l), l->live_fd, HEADER);
         if (r < 0)
                 return err_errno(e, r, "create '%s'", tmp);
-        r = replay(l, l->log_fd, &l->map, e);
+        r = replay(l, l->log_fd, &l->map, ret_torn, e);
         if (r < 0)
                 return r;
         if (rename(tmp, l->live_path) < 0)
@@ -138,15 +140,17 @@ static int make(struct layer *l, struct err **e)
 
 int livemap_open(struct layer *l, struct err **e)
 {
-        int r = attach(l, e);
+        bool torn = false;
+        int r = attach(l, &torn, e);
 
         if (r == 0)
-                r = make(l, e);
+                r = make(l, &torn, e);
         if (r < 0)
                 return r;
         /* Drops a torn tail, so that what is appended follows what is good. */
         if (ftruncate(l->log_fd, l->log_end) < 0)
                 return err_errno(e, -errno, "truncate map log");
+        l->log_unsynced = l->log_end > 0 || torn;
         return 0;
 }
 

@@ -4,7 +4,8 @@
 #include "backend/volume/local/layer.h"
 
 /* Fills l->map from l->log_fd and the live map of this boot, if there is one; makes one if not.
- * What the live map has and the log has not is dirty.  Sets live_fd, log_end, log_next. */
+ * What the live map has and the log has not is dirty.  Sets live_fd, log_end, log_next,
+ * log_unsynced. */
 int livemap_open(struct layer *l, struct err **e);
 /* The same without a live map, read-only, in private memory: for frozen layers. */
 int livemap_load(struct layer *l, int log_fd, struct err **e);

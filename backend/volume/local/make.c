@@ -374,18 +374,25 @@ static int grow_child(struct pool *p, const struct child *c, struct err **e)
         }
         /* Counted before the parent is let go, so that nobody removes what the child needs. */
         under = pool_find(p, m.origin);
+        if (!under || meta_find(&under->meta, m.origin_layer) < 0) {
+                r = err_set(e, -EUCLEAN, "layer %u of volume %s, under volume %s, is missing",
+                            m.origin_layer, m.origin, c->parent);
+                meta_done(&m);
+                pool_release(p, from);
+                return r;
+        }
         under->refs++;
         pool_release(p, from);
         en = find_idle(p, c->id);
         if (en) {
                 meta_done(&m);
                 r = same(en, c->parent, c->immutable, c->size, e);
-                under->refs--;
+                pool_unref(p, under);
                 return r;
         }
         r = add(p, &m, &none, e);
         if (r < 0)
-                under->refs--;
+                pool_unref(p, under);
         return r;
 }
 

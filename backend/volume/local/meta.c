@@ -2,6 +2,7 @@
 
 #include <jansson.h>
 
+#include "common/fault.h"
 #include "common/fileio.h"
 #include "common/name.h"
 
@@ -152,10 +153,14 @@ int meta_write(const char *dir, const struct meta *m, struct err **e)
         json_auto_t *o = meta_json(m);
         _cleanup_free_ char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
         _cleanup_free_ char *path = path_printf("%s/meta", dir);
+        int r;
 
         if (!text || !path)
                 return err_errno(e, -ENOMEM, "metadata");
-        return file_replace(path, text, strlen(text), 0600, e);
+        r = file_replace(path, text, strlen(text), 0600, e);
+        if (r == 0 && (r = FAULT("volume.meta")) < 0)
+                err_errno(e, r, "sync '%s'", dir);
+        return r;
 }
 
 void meta_done(struct meta *m)

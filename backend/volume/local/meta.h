@@ -26,7 +26,8 @@ struct meta {
 /* Text to struct.  -ENOTSUP of a newer format, -EUCLEAN with words for anything odd. */
 int meta_parse(const char *text, size_t n, struct meta *ret, struct err **e);
 int meta_read(const char *dir, struct meta *ret, struct err **e);
-/* Durable on return, together with the names in the folder. */
+/* Durable on return, together with the names in the folder.  When it fails the new one may be there
+ * nevertheless. */
 int meta_write(const char *dir, const struct meta *m, struct err **e);
 void meta_done(struct meta *m);
 int meta_copy(const struct meta *from, struct meta *ret);

@@ -64,7 +64,16 @@ void pool_drop(struct pool *p, struct entry *en)
         pthread_cond_broadcast(&p->idle);
 }
 
-static int scan_one(struct pool *p, const char *name, struct err **e)
+/* A blockd that was killed may have left names in the folder that are not on disk yet; from now on
+ * others build on them. */
+static int settle_names(const char *meta, struct err **e)
+{
+        int r = fsync_parent(meta);
+
+        return r < 0 ? err_errno(e, r, "sync the folder of '%s'", meta) : 0;
+}
+
+static int scan_one(struct pool *p, const char *name, bool shared, struct err **e)
 {
         _cleanup_free_ char *dir = pool_path(p, name);
         _cleanup_free_ char *file = path_printf("%s/%s/meta", p->dir, name);
@@ -76,6 +85,9 @@ static int scan_one(struct pool *p, const char *name, struct err **e)
                 return err_errno(e, -ENOMEM, "scan");
         if (id_parse(name, &id) < 0)
                 return 0;
+        r = shared ? 0 : settle_names(file, e);
+        if (r < 0)
+                return r;
         if (access(file, F_OK) < 0 && errno == ENOENT)
                 return 0; /* half made or half removed: pool_collect() */
         r = meta_read(dir, &m, e);
@@ -87,20 +99,24 @@ static int scan_one(struct pool *p, const char *name, struct err **e)
         return r;
 }
 
-static int scan(struct pool *p, struct err **e)
+static int scan(struct pool *p, bool shared, struct err **e)
 {
         DIR *d = opendir(p->dir);
         struct dirent *de;
 
         if (!d)
                 return err_errno(e, -errno, "open '%s'", p->dir);
+        if (!shared && fsync(dirfd(d)) < 0) {
+                closedir(d);
+                return err_errno(e, -errno, "sync '%s'", p->dir);
+        }
         while ((de = readdir(d))) {
                 _cleanup_err_ struct err *why = NULL;
                 int r;
 
                 if (de->d_name[0] == '.')
                         continue;
-                r = scan_one(p, de->d_name, &why);
+                r = scan_one(p, de->d_name, shared, &why);
                 if (r == -ENOMEM || r == -ENOTSUP) {
                         closedir(d);
                         return err_move(e, TAKE_PTR(why));
@@ -126,6 +142,20 @@ static int count_refs(struct pool *p)
         return 0;
 }
 
+/* Makes the pool's folder, durably; who may not read the state folder's parent leaves that to the
+ * one who made it. */
+static int make_dir(struct pool *p, const char *state, struct err **e)
+{
+        int r = mkdir_parents(p->dir, 0700, e);
+
+        if (r < 0)
+                return r;
+        r = fsync_parent(p->dir);
+        if (r == 0 && (r = fsync_parent(state)) == -EACCES)
+                r = 0;
+        return r < 0 ? err_errno(e, r, "sync '%s'", state) : 0;
+}
+
 int pool_open(const struct volume_pool_config *c, struct pool **ret, struct err **e)
 {
         _cleanup_free_ char *live = path_printf("%s/map", c->run);
@@ -142,11 +172,11 @@ int pool_open(const struct volume_pool_config *c, struct pool **ret, struct err 
         p->direct = c->direct;
         r = p->dir && p->run ? 0 : err_errno(e, -ENOMEM, "pool");
         if (r == 0)
-                r = mkdir_parents(p->dir, 0700, e);
+                r = make_dir(p, c->state, e);
         if (r == 0)
                 r = mkdir_parents(live, 0700, e);
         if (r == 0)
-                r = scan(p, e);
+                r = scan(p, c->shared, e);
         if (r == 0)
                 r = count_refs(p);
         if (r == 0 && !c->shared)

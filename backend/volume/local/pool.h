@@ -69,6 +69,8 @@ int pool_changes_walk(struct changes *c, uint64_t n, uint64_t off, volume_extent
 
 /* remove.c */
 int pool_remove(struct pool *p, const char *id, struct err **e);
+/* With the lock: a volume less grows from origin, which goes if it was kept for that one only. */
+void pool_unref(struct pool *p, struct entry *origin);
 /* At start: files no metadata speaks of, volumes nobody needs, live maps of no top layer. */
 int pool_collect(struct pool *p, struct err **e);
 

@@ -34,6 +34,16 @@ static int destroy_files(struct pool *p, const struct meta *m, struct err **e)
         return 0;
 }
 
+/* With the lock: a volume less grows from origin.  True if it was kept for that one only: it is
+ * busy now, and to be destroyed. */
+static bool drop_ref(struct entry *origin)
+{
+        if (--origin->refs > 0 || !origin->meta.removed || origin->busy)
+                return false;
+        origin->busy = true;
+        return true;
+}
+
 /* With the lock; en is busy, unused and unreferenced.  Goes on with origins that were kept for
  * their clones only. */
 static int destroy(struct pool *p, struct entry *en, struct err **e)
@@ -51,12 +61,15 @@ static int destroy(struct pool *p, struct entry *en, struct err **e)
                 }
                 origin = en->meta.origin[0] ? pool_find(p, en->meta.origin) : NULL;
                 pool_drop(p, en);
-                en = origin && --origin->refs == 0 && origin->meta.removed && !origin->busy ? origin
-                                                                                            : NULL;
-                if (en)
-                        en->busy = true;
+                en = origin && drop_ref(origin) ? origin : NULL;
         }
         return 0;
+}
+
+void pool_unref(struct pool *p, struct entry *origin)
+{
+        if (drop_ref(origin))
+                destroy(p, origin, NULL); /* what stays is collected at the next start */
 }
 
 /* With the lock: how many of en's layers its clones need, counted from the lowest. */

@@ -26,10 +26,16 @@ struct batch {
         struct ring_io ring[RING_DEPTH];
 };
 
+/* Whether a durable write may have failed at the sync: of what was acknowledged before, too. */
+static bool may_be_lost(int r)
+{
+        return r < 0 && r != -ENOSPC && r != -EDQUOT && r != -EFBIG && r != -ENOMEM;
+}
+
 /* What became of a write. */
 static int wrote(struct batch *b, const struct volume_io *io, int r, bool durable)
 {
-        if (r == -EIO && durable)
+        if (durable && may_be_lost(r))
                 stack_fail(b->s);
         r = stack_written(b->s, r);
         if (r < 0 || durable || !(io->flags & VOLUME_FUA))

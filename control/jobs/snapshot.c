@@ -1,0 +1,205 @@
+/* Taking and deleting snapshots. */
+#include "control/jobs/jobs.h"
+
+struct want {
+        char id[ID_TEXT_SIZE], volume[ID_TEXT_SIZE], name[NAME_SIZE];
+        uint64_t holder;
+        unsigned state; /* the volume's */
+};
+
+static int want_get(struct job *j, struct want *w, struct err **e)
+{
+        struct object *o;
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        if (o) {
+                id_text(w->id, o->id);
+                id_text(w->volume, o->holder->id);
+                snprintf(w->name, sizeof(w->name), "%s", o->holder->name);
+                w->holder = o->holder->no;
+                w->state = o->holder->state;
+        }
+        control_unlock(j->c);
+        return o ? 0 : err_set(e, -ENOENT, "it is gone");
+}
+
+static int step_take(struct job *j, struct err **e)
+{
+        struct volume_service *s = j->c->cfg.volumes;
+        struct volume_facts f;
+        struct want w;
+        int r = want_get(j, &w, e);
+
+        if (r == 0 && w.state == VOLUME_CREATING)
+                return job_wait(j, w.holder, 0, "volume '%s' is being made", w.name);
+        if (r == 0)
+                r = s->ops->snapshot(s, w.id, w.volume, e);
+        if (r == 0)
+                r = s->ops->stat(s, w.id, &f, e);
+        if (r == 0)
+                j->value = f.size;
+        return r;
+}
+
+static int done_create(struct job *j, struct txn *t, struct object *o, struct err **e)
+{
+        if (!o)
+                return 0;
+        txn_set_num(t, o, "size", j->value);
+        if (o->state == SNAPSHOT_CREATING)
+                txn_set_state(t, o, SNAPSHOT_AVAILABLE);
+        return 0;
+}
+
+static void failed(struct job *j, struct txn *t, struct object *o, const struct err *err)
+{
+        if (o && !o->nameless)
+                txn_set_state(t, o, SNAPSHOT_ERROR);
+}
+
+static int step_remove(struct job *j, struct err **e)
+{
+        struct volume_service *s = j->c->cfg.volumes;
+        struct facts f;
+        int r = job_facts(j, &f, e);
+
+        if (r == 0)
+                r = s->ops->remove(s, f.id, e);
+        return r == -EBUSY ? job_wait_busy(j, e) : r;
+}
+
+static int done_delete(struct job *j, struct txn *t, struct object *o, struct err **e)
+{
+        job_done_delete(t, o);
+        return 0;
+}
+
+static void failed_delete(struct job *j, struct txn *t, struct object *o, const struct err *err)
+{
+        if (o)
+                txn_set_state(t, o, SNAPSHOT_ERROR);
+}
+
+/* --- all volumes of an instance ------------------------------------------------------------------
+ */
+
+struct taken {
+        char id[ID_TEXT_SIZE], volume[ID_TEXT_SIZE];
+};
+
+/* The snapshots that the job is for, as many as there are; the caller frees. */
+static struct taken *taken_get(struct job *j, size_t *ret_n, unsigned *ret_state)
+{
+        struct taken *v = NULL;
+        struct object *o, *s;
+        size_t n = 0;
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        *ret_state = o ? o->state : INSTANCE_DELETING;
+        for (unsigned i = 0; o && i < o->nlinks; i++) {
+                s = model_by_name(j->c, o->links[i].target, &kind_snapshot, j->args);
+                if (!s || s->state != SNAPSHOT_CREATING)
+                        continue;
+                v = xrealloc(v, n + 1, sizeof(*v));
+                id_text(v[n].id, s->id);
+                id_text(v[n++].volume, s->holder->id);
+        }
+        control_unlock(j->c);
+        *ret_n = n;
+        return v;
+}
+
+/* A guest that runs stands still meanwhile: QEMU has then written and flushed what it was asked to,
+ * so the snapshots are of one moment.  One that its user paused stays so. */
+static int stand_still(struct job *j, bool still, struct err **e)
+{
+        struct compute *compute;
+        struct facts f;
+        int r = job_facts(j, &f, e);
+
+        if (r < 0 || f.state != INSTANCE_ACTIVE)
+                return r;
+        r = instance_compute(j, &compute, e);
+        if (r == 0)
+                r = still ? compute->ops->pause(compute, f.id, e)
+                          : compute->ops->resume(compute, f.id, e);
+        return r == -ENOENT ? 0 : r; /* it has powered itself off: it stands still */
+}
+
+static int step_take_all(struct job *j, struct err **e)
+{
+        struct volume_service *s = j->c->cfg.volumes;
+        _cleanup_free_ struct taken *v = NULL;
+        unsigned state;
+        size_t n;
+        int r;
+
+        v = taken_get(j, &n, &state);
+        if (s->ops->ping(s, NULL) == -ECONNREFUSED) /* the guest does not wait for it */
+                return job_wait_blockd(j, e);
+        r = stand_still(j, true, e);
+        for (size_t i = 0; i < n && r == 0; i++)
+                r = s->ops->snapshot(s, v[i].id, v[i].volume, e);
+        if (r == 0)
+                r = stand_still(j, false, e);
+        return r;
+}
+
+static int undo_all(struct job *j)
+{
+        return stand_still(j, false, NULL);
+}
+
+static void end_all(struct job *j, struct txn *t, struct object *o, unsigned state)
+{
+        for (unsigned i = 0; o && i < o->nlinks; i++) {
+                struct object *v = o->links[i].target;
+                struct object *s = model_by_name(t->c, v, &kind_snapshot, j->args);
+
+                if (!s || s->state != SNAPSHOT_CREATING)
+                        continue;
+                txn_set_num(t, s, "size", object_num(v, "actual"));
+                txn_set_state(t, s, state);
+        }
+}
+
+static int done_all(struct job *j, struct txn *t, struct object *o, struct err **e)
+{
+        end_all(j, t, o, SNAPSHOT_AVAILABLE);
+        return 0;
+}
+
+static void failed_all(struct job *j, struct txn *t, struct object *o, const struct err *err)
+{
+        end_all(j, t, o, SNAPSHOT_ERROR);
+}
+
+static const struct job_step all_steps[] = {{"take", step_take_all}};
+static const struct job_step create_steps[] = {{"take", step_take}};
+static const struct job_step delete_steps[] = {{"unreferenced", job_step_unreferenced},
+                                               {"remove", step_remove}};
+
+const struct job_def job_snapshot_create = {.op = "snapshot.create",
+                                            .deadline = 600,
+                                            .patient = true,
+                                            .steps = create_steps,
+                                            .nsteps = ARRAY_SIZE(create_steps),
+                                            .done = done_create,
+                                            .failed = failed};
+const struct job_def job_snapshot_delete = {.op = "snapshot.delete",
+                                            .deadline = 3600,
+                                            .patient = true,
+                                            .steps = delete_steps,
+                                            .nsteps = ARRAY_SIZE(delete_steps),
+                                            .done = done_delete,
+                                            .failed = failed_delete};
+const struct job_def job_instance_snapshot = {.op = "instance.snapshot",
+                                              .deadline = 600,
+                                              .patient = true,
+                                              .steps = all_steps,
+                                              .nsteps = ARRAY_SIZE(all_steps),
+                                              .done = done_all,
+                                              .failed = failed_all,
+                                              .undo = undo_all};
