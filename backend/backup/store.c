@@ -148,6 +148,12 @@ int store_open(const char *dir, bool alone, struct store *ret, struct err **e)
 
 void store_done(struct store *s)
 {
+        while (s->npending > 0) {
+                struct pending *p = &s->pending[--s->npending];
+
+                unlinkat(s->fd, p->temp, 0);
+                close(p->fd);
+        }
         cleanup_close_(&s->lock);
         cleanup_close_(&s->fd);
         free(s->dir);
@@ -196,40 +202,69 @@ static int pack_room(struct store *s, size_t n)
         return 0;
 }
 
-/* The name comes after the bytes are durable: what has its name is whole. */
+/* Its folder is made with the first chunk. */
+static int give_name(struct store *s, const struct pending *p)
+{
+        char path[CHUNK_PATH], folder[] = "chunks/xx";
+        int r = FAULT("backup.chunk.rename");
+
+        store_chunk_path(path, &p->hash);
+        if (r < 0 || renameat(s->fd, p->temp, s->fd, path) == 0)
+                return r;
+        if (errno != ENOENT)
+                return -errno;
+        memcpy(folder + 7, path + 7, 2);
+        if (mkdirat(s->fd, folder, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        return renameat(s->fd, p->temp, s->fd, path) < 0 ? -errno : 0;
+}
+
+/* The names come after the bytes are durable: what has its name is whole. */
+static int name_pending(struct store *s, struct err **e)
+{
+        int r = 0;
+
+        for (unsigned i = 0; r == 0 && i < s->npending; i++)
+                if (fdatasync(s->pending[i].fd) < 0)
+                        r = -errno;
+        while (r == 0 && s->npending > 0) {
+                struct pending *p = &s->pending[s->npending - 1];
+
+                r = give_name(s, p);
+                if (r == 0) {
+                        s->npending--;
+                        close(p->fd);
+                }
+        }
+        return r < 0 ? err_errno(e, r, "write to target '%s'", s->dir) : 0;
+}
+
+static bool is_pending(const struct store *s, const struct hash *h)
+{
+        for (unsigned i = 0; i < s->npending; i++)
+                if (memcmp(s->pending[i].hash.v, h->v, HASH_SIZE) == 0)
+                        return true;
+        return false;
+}
+
 static int write_chunk(struct store *s, const struct hash *h, size_t n, struct err **e)
 {
-        _cleanup_close_ int fd = -1;
-        char path[CHUNK_PATH], temp[64];
-        int r;
+        struct pending *p = &s->pending[s->npending];
+        int r = store_temp(s, p->temp, &p->fd, e);
 
-        store_chunk_path(path, h);
-        r = store_temp(s, temp, &fd, e);
         if (r < 0)
                 return r;
+        s->npending++; /* from here on store_done() removes it */
+        p->hash = *h;
         r = FAULT("backup.chunk.write");
         if (r == 0)
-                r = write_full(fd, s->packed, n);
-        if (r == 0 && fdatasync(fd) < 0)
-                r = -errno;
-        if (r == 0)
-                r = FAULT("backup.chunk.rename");
-        if (r == 0 && renameat(s->fd, temp, s->fd, path) < 0) {
-                char folder[] = "chunks/xx";
-
-                memcpy(folder + 7, path + 7, 2);
-                r = errno == ENOENT && (mkdirat(s->fd, folder, 0700) == 0 || errno == EEXIST) &&
-                                    renameat(s->fd, temp, s->fd, path) == 0
-                            ? 0
-                            : -errno;
-        }
-        if (r < 0) {
-                unlinkat(s->fd, temp, 0);
+                r = write_full(p->fd, s->packed, n);
+        if (r < 0)
                 return err_errno(e, r, "write to target '%s'", s->dir);
-        }
+        sync_file_range(p->fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* begins it */
         s->touched[h->v[0]] = true;
         s->new_bytes += n;
-        return 0;
+        return s->npending == PENDING_MAX ? name_pending(s, e) : 0;
 }
 
 int store_put(struct store *s, const void *p, size_t n, struct hash *ret, struct err **e)
@@ -244,6 +279,8 @@ int store_put(struct store *s, const void *p, size_t n, struct hash *ret, struct
         r = hash_bytes(p, n, ret);
         if (r < 0)
                 return err_set(e, r, "SHA-256 failed");
+        if (is_pending(s, ret))
+                return 0;
         if (store_has(s, ret)) {
                 s->touched[ret->v[0]] = true; /* perhaps another backup's, and not durable yet */
                 return 0;
@@ -303,8 +340,12 @@ int store_get(struct store *s, const struct hash *h, void *p, size_t n, struct e
 
 int store_sync(struct store *s, struct err **e)
 {
-        int r = fsync(s->fd) < 0 ? -errno : 0;
+        int r = name_pending(s, e);
 
+        if (r < 0)
+                return r;
+        if (fsync(s->fd) < 0)
+                r = -errno;
         for (int i = -1; r == 0 && i < 256; i++) {
                 _cleanup_close_ int fd = -1;
                 char folder[16] = "chunks";

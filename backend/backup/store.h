@@ -22,6 +22,14 @@ struct hash {
         uint8_t v[HASH_SIZE];
 };
 
+/* A chunk that is written and has no name yet. */
+struct pending {
+        struct hash hash;
+        char temp[64];
+        int fd;
+};
+enum { PENDING_MAX = 32 }; /* synced together, which a journal does in one go */
+
 struct store {
         char *dir;
         int fd;       /* of dir */
@@ -30,6 +38,8 @@ struct store {
         unsigned serial;
         bool touched[256]; /* chunk folders with names that are not yet durable */
         uint64_t new_bytes;
+        struct pending pending[PENDING_MAX];
+        unsigned npending;
         void *packed; /* compressed form of one chunk */
         size_t packed_size;
 };
@@ -56,7 +66,7 @@ bool store_has(struct store *s, const struct hash *h);
 int store_put(struct store *s, const void *p, size_t n, struct hash *ret, struct err **e);
 /* The n bytes of a chunk, checked.  -EBADMSG: missing, or other bytes. */
 int store_get(struct store *s, const struct hash *h, void *p, size_t n, struct err **e);
-/* Makes names of new chunks durable. */
+/* Gives the chunks that wait for it their names, and makes these durable. */
 int store_sync(struct store *s, struct err **e);
 /* Puts a bad chunk aside; the next store_put() of its bytes heals it. */
 void store_spoil(struct store *s, const struct hash *h);

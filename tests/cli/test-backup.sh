@@ -245,7 +245,7 @@ cd "$C/tenants/default" || fail "no tenant"
 head -c $((40 * MB)) /dev/urandom >"$T/w"
 dd if="$T/w" of=volumes/v/data bs=1M conv=notrunc,fsync 2>"$T/err" || fail "fill"
 dd if="$T/w" of="$T/v" bs=1M conv=notrunc 2>"$T/err"
-manifests=$(ls "$STORE/manifests" | wc -l)
+manifests=$(ls "$STORE/manifests" | wc -l) before=$(chunks)
 mkdir backups/stop && ln -s ../../volumes/v backups/stop/source || fail "backup"
 wait_until 30 moves backup.create || fail "no progress"
 [ "$(cat backups/stop/rate)" -gt 0 ] || fail "no rate"
@@ -256,6 +256,19 @@ is "cancelled" "$(cat "$job/.wait/cancelled@30")" cancelled
 is "it is no backup" "$(cat backups/stop/state)" error
 is "nor in the store" "$(ls "$STORE/manifests" | wc -l)" "$manifests"
 rmdir backups/stop || fail "rmdir"
+
+mkdir backups/patient && ln -s ../../volumes/v backups/patient/source || fail "backup"
+wait_until 30 moves backup.create || fail "no progress"
+pid=$("$STRATO" status --state "$T/state" --json | jq -r .blockd.pid)
+kill -9 "$pid"
+wait_gone "$pid" 10
+is "blockd dies: it begins again" "$(cat backups/patient/.wait/available@120)" available
+has patient "$T/v"
+rmdir backups/patient || fail "rmdir"
+swept() {
+        [ "$(chunks)" -le "$before" ]
+}
+wait_until 30 swept || fail "its chunks are left"
 
 mkdir backups/cut && ln -s ../../volumes/v backups/cut/source || fail "backup"
 wait_until 30 moves backup.create || fail "no progress"
