@@ -48,6 +48,24 @@ static int answer_all(struct session *s)
         return r;
 }
 
+static bool give_up(void *session)
+{
+        return session_to_pause(session) || session_gone(session);
+}
+
+/* -EAGAIN: it was to pause meanwhile, and the request is not taken. */
+static int wait_turn(struct session *s, unsigned type, uint64_t bytes, uint64_t moved)
+{
+        int r = limit_take(s->limit, 1, moved, give_up, s);
+
+        if (r == 0 || session_gone(s))
+                return r;
+        if (s->stats)
+                stats_cancel(s->stats, sorts[type].op, bytes);
+        s->paused = true;
+        return -EAGAIN;
+}
+
 int request_admit(struct session *s, const struct request *q, bool alone)
 {
         uint64_t bytes, moved;
@@ -64,8 +82,17 @@ int request_admit(struct session *s, const struct request *q, bool alone)
         if (s->stats)
                 stats_start(s->stats, sorts[q->type].op, bytes);
         if (r == 0 && wait)
-                r = limit_take(s->limit, 1, moved, s->owner.gone, s->owner.arg);
+                r = wait_turn(s, q->type, bytes, moved);
         return r;
+}
+
+void request_resume(struct session *s)
+{
+        const unsigned type = s->write.type;
+
+        if (s->stats && s->write.left > 0 && known(type))
+                stats_start(s->stats, sorts[type].op,
+                            bytes_of(type, s->write.off - s->write.start + s->write.left));
 }
 
 void request_failed(struct session *s, unsigned type, uint64_t len)

@@ -22,8 +22,9 @@ static int conn_open(void *arg, const char *name, struct session_export *ret, st
                 return err_set(e, -ENOENT, "this socket does not serve '%.64s'", name);
         if (x)
                 name = x->volume;
-        takeover_await(c->server, name);
-        r = volume_open(c->server->pool, name, x && x->readonly, &ret->volume, e);
+        r = takeover_await(c->server, name, e);
+        if (r == 0)
+                r = volume_open(c->server->pool, name, x && x->readonly, &ret->volume, e);
         if (r < 0)
                 return r;
         strcpy(ret->name, volume_id(ret->volume));
@@ -74,7 +75,10 @@ static bool may_compare(const struct conn *c, const struct volume *v, const char
 
 static int conn_changes(void *arg, struct volume *v, const char *since, struct volume_changes **ret)
 {
-        takeover_await(((struct conn *)arg)->server, since);
+        int r = takeover_await(((struct conn *)arg)->server, since, NULL);
+
+        if (r < 0)
+                return r;
         return may_compare(arg, v, since) ? volume_changes_open(v, since, ret, NULL) : -ENOENT;
 }
 
@@ -113,13 +117,20 @@ static int conn_begin(void *arg, const char *volume, struct limit **ret, struct 
         return 0;
 }
 
-/* The client has closed, or we have (conn_disconnect()). */
+/* The client has closed, or we have (conn_disconnect()), or its handshake takes too long. */
 static bool conn_gone(void *arg)
 {
         struct conn *c = arg;
         struct pollfd p = {.fd = c->wire.fd};
 
+        if (c->wire.deadline && clock_mono() > c->wire.deadline)
+                return true;
         return poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR);
+}
+
+static bool conn_pause(void *arg)
+{
+        return atomic_load_explicit(&((struct conn *)arg)->park, memory_order_relaxed);
 }
 
 static int conn_send(void *arg, struct iovec *iov, int n)
@@ -190,8 +201,8 @@ static int serve(struct conn *c)
 {
         int r = session_send(&c->session); /* the greeting */
 
-        while ((r == 0 || r == -EINTR) && !atomic_load_explicit(&c->park, memory_order_relaxed))
-                r = receive(c);
+        while ((r == 0 || r == -EINTR) && !conn_pause(c))
+                r = c->session.paused ? feed(c) : receive(c);
         return r == 0 || r == -EINTR || r == -EAGAIN ? session_settle(&c->session) : r;
 }
 
@@ -249,7 +260,7 @@ static int watch_at_rest(struct conn *c)
 }
 
 /* Waits in the event loop's set from here on, or is parked.  The moment it is there c may be
- * another thread's. */
+ * another thread's.  1: it was to be parked, and is to go on. */
 static int rest(struct conn *c)
 {
         int r = shrink(c);
@@ -263,6 +274,8 @@ static int rest(struct conn *c)
                 pthread_cond_broadcast(&c->server->gone);
                 return 0;
         }
+        if (c->session.paused)
+                return 1;
         r = watch_at_rest(c);
         c->threaded = r < 0;
         return r;
@@ -291,15 +304,20 @@ static void *conn_thread(void *arg)
         c->thread = pthread_self();
         c->threaded = true;
         pthread_mutex_unlock(&c->server->lock);
-        r = rise(c);
-        if (r == 0 && c->resume[0]) {
-                r = session_resume(&c->session, c->resume);
-                c->resume[0] = '\0';
-        }
-        if (r == 0)
-                r = serve(c);
-        if (r == 0)
-                r = rest(c);
+        c->session.paused = c->have > 0; /* perhaps that was not all looked at */
+        do {
+                r = rise(c);
+                if (r == 0 && c->resume[0]) {
+                        r = session_resume(&c->session, c->resume);
+                        pthread_mutex_lock(&c->server->lock);
+                        c->resume[0] = '\0';
+                        pthread_mutex_unlock(&c->server->lock);
+                }
+                if (r == 0)
+                        r = serve(c);
+                if (r == 0)
+                        r = rest(c);
+        } while (r > 0);
         if (r == 0)
                 return NULL;
         if (r != -ESHUTDOWN && r != -EPIPE && r != -ECONNRESET)
@@ -365,6 +383,7 @@ static struct session_owner owner_of(struct conn *c)
                                       .snapshots = conn_snapshots,
                                       .begin = conn_begin,
                                       .gone = conn_gone,
+                                      .pause = conn_pause,
                                       .send = conn_send,
                                       .more = conn_more,
                                       .send_file = conn_send_file,
@@ -414,6 +433,8 @@ void conn_park(struct conn *c)
                 c->parked = true;
         } else if (c->threaded) {
                 pthread_kill(c->thread, SIGUSR1);
+                if (c->meter)
+                        limit_kick(&c->meter->limit); /* perhaps it waits there */
         }
 }
 

@@ -22,12 +22,15 @@ static int put_context(struct session *s, uint32_t option, uint32_t id, const ch
         return 0;
 }
 
+enum { QUERIES = 64 }; /* in one option */
+
 /* One LIST or SET while it is answered. */
 struct query {
         struct session *s;
         uint32_t option;
         struct volume *volume;
         bool set;
+        bool snapshots;                                  /* all of them were answered */
         struct session_context listed[SESSION_CONTEXTS]; /* LIST: what was answered by name */
         unsigned nlisted;
 };
@@ -43,6 +46,9 @@ static int list_snapshots(struct query *q)
 {
         const struct session_owner *o = &q->s->owner;
 
+        if (q->snapshots)
+                return 0;
+        q->snapshots = true;
         return o->snapshots ? o->snapshots(o->arg, q->volume, put_snapshot, q) : 0;
 }
 
@@ -57,7 +63,7 @@ static bool can_compare(struct query *q, const char *since)
         return true;
 }
 
-/* What is asked for twice is answered once. */
+/* What is asked for twice is answered once, and comparing is looked into only where it matters. */
 static int select_context(struct query *q, const char *since)
 {
         struct session_context *list = q->set ? q->s->contexts : q->listed;
@@ -66,7 +72,7 @@ static int select_context(struct query *q, const char *since)
         for (unsigned i = 0; i < *n; i++)
                 if (streq(list[i].since, since))
                         return 0;
-        if (*n == SESSION_CONTEXTS)
+        if (*n == SESSION_CONTEXTS || (since[0] && !can_compare(q, since)))
                 return 0;
         strcpy(list[*n].since, since);
         ++*n;
@@ -77,16 +83,15 @@ static int select_context(struct query *q, const char *since)
 static int answer(struct query *q, const char *text)
 {
         const size_t prefix = sizeof(DIRTY) - 1;
-        int r = 0;
 
         if (streq(text, ALLOCATION) || (!q->set && streq(text, "base:")))
                 return select_context(q, "");
         if (!q->set && (streq(text, "stratofs:") || streq(text, DIRTY)))
                 return list_snapshots(q);
-        if (strncmp(text, DIRTY, prefix) == 0 && strlen(text + prefix) < VOLUME_ID_SIZE &&
-            can_compare(q, text + prefix))
-                r = select_context(q, text + prefix);
-        return r;
+        if (strncmp(text, DIRTY, prefix) == 0 && text[prefix] &&
+            strlen(text + prefix) < VOLUME_ID_SIZE)
+                return select_context(q, text + prefix);
+        return 0;
 }
 
 static int answer_all(struct query *q, struct data d)
@@ -99,9 +104,12 @@ static int answer_all(struct query *q, struct data d)
                 r = select_context(q, "");
                 return r < 0 ? r : list_snapshots(q);
         }
-        for (uint32_t i = 0; i < count && r == 0; i++)
+        for (uint32_t i = 0; i < count && r == 0; i++) {
+                if (session_gone(q->s))
+                        return -ESHUTDOWN;
                 if (data_string(&d, text))
                         r = answer(q, text);
+        }
         return r;
 }
 
@@ -131,6 +139,8 @@ int option_meta_context(struct session *s, uint32_t option, struct data *d)
         if (s->form == FORM_SIMPLE)
                 return option_words(s, option, NBD_REP_ERR_INVALID,
                                     "structured replies come first");
+        if (data_32(&(struct data){.p = d->p, .n = d->n}) > QUERIES)
+                return option_words(s, option, NBD_REP_ERR_TOO_BIG, "too many queries");
         r = good ? s->owner.open(s->owner.arg, name, &x, &e)
                  : err_set(&e, -ENOENT, "no export has such a name");
         if (r < 0)

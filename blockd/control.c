@@ -8,6 +8,7 @@
 #include "blockd/meter.h"
 #include "blockd/server.h"
 #include "common/buf.h"
+#include "common/clock.h"
 #include "common/fault.h"
 #include "common/fileio.h"
 #include "common/jsonl.h"
@@ -16,6 +17,7 @@
 enum {
         LIST_MAX = 1000, /* volumes or exports in one answer; "more" says there are more */
         STATS_MAX = 150, /* volumes with counters: a line stays below JSONL_MAX */
+        FREEZE_MS = 10000,
 };
 
 struct call {
@@ -387,7 +389,7 @@ static int dispatch(struct call *c, struct err **e)
 static bool enter(struct server *s)
 {
         WITH_LOCK(&s->lock);
-        while (s->frozen && !s->replaced)
+        while (s->calls_held && !s->replaced)
                 pthread_cond_wait(&s->gone, &s->lock);
         if (s->replaced)
                 return false;
@@ -404,19 +406,26 @@ static void leave(struct server *s)
 
 int control_freeze(struct server *s)
 {
+        const struct timespec until = clock_timespec(clock_now() + FREEZE_MS * INT64_C(1000));
+        int r = 0;
+
         WITH_LOCK(&s->lock);
-        if (s->frozen || s->stopping)
+        if (s->calls_held || s->stopping)
                 return -EBUSY;
-        s->frozen = true;
-        while (s->calls > 0)
-                pthread_cond_wait(&s->gone, &s->lock);
-        return 0;
+        s->calls_held = true;
+        while (s->calls > 0 && r == 0)
+                r = pthread_cond_timedwait(&s->gone, &s->lock, &until);
+        if (s->calls == 0)
+                return 0;
+        s->calls_held = false;
+        pthread_cond_broadcast(&s->gone);
+        return -EBUSY;
 }
 
 void control_thaw(struct server *s)
 {
         WITH_LOCK(&s->lock);
-        s->frozen = false;
+        s->calls_held = false;
         pthread_cond_broadcast(&s->gone);
 }
 

@@ -11,6 +11,7 @@
 
 #include "blockd/clients.h"
 #include "blockd/server.h"
+#include "common/fault.h"
 #include "common/fileio.h"
 #include "common/log.h"
 #include "common/name.h"
@@ -124,16 +125,26 @@ static void drop_socket(struct server *s, struct export *x)
                 remove_tree(dir, NULL);
 }
 
+/* One that nobody accepts on is made anew when it is asked for again. */
+static int watch_socket(struct server *s, struct export *x, struct err **e)
+{
+        int r = FAULT("export.watch");
+
+        if (r == 0)
+                r = server_watch(s, x->fd, x->serial);
+        if (r == 0)
+                return 0;
+        drop_socket(s, x);
+        return err_errno(e, r, "watch '%s'", x->socket);
+}
+
 static int add_to_table(struct server *s, struct export *x, struct err **e)
 {
-        int r;
-
         pthread_mutex_lock(&s->lock);
         x->serial = s->next_serial++;
         HASH_ADD_STR(s->exports, id, x);
         pthread_mutex_unlock(&s->lock);
-        r = x->fd >= 0 ? server_watch(s, x->fd, x->serial) : 0;
-        return r < 0 ? err_errno(e, r, "watch '%s'", x->socket) : 0;
+        return x->fd >= 0 ? watch_socket(s, x, e) : 0;
 }
 
 static int check(const struct export *want, struct err **e)
@@ -168,9 +179,9 @@ static int same_again(struct server *s, struct export *x, const struct export *w
         r = make_socket(s, x, e);
         if (r < 0)
                 return r;
-        r = server_watch(s, x->fd, x->serial);
+        r = watch_socket(s, x, e);
         if (r < 0)
-                return err_errno(e, r, "watch '%s'", x->socket);
+                return r;
         *ret_socket = strdup(x->socket);
         return *ret_socket ? 0 : err_errno(e, -ENOMEM, "export");
 }

@@ -15,7 +15,14 @@
  *   S ok        and P ends
  *
  * Until `done` is answered P takes everything back when S fails; when P dies S goes on with what it
- * has.  A later format may add members and messages that an earlier one need not know. */
+ * has.  When it is P that cannot go on, a volume's requests not coming to an end, say:
+ *
+ *   P back
+ *   S conn      each that it has, its volumes closed
+ *   S back      and S ends
+ *
+ * What S read and answered meanwhile is S's to tell: a connection that S took with it when it died
+ * is closed.  A later format may add members and messages that an earlier one need not know. */
 #pragma once
 
 #include <jansson.h>
@@ -55,6 +62,8 @@ struct server;
 int replace_run(struct server *s, struct err **e);
 /* The same, in a thread of its own; words go to the log. */
 void replace_start(struct server *s);
+/* The successor's: sends all connections it has back, with every volume closed.  Negative: not. */
+int replace_back(struct server *s, int sock);
 /* Waits until none is under way; whether we were replaced. */
 bool replace_over(struct server *s);
 
@@ -71,7 +80,9 @@ struct takeover {
 int takeover_begin(struct takeover *t, struct err **e);
 /* The server has started: takes the main process's place. */
 int takeover_started(struct takeover *t, struct err **e);
-/* Waits while a predecessor still has that volume open. */
-void takeover_await(struct server *s, const char *volume);
+/* Waits while a predecessor still has that volume open.  -ESHUTDOWN: we end before. */
+int takeover_await(struct server *s, const char *volume, struct err **e);
+/* A `conn` from the other one: it goes on here. */
+int takeover_conn(struct server *s, struct message *m);
 /* One message is there.  0 more to come, 1 that was the last (P's death included). */
 int takeover_step(struct takeover *t, struct server *s);

@@ -1,6 +1,5 @@
 #include "blockd/held.h"
 
-#include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
@@ -55,12 +54,13 @@ int held_adopt(struct held *h, const char *name)
         return -1;
 }
 
-void held_done(struct held *h)
+void held_done(struct held *h, bool drop)
 {
         for (int i = 0; i < h->n; i++) {
                 if (h->fds[i] >= 0) {
                         close(h->fds[i]);
-                        held_drop(h->names[i]);
+                        if (drop)
+                                held_drop(h->names[i]);
                 }
                 free(h->names[i]);
         }

@@ -6,6 +6,7 @@
  * to it, and one with another does not.  Without a holder all of this does nothing.  One thread. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { HELD_NAME_SIZE = 128 };
@@ -22,8 +23,8 @@ int held_take(struct held *h);
 int held_name(char ret[HELD_NAME_SIZE], const char *what, const char *path);
 /* The descriptor of that name, the caller's from now on; -1: not held, or it does not listen. */
 int held_adopt(struct held *h, const char *name);
-/* Closes what nobody wanted, and has it dropped. */
-void held_done(struct held *h);
+/* Closes what nobody wanted; drop: has it held no more. */
+void held_done(struct held *h, bool drop);
 
 /* Has fd held under the name, or no more. */
 void held_keep(const char *name, int fd);

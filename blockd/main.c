@@ -326,6 +326,8 @@ static int serve(struct options *o)
                 log_error("start: %s", err_msg(e));
                 return 1;
         }
+        if (!takes)
+                held_done(&s->held, true);
         successor_words(o, &words);
         s->successor = (struct successor){.argv = (char **)words.argv,
                                           .state_lock = take.state_lock,

@@ -58,6 +58,7 @@ void meter_leave(struct server *server, struct meter **m, struct stats *s)
         s->sum.in_flight = 0; /* what was not answered is not counted */
         stats_add(&(*m)->past, &s->sum);
         DL_DELETE((*m)->live, s);
+        *s = (struct stats){}; /* it may join again */
         *m = NULL;
 }
 

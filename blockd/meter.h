@@ -24,6 +24,7 @@ struct meter {
 /* A connection that has the volume open begins and ends; s is its own, zeroed.  The meter is valid
  * until it leaves, which is before it closes the volume. */
 int meter_join(struct server *server, const char *volume, struct stats *s, struct meter **ret);
+/* Leaves s zeroed. */
 void meter_leave(struct server *server, struct meter **m, struct stats *s);
 
 /* `change` held.  -ENOENT no such volume, -EINVAL a figure out of range, with words. */

@@ -1,5 +1,6 @@
 /* The handshake: option haggling. */
 #include "blockd/option.h"
+#include "blockd/request.h"
 
 uint8_t *option_reply_begin(struct session *s, uint32_t option, uint32_t type, uint32_t len)
 {
@@ -46,6 +47,8 @@ static int begin_transmission(struct session *s, struct session_export *x)
         r = contexts_begin(s, x->name);
         if (r == 0 && s->owner.begin)
                 r = s->owner.begin(s->owner.arg, volume_id(s->volume), &s->limit, &s->stats);
+        if (r == 0)
+                request_resume(s);
         return r;
 }
 
@@ -330,6 +333,8 @@ ssize_t option_step(struct session *s, const uint8_t *p, size_t n)
                 return 0;
         if (++s->options > SESSION_OPTIONS)
                 return -EPROTO;
+        if (session_gone(s))
+                return -ESHUTDOWN;
         d = (struct data){.p = p + NBD_OPTION_SIZE, .n = len};
         if (needs_tls(s, option))
                 r = reply_needs_tls(s, option);

@@ -20,8 +20,9 @@
 
 enum {
         ANSWER_S = 60,       /* the successor opens the pool */
-        READER_MS = 1000,    /* a client that does not read its replies, or negotiates without a
+        READER_MS = 1000,    /* a client that reads nothing of its replies, or negotiates without a
                               * pause (a handshake of TLS), for so long is closed */
+        SLOW_MS = 5000,      /* and one that reads some, but not all */
         PATIENCE_MS = 30000, /* one volume's requests take so long: not now */
         KICK_USEC = 1000,
         TAKEOVER_FD = 3,
@@ -37,15 +38,27 @@ static void wait_a_moment(struct server *s)
         pthread_cond_timedwait(&s->gone, &s->lock, &until);
 }
 
-static bool has_unread_replies(const struct conn *c)
+/* Whether its client holds up what it asks for: parking it has taken so long already. */
+static bool hinders(struct conn *c, int64_t ms)
 {
+        const int64_t now = clock_mono();
+        const uint64_t sent = wire_sent(&c->wire);
+        struct unread *u = &c->unread;
         int n = 0;
 
-        return ioctl(c->wire.fd, SIOCOUTQ, &n) == 0 && n > 0;
+        if (!c->meter) /* or it was handed over itself, and its volume is being opened */
+                return ms > READER_MS && !c->resume[0];
+        if (ioctl(c->wire.fd, SIOCOUTQ, &n) < 0 || n == 0) {
+                u->since = 0;
+                return false;
+        }
+        if (u->since == 0 || u->bytes != n || u->sent != sent)
+                *u = (struct unread){.sent = sent, .bytes = n, .since = now};
+        return now - u->since > READER_MS * INT64_C(1000) || ms > SLOW_MS;
 }
 
-/* Parks what has that volume open, and what has none: it negotiates, or ends and is perhaps just
- * closing the volume. */
+/* Parks what has that volume (NULL: any) open, and what has none: it negotiates, or ends and is
+ * perhaps just closing the volume. */
 static int park(struct server *s, const char *volume, struct err **e)
 {
         const int64_t began = clock_mono();
@@ -57,12 +70,12 @@ static int park(struct server *s, const char *volume, struct err **e)
                 struct conn *c;
 
                 DL_FOREACH (s->conns, c) {
-                        if (c->parked || (c->meter && !streq(c->meter->volume, volume)))
+                        if (c->parked || (volume && c->meter && !streq(c->meter->volume, volume)))
                                 continue;
                         conn_park(c);
                         if (!c->parked)
                                 busy++;
-                        if (!c->parked && ms > READER_MS && (!c->meter || has_unread_replies(c)))
+                        if (!c->parked && hinders(c, ms))
                                 conn_disconnect(c);
                 }
                 if (busy == 0)
@@ -80,6 +93,7 @@ static void revive_all(struct server *s)
         WITH_LOCK(&s->lock);
         DL_FOREACH (s->conns, c) {
                 c->park = false;
+                c->unread.since = 0;
                 if (c->parked)
                         conn_revive(c);
         }
@@ -102,7 +116,7 @@ static int send_conn(int sock, const struct conn *c)
         return handover_send(sock, o, c->in, c->have, c->wire.fd);
 }
 
-/* The parked ones of that volume ("": of none), ended by NULL; the caller frees. */
+/* The parked ones of that volume ("": of none, NULL: all), ended by NULL; the caller frees. */
 static struct conn **parked(struct server *s, const char *volume)
 {
         struct conn **list, *c;
@@ -111,7 +125,8 @@ static struct conn **parked(struct server *s, const char *volume)
         WITH_LOCK(&s->lock);
         list = calloc(s->nconns + 1, sizeof(struct conn *));
         DL_FOREACH (s->conns, c) {
-                if (list && c->parked && streq(c->meter ? c->meter->volume : "", volume))
+                if (list && c->parked &&
+                    (!volume || streq(c->meter ? c->meter->volume : "", volume)))
                         list[n++] = c;
         }
         return list;
@@ -125,8 +140,10 @@ static int send_parked(struct server *s, int sock, const char *volume)
 
         if (!list)
                 return -ENOMEM;
-        for (struct conn **c = list; *c && volume[0]; c++) {
-                strcpy((*c)->resume, (*c)->tcp ? (*c)->export->id : volume);
+        for (struct conn **c = list; *c; c++) {
+                if (!(*c)->meter)
+                        continue;
+                strcpy((*c)->resume, (*c)->tcp ? (*c)->export->id : (*c)->meter->volume);
                 meter_leave(s, &(*c)->meter, &(*c)->stats);
                 session_detach(&(*c)->session);
         }
@@ -139,9 +156,17 @@ static int send_parked(struct server *s, int sock, const char *volume)
         return r;
 }
 
-static int send_volume(struct server *s, int sock, const char *volume, struct err **e)
+static int park_at_last(struct server *s, const char *volume, struct err **e)
 {
         int r = park(s, volume, e);
+
+        s->successor.sound = r < 0;
+        return r;
+}
+
+static int send_volume(struct server *s, int sock, const char *volume, struct err **e)
+{
+        int r = park_at_last(s, volume, e);
 
         if (r < 0)
                 return r;
@@ -247,11 +272,51 @@ static int send_all(struct server *s, int sock, struct err **e)
                 r = send_volume(s, sock, volume, e);
         /* What ended meanwhile is to have closed its volume. */
         if (r == 0)
-                r = park(s, "", e);
+                r = park_at_last(s, "", e);
         if (r < 0)
                 return r;
         r = handover_send(sock, json_pack("{s:s}", "op", "done"), NULL, 0, -1);
         return r < 0 ? err_errno(e, r, "hand over") : handover_expect(sock, "ok", e);
+}
+
+int replace_back(struct server *s, int sock)
+{
+        _cleanup_err_ struct err *e = NULL;
+        int r = freeze(s, true);
+
+        volume_pool_abandon(s->pool, true);
+        pthread_mutex_lock(&s->lock);
+        s->stopping = true; /* nobody waits for what is to come */
+        pthread_cond_broadcast(&s->gone);
+        pthread_mutex_unlock(&s->lock);
+        if (r == 0)
+                r = park(s, NULL, &e);
+        if (r == 0)
+                r = send_parked(s, sock, NULL);
+        if (r == 0)
+                r = handover_send(sock, json_pack("{s:s}", "op", "back"), NULL, 0, -1);
+        return r;
+}
+
+/* What the successor has already. */
+static void take_back(struct server *s, int sock)
+{
+        int r = handover_send(sock, json_pack("{s:s}", "op", "back"), NULL, 0, -1);
+        bool last = false;
+
+        while (r == 0 && !last) {
+                struct message m;
+
+                r = handover_recv(sock, &m);
+                if (r < 0)
+                        break;
+                last = streq(message_op(&m), "back");
+                if (streq(message_op(&m), "conn") && takeover_conn(s, &m) < 0)
+                        log_error("a connection is lost");
+                message_done(&m);
+        }
+        if (r < 0)
+                log_error("the successor gives nothing back: %s", strerror(-r));
 }
 
 /* From the successor's first word to its last. */
@@ -259,11 +324,12 @@ static int hand_over(struct server *s, int sock, struct err **e)
 {
         int r = handover_expect(sock, "hello", e);
 
+        s->successor.sound = false;
         if (r < 0)
                 return r;
         r = control_freeze(s);
         if (r < 0)
-                return err_errno(e, r, "stop");
+                return err_set(e, r, "a call of the control socket takes too long: try again");
         r = freeze(s, true);
         if (r < 0)
                 err_errno(e, r, "stop accepting");
@@ -275,15 +341,18 @@ static int hand_over(struct server *s, int sock, struct err **e)
                 r = send_all(s, sock, e);
         if (r == 0)
                 return 0;
+        sd_notifyf(0, "MAINPID=%d", getpid()); /* while it lives: it is not missed */
         /* Before anything goes on here there must be nothing of it there. */
+        volume_pool_abandon(s->pool, false);
+        if (s->successor.sound)
+                take_back(s, sock);
         kill(s->successor.pid, SIGKILL);
         waitpid(s->successor.pid, NULL, 0);
         s->successor.pid = 0;
-        volume_pool_abandon(s->pool, false);
         if (freeze(s, false) < 0)
                 log_error("not all sockets accept connections again: %m");
         revive_all(s);
-        sd_notifyf(0, "MAINPID=%d\nREADY=1", getpid());
+        sd_notify(0, "READY=1");
         control_thaw(s);
         return r;
 }
@@ -360,9 +429,13 @@ int replace_run(struct server *s, struct err **e)
         int r;
 
         pthread_mutex_lock(&s->lock);
-        if (s->replacing || s->replaced || s->stopping) {
+        if (s->replacing || s->replaced || s->stopping || s->coming) {
+                const char *why = s->coming     ? "it takes over itself"
+                                  : s->stopping ? "it ends"
+                                                : "it is being replaced";
+
                 pthread_mutex_unlock(&s->lock);
-                return err_set(e, -EBUSY, "replace: it is being replaced, or ends");
+                return err_set(e, -EBUSY, "replace: %s", why);
         }
         s->replacing = true;
         pthread_mutex_unlock(&s->lock);
@@ -403,6 +476,7 @@ bool replace_over(struct server *s)
 {
         WITH_LOCK(&s->lock);
         s->stopping = true;
+        pthread_cond_broadcast(&s->gone); /* takeover_await() */
         while (s->replacing)
                 pthread_cond_wait(&s->gone, &s->lock);
         return s->replaced;

@@ -36,8 +36,11 @@ int reply_failure(struct session *s, const struct request *q, int error);
 
 /* Before a request is done: sleeps for as long as the volume's limits say, everything before it
  * answered, and counts it.  alone: its payload is still to come, and so it is not timed with those
- * before it.  0, or negative: the session is over. */
+ * before it.  0, -EAGAIN (the session is to pause: nothing was taken or counted, the request is to
+ * come again), or negative: the session is over. */
 int request_admit(struct session *s, const struct request *q, bool alone);
+/* A write whose payload was arriving when it was handed over goes on, with new counters. */
+void request_resume(struct session *s);
 /* It was admitted, and is answered with an error. */
 void request_failed(struct session *s, unsigned type, uint64_t len);
 

@@ -122,7 +122,6 @@ int server_start(const char *state, const char *run, bool direct, const struct t
                 r = server_watch(s, s->control_fd, LISTEN_CONTROL);
         if (r == 0)
                 r = tcp_start(s, tcp, e);
-        held_done(&s->held);
         if (r < 0) {
                 server_stop(s);
                 return r;
@@ -146,6 +145,7 @@ struct server *server_stop(struct server *s)
                 close(s->spare_fd);
         if (s->epfd >= 0)
                 close(s->epfd);
+        held_done(&s->held, false); /* one that did not start leaves them to the next */
         volume_pool_close(s->pool);
         json_decref(s->coming);
         pthread_mutex_destroy(&s->change);

@@ -63,15 +63,20 @@ struct conn {
         struct session session;
         struct meter *meter; /* in transmission */
         struct stats stats;
-        uint8_t *in; /* SESSION_IN bytes; at rest only what had come of a request, or NULL */
-        size_t have; /* bytes in it */
-        char resume[EXPORT_ID_SIZE]; /* what the session is to open again, or "" */
-        atomic_bool park;            /* its thread is to give it up between two inputs */
-        /* Guarded by the server's lock: at most one of these. */
+        uint8_t *in;      /* SESSION_IN bytes; at rest only what had come of a request, or NULL */
+        size_t have;      /* bytes in it */
+        atomic_bool park; /* its thread is to give it up between two inputs */
+        /* Guarded by the server's lock from here on; at most one of these three. */
         bool resting;  /* the event loop has it */
         bool parked;   /* who asked for it has it */
         bool threaded; /* `thread` has it */
         pthread_t thread;
+        char resume[EXPORT_ID_SIZE]; /* what the session is to open again, or "" */
+        struct unread {
+                uint64_t sent;
+                int bytes;
+                int64_t since; /* clock_mono(): both are the same */
+        } unread;              /* of one that is to be parked */
         struct conn *prev, *next;
 };
 
@@ -102,7 +107,7 @@ struct tcp {
 struct server {
         char *state, *run;
         struct volume_pool *pool;
-        struct held held; /* while starting */
+        struct held held; /* until all is ours: what was held and nobody wants is held no more */
         int epfd;         /* listeners */
         int control_fd, shared_fd, spare_fd;
         char control_held[HELD_NAME_SIZE], shared_held[HELD_NAME_SIZE];
@@ -117,15 +122,17 @@ struct server {
         struct tcp tcp;
         int handshake_ms;
         bool stopping;
-        unsigned calls; /* control operations under way */
-        bool frozen;    /* none begins, nothing is accepted: we are being replaced */
-        bool replacing; /* a replacement is under way */
-        bool replaced;  /* everything is the successor's */
-        json_t *coming; /* volumes that the predecessor still has, as the keys; NULL: none */
+        unsigned calls;  /* control operations under way */
+        bool calls_held; /* none begins: we are being replaced */
+        bool frozen;     /* and nothing is accepted any more */
+        bool replacing;  /* a replacement is under way */
+        bool replaced;   /* everything is the successor's */
+        json_t *coming;  /* volumes that the predecessor still has, as the keys; NULL: none */
         struct successor {
                 char **argv; /* its command line, without --takeover; NULL: none can be started */
                 int state_lock, run_lock;
                 pid_t pid;
+                bool sound; /* what failed is ours: it can give back what it has */
         } successor;
 };
 
@@ -200,7 +207,8 @@ void exports_free(struct server *s);
 
 /* control.c: takes fd. */
 void control_start(struct server *s, int fd);
-/* No operation begins until it is thawed; returns when none is under way.  -EBUSY: frozen. */
+/* No operation begins until it is thawed; returns when none is under way.  -EBUSY: frozen, or one
+ * does not end in ten seconds; then it is thawed. */
 int control_freeze(struct server *s);
 void control_thaw(struct server *s);
 /* Takes no more calls and waits until those that run are answered. */

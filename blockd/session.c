@@ -207,7 +207,12 @@ ssize_t session_input(struct session *s, const uint8_t *p, size_t n)
 
         if (work_begin(s) < 0)
                 return -ENOMEM;
+        s->paused = false;
         while (done < n && s->phase != SESSION_OVER) {
+                if (session_to_pause(s)) {
+                        s->paused = true;
+                        break;
+                }
                 r = step(s, p + done, n - done);
                 if (r <= 0)
                         break;

@@ -47,8 +47,10 @@ struct session_owner {
         /* Optional: transmission of that volume begins.  What is given holds it to its limits and
          * counts, and outlives the session's volume. */
         int (*begin)(void *arg, const char *volume, struct limit **ret, struct stats **ret_stats);
-        /* Goes with begin: nobody waits for replies any more. */
+        /* Optional: nobody waits for replies any more, or the handshake takes too long. */
         bool (*gone)(void *arg);
+        /* Optional: the session is to take no more input for now, see `paused`. */
+        bool (*pause)(void *arg);
         /* All of it or -errno; then the session is over.  iov may be changed. */
         int (*send)(void *arg, struct iovec *iov, int n);
         /* Optional: more has come already, so that the next receive does not block. */
@@ -91,6 +93,7 @@ struct session {
         enum session_phase phase;
         enum session_form form;
         bool no_zeroes, tls;
+        bool paused; /* it took less input than it could have: the rest is to come again */
         struct session_context {
                 char since[VOLUME_ID_SIZE];     /* "": base:allocation */
                 struct volume_changes *changes; /* in transmission */
@@ -140,6 +143,15 @@ void session_rest(struct session *s);
  * over.  What is put there is sent by session_put(). */
 uint8_t *session_room(struct session *s, size_t n);
 void session_put(struct session *s, const uint8_t *p, size_t n);
+/* Whether nobody waits for what is being answered. */
+static inline bool session_gone(const struct session *s)
+{
+        return s->owner.gone && s->owner.gone(s->owner.arg);
+}
+static inline bool session_to_pause(const struct session *s)
+{
+        return s->owner.pause && s->owner.pause(s->owner.arg);
+}
 /* One option, or less: bytes taken, 0 for "more is needed", negative: close. */
 ssize_t option_step(struct session *s, const uint8_t *p, size_t n);
 /* One request, or a piece of a payload. */

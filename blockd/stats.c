@@ -28,6 +28,14 @@ void stats_start(struct stats *s, enum stats_op op, uint64_t bytes)
         set(&s->sum.in_flight, s->sum.in_flight + 1);
 }
 
+void stats_cancel(struct stats *s, enum stats_op op, uint64_t bytes)
+{
+        s->batch[op].ops--;
+        s->batch[op].bytes -= bytes;
+        set(&s->sum.in_flight, 0);
+        s->begin = 0;
+}
+
 void stats_failed(struct stats *s, enum stats_op op, uint64_t bytes)
 {
         s->batch[op].bytes -= bytes;

@@ -48,6 +48,8 @@ struct stats {
 /* A request is taken up; the first begins a batch. */
 void stats_start(struct stats *s, enum stats_op op, uint64_t bytes);
 /* The request that was started with these failed. */
+/* The one that was started last is not done after all, and was the only one. */
+void stats_cancel(struct stats *s, enum stats_op op, uint64_t bytes);
 void stats_failed(struct stats *s, enum stats_op op, uint64_t bytes);
 /* Every request that was started has been answered. */
 void stats_end(struct stats *s);

@@ -63,11 +63,15 @@ int takeover_begin(struct takeover *t, struct err **e)
         return r < 0 ? err_errno(e, r, "take over") : 0;
 }
 
-void takeover_await(struct server *s, const char *volume)
+int takeover_await(struct server *s, const char *volume, struct err **e)
 {
         WITH_LOCK(&s->lock);
-        while (s->coming && json_object_get(s->coming, volume))
+        while (s->coming && json_object_get(s->coming, volume)) {
+                if (s->stopping)
+                        return err_set(e, -ESHUTDOWN, "this blockd ends");
                 pthread_cond_wait(&s->gone, &s->lock);
+        }
+        return 0;
 }
 
 int takeover_started(struct takeover *t, struct err **e)
@@ -79,7 +83,7 @@ int takeover_started(struct takeover *t, struct err **e)
         return r < 0 ? err_errno(e, r, "take over") : 0;
 }
 
-static int take_conn(struct server *s, struct message *m)
+int takeover_conn(struct server *s, struct message *m)
 {
         const char *export = NULL, *resume;
         struct conn c = {.in = m->bytes, .have = m->n};
@@ -126,6 +130,17 @@ static void finish(struct takeover *t, struct server *s)
                 log_error("no control socket: %m");
         handover_send(t->sock, json_pack("{s:s}", "op", "ok"), NULL, 0, -1);
         close(TAKE_FD(t->sock));
+        held_done(&s->held, true);
+}
+
+/* Not a byte may be changed any more. */
+static _Noreturn void give_back(struct takeover *t, struct server *s)
+{
+        int r = replace_back(s, t->sock);
+
+        log_warning("the predecessor goes on%s%s", r < 0 ? ", without our clients: " : "",
+                    r < 0 ? strerror(-r) : "");
+        _exit(r < 0);
 }
 
 int takeover_step(struct takeover *t, struct server *s)
@@ -141,9 +156,11 @@ int takeover_step(struct takeover *t, struct server *s)
         }
         last = streq(message_op(&m), "done");
         if (streq(message_op(&m), "conn"))
-                r = take_conn(s, &m);
+                r = takeover_conn(s, &m);
         else if (streq(message_op(&m), "arrived"))
                 r = arrived(t, s, &m);
+        else if (streq(message_op(&m), "back"))
+                give_back(t, s);
         if (r < 0)
                 log_error("take over: %s: %s", message_op(&m), strerror(-r));
         message_done(&m);

@@ -174,7 +174,7 @@ int tcp_open(void *arg, const char *name, struct session_export *ret, struct err
         }
         pthread_mutex_unlock(&s->lock);
         if (r == 0)
-                takeover_await(s, volume);
+                r = takeover_await(s, volume, e);
         if (r == 0)
                 r = volume_open(s->pool, volume, readonly, &ret->volume, e);
         if (r == 0)

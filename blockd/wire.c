@@ -42,6 +42,11 @@ ssize_t wire_recv(struct wire *w, void *p, size_t n)
         return r < 0 ? -errno : r;
 }
 
+static void count(struct wire *w, size_t n)
+{
+        __atomic_store_n(&w->sent, w->sent + n, __ATOMIC_RELAXED);
+}
+
 /* Takes n sent bytes off the front. */
 static void advance(struct msghdr *m, size_t n)
 {
@@ -76,6 +81,7 @@ int wire_send(struct wire *w, struct iovec *iov, int n)
                 }
                 if (r < 0)
                         return -errno;
+                count(w, r);
                 advance(&m, r);
         }
         return 0;
@@ -92,6 +98,7 @@ int wire_send_file(struct wire *w, int fd, uint64_t off, uint64_t n)
                         continue;
                 if (r <= 0)
                         return r < 0 ? -errno : -EIO;
+                count(w, r);
                 n -= r;
         }
         return 0;

@@ -12,7 +12,13 @@ struct wire {
         int fd;
         struct tls *tls;  /* NULL: plain */
         int64_t deadline; /* clock_mono(): receiving and sending fail with -ETIMEDOUT; 0: never */
+        uint64_t sent;    /* bytes, but those of TLS; any thread may read it by wire_sent() */
 };
+
+static inline uint64_t wire_sent(const struct wire *w)
+{
+        return __atomic_load_n(&w->sent, __ATOMIC_RELAXED);
+}
 
 /* Until fd is ready for those poll(2) events.  0, -ETIMEDOUT, -errno. */
 int wire_wait(int fd, short events, int64_t deadline);

@@ -242,6 +242,21 @@ static int end_like(int status)
         return 128 + WTERMSIG(status);
 }
 
+/* One that was another's child, whose end that one saw and, ending itself, did not tell.  1: as
+ * reap(). */
+static int main_lost(struct hold *h, int *ret)
+{
+        if (h->stopping || !h->served) {
+                *ret = !h->stopping;
+                return 1;
+        }
+        log_error("'%s', process %d, is no more: it is started again; %u descriptors are held",
+                  h->argv[0], h->main, h->table.n);
+        h->main = 0;
+        plan_restart(h);
+        return 0;
+}
+
 /* 1: it is over, with *ret as our own status. */
 static int reap(struct hold *h, int *ret)
 {
@@ -261,6 +276,8 @@ static int reap(struct hold *h, int *ret)
                           WIFSIGNALED(status) ? "was ended by signal" : "ended with status",
                           WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), h->table.n);
         }
+        if (pid < 0 && errno == ECHILD && h->main > 0)
+                return main_lost(h, ret);
         return 0;
 }
 

@@ -28,6 +28,13 @@ const char *mount_word(enum mount_state s)
         return words[s];
 }
 
+/* errno says that the daemon behind the mount is gone, or is just going: a request on its way then
+ * is aborted. */
+static bool daemon_gone(void)
+{
+        return errno == ENOTCONN || errno == ECONNABORTED;
+}
+
 /* The child's part. */
 static enum mount_state look(const char *path)
 {
@@ -38,13 +45,13 @@ static enum mount_state look(const char *path)
         if (!version)
                 return MOUNT_HUNG;
         if (statx(AT_FDCWD, path, AT_NO_AUTOMOUNT, STATX_TYPE, &stx) < 0)
-                return errno == ENOTCONN || errno == ECONNABORTED ? MOUNT_STALE : MOUNT_NONE;
+                return daemon_gone() ? MOUNT_STALE : MOUNT_NONE;
         if (!(stx.stx_attributes & STATX_ATTR_MOUNT_ROOT))
                 return MOUNT_NONE;
         if (statfs(path, &fs) < 0)
-                return errno == ENOTCONN ? MOUNT_STALE : MOUNT_FOREIGN;
+                return daemon_gone() ? MOUNT_STALE : MOUNT_FOREIGN;
         if (fs.f_type != FUSE_MAGIC || access(version, R_OK) < 0)
-                return errno == ENOTCONN ? MOUNT_STALE : MOUNT_FOREIGN;
+                return daemon_gone() ? MOUNT_STALE : MOUNT_FOREIGN;
         return MOUNT_OK;
 }
 

@@ -152,7 +152,8 @@ int fault_hit(const char *name)
                 break;
         case DELAY:
                 t = clock_timespec(f.value * INT64_C(1000));
-                nanosleep(&t, NULL);
+                while (nanosleep(&t, &t) < 0 && errno == EINTR) {
+                }
                 break;
         case FAIL:
                 return f.value;

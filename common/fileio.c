@@ -1,10 +1,12 @@
 #include "common/fileio.h"
 
+#include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <libgen.h>
 #include <stdarg.h>
 #include <sys/stat.h>
+
+enum { TREE_DEPTH = 64 }; /* folders in folders that remove_tree() goes down: a descriptor each */
 
 int read_full(int fd, void *p, size_t n)
 {
@@ -166,17 +168,55 @@ int mkdir_parents(const char *path, mode_t mode, struct err **e)
         }
 }
 
-static int remove_one(const char *path, const struct stat *st _unused_, int type _unused_,
-                      struct FTW *ftw _unused_)
+/* What fd, which it takes, holds.  Only descriptors are followed: a folder that somebody moves or
+ * replaces meanwhile leads nowhere else. */
+static int empty_folder(int fd, dev_t dev, unsigned depth);
+
+static int remove_at(int folder, const char *name, dev_t dev, unsigned depth)
 {
-        return remove(path) < 0 && errno != ENOENT ? -1 : 0;
+        int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), r;
+
+        if (fd < 0 && errno != ENOTDIR && errno != ELOOP)
+                return errno == ENOENT ? 0 : -errno;
+        r = fd < 0 ? 0 : empty_folder(fd, dev, depth);
+        if (r == 0 && unlinkat(folder, name, fd < 0 ? 0 : AT_REMOVEDIR) < 0 && errno != ENOENT)
+                r = -errno;
+        return r;
+}
+
+static int empty_folder(int fd, dev_t dev, unsigned depth)
+{
+        struct dirent *de;
+        struct stat st;
+        int r = fstat(fd, &st) < 0 ? -errno : 0;
+        DIR *d = NULL;
+
+        if (r == 0 && dev != 0 && st.st_dev != dev)
+                r = -EXDEV;
+        if (r == 0 && depth == TREE_DEPTH)
+                r = -ENOTEMPTY;
+        if (r == 0 && !(d = fdopendir(fd)))
+                r = -errno;
+        if (!d) {
+                close(fd);
+                return r;
+        }
+        while ((de = readdir(d))) {
+                int n = streq(de->d_name, ".") || streq(de->d_name, "..")
+                                ? 0
+                                : remove_at(fd, de->d_name, st.st_dev, depth + 1);
+
+                r = r < 0 ? r : n; /* the rest goes in any case */
+        }
+        closedir(d);
+        return r;
 }
 
 int remove_tree(const char *path, struct err **e)
 {
-        if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) < 0 && errno != ENOENT)
-                return err_errno(e, -errno, "remove '%s'", path);
-        return 0;
+        int r = remove_at(AT_FDCWD, path, 0, 0);
+
+        return r < 0 ? err_errno(e, r, "remove '%s'", path) : 0;
 }
 
 static int copy_bytes(int in, int out)

@@ -20,7 +20,9 @@ int file_replace(const char *path, const void *p, size_t n, mode_t mode, struct 
 
 /* mkdir -p with that mode for what is made.  An existing folder is fine. */
 int mkdir_parents(const char *path, mode_t mode, struct err **e);
-/* rm -rf below and including path, not following links, not crossing mounts.  Missing is fine. */
+/* rm -rf below and including path, not following links, not crossing mounts.  Missing is fine.  Who
+ * owns folders in it may move and replace them meanwhile: nothing outside is touched.  -ENOTEMPTY:
+ * it is deeper than 64 folders, and the deepest stay. */
 int remove_tree(const char *path, struct err **e);
 /* fsync of the folder that holds path's last component. */
 int fsync_parent(const char *path);

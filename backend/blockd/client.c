@@ -66,6 +66,14 @@ static int client_resize(struct volume_service *s, const char *id, uint64_t size
                 QUICK_MS, NULL, e);
 }
 
+static int client_shrink(struct volume_service *s, const char *id, uint64_t size, struct err **e)
+{
+        return call(s,
+                    json_pack("{s:s, s:s, s:I, s:b}", "op", "resize", "id", id, "size",
+                              (json_int_t)size, "shrink", 1),
+                    LONG_MS, NULL, e);
+}
+
 static int client_remove(struct volume_service *s, const char *id, struct err **e)
 {
         return call(s, json_pack("{s:s, s:s}", "op", "remove", "id", id), LONG_MS, NULL, e);
@@ -274,6 +282,7 @@ static const struct volume_service_ops client_ops = {
         .clone = client_clone,
         .snapshot = client_snapshot,
         .resize = client_resize,
+        .shrink = client_shrink,
         .set_limits = client_set_limits,
         .stats = client_stats,
         .remove = client_remove,

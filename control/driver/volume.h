@@ -74,6 +74,8 @@ struct volume_service_ops {
         int (*snapshot)(struct volume_service *s, const char *id, const char *volume,
                         struct err **e);
         int (*resize)(struct volume_service *s, const char *id, uint64_t size, struct err **e);
+        /* Smaller, too: what is past size is lost.  -EBUSY while it is exported or open. */
+        int (*shrink)(struct volume_service *s, const char *id, uint64_t size, struct err **e);
         /* The whole set, durable when answered, and live: it holds for I/O that waits already. */
         int (*set_limits)(struct volume_service *s, const char *id, const struct volume_limits *l,
                           struct err **e);

@@ -146,6 +146,16 @@ static uint64_t bytes_of(const struct object *o)
         return object_num(o, o->kind == &kind_image ? "virtual_size" : "size");
 }
 
+/* Nothing is known of it but that it is blank, perhaps, and that its one writer asks. */
+static bool may_adopt(struct txn *t, const struct object *o, const struct object *parent)
+{
+        return o->kind == &kind_volume && o->state == VOLUME_AVAILABLE && !o->nameless &&
+               !parent->nameless && o->writers == 1 && o->nrefs == 0 && o->nlinks == 0 &&
+               volume_check_snapshots(t, o, NULL) == 0 && !volume_encrypted(o) &&
+               !volume_encrypted(parent) && bytes_of(parent) <= object_num(o, "size") &&
+               object_num(o, "size") == object_num(o, "actual");
+}
+
 int control_adopt(struct control *c, uint64_t no, uint64_t from, struct err **e)
 {
         struct object *o, *parent;
@@ -157,10 +167,7 @@ int control_adopt(struct control *c, uint64_t no, uint64_t from, struct err **e)
         r = find_object(c, no, &o, e);
         if (r == 0)
                 r = find_object(c, from, &parent, e);
-        if (r == 0 && (o->kind != &kind_volume || o->state != VOLUME_AVAILABLE || o->nameless ||
-                       o->writers != 1 || volume_check_snapshots(&t, o, NULL) < 0 || o->nrefs ||
-                       o->nlinks || parent->nameless || bytes_of(parent) > object_num(o, "size") ||
-                       object_num(o, "size") != object_num(o, "actual")))
+        if (r == 0 && !may_adopt(&t, o, parent))
                 r = err_set(e, -ENOTSUP, "it cannot become a clone now");
         if (r == 0) {
                 txn_set_num(&t, o, "adopted", 0);

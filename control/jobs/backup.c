@@ -42,7 +42,9 @@ struct plan {
 static void find_parent(struct control *c, const struct object *o, struct plan *p)
 {
         struct collection *l = model_collection(c, o->tenant, &kind_backup);
-        const struct object *best = NULL;
+        const struct object *best = NULL, *v = model_by_no(c, p->volume_no);
+        uint64_t shrunk =
+                v ? object_num(v, "shrunk") : 0; /* what was cut off is no change to blockd */
 
         for (size_t i = 0; i < l->n; i++) {
                 const struct object *b = l->v[i];
@@ -52,6 +54,7 @@ static void find_parent(struct control *c, const struct object *o, struct plan *
                 p->known = true;
                 if (b->state == BACKUP_AVAILABLE && object_num(b, "snapshot") &&
                     object_num(b, "volume_no") == p->volume_no &&
+                    object_num(b, "taken_at") > shrunk &&
                     (!best || object_num(b, "taken_at") > object_num(best, "taken_at")))
                         best = b;
         }

@@ -14,6 +14,7 @@ const struct job_def *const job_defs[] = {
         &job_volume_adopt,
         &job_volume_manage,
         &job_volume_release,
+        &job_volume_shrink,
         &job_volume_delete,
         &job_volume_restore,
         &job_backup_create,

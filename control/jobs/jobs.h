@@ -10,7 +10,7 @@ extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publ
         job_instance_resume, job_instance_attach, job_instance_detach, job_instance_delete,
         job_instance_snapshot, job_instance_sync;
 extern const struct job_def job_volume_accept, job_volume_adopt, job_volume_manage,
-        job_volume_release;
+        job_volume_release, job_volume_shrink;
 extern const struct job_def job_backup_create, job_backup_verify, job_backup_delete,
         job_volume_restore;
 
@@ -19,7 +19,7 @@ enum { TENANT_CREATING, TENANT_ACTIVE, TENANT_DELETING, TENANT_ERROR };
 enum { IMAGE_QUEUED, IMAGE_SAVING, IMAGE_ACTIVE, IMAGE_DELETING, IMAGE_ERROR };
 enum { VOLUME_DRAFT, VOLUME_CREATING, VOLUME_AVAILABLE, VOLUME_IN_USE, VOLUME_ATTACHING,
        VOLUME_DETACHING, VOLUME_EXTENDING, VOLUME_DELETING, VOLUME_ERROR, VOLUME_OFFERED,
-       VOLUME_RELEASING, VOLUME_RESTORING };
+       VOLUME_RELEASING, VOLUME_SHRINKING, VOLUME_RESTORING };
 enum { BACKUP_DRAFT, BACKUP_CREATING, BACKUP_AVAILABLE, BACKUP_DELETING, BACKUP_ERROR };
 enum { SNAPSHOT_CREATING, SNAPSHOT_AVAILABLE, SNAPSHOT_DELETING, SNAPSHOT_ERROR };
 enum { INSTANCE_DRAFT, INSTANCE_STARTING, INSTANCE_ACTIVE, INSTANCE_STOPPING, INSTANCE_STOPPED,
@@ -71,6 +71,9 @@ void volume_render_transfer(struct control *c, const struct object *o, struct bu
 /* -EBUSY when it is on its way to another tenant already. */
 int volume_offer_claimed(const struct object *o, struct err **e);
 
+/* shrink.c: the verb. */
+int volume_shrink(struct txn *t, struct object *o, const char *args, struct err **e);
+
 /* manage.c: the hooks of the attribute `manage` and the verb `release`. */
 int volume_manage(struct txn *t, struct object *o, union value v, struct err **e);
 int volume_release(struct txn *t, struct object *o, const char *args, struct err **e);
@@ -80,6 +83,8 @@ int volume_release(struct txn *t, struct object *o, const char *args, struct err
 struct object *volume_type(struct control *c, const struct object *v);
 bool volume_shared(struct control *c, const struct object *v);
 unsigned volume_holders(const struct object *v);
+/* Of a volume, or the one that a snapshot is of: it does not change hands as plain bytes do. */
+bool volume_encrypted(const struct object *o);
 
 /* backup.c: the driver, or -ENOTSUP. */
 int backup_service(struct control *c, struct backup_service **ret, struct err **e);

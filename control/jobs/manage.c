@@ -34,6 +34,8 @@ int volume_manage(struct txn *t, struct object *o, union value v, struct err **e
         int r = check_path(v.s ? v.s : "", e);
         char base[ID_TEXT_SIZE];
 
+        if (r == 0 && volume_encrypted(o))
+                r = err_set(e, -ENOTSUP, "a file becomes no encrypted volume: copy it into one");
         if (r == 0 && o->nlinks)
                 r = err_set(e, -EINVAL, "it has a source already");
         if (r < 0)

@@ -44,6 +44,8 @@ int volume_offer(struct txn *t, struct object *o, const char *args, struct err *
         char key[KEY_SIZE], hash[HASH_SIZE];
         int r = volume_check_snapshots(t, o, e);
 
+        if (r == 0 && volume_encrypted(o))
+                r = err_set(e, -ENOTSUP, "volume '%s' is encrypted with its tenant's key", o->name);
         if (r == 0 && o->writers)
                 r = err_set(e, -EBUSY, "volume '%s' is being written through its data", o->name);
         if (r == 0 && getrandom(random, sizeof(random), 0) != sizeof(random))

@@ -68,13 +68,11 @@ static int set_target(struct txn *t, struct object *o, union value v, struct err
 static int bind_source(struct txn *t, struct object *o, char *name, struct object *volume,
                        struct err **e)
 {
-        struct object *type = volume_type(t->c, volume);
-
         if (object_in(volume,
                       STATE(VOLUME_DRAFT) | STATE(VOLUME_DELETING) | STATE(VOLUME_ERROR) |
                               STATE(VOLUME_OFFERED) | STATE(VOLUME_RELEASING)))
                 return err_set(e, -EBUSY, "volume '%s' is %s", volume->name, object_state(volume));
-        if (type && object_num(type, "encrypted"))
+        if (volume_encrypted(volume))
                 return err_set(e, -ENOTSUP,
                                "volume '%s' is encrypted: a backup would hold its plain bytes",
                                volume->name);

@@ -12,7 +12,7 @@ static int create(struct txn *t, struct object *o, struct err **e)
         char label[NAME_SIZE + 32];
 
         if (object_in(o->holder, STATE(VOLUME_DRAFT) | STATE(VOLUME_DELETING) | STATE(VOLUME_ERROR) |
-                                         STATE(VOLUME_OFFERED) | STATE(VOLUME_RELEASING)))
+                                         STATE(VOLUME_OFFERED) | STATE(VOLUME_RELEASING) | STATE(VOLUME_SHRINKING)))
                 return err_set(e, -EBUSY, "%s is %s", object_label(o->holder, label),
                                object_state(o->holder));
         txn_set_state(t, o, SNAPSHOT_CREATING);

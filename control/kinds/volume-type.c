@@ -33,6 +33,14 @@ bool volume_source_boots(const struct object *source)
         return object_num(source->kind == &kind_snapshot ? source->holder : source, "bootable");
 }
 
+bool volume_encrypted(const struct object *o)
+{
+        const struct object *v = o->kind == &kind_snapshot ? o->holder : o;
+
+        return v->kind == &kind_volume && kind_attr(v->kind, "encrypted") >= 0 &&
+               object_num(v, "encrypted");
+}
+
 /* A volume of this type that says yes to `is`, NULL if there is none. */
 static struct object *find_volume(struct control *c, const struct object *type,
                                   bool (*is)(const struct object *v))

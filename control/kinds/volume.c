@@ -39,10 +39,11 @@ static int set_size(struct txn *t, struct object *o, union value v, struct err *
 
         if (v.u % 512)
                 return err_set(e, -EINVAL, "a size is a multiple of 512 bytes");
-        if (o->state != VOLUME_DRAFT && v.u < now)
-                return err_set(e, -EINVAL,
-                               "volume '%s' has %" PRIu64 " bytes: it grows, it does not shrink",
-                               o->name, now);
+        if (o->state != VOLUME_DRAFT && v.u < now) {
+                err_set(e, -EINVAL, "volume '%s' has %" PRIu64 " bytes: it grows, it does not shrink",
+                        o->name, now);
+                return err_hint(e, "echo 'shrink SIZE' > ctl cuts off its end, and what is there");
+        }
         txn_set_num(t, o, "size", v.u);
         if (object_in(o, STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE))) {
                 txn_set_state(t, o, VOLUME_EXTENDING);
@@ -65,6 +66,13 @@ static int set_type(struct txn *t, struct object *o, union value v, struct err *
         if (volume_holders(o) > 1 && !(now && object_num(now, "multi_attach")))
                 return err_set(e, -EBUSY, "%u instances have it, which type '%s' does not allow",
                                volume_holders(o), v.s ? v.s : "");
+        if (now && object_num(now, "encrypted") && !late) {
+                int a = kind_attr(o->kind, "encrypted");
+
+                if (a < 0)
+                        return err_set(e, -ENOTSUP, "this release encrypts no volumes");
+                txn_set_value(t, o, (unsigned)a, (union value){.u = 1});
+        }
         txn_set_str(t, o, "type", v.s);
         return 0;
 }
@@ -275,6 +283,7 @@ static const struct attr_def attrs[] = {
         {"actual", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "bytes it really has"},
         {"limits_set", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "a mark of the limits in force"},
+        {"shrunk", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "when, microseconds since 1970"},
         {"restoring", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "backup that it is being made like again"},
         {"base", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "a managed file's own id, at first"},
@@ -309,6 +318,8 @@ static const struct verb_def verbs[] = {
          volume_offer},
         {"release", "PATH", ROLE_ADMIN, STATE(VOLUME_AVAILABLE),
          "give a raw file on the host, and end the volume", volume_release},
+        {"shrink", "SIZE", ROLE_MEMBER, STATE(VOLUME_AVAILABLE),
+         "cut off its end: what is past SIZE is lost", volume_shrink},
         {"withdraw", "", ROLE_MEMBER, STATE(VOLUME_OFFERED), "take the offer back",
          volume_withdraw},
         {"reset", "", ROLE_ADMIN, STATE(VOLUME_ERROR), "out of error, as it really is",
@@ -327,6 +338,7 @@ static const struct state_def states[] = {
         {"error", .terminal = true, .help = "read error"},
         {"offered", .help = "another tenant may take it over: `transfer` has the key"},
         {"releasing", .transient = true, .help = "becoming a file"},
+        {"shrinking", .transient = true, .help = "getting smaller"},
         {"restoring", .transient = true, .help = "being overwritten with a backup"},
 };
 

@@ -7,6 +7,7 @@ import threading
 import uuid
 
 import nbd
+import raw
 from rig import Case, main
 
 MB = 1 << 20
@@ -164,6 +165,24 @@ class Dirty(Case):
             h.opt_go()
             self.assertFalse(h.can_meta_context(dirty(s)))
         h.shutdown()
+
+    def test_many_queries(self):
+        """One option asks for everything many times over: it is told once, or is too much."""
+        v = self.d.create(MB)
+        snapshots = {self.d.snapshot(v) for _ in range(3)}
+        r = raw.Raw(self.d.export(v))
+        self.assertEqual(r.ask(8), [(raw.ACK, b"")])
+        got = r.ask(9, raw.contexts(b"", *[b"stratofs:", b"stratofs:dirty/"] * 32))
+        self.assertEqual(sorted(p[4:].decode() for _, p in got[:-1]), sorted(map(dirty, snapshots)))
+        one = dirty(snapshots.pop()).encode()
+        for option in (9, 10):
+            self.assertEqual([p[4:] for _, p in r.ask(option, raw.contexts(b"", *[one] * 64))],
+                             [one, b""])
+            for queries in ([one] * 65, [b"stratofs:"] * 5000):
+                got = r.ask(option, raw.contexts(b"", *queries))
+                self.assertEqual([k for k, _ in got], [raw.TOO_BIG])
+        self.assertEqual(r.go()[-1][0], raw.ACK)
+        r.s.close()
 
     def wait_removed(self, s):
         """The connection that was shut down lets go of it when its thread sees that."""

@@ -101,6 +101,17 @@ class Errno(Case):
         h.pwrite(b"m" * (32 * MB), 0)
         self.assertEqual(h.pread(32 * MB, 0), b"m" * (32 * MB))
 
+    def test_export_that_is_not_listened_to(self):
+        """An error, and not a success the next time either, until somebody accepts."""
+        v = self.d.create(MB)
+        args = dict(id="x", volume=v, uid=os.getuid(), gid=os.getgid(), readonly=False)
+        self.d.ok("fault", points="export.watch=ENOSPC")
+        for _ in range(2):
+            self.assertEqual(self.d.err("export", **args), errno.ENOSPC)
+        self.d.ok("fault", points="")
+        for _ in range(2):
+            self.assertEqual(connect(self.d.ok("export", **args)["socket"]).get_size(), MB)
+
     def test_delay(self):
         """A slow disk is only slow: requests on their way are answered, in whatever order."""
         h = connect(self.d.export(self.d.create(MB)))

@@ -128,6 +128,29 @@ class Killed(Case):
         self.wait_new(self.d.kill())
         self.wait_held(held)
 
+    def test_failed_start_lets_nothing_go(self):
+        """A successor that cannot start, and starts of the holder that fail: all is still held."""
+        path = self.d.export(self.d.create(MB))
+        inode, pid = os.stat(path).st_ino, self.d.pid
+        self.wait_held(3)
+        limits = os.path.join(self.d.state, "limits")
+        os.rename(limits, limits + ".x")
+        with open(limits, "w"):
+            pass
+        self.assertFalse(self.d.call("replace")["ok"])
+        self.wait_held(3)
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while self.d.log().count("start: open") < 3:
+            self.assertLess(time.monotonic(), deadline, self.d.log())
+        os.unlink(limits)
+        os.rename(limits + ".x", limits)
+        h = nbd.NBD()
+        h.connect_unix(path)
+        self.assertEqual(h.get_size(), MB)
+        self.assertEqual(os.stat(path).st_ino, inode)
+        self.wait_held(3)
+
     def held(self):
         """Sockets that listen in the holder, beside the one that it hears us by."""
         top = "/proc/%d/fd" % self.d.process.pid
@@ -276,6 +299,21 @@ if start == 1:
     if pid:
         notify("MAINPID=%d" % pid)
         os._exit(0)
+    os.kill(os.getpid(), 9)
+print(start)
+'''), (0, "2\n"))
+
+    def test_a_successor_that_nobody_sees_die(self):
+        """The one before it reaps it, and dies without a word."""
+        self.assertEqual(self.run_hold('''
+if start == 1:
+    notify("READY=1")
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    notify("MAINPID=%d" % pid)
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
     os.kill(os.getpid(), 9)
 print(start)
 '''), (0, "2\n"))

@@ -41,6 +41,42 @@ def handshake(s):
     get(s, 10)
 
 
+# In a successor's place: starts one, and passes on what the two say.
+PROXY = """#!/usr/bin/python3
+import json, os, signal, socket, struct, sys, time
+old = os.getppid()
+s = socket.socket(fileno=3)
+ours, theirs = socket.socketpair()
+child = os.fork()
+if child == 0:
+    os.dup2(theirs.fileno(), 3)
+    os.set_inheritable(3, True)
+    os.execv('%s', ['%s'] + sys.argv[1:])
+theirs.close()
+def pass_on(a, b):
+    head, fds, flags, who = socket.recv_fds(a, 8, 1)
+    if len(head) < 8:
+        sys.exit(0)
+    n, k = struct.unpack('=II', head)
+    rest = a.recv(n + k, socket.MSG_WAITALL)
+    socket.send_fds(b, [head], fds)
+    b.sendall(rest)
+    for fd in fds:
+        os.close(fd)
+    return json.loads(rest[:n])
+answers = 1  # those of the successor that are to come
+def pass_until(*ops):
+    global answers
+    while True:
+        for _ in range(answers):
+            pass_on(ours, s)
+        m = pass_on(s, ours)
+        answers = m['op'] in ('start', 'arrived', 'done')
+        if m['op'] in ops:
+            return m
+"""
+
+
 class Program(Held):
     """A blockd that is started from a copy, which tests put something else in place of."""
 
@@ -218,6 +254,84 @@ class Replace(Replacing):
         with self.assertRaisesRegex(AssertionError, "closed"):
             get(lazy, 8 * (MB + 16))
 
+    def test_held_to_their_limits(self):
+        """Guests with requests that wait for their limit's sake: nobody waits for them, and they
+        are handed over with what they asked for."""
+        c = Client(self.d.export(self.d.create(8 * MB)), 8 * MB, 1)
+        c.may_reconnect = False
+        slow, debt, alone = (self.d.create(64 * MB) for _ in range(3))
+        self.d.ok("limit", id=slow, iops=2)
+        self.d.ok("limit", id=debt, bandwidth=MB)
+        self.d.ok("limit", id=alone, bandwidth=MB)
+        paths = [self.d.export(v) for v in (slow, debt, alone)]
+        socks = [self.raw(p) for p in paths]
+        for s in socks:
+            handshake(s)
+        # What QEMU has in flight; and one that goes into debt for longer than anyone waits.
+        socks[0].sendall(b"".join(request(0, i, 0, 4096) for i in range(16)))
+        big = request(0, 1, 0, 32 * MB)
+        socks[1].sendall(big + request(0, 2, 0, 512) + request(0, 3, 0, 512)[:20])
+        get(socks[1], 16 + 32 * MB)
+        data = os.urandom(600000)
+        socks[2].sendall(big)
+        get(socks[2], 16 + 32 * MB)
+        socks[2].sendall(request(1, 2, 4096, len(data)) + data[:100000])
+        done = []
+        with load([c]) as step:
+            for _ in range(2):
+                step()
+                done.append(struct.unpack(">IIQ", get(socks[0], 16 + 4096)[:16]))
+                self.replace()
+            step()
+        socks[1].sendall(request(0, 3, 0, 512)[20:])
+        socks[2].sendall(data[100000:])
+        for i in (2, 3):
+            self.assertEqual(get(socks[1], 16 + 512)[:16], struct.pack(">IIQ", 0x67446698, 0, i))
+        self.assertEqual(get(socks[2], 16), struct.pack(">IIQ", 0x67446698, 0, 2))
+        self.d.ok("limit", id=alone)
+        h = nbd.NBD()
+        h.connect_unix(paths[2])
+        self.assertEqual(h.pread(len(data), 4096), data)
+        self.d.ok("limit", id=slow)
+        while len(done) < 16:
+            done.append(struct.unpack(">IIQ", get(socks[0], 16 + 4096)[:16]))
+        self.assertEqual(done, [(0x67446698, 0, i) for i in range(16)])
+        self.assertLessEqual(self.d.ok("stats", id=slow)["read"]["ops"], 16)
+
+    def test_one_that_reads_slowly(self):
+        """It takes a reply piece by piece: it is not what does not read at all."""
+        slow = self.raw(self.d.export(self.d.create(8 * MB)))
+        handshake(slow)
+        slow.sendall(b"".join(request(0, i, 0, MB) for i in range(4)))
+        got, over = bytearray(), threading.Event()
+
+        def read():
+            while not over.is_set():
+                got.extend(get(slow, 64 << 10))
+                over.wait(0.1)
+
+        t = threading.Thread(target=read)
+        t.start()
+        self.replace()
+        over.set()
+        t.join()
+        self.assertEqual(len(got) + len(get(slow, 4 * (MB + 16) - len(got))), 4 * (MB + 16))
+
+    def test_a_long_call(self):
+        """A call that takes too long: it is not replaced, until that has ended."""
+        self.d.stop()
+        self.d.start(fault="volume.create=delay:15000:1")
+        first, done = str(uuid.uuid4()), []
+        t = threading.Thread(target=lambda: done.append(self.d.call("create", id=first, size=MB)))
+        t.start()
+        while not os.path.exists(os.path.join(self.d.state, "pool", first)):
+            pass
+        self.assertIn("takes too long", self.refused())
+        self.assertEqual(done, [])
+        t.join()
+        self.assertTrue(done[0]["ok"], done)
+        self.replace()
+
     def test_new_clients_meanwhile(self):
         """Clients come and go all the time, and control calls with them."""
         path = self.d.export(self.d.create(MB))
@@ -315,44 +429,66 @@ while hear() != 'arrived':
         for c in clients:
             c.check()
 
+    def test_counted_once(self):
+        """What a connection did is counted once when it is not handed over after all."""
+        v = self.d.create(MB)
+        s = self.raw(self.d.export(v))
+        handshake(s)
+        for i in range(3):
+            s.sendall(request(0, i, 0, 512))
+            get(s, 16 + 512)
+        self.d.put("""#!/usr/bin/python3
+import json, socket, struct
+s = socket.socket(fileno=3)
+def say(op):
+    t = json.dumps({'op': op, 'format': 1}).encode()
+    s.sendall(struct.pack('=II', len(t), 0) + t)
+say('hello')
+while True:
+    head, fds, flags, who = socket.recv_fds(s, 8, 1)
+    if json.loads(s.recv(struct.unpack('=II', head)[0], socket.MSG_WAITALL))['op'] == 'start':
+        break
+s.shutdown(socket.SHUT_RD)  # no connection can be sent
+say('ok')
+""")
+        for i in range(2):
+            self.refused()
+            s.sendall(request(0, 9, 0, 512))
+            get(s, 16 + 512)
+            self.assertEqual(self.counted(v, "read", 4 + i)["read"]["ops"], 4 + i)
+
+    def counted(self, v, op, n):
+        """The counters, once there are as many: counting comes after the reply."""
+        while True:
+            a = self.d.ok("stats", id=v)
+            if a[op]["ops"] >= n:
+                return a
+
+    def test_failed_write_is_counted(self):
+        """One whose payload was arriving when it was handed over."""
+        self.d.stop()
+        self.d.start(fault="")
+        v = self.d.create(MB)
+        s = self.raw(self.d.export(v))
+        handshake(s)
+        s.sendall(request(1, 1, 0, 500000) + bytes(300001))
+        self.replace()
+        self.d.ok("fault", points="volume.write=EIO")
+        s.sendall(bytes(500000 - 300001))
+        self.assertEqual(get(s, 16), struct.pack(">IIQ", 0x67446698, 5, 1))
+        a = self.counted(v, "write", 1)
+        self.assertEqual({k: a["write"][k] for k in ("ops", "bytes", "errors")},
+                         {"ops": 1, "bytes": 0, "errors": 1})
     def test_predecessor_dies_midway(self):
         """The successor goes on with what it has."""
         clients = self.clients()
         for c in clients:
             c.may_reconnect = True
         pid = self.d.pid
-        # The successor ends the one before it at its third start: by a wrapper that does so when
-        # the first volume has arrived.
-        self.d.put("""#!/usr/bin/python3
-import array, json, os, signal, socket, struct, sys
-old = os.getppid()
-s = socket.socket(fileno=3)
-ours, theirs = socket.socketpair()
-child = os.fork()
-if child == 0:
-    os.dup2(theirs.fileno(), 3)
-    os.set_inheritable(3, True)
-    os.execv('%s', ['%s'] + sys.argv[1:])
-theirs.close()
-def pass_on(a, b):
-    head, fds, flags, who = socket.recv_fds(a, 8, 1)
-    if len(head) < 8:
-        sys.exit(0)
-    n, k = struct.unpack('=II', head)
-    rest = a.recv(n + k, socket.MSG_WAITALL)
-    socket.send_fds(b, [head], fds)
-    b.sendall(rest)
-    for fd in fds:
-        os.close(fd)
-    return json.loads(rest[:n])['op']
-pass_on(ours, s)
-while pass_on(s, ours) != 'start':
-    pass
-pass_on(ours, s)
-while pass_on(s, ours) != 'arrived':
-    pass
+        self.d.put(PROXY % (BLOCKD, BLOCKD) + """
+pass_until('arrived')
 os.kill(old, signal.SIGKILL)
-""" % (BLOCKD, BLOCKD))
+""")
         with load(clients) as step:
             with self.assertRaises(ValueError):
                 self.d.call("replace")
@@ -360,6 +496,58 @@ os.kill(old, signal.SIGKILL)
             self.assertNotEqual(self.d.pid, pid)
             self.d.put_blockd()
         self.assertLess(sum(c.reconnects > 0 for c in clients), len(clients))
+        for c in clients:
+            c.check()
+
+    def test_successor_asked_to_be_replaced(self):
+        """One that still takes over does not hand on what it has."""
+        clients = self.clients()
+        for c in clients:
+            c.may_reconnect = False
+        self.d.put(PROXY % (BLOCKD, BLOCKD) + """
+pass_until('arrived')
+os.kill(child, signal.SIGHUP)
+while 'it takes over itself' not in open('%s').read():
+    time.sleep(0.01)
+while pass_until('arrived', 'done')['op'] == 'arrived':
+    pass
+pass_on(ours, s)
+""" % os.path.join(self.d.top, "log"))
+        with load(clients) as step:
+            step()
+            old = self.d.pid
+            self.d.ok("replace")
+            self.assertNotEqual(self.d.pid, old)
+            self.d.put_blockd()
+            step()
+        for c in clients:
+            c.check()
+
+    def test_successor_told_to_end(self):
+        """Before it has a volume that somebody waits for: it ends, and with it all."""
+        clients = self.clients()
+        for c in clients:
+            c.may_reconnect = True
+            c.step()
+        self.d.put(PROXY % (BLOCKD, BLOCKD) + """
+import fcntl, termios
+v = list(pass_until('start')['volumes'])[0].encode()
+pass_on(ours, s)
+c = socket.socket(socket.AF_UNIX)
+c.connect('%s')
+c.recv(18, socket.MSG_WAITALL)
+c.sendall(struct.pack('>I', 3) + b'IHAVEOPT' + struct.pack('>II', 1, len(v)) + v)
+while struct.unpack('i', fcntl.ioctl(c, termios.TIOCOUTQ, bytes(4)))[0]:
+    time.sleep(0.01)
+os.kill(child, signal.SIGTERM)
+print(os.waitpid(child, 0), file=open('%s', 'w'))
+""" % (self.d.shared, self.path("ended")))
+        a = self.d.call("replace")
+        self.assertFalse(a["ok"], a)
+        self.assertEqual(self.d.process.wait(60), 0, self.d.log())
+        with open(self.path("ended")) as f:
+            self.assertIn(", 0)", f.read())
+        self.d.start()
         for c in clients:
             c.check()
 
@@ -404,6 +592,56 @@ os.kill(old, signal.SIGKILL)
             t.join()
         self.assertEqual(errors, [])
         self.assertEqual({v["id"] for v in self.d.ok("list")["volumes"]}, made)
+
+
+class Returned(Replacing):
+    options = ("--listen", "127.0.0.1:0", "--plain-tcp", "--handshake-ms", "120000")
+
+    def test_a_request_that_takes_too_long(self):
+        """One volume does not come to rest: what has moved comes back, and nobody is cut off."""
+        self.d.stop()
+        self.d.start(fault="")
+        first, tcp, last, other = (self.d.create(8 * MB) for _ in range(4))
+        self.d.export(tcp, id="tcp", clients=["any"])
+        path = self.d.export(other)
+        clients = [Client(self.d.export(first), 8 * MB, 1),
+                   Client("nbd://127.0.0.1:%d/tcp" % self.d.ports()[0], 8 * MB, 2)]
+        for c in clients:
+            c.may_reconnect = False
+        halfway, resting, fresh, stuck = (self.raw(p) for p in (path, path, path,
+                                                                self.d.export(last)))
+        for s in (halfway, resting, stuck):
+            handshake(s)
+        get(fresh, 5)
+        data = os.urandom(MB)
+        halfway.sendall(request(1, 7, 0, MB) + data[:300001])
+        self.d.ok("fault", points="volume.read=delay:40000:1")
+        stuck.sendall(request(0, 3, 0, 512))
+        while "fault point 'volume.read'" not in self.d.log():
+            pass
+        words = []
+        t = threading.Thread(target=lambda: words.append(self.refused()))
+        with load(clients) as step:
+            t.start()
+            halfway.sendall(data[300001:600001])
+            while not words and t.is_alive():
+                step()
+            t.join()
+            step()
+        self.assertIn("do not come to rest", words[0])
+        halfway.sendall(data[600001:])
+        self.assertEqual(get(halfway, 16), struct.pack(">IIQ", 0x67446698, 0, 7))
+        get(fresh, 13)
+        fresh.sendall(struct.pack(">I", 3) + option(1, b""))
+        get(fresh, 10)
+        for s in (fresh, resting):
+            s.sendall(request(0, 4, 0, MB))
+            self.assertEqual(get(s, 16 + MB), struct.pack(">IIQ", 0x67446698, 0, 4) + data)
+        get(stuck, 16 + 512)
+        self.replace()
+        for c in clients:
+            c.step()
+            c.check()
 
 
 class Direct(Replace):

@@ -230,12 +230,6 @@ nothing_away() {
 }
 wait_until 30 nothing_away || fail "left: $(find "$T/elsewhere" -type f | head)"
 
-# --- a volume that is being copied stays, one that is to be secret is not copied
-echo 'name=secret encrypted=1' >"$C/volume_types/new" || fail "a type"
-mkdir volumes/s && echo secret >volumes/s/type && echo 1M >volumes/s/size || fail "a secret volume"
-mkdir backups/s && expect_errno ENOTSUP ln -s ../../volumes/s backups/s/source
-rmdir backups/s volumes/s || fail "rmdir"
-
 # --- cancelled, cut off: chunks are slow now
 cd /
 stop_cloud

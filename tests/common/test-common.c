@@ -1,12 +1,17 @@
-/* The small helpers: sizes, names, errors, text, fault points. */
+/* The small helpers: sizes, names, errors, text, fault points, removing. */
+#include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <cmocka.h>
 
 #include "common/clock.h"
 #include "common/fault.h"
+#include "common/fileio.h"
 #include "common/name.h"
 #include "common/size.h"
 
@@ -287,13 +292,134 @@ static void test_fault(void **state _unused_)
                 assert_int_equal(with_faults(wrong[i], none), 2);
 }
 
+/* ---- remove_tree() ---- */
+
+enum { VICTIMS = 20, ROUNDS = 200 };
+
+static int make_dir(void **state)
+{
+        char *dir = path_printf("/tmp/test-common.XXXXXX");
+
+        *state = dir;
+        return dir && mkdtemp(dir) ? 0 : -1;
+}
+
+static int remove_dir(void **state)
+{
+        int r = remove_tree(*state, NULL);
+
+        free(*state);
+        return r;
+}
+
+/* Files in dir, which is made. */
+static void fill(int at, const char *dir)
+{
+        char name[64];
+
+        assert_true(mkdirat(at, dir, 0700) == 0 || errno == EEXIST);
+        for (unsigned i = 0; i < VICTIMS; i++) {
+                _cleanup_close_ int fd = -1;
+
+                snprintf(name, sizeof(name), "%s/%u", dir, i);
+                fd = openat(at, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+                assert_true(fd >= 0);
+        }
+}
+
+static void test_remove_tree(void **state)
+{
+        _cleanup_free_ char *tree = path_printf("%s/tree", (char *)*state);
+        _cleanup_close_ int at = open(*state, O_DIRECTORY | O_CLOEXEC);
+
+        assert_int_equal(remove_tree(tree, NULL), 0);
+        fill(at, "kept");
+        fill(at, "tree");
+        fill(at, "tree/sub");
+        assert_int_equal(mkfifoat(at, "tree/fifo", 0600), 0);
+        assert_int_equal(symlinkat("../kept", at, "tree/link"), 0);
+        assert_int_equal(remove_tree(tree, NULL), 0);
+        assert_int_equal(faccessat(at, "tree", F_OK, 0), -1);
+        assert_int_equal(faccessat(at, "kept/19", F_OK, 0), 0);
+        assert_int_equal(symlinkat("kept", at, "tree"), 0);
+        assert_int_equal(remove_tree(tree, NULL), 0);
+        assert_int_equal(faccessat(at, "tree", F_OK, AT_SYMLINK_NOFOLLOW), -1);
+        assert_int_equal(faccessat(at, "kept/19", F_OK, 0), 0);
+}
+
+/* Too deep: an error, and the rest goes. */
+static void test_remove_deep(void **state)
+{
+        _cleanup_free_ char *tree = path_printf("%s/tree", (char *)*state);
+        _cleanup_close_ int at = open(*state, O_DIRECTORY | O_CLOEXEC);
+        char path[256] = "tree";
+
+        for (unsigned depth = 1; depth <= 65; depth++) {
+                assert_int_equal(mkdirat(at, path, 0700), 0);
+                strcat(path, "/d");
+        }
+        fill(at, "tree/files");
+        assert_int_equal(remove_tree(tree, NULL), -ENOTEMPTY);
+        assert_int_equal(faccessat(at, "tree/files", F_OK, 0), -1);
+        assert_int_equal(renameat(at, "tree/d/d", at, "rest"), 0);
+        assert_int_equal(remove_tree(tree, NULL), 0);
+}
+
+struct swapper {
+        const char *a, *b;
+        atomic_bool begun, over;
+};
+
+static void *swap(void *arg)
+{
+        struct swapper *s = arg;
+
+        for (; !s->over; s->begun = true)
+                renameat2(AT_FDCWD, s->a, AT_FDCWD, s->b, RENAME_EXCHANGE);
+        return NULL;
+}
+
+/* Its owner swaps a folder in it with a link that leads elsewhere, all the time. */
+static void test_remove_while_swapped(void **state)
+{
+        _cleanup_free_ char *tree = path_printf("%s/tree", (char *)*state);
+        _cleanup_free_ char *a = path_printf("%s/a", tree), *b = path_printf("%s/b", tree);
+        _cleanup_close_ int at = open(*state, O_DIRECTORY | O_CLOEXEC);
+        char name[32];
+
+        fill(at, "victim");
+        for (unsigned round = 0; round < ROUNDS; round++) {
+                struct swapper s = {.a = a, .b = b};
+                pthread_t t;
+
+                assert_true(mkdirat(at, "tree", 0700) == 0 || errno == EEXIST);
+                fill(at, "tree/a");
+                assert_int_equal(symlinkat("../victim", at, "tree/b"), 0);
+                assert_int_equal(pthread_create(&t, NULL, swap, &s), 0);
+                while (!s.begun) {
+                }
+                remove_tree(tree, NULL); /* may fail */
+                s.over = true;
+                pthread_join(t, NULL);
+                assert_int_equal(remove_tree(tree, NULL), 0);
+                for (unsigned i = 0; i < VICTIMS; i++) {
+                        snprintf(name, sizeof(name), "victim/%u", i);
+                        assert_int_equal(faccessat(at, name, F_OK, 0), 0);
+                }
+        }
+}
+
+#define DIR_TEST(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_size_good),  cmocka_unit_test(test_size_bad),
-                cmocka_unit_test(test_size_human), cmocka_unit_test(test_name),
-                cmocka_unit_test(test_id),         cmocka_unit_test(test_err),
-                cmocka_unit_test(test_text),       cmocka_unit_test(test_fault),
+                cmocka_unit_test(test_size_good),    cmocka_unit_test(test_size_bad),
+                cmocka_unit_test(test_size_human),   cmocka_unit_test(test_name),
+                cmocka_unit_test(test_id),           cmocka_unit_test(test_err),
+                cmocka_unit_test(test_text),         cmocka_unit_test(test_fault),
+                DIR_TEST(test_remove_tree),          DIR_TEST(test_remove_deep),
+                DIR_TEST(test_remove_while_swapped),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

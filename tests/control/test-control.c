@@ -128,7 +128,7 @@ static int v_unexport(struct volume_service *s, const char *id, struct err **e)
 }
 static const struct volume_service_ops volume_ops = {
         .name = "fake", .ping = v_ping, .create = v_create, .import = v_import, .clone = v_clone,
-        .snapshot = v_snapshot, .resize = v_resize, .remove = v_remove, .stat = v_stat, .export = v_export,
+        .snapshot = v_snapshot, .resize = v_resize, .shrink = v_resize, .remove = v_remove, .stat = v_stat, .export = v_export,
         .set_limits = v_set_limits, .stats = v_stats,
         .unexport = v_unexport};
 
@@ -539,6 +539,17 @@ static void test_volume_life(void **state)
         assert_int_equal(used("volume_size "), 2 << 20);
         assert_int_equal(set(v, &kind_volume, "size", "1M"), -EINVAL);
         assert_words("does not shrink");
+        assert_int_equal(verb(v, "shrink"), -EINVAL);
+        assert_int_equal(verb(v, "shrink 2M"), -EINVAL);
+        assert_int_equal(verb(v, "shrink 1000"), -EINVAL);
+        fake.volume_error = -EIO;
+        assert_int_equal(verb(v, "shrink 1M"), 0);
+        assert_int_equal(wait_for(v, "available"), 0);
+        fake.volume_error = 0;
+        assert_int_equal(used("volume_size "), 2 << 20);
+        assert_int_equal(verb(v, "shrink 1M"), 0);
+        assert_int_equal(wait_for(v, "available"), 0);
+        assert_int_equal(used("volume_size "), 1 << 20);
         assert_int_equal(drop(v), 0);
         assert_int_equal(make(&kind_volume, "v") != 0, 1); /* the name is free at once */
         wait_for(v, "gone");
@@ -1385,6 +1396,42 @@ static void test_transfer_cut(void **state)
         assert_string_equal(state_of(old), "offered");
 }
 
+static struct data *open_to_write(uint64_t no)
+{
+        struct data *d = NULL;
+
+        assert_int_equal(control_open_data(fake.c, &root, no, kind_file(&kind_volume, "data"),
+                                           O_RDWR, &d, NULL), 0);
+        return d;
+}
+
+/* A blank volume becomes a clone while its one writer has it open. */
+static void test_adopt(void **state)
+{
+        uint64_t v = volume("v"), from = volume("from");
+        struct data *d, *other;
+
+        assert_int_equal(control_adopt(fake.c, v, from, NULL), -ENOTSUP); /* nobody writes */
+        d = open_to_write(v);
+        other = open_to_write(v);
+        assert_int_equal(control_adopt(fake.c, v, from, NULL), -ENOTSUP);
+        control_close_data(fake.c, other, NULL);
+        set_volume_error(-EIO);
+        assert_int_equal(control_adopt(fake.c, v, from, NULL), 0);
+        settle(v);
+        assert_string_equal(state_of(v), "available");
+        assert_false(control_adopted(fake.c, v, from));
+        set_volume_error(0);
+        assert_int_equal(set(from, &kind_volume, "bootable", "1"), 0);
+        assert_int_equal(control_adopt(fake.c, v, from, NULL), 0);
+        settle(v);
+        assert_string_equal(state_of(v), "available");
+        assert_true(control_adopted(fake.c, v, from));
+        assert_int_equal(stored(v, "bootable"), 1);
+        assert_int_equal(control_adopt(fake.c, v, from, NULL), -ENOTSUP); /* it has a source */
+        control_close_data(fake.c, d, NULL);
+}
+
 static uint64_t look_at(uint64_t no, const char *file)
 {
         const struct file_def *f = &kind_volume.files[kind_file(&kind_volume, file)];
@@ -1505,7 +1552,8 @@ int main(void)
                 T(test_delete_again), T(test_stranger), T(test_limits), T(test_limit_at_the_end),
                 T(test_figures), T(test_tenant_goes),
                 T(test_delete_again), T(test_stranger), T(test_limits), T(test_types), T(test_multi_attach),
-                T(test_boot_order), T(test_transfer), T(test_transfer_cut), T(test_figures), T(test_tenant_goes),
+                T(test_boot_order), T(test_transfer), T(test_transfer_cut), T(test_adopt),
+                T(test_figures), T(test_tenant_goes),
                 T(test_blockd_away),
         };
         int r = cmocka_run_group_tests(tests, make_dir, remove_dir);

@@ -178,6 +178,7 @@ static const struct volume_service_ops volume_ops = {
         .clone = v_clone,
         .snapshot = v_snapshot,
         .resize = v_create,
+        .shrink = v_create,
         .set_limits = v_set_limits,
         .stats = v_stats,
         .remove = v_remove,

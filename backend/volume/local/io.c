@@ -198,6 +198,20 @@ bool layer_settled(struct layer *l, uint64_t n, uint64_t off)
                 map_settled(&l->map, first, last - first + 1) && l->flushes == flushes);
 }
 
+bool layer_durable_ready(struct layer *l)
+{
+        _cleanup_free_ char *path = NULL;
+        int fd, none = -1;
+
+        if (l->durable_fd >= 0)
+                return true;
+        path = layer_data_path(l->dir, l->id.layer);
+        fd = path ? open(path, O_WRONLY | O_CLOEXEC) : -1;
+        if (fd >= 0 && !atomic_compare_exchange_strong(&l->durable_fd, &none, fd))
+                close(fd); /* another thread was faster */
+        return l->durable_fd >= 0;
+}
+
 int layer_write_durable(struct layer *l, const void *p, size_t n, uint64_t off)
 {
         struct ring_io io = {.fd = l->durable_fd,

@@ -105,12 +105,8 @@ static int open_files(struct layer *l, const struct layer_open *o, struct err **
         l->dense = (uint64_t)st.st_blocks * 512 >= o->size;
         if (o->direct)
                 l->direct_fd = open_direct(path, o->writable);
-        if (o->writable && l->direct_fd < 0) {
-                l->durable_fd = open(path, O_WRONLY | O_CLOEXEC);
-                if (l->durable_fd < 0)
-                        return err_errno(e, -errno, "open '%s'", path);
+        if (o->writable && l->direct_fd < 0)
                 folios_init(&l->folios, l->fd, o->size);
-        }
         return o->mapped ? open_map(l, o, e) : 0;
 }
 
@@ -170,7 +166,7 @@ void layer_free(struct layer *l)
 void layer_freeze(struct layer *l)
 {
         if (l->durable_fd >= 0)
-                close(TAKE_FD(l->durable_fd));
+                close(atomic_exchange(&l->durable_fd, -1));
         if (!l->live_path)
                 return;
         unlink(l->live_path);

@@ -22,9 +22,9 @@ struct layer {
         void *owner;          /* the pool's entry that lists it */
         int fd;               /* data file */
         int direct_fd;        /* the same past the page cache; -1: buffered only */
-        /* The data file once more, of a writable, buffered one, for writes that are durable each by
-         * itself: a writeback error that one of them meets is told to a flush as well. */
-        int durable_fd;
+        /* The data file once more, for writes that are durable each by itself: a writeback error
+         * that one of them meets is told to a flush as well.  -1: not needed yet. */
+        atomic_int durable_fd;
         _Atomic bool waits;       /* its file system has no RWF_NOWAIT */
         bool dense;               /* when it was opened, the data file had no holes */
         _Atomic unsigned flushes; /* odd while one goes on, and for good after one that failed */
@@ -89,7 +89,9 @@ int layer_write(struct layer *l, const void *p, size_t n, uint64_t off);
 bool layer_settled(struct layer *l, uint64_t n, uint64_t off);
 /* After whole blocks were written to the data file, with alloc: the map says so. */
 int layer_wrote(struct layer *l, uint64_t n, uint64_t off);
-/* Only where layer_settled(), in a writable, buffered layer: durable on return. */
+/* Whether layer_write_durable() has its descriptor. */
+bool layer_durable_ready(struct layer *l);
+/* Only where layer_settled() and layer_durable_ready(), in a buffered layer: durable on return. */
 int layer_write_durable(struct layer *l, const void *p, size_t n, uint64_t off);
 int layer_zero(struct layer *l, uint64_t n, uint64_t off, unsigned flags);
 int layer_trim(struct layer *l, uint64_t n, uint64_t off);

@@ -178,7 +178,7 @@ static int write_one(struct batch *b, struct volume_io *io)
         if (b->alloc)
                 drain(b); /* what follows may want the lock for itself */
         if (io->flags & VOLUME_FUA && top->direct_fd < 0 && b->durable < DURABLE &&
-            layer_settled(top, io->n, io->off)) {
+            layer_settled(top, io->n, io->off) && layer_durable_ready(top)) {
                 b->durable++;
                 return wrote(b, io, layer_write_durable(top, io->p, io->n, io->off), true);
         }
