@@ -94,48 +94,108 @@ static int op_snapshot(struct call *c, struct err **e)
         return r < 0 ? r : volume_snapshot(c->server->pool, id, volume, e);
 }
 
+/* With `change`, so that nobody exports it meanwhile. */
+static int not_exported(struct server *s, const char *what, const char *id, struct err **e)
+{
+        unsigned exports;
+
+        pthread_mutex_lock(&s->lock);
+        exports = exports_of(s, id);
+        pthread_mutex_unlock(&s->lock);
+        return exports > 0 ? err_set(e, -EBUSY, "%s volume '%s': it is exported", what, id) : 0;
+}
+
+static int shrink(struct server *s, const char *id, uint64_t size, struct err **e)
+{
+        int r;
+
+        WITH_LOCK(&s->change);
+        r = not_exported(s, "shrink", id, e);
+        return r < 0 ? r : volume_shrink(s->pool, id, size, e);
+}
+
 static int op_resize(struct call *c, struct err **e)
 {
+        struct volume_info info;
         json_int_t n = 0;
         const char *id;
         uint64_t size = 0;
-        int r = args(c, e, "{s:s, s:I}", "id", &id, "size", &n);
+        int may_shrink = 0;
+        int r = args(c, e, "{s:s, s:I, s?b}", "id", &id, "size", &n, "shrink", &may_shrink);
 
         if (r == 0)
                 r = arg_size(n, &size, e);
-        return r < 0 ? r : volume_resize(c->server->pool, id, size, e);
+        if (r == 0 && may_shrink)
+                r = volume_stat(c->server->pool, id, &info, e);
+        if (r < 0)
+                return r;
+        return may_shrink && size < info.size ? shrink(c->server, id, size, e)
+                                              : volume_resize(c->server->pool, id, size, e);
+}
+
+static int op_revert(struct call *c, struct err **e)
+{
+        const char *id, *to;
+        int r = args(c, e, "{s:s, s:s}", "id", &id, "to", &to);
+
+        if (r < 0)
+                return r;
+        WITH_LOCK(&c->server->change);
+        r = not_exported(c->server, "revert", id, e);
+        return r < 0 ? r : volume_revert(c->server->pool, id, to, e);
+}
+
+static int op_flatten(struct call *c, struct err **e)
+{
+        const char *id;
+        int cancel = 0;
+        int r = args(c, e, "{s:s, s?b}", "id", &id, "cancel", &cancel);
+
+        return r < 0 ? r : volume_flatten(c->server->pool, id, cancel, e);
 }
 
 static int op_remove(struct call *c, struct err **e)
 {
-        unsigned exports;
         const char *id;
         int r = args(c, e, "{s:s}", "id", &id);
 
         if (r < 0)
                 return r;
-        WITH_LOCK(&c->server->change); /* so that nobody exports it meanwhile */
-        pthread_mutex_lock(&c->server->lock);
-        exports = exports_of(c->server, id);
-        pthread_mutex_unlock(&c->server->lock);
-        if (exports > 0)
-                return err_set(e, -EBUSY, "remove volume '%s': it is exported", id);
+        WITH_LOCK(&c->server->change);
+        r = not_exported(c->server, "remove", id, e);
+        if (r < 0)
+                return r;
         r = volume_remove(c->server->pool, id, e);
         return r < 0 ? r : meter_remove(c->server, id, e);
+}
+
+static json_t *flatten_json(const struct volume_info *info)
+{
+        json_t *o = json_pack("{s:I, s:I}", "done", (json_int_t)info->flatten_done, "total",
+                              (json_int_t)info->flatten_total);
+
+        if (info->flatten_failed) {
+                json_object_set_new(o, "errno", json_integer(-info->flatten_failed));
+                json_object_set_new(o, "error", json_string(strerror(-info->flatten_failed)));
+        }
+        return o;
 }
 
 static json_t *info_json(struct server *s, const struct volume_info *info)
 {
         unsigned exports;
+        json_t *o;
 
         pthread_mutex_lock(&s->lock);
         exports = exports_of(s, info->id);
         pthread_mutex_unlock(&s->lock);
-        return json_pack("{s:s, s:I, s:I, s:s, s:I, s:b, s:b, s:i}", "id", info->id, "size",
-                         (json_int_t)info->size, "used", (json_int_t)info->used, "parent",
-                         info->parent, "exports", (json_int_t)exports, "immutable",
-                         (int)info->immutable, "failed", (int)info->failed, "users",
-                         (int)info->users);
+        o = json_pack("{s:s, s:I, s:I, s:s, s:I, s:b, s:b, s:i}", "id", info->id, "size",
+                      (json_int_t)info->size, "used", (json_int_t)info->used, "parent",
+                      info->parent, "exports", (json_int_t)exports, "immutable",
+                      (int)info->immutable, "failed", (int)info->failed, "users", (int)info->users);
+        if (info->flattening)
+                json_object_set_new(o, "flatten", flatten_json(info));
+        return o;
 }
 
 static int op_stat(struct call *c, struct err **e)
@@ -358,6 +418,8 @@ static const struct {
         {"clone", op_clone},
         {"snapshot", op_snapshot},
         {"resize", op_resize},
+        {"revert", op_revert},
+        {"flatten", op_flatten},
         {"remove", op_remove},
         {"stat", op_stat},
         {"list", op_list},

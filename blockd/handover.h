@@ -53,9 +53,17 @@ json_t *handover_pack(const struct session *s);
 /* Fills a zeroed session.  -EPROTO. */
 int handover_unpack(json_t *o, struct session *s);
 
-/* ---- the predecessor: replace.c ---- */
+/* ---- park.c ---- */
 
 struct server;
+/* Parks what has that volume (NULL: any) open, and what has none: it negotiates, or ends and is
+ * perhaps just closing the volume.  -ETIMEDOUT, with words; what is parked stays so. */
+int park(struct server *s, const char *volume, struct err **e);
+/* All go on, those that are parked and those that were to be. */
+void park_end(struct server *s);
+
+/* ---- the predecessor: replace.c ---- */
+
 /* Starts the program named in s->successor and hands everything to it.  0: s->successor.pid has it
  * all, and we are to end without closing or flushing anything.  Else all is as it was, with words;
  * -EBUSY: one is under way.  Any thread, takes a while. */

@@ -5,99 +5,20 @@
  * flushed, as they do over a kill -9) and sent, so that its clients wait for that only. */
 #include <signal.h>
 #include <spawn.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <linux/sockios.h>
 #include <systemd/sd-daemon.h>
 #include <utlist.h>
 
 #include "blockd/handover.h"
 #include "blockd/meter.h"
 #include "blockd/server.h"
-#include "common/clock.h"
 #include "common/log.h"
 
 enum {
-        ANSWER_S = 60,       /* the successor opens the pool */
-        READER_MS = 1000,    /* a client that reads nothing of its replies, or negotiates without a
-                              * pause (a handshake of TLS), for so long is closed */
-        SLOW_MS = 5000,      /* and one that reads some, but not all */
-        PATIENCE_MS = 30000, /* one volume's requests take so long: not now */
-        KICK_USEC = 1000,
+        ANSWER_S = 60, /* the successor opens the pool */
         TAKEOVER_FD = 3,
 };
-
-/* ---- parking ---- */
-
-/* Wait for `gone` or a moment. */
-static void wait_a_moment(struct server *s)
-{
-        const struct timespec until = clock_timespec(clock_now() + KICK_USEC);
-
-        pthread_cond_timedwait(&s->gone, &s->lock, &until);
-}
-
-/* Whether its client holds up what it asks for: parking it has taken so long already. */
-static bool hinders(struct conn *c, int64_t ms)
-{
-        const int64_t now = clock_mono();
-        const uint64_t sent = wire_sent(&c->wire);
-        struct unread *u = &c->unread;
-        int n = 0;
-
-        if (!c->meter) /* or it was handed over itself, and its volume is being opened */
-                return ms > READER_MS && !c->resume[0];
-        if (ioctl(c->wire.fd, SIOCOUTQ, &n) < 0 || n == 0) {
-                u->since = 0;
-                return false;
-        }
-        if (u->since == 0 || u->bytes != n || u->sent != sent)
-                *u = (struct unread){.sent = sent, .bytes = n, .since = now};
-        return now - u->since > READER_MS * INT64_C(1000) || ms > SLOW_MS;
-}
-
-/* Parks what has that volume (NULL: any) open, and what has none: it negotiates, or ends and is
- * perhaps just closing the volume. */
-static int park(struct server *s, const char *volume, struct err **e)
-{
-        const int64_t began = clock_mono();
-
-        WITH_LOCK(&s->lock);
-        for (;;) {
-                const int64_t ms = (clock_mono() - began) / 1000;
-                unsigned busy = 0;
-                struct conn *c;
-
-                DL_FOREACH (s->conns, c) {
-                        if (c->parked || (volume && c->meter && !streq(c->meter->volume, volume)))
-                                continue;
-                        conn_park(c);
-                        if (!c->parked)
-                                busy++;
-                        if (!c->parked && hinders(c, ms))
-                                conn_disconnect(c);
-                }
-                if (busy == 0)
-                        return 0;
-                if (ms > PATIENCE_MS)
-                        return err_set(e, -ETIMEDOUT, "%u connections do not come to rest", busy);
-                wait_a_moment(s);
-        }
-}
-
-static void revive_all(struct server *s)
-{
-        struct conn *c;
-
-        WITH_LOCK(&s->lock);
-        DL_FOREACH (s->conns, c) {
-                c->park = false;
-                c->unread.since = 0;
-                if (c->parked)
-                        conn_revive(c);
-        }
-}
 
 /* ---- sending ---- */
 
@@ -330,6 +251,7 @@ static int hand_over(struct server *s, int sock, struct err **e)
         r = control_freeze(s);
         if (r < 0)
                 return err_set(e, r, "a call of the control socket takes too long: try again");
+        volume_pool_background(s->pool, false); /* the pool's metadata is not to change any more */
         r = freeze(s, true);
         if (r < 0)
                 err_errno(e, r, "stop accepting");
@@ -349,9 +271,10 @@ static int hand_over(struct server *s, int sock, struct err **e)
         kill(s->successor.pid, SIGKILL);
         waitpid(s->successor.pid, NULL, 0);
         s->successor.pid = 0;
+        volume_pool_background(s->pool, true);
         if (freeze(s, false) < 0)
                 log_error("not all sockets accept connections again: %m");
-        revive_all(s);
+        park_end(s);
         sd_notify(0, "READY=1");
         control_thaw(s);
         return r;
@@ -424,52 +347,73 @@ static int run(struct server *s, struct err **e)
         return r;
 }
 
+static int begin(struct server *s, struct err **e)
+{
+        const char *why = NULL;
+
+        WITH_LOCK(&s->lock);
+        if (s->coming)
+                why = "it takes over itself";
+        else if (s->stopping)
+                why = "it ends";
+        else if (s->replacing || s->replaced)
+                why = "it is being replaced";
+        if (why)
+                return err_set(e, -EBUSY, "replace: %s", why);
+        s->replacing = true;
+        return 0;
+}
+
+static void end(struct server *s, bool replaced)
+{
+        WITH_LOCK(&s->lock);
+        s->replacing = false;
+        s->replaced = replaced;
+        pthread_cond_broadcast(&s->gone);
+}
+
+static int run_begun(struct server *s, struct err **e)
+{
+        int r = run(s, e);
+
+        end(s, r == 0);
+        if (r < 0)
+                return err_prepend(e, r, "replace");
+        log_info("process %d follows", s->successor.pid);
+        /* They stay locked by its copies, and no longer than it lives. */
+        close(TAKE_FD(s->successor.state_lock));
+        close(TAKE_FD(s->successor.run_lock));
+        kill(getpid(), SIGUSR2); /* the main loop ends */
+        return 0;
+}
+
 int replace_run(struct server *s, struct err **e)
 {
-        int r;
+        int r = begin(s, e);
 
-        pthread_mutex_lock(&s->lock);
-        if (s->replacing || s->replaced || s->stopping || s->coming) {
-                const char *why = s->coming     ? "it takes over itself"
-                                  : s->stopping ? "it ends"
-                                                : "it is being replaced";
-
-                pthread_mutex_unlock(&s->lock);
-                return err_set(e, -EBUSY, "replace: %s", why);
-        }
-        s->replacing = true;
-        pthread_mutex_unlock(&s->lock);
-        r = run(s, e);
-        if (r < 0)
-                err_prepend(e, r, "replace");
-        pthread_mutex_lock(&s->lock);
-        s->replacing = false;
-        s->replaced = r == 0;
-        pthread_cond_broadcast(&s->gone);
-        pthread_mutex_unlock(&s->lock);
-        if (r == 0) {
-                log_info("process %d follows", s->successor.pid);
-                /* They stay locked by its copies, and no longer than it lives. */
-                close(TAKE_FD(s->successor.state_lock));
-                close(TAKE_FD(s->successor.run_lock));
-                kill(getpid(), SIGUSR2); /* the main loop ends */
-        }
-        return r;
+        return r < 0 ? r : run_begun(s, e);
 }
 
 static void *replace_thread(void *arg)
 {
         _cleanup_err_ struct err *e = NULL;
 
-        if (replace_run(arg, &e) < 0)
+        if (run_begun(arg, &e) < 0)
                 log_error("%s", err_msg(e));
         return NULL;
 }
 
+/* Begun before the thread runs: whoever stops the server waits for it from here on. */
 void replace_start(struct server *s)
 {
-        if (server_thread(replace_thread, s) < 0)
+        _cleanup_err_ struct err *e = NULL;
+
+        if (begin(s, &e) < 0) {
+                log_error("%s", err_msg(e));
+        } else if (server_thread(replace_thread, s) < 0) {
                 log_error("replace: no thread");
+                end(s, false);
+        }
 }
 
 bool replace_over(struct server *s)

@@ -126,6 +126,8 @@ int server_start(const char *state, const char *run, bool direct, const struct t
                 server_stop(s);
                 return r;
         }
+        if (!take)
+                volume_pool_background(s->pool, true);
         *ret = s;
         return 0;
 }

@@ -126,6 +126,7 @@ static void finish(struct takeover *t, struct server *s)
         json_decref(TAKE_PTR(s->coming));
         pthread_cond_broadcast(&s->gone);
         pthread_mutex_unlock(&s->lock);
+        volume_pool_background(s->pool, true);
         if (server_watch(s, s->control_fd, LISTEN_CONTROL) < 0)
                 log_error("no control socket: %m");
         handover_send(t->sock, json_pack("{s:s}", "op", "ok"), NULL, 0, -1);

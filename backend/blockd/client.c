@@ -74,6 +74,19 @@ static int client_shrink(struct volume_service *s, const char *id, uint64_t size
                     LONG_MS, NULL, e);
 }
 
+static int client_revert(struct volume_service *s, const char *id, const char *to, struct err **e)
+{
+        return call(s, json_pack("{s:s, s:s, s:s}", "op", "revert", "id", id, "to", to), QUICK_MS,
+                    NULL, e);
+}
+
+static int client_flatten(struct volume_service *s, const char *id, bool cancel, struct err **e)
+{
+        return call(s,
+                    json_pack("{s:s, s:s, s:b}", "op", "flatten", "id", id, "cancel", (int)cancel),
+                    QUICK_MS, NULL, e);
+}
+
 static int client_remove(struct volume_service *s, const char *id, struct err **e)
 {
         return call(s, json_pack("{s:s, s:s}", "op", "remove", "id", id), LONG_MS, NULL, e);
@@ -81,14 +94,24 @@ static int client_remove(struct volume_service *s, const char *id, struct err **
 
 static int facts_from(json_t *o, struct volume_facts *ret, struct err **e)
 {
-        json_int_t size, used, exports;
+        json_int_t size, used, exports, done = 0, total = 0;
+        json_t *flatten = NULL;
         const char *id, *parent;
+        int failed = 0;
 
-        if (json_unpack(o, "{s:s, s:I, s:I, s:s, s:I}", "id", &id, "size", &size, "used", &used,
-                        "parent", &parent, "exports", &exports) < 0 ||
+        if (json_unpack(o, "{s:s, s:I, s:I, s:s, s:I, s?o}", "id", &id, "size", &size, "used",
+                        &used, "parent", &parent, "exports", &exports, "flatten", &flatten) < 0 ||
+            (flatten && json_unpack(flatten, "{s:I, s:I, s?i}", "done", &done, "total", &total,
+                                    "errno", &failed) < 0) ||
             strlen(id) >= sizeof(ret->id) || strlen(parent) >= sizeof(ret->parent))
                 return err_set(e, -EPROTO, "blockd's answer makes no sense");
-        *ret = (struct volume_facts){.size = size, .used = used, .exports = exports};
+        *ret = (struct volume_facts){.size = size,
+                                     .used = used,
+                                     .exports = exports,
+                                     .flattening = flatten,
+                                     .flatten_done = done,
+                                     .flatten_total = total,
+                                     .flatten_failed = -failed};
         strcpy(ret->id, id);
         strcpy(ret->parent, parent);
         return 0;
@@ -283,6 +306,8 @@ static const struct volume_service_ops client_ops = {
         .snapshot = client_snapshot,
         .resize = client_resize,
         .shrink = client_shrink,
+        .revert = client_revert,
+        .flatten = client_flatten,
         .set_limits = client_set_limits,
         .stats = client_stats,
         .remove = client_remove,

@@ -76,6 +76,17 @@ void volume_pool_abandon(struct volume_pool *p, bool abandoned)
         p->driver->pool_abandon(p->state, abandoned);
 }
 
+void volume_pool_background(struct volume_pool *p, bool on)
+{
+        if (p->driver->background)
+                p->driver->background(p->state, on);
+}
+
+int volume_pool_work(struct volume_pool *p)
+{
+        return p->driver->work ? p->driver->work(p->state) : 0;
+}
+
 struct volume_pool *volume_pool_close(struct volume_pool *p)
 {
         if (p) {
@@ -147,6 +158,41 @@ int volume_resize(struct volume_pool *p, const char *id, uint64_t size, struct e
         if (r == 0)
                 r = check_size(size, e);
         return r < 0 ? r : checked(p->driver->resize(p->state, id, size, e), e, "resize", id);
+}
+
+int volume_shrink(struct volume_pool *p, const char *id, uint64_t size, struct err **e)
+{
+        int r = check_id(id, e);
+
+        if (r == 0)
+                r = check_size(size, e);
+        if (r == 0 && !p->driver->shrink)
+                r = err_set(e, -ENOTSUP, "%s pools cannot shrink volumes", p->driver->name);
+        return r < 0 ? r : checked(p->driver->shrink(p->state, id, size, e), e, "shrink", id);
+}
+
+int volume_revert(struct volume_pool *p, const char *id, const char *to, struct err **e)
+{
+        int r = check_id(id, e);
+
+        if (r == 0)
+                r = check_id(to, e);
+        if (r < 0)
+                return r;
+        if (streq(id, to))
+                return err_set(e, -EINVAL, "volume '%s' is no snapshot of itself", id);
+        if (!p->driver->revert)
+                return err_set(e, -ENOTSUP, "%s pools cannot revert volumes", p->driver->name);
+        return checked(p->driver->revert(p->state, id, to, e), e, "revert", id);
+}
+
+int volume_flatten(struct volume_pool *p, const char *id, bool cancel, struct err **e)
+{
+        int r = check_id(id, e);
+
+        if (r == 0 && !p->driver->flatten)
+                r = err_set(e, -ENOTSUP, "%s pools cannot flatten volumes", p->driver->name);
+        return r < 0 ? r : checked(p->driver->flatten(p->state, id, cancel, e), e, "flatten", id);
 }
 
 int volume_remove(struct volume_pool *p, const char *id, struct err **e)

@@ -29,6 +29,7 @@ enum volume_caps {
         VOLUME_CAP_IMPORT = 2,
         VOLUME_CAP_GROW_OPEN = 4, /* resize while open */
         VOLUME_CAP_SNAPSHOT = 8,  /* snapshot, and changes since one */
+        VOLUME_CAP_REVERT = 16,   /* revert, flatten, shrink */
 };
 
 enum volume_kind {
@@ -45,6 +46,10 @@ struct volume_info {
         bool immutable;              /* an imported base (no parent) or a snapshot */
         bool failed;                 /* in error: a sync failed, no flush succeeds until checked */
         unsigned users;              /* open handles */
+        /* Whether it is to become independent of what it grew from, and how far that is. */
+        bool flattening;
+        uint64_t flatten_done, flatten_total; /* bytes of the volume */
+        int flatten_failed;                   /* -errno: it has stopped, until asked again */
 };
 
 enum volume_op {
@@ -102,6 +107,13 @@ struct volume_driver {
         int (*snapshot)(void *pool, const char *id, const char *of, struct err **e);
         /* Required.  Grows; the same size is success, a smaller one -EINVAL. */
         int (*resize)(void *pool, const char *id, uint64_t size, struct err **e);
+        /* Optional (VOLUME_CAP_REVERT). */
+        int (*revert)(void *pool, const char *id, const char *to, struct err **e);
+        int (*flatten)(void *pool, const char *id, bool cancel, struct err **e);
+        int (*shrink)(void *pool, const char *id, uint64_t size, struct err **e);
+        /* Optional, both: see volume_pool_background(). */
+        void (*background)(void *pool, bool on);
+        int (*work)(void *pool);
         /* Required.  Missing is success, open is -EBUSY. */
         int (*remove)(void *pool, const char *id, struct err **e);
         /* Required.  -ENOENT. */
@@ -164,6 +176,11 @@ int volume_pool_open(const struct volume_driver *d, const struct volume_pool_con
 /* While abandoned, closing a volume's last handle does not flush: what was not flushed is left to
  * who opens it next, in this process or, from then on, in another one of the same boot. */
 void volume_pool_abandon(struct volume_pool *p, bool abandoned);
+/* Whether a thread of the pool does what can wait: layers that nobody needs apart are merged,
+ * volumes flattened.  Off at first.  Waits until what is under way comes to a rest. */
+void volume_pool_background(struct volume_pool *p, bool on);
+/* A piece of it in this thread; 1 done, 0 nothing to do.  For tests and tools. */
+int volume_pool_work(struct volume_pool *p);
 /* No volume may be open. */
 struct volume_pool *volume_pool_close(struct volume_pool *p);
 
@@ -177,6 +194,16 @@ int volume_clone(struct volume_pool *p, const char *id, const char *parent, uint
  * open and busy, its I/O waits for milliseconds.  Either may be removed before the other. */
 int volume_snapshot(struct volume_pool *p, const char *id, const char *of, struct err **e);
 int volume_resize(struct volume_pool *p, const char *id, uint64_t size, struct err **e);
+/* Cuts off what is past size, which is given back in the background; snapshots keep theirs.  -EBUSY
+ * while it is open.  Not less than now is success. */
+int volume_shrink(struct volume_pool *p, const char *id, uint64_t size, struct err **e);
+/* The volume's bytes and size become those of `to`, a snapshot of it; what it had is lost.  O(1).
+ * All its snapshots stay, those made after `to` too.  -EBUSY while it is open. */
+int volume_revert(struct volume_pool *p, const char *id, const char *to, struct err **e);
+/* Starts, or cancels, making the volume independent of what it was cloned from: in the background,
+ * also while it is open.  volume_stat() tells how far it is.  It goes on after a restart; when it
+ * is done there is no parent any more.  Already independent is success. */
+int volume_flatten(struct volume_pool *p, const char *id, bool cancel, struct err **e);
 int volume_remove(struct volume_pool *p, const char *id, struct err **e);
 int volume_stat(struct volume_pool *p, const char *id, struct volume_info *ret, struct err **e);
 int volume_list(struct volume_pool *p, const char *after, volume_info_fn each, void *arg,

@@ -18,6 +18,9 @@ struct volume_facts {
         uint64_t used;     /* bytes this volume itself occupies */
         char parent[37];   /* the image or volume it was cloned from, "" if none or flattened */
         unsigned exports;  /* how many exports it has now */
+        bool flattening;   /* see flatten */
+        uint64_t flatten_done, flatten_total; /* bytes */
+        int flatten_failed;                   /* -errno: it has stopped until asked again */
 };
 
 struct volume_export {
@@ -74,8 +77,14 @@ struct volume_service_ops {
         int (*snapshot)(struct volume_service *s, const char *id, const char *volume,
                         struct err **e);
         int (*resize)(struct volume_service *s, const char *id, uint64_t size, struct err **e);
-        /* Smaller, too: what is past size is lost.  -EBUSY while it is exported or open. */
+        /* Cuts off what is past size.  -EBUSY while exported. */
         int (*shrink)(struct volume_service *s, const char *id, uint64_t size, struct err **e);
+        /* O(1): the volume's bytes and size become those of `to`, a snapshot of it; its snapshots all
+         * stay.  -EBUSY while exported, -EINVAL of another volume. */
+        int (*revert)(struct volume_service *s, const char *id, const char *to, struct err **e);
+        /* Starts (or cancels) to make it independent of what it was cloned from, in the background;
+         * stat tells how far it is, and has no parent when it is done. */
+        int (*flatten)(struct volume_service *s, const char *id, bool cancel, struct err **e);
         /* The whole set, durable when answered, and live: it holds for I/O that waits already. */
         int (*set_limits)(struct volume_service *s, const char *id, const struct volume_limits *l,
                           struct err **e);

@@ -61,6 +61,61 @@ class Control(Case):
             d.ok("remove", id=c)
         self.assertEqual(d.err("stat", id=c), ENOENT)
 
+    def test_revert_and_shrink(self):
+        """Not while exported; snapshots all stay."""
+        d, v = self.d, self.d.create(2 * MB)
+        snaps = [str(uuid.uuid4()) for _ in range(3)]
+        for i, s in enumerate(snaps):
+            x = d.export(v, id="x")
+            h = nbd.NBD()
+            h.connect_unix(x)
+            h.pwrite(bytes([i + 1]) * 5000, 3000)
+            d.ok("snapshot", id=s, volume=v)
+            self.assertEqual(d.err("revert", id=v, to=s), EBUSY)
+            self.assertEqual(d.err("resize", id=v, size=MB, shrink=True), EBUSY)
+            h.shutdown()
+            d.ok("unexport", id="x")
+        self.assertEqual(d.err("resize", id=v, size=MB), EINVAL)
+        for _ in range(2):
+            d.ok("resize", id=v, size=MB, shrink=True)
+        self.assertEqual(d.ok("stat", id=v)["size"], MB)
+        for i in (1, 0, 2, 0):
+            d.ok("revert", id=v, to=snaps[i])
+            self.assertEqual(d.ok("stat", id=v)["size"], 2 * MB)
+            h = nbd.NBD()
+            h.connect_unix(d.export(v, id="x"))
+            self.assertEqual(h.pread(5000, 3000), bytes([i + 1]) * 5000)
+            h.shutdown()
+            d.ok("unexport", id="x")
+        self.assertEqual(d.err("revert", id=v, to=NOBODY), ENOENT)
+        self.assertEqual(d.err("revert", id=v, to=v), EINVAL)
+        self.assertEqual(d.err("revert", id=snaps[0], to=snaps[1]), EROFS)
+        self.assertEqual(d.err("flatten", id=snaps[0]), EROFS)
+
+    def test_flatten(self):
+        """Under a guest; then the parent may go."""
+        d, v, c = self.d, self.d.create(8 * MB), str(uuid.uuid4())
+        h = nbd.NBD()
+        h.connect_unix(d.export(v, id="x"))
+        h.pwrite(b"base" * MB, MB)
+        h.shutdown()
+        d.ok("unexport", id="x")
+        d.ok("clone", id=c, parent=v, size=8 * MB)
+        h = nbd.NBD()
+        h.connect_unix(d.export(c, id="y"))
+        d.ok("flatten", id=c)
+        n = 0
+        while "flatten" in d.ok("stat", id=c):
+            h.pwrite(b"new!" * 256, 2 * MB + n % 1000 * 1024)
+            n += 1
+        self.assertEqual(d.ok("stat", id=c)["parent"], "")
+        d.ok("remove", id=v)
+        self.assertFalse(os.path.exists(os.path.join(d.state, "pool", v)))
+        self.assertEqual(h.pread(MB, MB), b"base" * (MB // 4))
+        d.ok("flatten", id=c, cancel=True)
+        self.assertEqual(d.err("flatten", id=NOBODY), ENOENT)
+        h.shutdown()
+
     def test_snapshot(self):
         """Of a volume in use: what it had then, whoever goes first."""
         d, v, s, c = self.d, self.d.create(2 * MB), str(uuid.uuid4()), str(uuid.uuid4())

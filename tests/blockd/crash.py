@@ -190,10 +190,10 @@ class Crash(Case):
         with open(meta) as f:
             text = f.read()
         with open(meta, "w") as f:
-            f.write(text.replace('"format":1', '"format":3'))
+            f.write(text.replace('"format":1', '"format":4'))
         with self.assertRaises(AssertionError) as c:
             d.start()
-        self.assertIn("format 3", str(c.exception))
+        self.assertIn("format 4", str(c.exception))
         with open(meta, "w") as f:
             f.write(text)
         d.start()

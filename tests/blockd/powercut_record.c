@@ -107,10 +107,13 @@ static uint32_t node_of_path(const char *path)
 /* The folder's node, and the name in it; NONE when it is not ours. */
 static uint32_t split(const char *path, const char **ret)
 {
-        size_t n = strlen(the_record.top ? the_record.top : "");
         char folder[512];
+        size_t n;
 
-        if (!the_record.on || strncmp(path, the_record.top, n) != 0 || path[n] != '/')
+        if (!the_record.on)
+                return NONE;
+        n = strlen(the_record.top);
+        if (strncmp(path, the_record.top, n) != 0 || path[n] != '/')
                 return NONE;
         *ret = strrchr(path, '/') + 1;
         snprintf(folder, sizeof(folder), "%.*s", (int)(*ret - path - 1), path);

@@ -189,9 +189,7 @@ static void settle(struct work *w, unsigned i, bool cut)
                 return;
         CHECK(info.size == v->size || info.size == v->or_size, "volume %u has %llu bytes", i,
               (unsigned long long)info.size);
-        if (v->size != v->or_size &&
-            good(w, "resize again", volume_resize(w->pool, v->id, v->or_size, &e), e))
-                note_facts(w, i, v->immutable, v->or_size, v->or_size);
+        note_facts(w, i, v->immutable, info.size, info.size);
         settle_sectors(w, i, cut);
 }
 
@@ -568,6 +566,90 @@ static void down(struct work *w)
         w->pool = volume_pool_close(w->pool);
 }
 
+/* All sectors become those of another volume, or zeros: before the call. */
+static void become(struct work *w, unsigned i, const struct vol *of, uint64_t size)
+{
+        busy(w, i, 0, SECTORS);
+        note_facts(w, i, false, vol(w, i)->size, size);
+        for (uint32_t k = 0; k < SECTORS; k++) {
+                uint32_t id = k >= size / SECTOR ? 0 : of->s[k].now;
+
+                if (id != vol(w, i)->s[k].now)
+                        note_range(w, EV_SECTORS, i, k, 1, id);
+        }
+}
+
+static void became(struct work *w, unsigned i, uint64_t size, int r)
+{
+        if (r == 0) {
+                note_facts(w, i, false, size, size);
+                note_range(w, EV_FLUSHED, i, 0, SECTORS, 0);
+        } else {
+                settle(w, i, false);
+        }
+        idle(w);
+}
+
+/* With all of it flushed and closed. */
+static bool at_rest(struct work *w, unsigned i)
+{
+        if (i == NONE || w->nospace)
+                return false;
+        if (handle(w, i))
+                close_one(w, i);
+        return true;
+}
+
+static void op_revert(struct work *w)
+{
+        _cleanup_err_ struct err *e = NULL;
+        unsigned i = pick(w, writable), to = NONE;
+
+        for (unsigned k = 0; i != NONE && k < w->m->nvols; k++)
+                if (vol(w, k)->there == YES && vol(w, k)->how == SNAPSHOT &&
+                    streq(vol(w, k)->parent, vol(w, i)->id) && (to == NONE || rnd_one_in(&w->r, 2)))
+                        to = k;
+        if (to == NONE || !at_rest(w, i))
+                return;
+        become(w, i, vol(w, to), vol(w, to)->size);
+        became(w, i, vol(w, to)->size,
+               good(w, "revert", volume_revert(w->pool, vol(w, i)->id, vol(w, to)->id, &e), e)
+                       ? 0
+                       : -ENOSPC);
+}
+
+static void op_shrink(struct work *w)
+{
+        _cleanup_err_ struct err *e = NULL;
+        unsigned i = pick(w, writable);
+        uint64_t size;
+
+        if (!at_rest(w, i))
+                return;
+        size = (1 + rnd_below(&w->r, vol(w, i)->size / SECTOR)) * SECTOR;
+        become(w, i, vol(w, i), size);
+        became(w, i, size,
+               good(w, "shrink", volume_shrink(w->pool, vol(w, i)->id, size, &e), e) ? 0 : -ENOSPC);
+}
+
+static void op_flatten(struct work *w)
+{
+        _cleanup_err_ struct err *e = NULL;
+        unsigned i = pick(w, writable);
+
+        if (i != NONE)
+                good(w, "flatten", volume_flatten(w->pool, vol(w, i)->id, rnd_one_in(&w->r, 5), &e),
+                     e);
+}
+
+/* Merges what can be merged, goes on with what is being flattened. */
+static void op_work(struct work *w)
+{
+        for (unsigned n = 1 + rnd_below(&w->r, 8); n > 0; n--)
+                if (volume_pool_work(w->pool) <= 0)
+                        return;
+}
+
 static void op_restart(struct work *w)
 {
         down(w);
@@ -615,7 +697,7 @@ static void op_churn(struct work *w)
                 uint32_t id = n % 2 ? 0 : the_log->next_id++;
                 struct volume *v;
 
-                if (!writable(vol(w, 1)) || !(v = handle(w, 1)))
+                if (!writable(vol(w, 1)) || vol(w, 1)->size < 2 * BLOCK || !(v = handle(w, 1)))
                         return;
                 fill(block, id, 8, 8);
                 begin(w, 1, 8, 8, id);
@@ -628,12 +710,13 @@ static void op_churn(struct work *w)
 }
 
 const struct operation operations[] = {
-        {"write", 60, op_write},     {"batch", 10, op_batch},   {"zero", 12, op_zero},
-        {"trim", 12, op_trim},       {"flush", 16, op_flush},   {"create", 6, op_create},
-        {"import", 3, op_import},    {"clone", 8, op_clone},    {"snapshot", 10, op_snapshot},
-        {"resize", 6, op_resize},    {"remove", 14, op_remove}, {"reopen", 5, op_reopen},
-        {"restart", 2, op_restart},  {"read", 4, op_read},      {"kill", 4, op_kill},
-        {"no space", 5, op_nospace}, {"long log", 0, op_churn},
+        {"write", 60, op_write},    {"batch", 10, op_batch},     {"zero", 12, op_zero},
+        {"trim", 12, op_trim},      {"flush", 16, op_flush},     {"create", 6, op_create},
+        {"import", 3, op_import},   {"clone", 8, op_clone},      {"snapshot", 10, op_snapshot},
+        {"resize", 6, op_resize},   {"remove", 14, op_remove},   {"reopen", 5, op_reopen},
+        {"restart", 2, op_restart}, {"revert", 8, op_revert},    {"shrink", 4, op_shrink},
+        {"flatten", 4, op_flatten}, {"work", 14, op_work},       {"read", 4, op_read},
+        {"kill", 4, op_kill},       {"no space", 5, op_nospace}, {"long log", 0, op_churn},
 };
 const unsigned noperations = ARRAY_SIZE(operations);
 
@@ -641,7 +724,8 @@ static void do_op(struct work *w, unsigned k)
 {
         uint32_t outer = w->m->op;
 
-        note(w->m, &(struct event){.kind = EV_OP, .vol = NONE, .child = k});
+        if (!w->nospace) /* what is done without room counts as that */
+                note(w->m, &(struct event){.kind = EV_OP, .vol = NONE, .child = k});
         operations[k].run(w);
         note(w->m, &(struct event){.kind = EV_OP, .vol = NONE, .child = outer});
 }

@@ -10,7 +10,7 @@ import time
 
 from raw import (ACK, EIO, EXTENDED, FLUSH, FUA, INFO, MB, OPT, PAYLOAD, READ, SIMPLE, STATUS, STRUCTURED,
                  TRIM, WRITE, ZEROES, Raw, connect)
-from rig import Case, main
+from rig import THREADS, Case, main
 
 FORMS = (SIMPLE, STRUCTURED, EXTENDED)
 
@@ -56,8 +56,8 @@ class Clients(Case):
         self.wait("threads and descriptors are not %s" % (want,), lambda: self.counts() == want)
 
     def wait_rest(self):
-        """Until the main thread is alone, but for ThreadSanitizer's own."""
-        alone = 1 + ("libtsan" in self.maps())
+        """Until no connection has a thread; ThreadSanitizer has one of its own."""
+        alone = THREADS + ("libtsan" in self.maps())
         self.wait("no rest", lambda: self.counts()[0] == alone)
 
     def pss(self):

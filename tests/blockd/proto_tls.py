@@ -10,7 +10,7 @@ import nbd
 
 import credentials
 import rig
-from rig import Blockd, main
+from rig import THREADS, Blockd, main
 
 MB = 1 << 20
 VERSIONS = ("1.2", "1.3")
@@ -201,7 +201,7 @@ class Payload(Case):
             for h in clients:
                 h.pwrite(bytes([i]) * 4096, 0)
             end = time.monotonic() + 60
-            while len(os.listdir("/proc/%d/task" % self.d.process.pid)) > 1:
+            while len(os.listdir("/proc/%d/task" % self.d.process.pid)) > THREADS:
                 self.assertLess(time.monotonic(), end)
                 time.sleep(0.05)
             for h in clients:

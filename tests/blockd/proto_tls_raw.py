@@ -11,7 +11,7 @@ import time
 import credentials
 import rig
 from proto_raw import ACK, INVALID, META, OPT, Raw, SERVER, UNSUP
-from rig import Blockd, main
+from rig import THREADS, Blockd, main
 
 MB = 1 << 20
 EXPORT_NAME, ABORT, LIST, STARTTLS, INFO, GO, STRUCTURED, SET_META = 1, 2, 3, 5, 6, 7, 8, 10
@@ -263,12 +263,12 @@ class Stalled(Case):
     handshake_ms = 3000
 
     def idle(self, fds=None):
-        """Waits until the main thread is alone, with so many descriptors; returns their number."""
+        """Waits until no connection has a thread, with so many descriptors; returns their number."""
         proc = "/proc/%d/" % self.d.process.pid
         end = time.monotonic() + 60
         while True:
             now = len(os.listdir(proc + "task")), len(os.listdir(proc + "fd"))
-            if now[0] == 1 and now[1] == (fds or now[1]):
+            if now[0] == THREADS and now[1] == (fds or now[1]):
                 return now[1]
             self.assertLess(time.monotonic(), end, "%s, not %s" % (now, fds))
             time.sleep(0.05)

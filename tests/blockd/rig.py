@@ -25,6 +25,9 @@ HOLDER = os.environ.get("HOLDER", "")
 BLOCKD = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "blockd"
 
 
+THREADS = 2  # of a blockd that nobody talks to: the event loop's, and the pool's
+
+
 class Blockd:
     def __init__(self, state=None, top=None, options=()):
         self.top = top or tempfile.mkdtemp(prefix="bd.", dir=os.environ.get("TMPDIR", "/tmp"))

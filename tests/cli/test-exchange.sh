@@ -72,6 +72,14 @@ expect "... the image is as it was" cmp "$T/sparse" images/disk/disk
 volume w
 expect "cp of a volume" cp volumes/v/data volumes/w/data
 is "... is its clone" "$(of_blockd parent w)" "$(cat volumes/v/id)"
+volume large 5G
+volume copy 6G
+dd if="$T/sparse" of=volumes/large/data bs=1M skip=4 count=1 seek=4900 conv=notrunc,fsync status=none ||
+        fail "write"
+expect "cp of more than one call can copy" cp volumes/large/data volumes/copy/data
+is "... is its clone" "$(of_blockd parent copy)" "$(cat volumes/large/id)"
+is "... has no bytes of its own" "$(of_blockd used copy)" 0
+expect "... the bytes" cmp -n 1048576 -i 4194304:5138022400 "$T/sparse" volumes/copy/data
 volume open
 exec 4<volumes/open/data
 head -c 512 <&4 >/dev/null

@@ -8,10 +8,9 @@ enum { WINDOW = 64 << 20 };
 
 struct changes {
         struct pool *pool;
-        struct stack *stack;      /* the volume's: open longer than this */
-        struct entry *since;      /* open */
-        struct stack *other;      /* its stack */
-        const struct layer *base; /* the nearest they share; stacks only grow, so it stays that */
+        struct stack *stack; /* the volume's: open longer than this */
+        struct entry *since; /* open */
+        struct stack *other; /* its stack */
 };
 
 /* Both stacks' io, shared.  By address: two walks in opposite directions with a snapshot waiting
@@ -30,19 +29,35 @@ static void unlock_both(const struct changes *c)
         pthread_rwlock_unlock(&c->other->io);
 }
 
+static unsigned depth(const struct layer *l)
+{
+        unsigned n = 0;
+
+        for (; l; l = l->parent)
+                n++;
+        return n;
+}
+
+/* The nearest, NULL if there is none. */
 static const struct layer *shared_layer(const struct stack *a, const struct stack *b)
 {
-        for (const struct layer *l = a->top; l; l = l->parent)
-                for (const struct layer *k = b->top; k; k = k->parent)
-                        if (k == l)
-                                return l;
-        return NULL;
+        const struct layer *l = a->top, *k = b->top;
+        unsigned n = depth(l), m = depth(k);
+
+        for (; n > m; n--)
+                l = l->parent;
+        for (; m > n; m--)
+                k = k->parent;
+        for (; l != k; k = k->parent)
+                l = l->parent;
+        return l;
 }
 
 int pool_changes_open(struct pool *p, struct stack *s, const char *since, struct changes **ret,
                       struct err **e)
 {
         _cleanup_free_ struct changes *c = calloc(1, sizeof(*c));
+        bool shares;
         int r;
 
         if (!c)
@@ -54,9 +69,9 @@ int pool_changes_open(struct pool *p, struct stack *s, const char *since, struct
         c->stack = s;
         c->other = c->since->stack;
         lock_both(c);
-        c->base = shared_layer(c->stack, c->other);
+        shares = shared_layer(c->stack, c->other);
         unlock_both(c);
-        if (!c->base) {
+        if (!shares) {
                 pool_volume_close(p, c->since);
                 return err_set(e, -EINVAL, "they share nothing");
         }
@@ -70,45 +85,63 @@ void pool_changes_close(struct changes *c)
         free(c);
 }
 
+/* Whether zeros there may differ from the base. */
+static bool seen(const struct layer *base, uint64_t off)
+{
+        return !base || off < base->size;
+}
+
 /* Whether a layer above base says anything of the bytes at off, for how many of the n they do or do
  * not all the same.  Layers above another have maps. */
 static bool mapped_above(const struct layer *l, const struct layer *base, uint64_t off, uint64_t *n)
 {
-        /* Below a layer none is longer. */
-        for (; l != base && off < l->size; l = l->parent) {
+        for (; l != base; l = l->parent) {
                 enum map_state state;
-                uint64_t blocks = (off % MAP_BLOCK + *n + MAP_BLOCK - 1) / MAP_BLOCK;
+                uint64_t blocks;
+
+                if (!l->mapped)
+                        return true; /* it has nothing below it any more */
+                if (off >= l->size)
+                        return seen(base, off);
+                *n = MIN(*n, l->size - off);
+                blocks = (off % MAP_BLOCK + *n + MAP_BLOCK - 1) / MAP_BLOCK;
 
                 blocks = map_run(&l->map, off / MAP_BLOCK, blocks, &state);
                 *n = MIN(*n, blocks * MAP_BLOCK - off % MAP_BLOCK);
                 if (state != MAP_HOLE)
                         return true;
+                if (off >= l->overlap)
+                        return seen(base, off);
+                *n = MIN(*n, l->overlap - off);
         }
         return false;
 }
 
-static enum volume_kind piece_at(const struct changes *c, uint64_t off, uint64_t *n)
+static enum volume_kind piece_at(const struct changes *c, const struct layer *base, uint64_t off,
+                                 uint64_t *n)
 {
         uint64_t end = c->other->size;
 
         if (off >= end)
                 return VOLUME_DATA;
         *n = MIN(MIN(*n, (uint64_t)WINDOW), end - off);
-        return mapped_above(c->stack->top, c->base, off, n) ||
-                               mapped_above(c->other->top, c->base, off, n)
+        return mapped_above(c->stack->top, base, off, n) ||
+                               mapped_above(c->other->top, base, off, n)
                        ? VOLUME_DATA
                        : VOLUME_HOLE;
 }
 
 static int walk(const struct changes *c, uint64_t n, uint64_t off, volume_extent_fn each, void *arg)
 {
+        /* Looked for each time: layers are pushed, and merged. */
+        const struct layer *base = shared_layer(c->stack, c->other);
         enum volume_kind kind = VOLUME_HOLE;
         uint64_t len = 0; /* of kind, up to off */
         int r = 0;
 
         while (n > 0 && r == 0) {
                 uint64_t piece = n;
-                enum volume_kind next = piece_at(c, off, &piece);
+                enum volume_kind next = piece_at(c, base, off, &piece);
 
                 if (len > 0 && next != kind) {
                         r = each(arg, off - len, len, kind);

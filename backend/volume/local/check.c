@@ -23,9 +23,9 @@ static void finding(struct check *c, bool mended, const char *id, const char *wo
 
 static void check_log(struct check *c, const struct meta *m, const char *dir, unsigned i)
 {
-        _cleanup_free_ char *path = layer_log_path(dir, m->layers[i].n);
+        _cleanup_free_ char *path = layer_log_path(dir, m->layers[i].map);
         struct maplog_source src = {.read = layer_log_read};
-        struct maplog_id id = {.layer = m->layers[i].n};
+        struct maplog_id id = {.layer = m->layers[i].map};
         _cleanup_err_ struct err *e = NULL;
         _cleanup_close_ int fd = -1;
         struct maplog_end end;
@@ -90,7 +90,7 @@ static void check_volume(struct check *c, const char *name)
                 return;
         }
         for (unsigned i = 0; i < m.nlayers; i++) {
-                _cleanup_free_ char *data = layer_data_path(dir, m.layers[i].n);
+                _cleanup_free_ char *data = layer_data_path(dir, m.layers[i].data);
                 struct stat st;
 
                 if (!data || stat(data, &st) < 0 || !S_ISREG(st.st_mode))

@@ -29,8 +29,10 @@ static bool resolve_whole(struct layer **l, uint64_t off, uint64_t n, struct pie
                 if (!at || n > at->size || off > at->size - n)
                         return false;
                 state = at->mapped ? map_span_state(&at->map, span) : MAP_DATA;
-                if (state == MAP_HOLE)
+                if (state == MAP_HOLE && at->overlap >= off + n)
                         continue;
+                if (state == MAP_HOLE)
+                        return false;
                 *ret = (struct piece){.layer = state == MAP_DATA ? at : NULL, .len = n};
                 return state != MAP_MIXED;
         }
@@ -58,6 +60,9 @@ struct piece layer_resolve(struct layer *l, uint64_t off, uint64_t n)
                         return (struct piece){.layer = l, .len = n};
                 if (state == MAP_ZERO)
                         return (struct piece){.len = n};
+                if (off >= l->overlap)
+                        break;
+                n = MIN(n, l->overlap - off);
         }
         return (struct piece){.len = n, .hole = true};
 }
@@ -96,8 +101,11 @@ int layer_lend(struct layer *l, uint64_t n, uint64_t off, struct volume_file *re
         if (!k.layer || off >= k.layer->bytes)
                 return 0;
         folios_read(&k.layer->folios, k.layer->fd, k.len, off);
-        *ret = (struct volume_file){
-                .fd = k.layer->fd, .off = off, .len = MIN(k.len, k.layer->bytes - off)};
+        *ret = (struct volume_file){.fd = k.layer->fd,
+                                    .off = off,
+                                    .len = MIN(k.len, k.layer->bytes - off),
+                                    .lender = k.layer};
+        k.layer->lent++;
         return 1;
 }
 

@@ -45,7 +45,7 @@ ssize_t layer_log_read(void *arg, void *p, size_t n, uint64_t off)
 
 static int open_map(struct layer *l, const struct layer_open *o, struct err **e)
 {
-        _cleanup_free_ char *path = layer_log_path(o->dir, o->n);
+        _cleanup_free_ char *path = layer_log_path(o->dir, o->map);
         int fd;
 
         if (!path)
@@ -60,7 +60,7 @@ static int open_map(struct layer *l, const struct layer_open *o, struct err **e)
                 return r;
         }
         l->log_fd = fd;
-        l->live_path = layer_live_path(o->run, o->volume, o->n);
+        l->live_path = layer_live_path(o->run, o->volume, o->map);
         if (!l->live_path)
                 return err_errno(e, -ENOMEM, "layer");
         return livemap_open(l, e);
@@ -84,7 +84,7 @@ static int open_direct(const char *path, bool writable)
 
 static int open_files(struct layer *l, const struct layer_open *o, struct err **e)
 {
-        _cleanup_free_ char *path = layer_data_path(o->dir, o->n);
+        _cleanup_free_ char *path = layer_data_path(o->dir, o->data);
         struct stat st;
         int r;
 
@@ -124,9 +124,11 @@ int layer_open(const struct layer_open *o, struct layer **ret, struct err **e)
                             .durable_fd = -1,
                             .log_fd = -1,
                             .live_fd = -1,
+                            .lent = 1,
                             .size = o->size,
+                            .overlap = o->overlap,
                             .mapped = o->mapped,
-                            .id.layer = o->n};
+                            .id.layer = o->map};
         pthread_rwlockattr_init(&attr);
         pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
         pthread_rwlock_init(&l->alloc, &attr);
@@ -143,7 +145,7 @@ int layer_open(const struct layer_open *o, struct layer **ret, struct err **e)
 
 void layer_free(struct layer *l)
 {
-        if (!l)
+        if (!l || atomic_fetch_sub(&l->lent, 1) > 1)
                 return;
         map_done(&l->map);
         if (l->fd >= 0)
@@ -307,22 +309,22 @@ bool layer_wants_compact(const struct layer *l)
 }
 
 /* All lines of the map as group 1 of fd. */
-static int write_all(struct layer *l, int fd, uint64_t *end)
+static int write_all(const struct map *m, const struct maplog_id *id, int fd, uint64_t *end)
 {
         enum { N = 1024 };
         _cleanup_free_ uint64_t *lines = malloc(N * sizeof(*lines));
         _cleanup_free_ uint8_t *bytes = malloc(N * MAP_LINE_BYTES);
-        uint64_t line = map_next_line(&l->map, 0);
-        int r = append_header(fd, &l->id, end);
+        uint64_t line = map_next_line(m, 0);
+        int r = append_header(fd, id, end);
 
         if (!lines || !bytes)
                 return -ENOMEM;
         while (r == 0 && line != UINT64_MAX) {
                 size_t n = 0;
 
-                for (; n < N && line != UINT64_MAX; line = map_next_line(&l->map, line + 1)) {
+                for (; n < N && line != UINT64_MAX; line = map_next_line(m, line + 1)) {
                         lines[n] = line;
-                        map_get_line(&l->map, line, bytes + n++ * MAP_LINE_BYTES);
+                        map_get_line(m, line, bytes + n++ * MAP_LINE_BYTES);
                 }
                 r = append(fd, end, 1, lines, bytes, n, line == UINT64_MAX);
         }
@@ -342,7 +344,7 @@ int layer_compact(struct layer *l)
         fd = open(tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         if (fd < 0)
                 return -errno;
-        r = write_all(l, fd, &end);
+        r = write_all(&l->map, &l->id, fd, &end);
         if (r == 0 && fdatasync(fd) < 0)
                 r = -errno;
         if (r == 0 && rename(tmp, path) < 0)
@@ -357,4 +359,13 @@ int layer_compact(struct layer *l)
         l->log_next = 2;
         /* Were the new name lost, later appends would be too. */
         return fsync_parent(path) < 0 ? -EIO : 0;
+}
+
+int layer_log_write(const struct map *m, const struct maplog_id *id, const char *path)
+{
+        _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        uint64_t end;
+        int r = fd < 0 ? -errno : write_all(m, id, fd, &end);
+
+        return r == 0 && fdatasync(fd) < 0 ? -errno : r;
 }

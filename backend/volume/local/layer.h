@@ -17,25 +17,27 @@
 #include "backend/volume/volume.h"
 
 struct layer {
-        struct layer *parent; /* a reference */
-        unsigned refs;        /* guarded by the pool's layers_lock */
-        void *owner;          /* the pool's entry that lists it */
-        int fd;               /* data file */
-        int direct_fd;        /* the same past the page cache; -1: buffered only */
+        struct layer *_Atomic parent; /* a reference; changes when a merge has replaced it */
+        unsigned refs;                /* guarded by the pool's layers_lock */
+        atomic_uint lent;             /* 1 for itself, 1 for each descriptor that is lent */
+        uint64_t overlap;             /* bytes of the parent that are seen */
+        void *owner;                  /* the pool's entry that lists it */
+        int fd;                       /* data file */
+        int direct_fd;                /* the same past the page cache; -1: buffered only */
         /* The data file once more, for writes that are durable each by itself: a writeback error
          * that one of them meets is told to a flush as well.  -1: not needed yet. */
         atomic_int durable_fd;
-        _Atomic bool waits;       /* its file system has no RWF_NOWAIT */
-        bool dense;               /* when it was opened, the data file had no holes */
-        _Atomic unsigned flushes; /* odd while one goes on, and for good after one that failed */
-        struct folios folios;     /* of a writable, buffered one */
-        int log_fd;               /* map log; -1 unless mapped and writable */
-        char *dir;                /* the volume's folder */
-        char *live_path;          /* of the live map; NULL unless mapped and writable */
+        _Atomic bool waits;           /* its file system has no RWF_NOWAIT */
+        bool dense;                   /* when it was opened, the data file had no holes */
+        _Atomic unsigned flushes;     /* odd while one goes on, and for good after one that failed */
+        struct folios folios;         /* of a writable, buffered one */
+        int log_fd;                   /* map log; -1 unless mapped and writable */
+        char *dir;                    /* the volume's folder */
+        char *live_path;              /* of the live map; NULL unless mapped and writable */
         int live_fd;
-        struct maplog_id id;
-        uint64_t size;  /* bytes; what is past it reads as zeros */
-        uint64_t bytes; /* of the data file, which may be shorter (an import's tail) */
+        struct maplog_id id; /* its layer: the number of the map's file */
+        uint64_t size;       /* bytes; what is past it reads as zeros */
+        uint64_t bytes;      /* of the data file, which may be shorter (an import's tail) */
         bool mapped;
         struct map map;
         uint64_t log_end, log_next; /* where, and with which group, the log goes on */
@@ -58,15 +60,16 @@ struct piece {
 struct layer_open {
         const char *dir, *run; /* the volume's folder; the run folder */
         const char *volume;
-        unsigned n;
-        uint64_t size;
+        unsigned data, map; /* numbers of its files */
+        uint64_t size, overlap;
         bool mapped, writable, direct;
         struct layer *parent; /* its reference is taken over on success */
 };
 
 /* Opens (or, writable and missing, makes) the layer's files. */
 int layer_open(const struct layer_open *o, struct layer **ret, struct err **e);
-/* Closes without flushing; does not follow the parent.  NULL is left alone. */
+/* Closes without flushing, when nothing of it is lent any more; does not follow the parent.  NULL
+ * is left alone. */
 void layer_free(struct layer *l);
 /* No more writes: the log is closed and the live map forgotten.  Everything must be flushed. */
 void layer_freeze(struct layer *l);
@@ -101,8 +104,10 @@ int layer_extents(struct layer *l, uint64_t n, uint64_t off, volume_extent_fn ea
 bool layer_starts_sparse(struct layer *l, uint64_t n, uint64_t off);
 void layer_cache(struct layer *l, uint64_t n, uint64_t off);
 
-/* The file of the range's first piece; 0: zeros. */
+/* The file of the range's first piece, to be given back with layer_free(ret->lender); 0: zeros. */
 int layer_lend(struct layer *l, uint64_t n, uint64_t off, struct volume_file *ret);
+/* A log that says what the map says, to a new file; synced. */
+int layer_log_write(const struct map *m, const struct maplog_id *id, const char *path);
 
 char *layer_data_path(const char *dir, unsigned n);
 char *layer_log_path(const char *dir, unsigned n);

@@ -20,11 +20,11 @@ static int step_down(struct pool *p, struct step *s, struct err **e)
         struct entry *origin;
         int i;
 
-        if (s->i > 0) {
-                s->i--;
+        if (m->layers[s->i].below >= 0) {
+                s->i = meta_find(m, m->layers[s->i].below);
                 return 1;
         }
-        if (!m->origin[0])
+        if (m->layers[s->i].below == META_GROUND)
                 return 0;
         pthread_mutex_lock(&p->lock);
         origin = pool_find(p, m->origin);
@@ -46,8 +46,10 @@ static int load_one(struct pool *p, struct step s, bool writable, struct layer *
                 .dir = dir,
                 .run = p->run,
                 .volume = m->id,
-                .n = m->layers[s.i].n,
+                .data = m->layers[s.i].data,
+                .map = m->layers[s.i].map,
                 .size = m->layers[s.i].size,
+                .overlap = m->layers[s.i].overlap,
                 .mapped = meta_mapped(m, s.i),
                 .writable = writable,
                 .direct = p->direct,
@@ -74,10 +76,9 @@ static void layer_unref(struct layer *l)
 
 /* The steps from the top down to the first layer that is open already (*ret_base, NULL if none),
  * which gets a reference. */
-static int walk(struct pool *p, struct entry *en, struct step **ret, size_t *ret_n,
+static int walk(struct pool *p, struct step s, struct step **ret, size_t *ret_n,
                 struct layer **ret_base, struct err **e)
 {
-        struct step s = {.en = en, .i = en->meta.nlayers - 1};
         _cleanup_free_ struct step *chain = NULL;
         size_t n = 0;
 
@@ -104,7 +105,7 @@ static int walk(struct pool *p, struct entry *en, struct step **ret, size_t *ret
         return 0;
 }
 
-static int load(struct pool *p, struct entry *en, bool writable, struct layer **ret, struct err **e)
+static int load(struct pool *p, struct step top, bool writable, struct layer **ret, struct err **e)
 {
         _cleanup_free_ struct step *chain = NULL;
         struct layer *base;
@@ -112,7 +113,7 @@ static int load(struct pool *p, struct entry *en, bool writable, struct layer **
         int r;
 
         WITH_LOCK(&p->layers_lock);
-        r = walk(p, en, &chain, &n, &base, e);
+        r = walk(p, top, &chain, &n, &base, e);
         if (r < 0)
                 return r;
         while (n-- > 0) {
@@ -136,7 +137,8 @@ int pool_stack_open(struct pool *p, struct entry *en, struct err **e)
 
         if (!dir)
                 return err_errno(e, -ENOMEM, "open");
-        r = load(p, en, !en->meta.immutable, &top, e);
+        r = load(p, (struct step){.en = en, .i = en->meta.nlayers - 1}, !en->meta.immutable, &top,
+                 e);
         if (r < 0)
                 return r;
         r = stack_new(top, en->meta.immutable, dir, &en->stack);
@@ -147,6 +149,18 @@ int pool_stack_open(struct pool *p, struct entry *en, struct err **e)
                 return err_errno(e, r, "open");
         }
         return 0;
+}
+
+int pool_layer_open(struct pool *p, struct entry *en, unsigned i, struct layer **ret,
+                    struct err **e)
+{
+        return load(p, (struct step){.en = en, .i = i}, false, ret, e);
+}
+
+void pool_layer_close(struct pool *p, struct layer *l)
+{
+        WITH_LOCK(&p->layers_lock);
+        layer_unref(l);
 }
 
 void pool_stack_close(struct pool *p, struct entry *en)
@@ -172,42 +186,49 @@ struct push {
         uint64_t size; /* pool_grow() */
 };
 
-/* Empty files for layer n; what an earlier try left goes. */
-static int push_files(struct push *x, const char *dir, unsigned n)
+int pool_layer_files(struct pool *p, const char *id, unsigned n, struct err **e)
 {
-        _cleanup_free_ char *data = layer_data_path(dir, n), *log = layer_log_path(dir, n);
-        _cleanup_free_ char *live = layer_live_path(x->p->run, x->en->meta.id, n);
+        _cleanup_free_ char *dir = pool_path(p, id);
+        _cleanup_free_ char *data = dir ? layer_data_path(dir, n) : NULL;
+        _cleanup_free_ char *log = dir ? layer_log_path(dir, n) : NULL;
+        _cleanup_free_ char *live = layer_live_path(p->run, id, n);
         int fd;
 
         if (!data || !log || !live)
-                return err_errno(x->e, -ENOMEM, "layer");
-        if ((unlink(log) < 0 && errno != ENOENT) || (unlink(live) < 0 && errno != ENOENT))
-                return err_errno(x->e, -errno, "remove old files of layer %u", n);
-        fd = open(data, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+                return err_errno(e, -ENOMEM, "layer");
+        if ((unlink(log) < 0 && errno != ENOENT) || (unlink(live) < 0 && errno != ENOENT) ||
+            (unlink(data) < 0 && errno != ENOENT))
+                return err_errno(e, -errno, "remove old files of layer %u", n);
+        fd = open(log, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (fd >= 0) {
+                close(fd);
+                fd = open(data, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        }
         if (fd < 0)
-                return err_errno(x->e, -errno, "create '%s'", data);
+                return err_errno(e, -errno, "create files of layer %u", n);
         close(fd);
         return 0;
 }
 
-/* Takes new as the entry's top layer and m as its metadata, loaded as its list. */
-static void push_commit(struct push *x, struct stack *s, struct layer *top, struct meta *m,
-                        struct layer **loaded)
+/* Takes new as the entry's top layer and m as its metadata. */
+static int push_commit(struct push *x, struct stack *s, struct layer *top, struct meta *m)
 {
+        int r;
+
         pthread_mutex_lock(&x->p->layers_lock);
         pthread_mutex_lock(&x->p->lock);
-        memcpy(loaded, x->en->loaded, (m->nlayers - 1) * sizeof(*loaded));
-        loaded[m->nlayers - 1] = top;
-        free(x->en->loaded);
-        x->en->loaded = loaded;
-        free(x->en->meta.layers);
-        x->en->meta.layers = TAKE_PTR(m->layers);
-        x->en->meta.nlayers = m->nlayers;
-        top->owner = x->en;
+        r = pool_take_meta(x->en, m);
+        if (r == 0) {
+                x->en->loaded[x->en->meta.nlayers - 1] = top;
+                top->owner = x->en;
+        }
         pthread_mutex_unlock(&x->p->lock);
         pthread_mutex_unlock(&x->p->layers_lock);
+        if (r < 0)
+                return r;
         layer_freeze(s->top);
         s->top = top;
+        return 0;
 }
 
 /* After metadata that could not be written: what is there must not speak of a layer that we do not
@@ -225,25 +246,26 @@ static void push_undo(struct push *x, struct stack *s, const char *dir)
 static int push(struct stack *s, void *arg)
 {
         struct push *x = arg;
-        unsigned n = meta_top(&x->en->meta)->n + 1;
+        unsigned n = meta_next(&x->en->meta);
         _cleanup_free_ char *dir = pool_path(x->p, x->en->meta.id);
         struct layer_open o = {.dir = dir,
                                .run = x->p->run,
                                .volume = x->en->meta.id,
-                               .n = n,
+                               .data = n,
+                               .map = n,
                                .size = s->size,
+                               .overlap = UINT64_MAX,
                                .mapped = true,
                                .writable = true,
                                .direct = x->p->direct,
                                .parent = s->top};
-        _cleanup_free_ struct layer **loaded = calloc(x->en->meta.nlayers + 1, sizeof(*loaded));
         struct layer *top = NULL;
         struct meta m = {};
         int r;
 
-        if (!dir || !loaded || meta_copy(&x->en->meta, &m) < 0)
+        if (!dir || meta_copy(&x->en->meta, &m) < 0)
                 return err_errno(x->e, -ENOMEM, "layer");
-        r = push_files(x, dir, n);
+        r = pool_layer_files(x->p, x->en->meta.id, n, x->e);
         if (r == 0)
                 r = layer_open(&o, &top, x->e);
         if (r == 0) {
@@ -253,10 +275,13 @@ static int push(struct stack *s, void *arg)
         }
         if (r == 0 && (r = FAULT("volume.push")) < 0)
                 err_errno(x->e, r, "fault point");
-        if (r == 0 && (r = meta_write(dir, &m, x->e)) < 0)
-                push_undo(x, s, dir);
-        if (r == 0)
-                push_commit(x, s, top, &m, TAKE_PTR(loaded));
+        if (r == 0) {
+                r = meta_write(dir, &m, x->e);
+                if (r == 0 && (r = push_commit(x, s, top, &m)) < 0)
+                        err_errno(x->e, r, "layer");
+                if (r < 0)
+                        push_undo(x, s, dir);
+        }
         if (r < 0 && top) {
                 layer_freeze(top);
                 layer_free(top);

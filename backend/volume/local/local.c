@@ -55,6 +55,31 @@ static int local_resize(void *pool, const char *id, uint64_t size, struct err **
         return pool_resize(pool, id, size, e);
 }
 
+static int local_shrink(void *pool, const char *id, uint64_t size, struct err **e)
+{
+        return pool_shrink(pool, id, size, e);
+}
+
+static int local_revert(void *pool, const char *id, const char *to, struct err **e)
+{
+        return pool_revert(pool, id, to, e);
+}
+
+static int local_flatten(void *pool, const char *id, bool cancel, struct err **e)
+{
+        return pool_flatten(pool, id, cancel, e);
+}
+
+static void local_background(void *pool, bool on)
+{
+        pool_background(pool, on);
+}
+
+static int local_work(void *pool)
+{
+        return pool_work(pool);
+}
+
 static int local_remove(void *pool, const char *id, struct err **e)
 {
         return pool_remove(pool, id, e);
@@ -183,6 +208,11 @@ static int local_lend(void *v, uint64_t n, uint64_t off, struct volume_file *ret
         return stack_lend(stack_of(v), n, off, ret);
 }
 
+static void local_give_back(void *v _unused_, struct volume_file *f)
+{
+        layer_free(f->lender);
+}
+
 static size_t local_alignment(void *v)
 {
         return ((struct handle *)v)->pool->direct ? MAP_BLOCK : 1;
@@ -190,7 +220,8 @@ static size_t local_alignment(void *v)
 
 const struct volume_driver volume_driver_local = {
         .name = "local",
-        .caps = VOLUME_CAP_CLONE | VOLUME_CAP_IMPORT | VOLUME_CAP_GROW_OPEN | VOLUME_CAP_SNAPSHOT,
+        .caps = VOLUME_CAP_CLONE | VOLUME_CAP_IMPORT | VOLUME_CAP_GROW_OPEN | VOLUME_CAP_SNAPSHOT |
+                VOLUME_CAP_REVERT,
         .pool_open = local_pool_open,
         .pool_close = local_pool_close,
         .pool_abandon = local_pool_abandon,
@@ -199,6 +230,11 @@ const struct volume_driver volume_driver_local = {
         .clone = local_clone,
         .snapshot = local_snapshot,
         .resize = local_resize,
+        .shrink = local_shrink,
+        .revert = local_revert,
+        .flatten = local_flatten,
+        .background = local_background,
+        .work = local_work,
         .remove = local_remove,
         .stat = local_stat,
         .list = local_list,
@@ -219,5 +255,6 @@ const struct volume_driver volume_driver_local = {
         .sparse_hint = local_sparse_hint,
         .run = local_run,
         .lend = local_lend,
+        .give_back = local_give_back,
         .alignment = local_alignment,
 };

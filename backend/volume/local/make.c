@@ -267,6 +267,7 @@ static void set_origin(struct meta *m, const char *volume, unsigned layer)
 {
         strcpy(m->origin, volume);
         m->origin_layer = layer;
+        m->layers[0].below = volume[0] ? META_ORIGIN : META_GROUND;
 }
 
 /* Sets m's origin to the frozen layer that holds what the writable parent has now. */
@@ -280,11 +281,11 @@ static int freeze_origin(struct pool *p, struct entry *parent, struct meta *m, s
         if (r < 0)
                 return r;
         top = parent->stack->top;
-        if (!top->mapped || top->map.live > 0)
+        if (!top->mapped || top->map.live > 0 || top->overlap < UINT64_MAX)
                 r = pool_push_layer(p, parent, e);
         /* The top is empty: what lies below it is the content. */
-        if (r == 0 && pm->nlayers > 1)
-                set_origin(m, pm->id, pm->layers[pm->nlayers - 2].n);
+        if (r == 0 && meta_top(pm)->below >= 0)
+                set_origin(m, pm->id, meta_top(pm)->below);
         else if (r == 0)
                 set_origin(m, pm->origin, pm->origin_layer);
         if (opened)

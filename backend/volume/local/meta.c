@@ -7,7 +7,7 @@
 #include "common/name.h"
 
 /* A volume is written in the lowest format that can say it. */
-enum { FORMAT_FIRST = 1, FORMAT_SNAPSHOT, FORMAT = FORMAT_SNAPSHOT };
+enum { FORMAT_FIRST = 1, FORMAT_SNAPSHOT, FORMAT_TREE, FORMAT = FORMAT_TREE };
 
 static bool id_copy(char out[VOLUME_ID_SIZE], const char *text)
 {
@@ -20,6 +20,13 @@ static bool id_copy(char out[VOLUME_ID_SIZE], const char *text)
         return true;
 }
 
+static int below_default(const struct meta *m, unsigned i)
+{
+        if (i > 0)
+                return m->layers[i - 1].n;
+        return m->origin[0] ? META_ORIGIN : META_GROUND;
+}
+
 int meta_push(struct meta *m, unsigned n, uint64_t size)
 {
         struct meta_layer *p;
@@ -30,11 +37,76 @@ int meta_push(struct meta *m, unsigned n, uint64_t size)
         if (!p)
                 return -ENOMEM;
         m->layers = p;
-        m->layers[m->nlayers++] = (struct meta_layer){.n = n, .size = size};
+        p[m->nlayers] = (struct meta_layer){.n = n,
+                                            .data = n,
+                                            .map = n,
+                                            .below = below_default(m, m->nlayers),
+                                            .size = size,
+                                            .overlap = UINT64_MAX};
+        m->nlayers++;
         return 0;
 }
 
-static int parse_layers(const json_t *list, struct meta *m)
+void meta_take(struct meta *m, unsigned i)
+{
+        memmove(m->layers + i, m->layers + i + 1, (m->nlayers - i - 1) * sizeof(*m->layers));
+        m->nlayers--;
+}
+
+unsigned meta_next(const struct meta *m)
+{
+        unsigned most = 0;
+
+        for (unsigned i = 0; i < m->nlayers; i++) {
+                const struct meta_layer *l = &m->layers[i];
+
+                most = MAX(most, MAX(l->n, MAX(l->data, l->map)));
+        }
+        return most + 1;
+}
+
+bool meta_on_origin(const struct meta *m)
+{
+        for (unsigned i = 0; i < m->nlayers; i++)
+                if (m->layers[i].below == META_ORIGIN)
+                        return true;
+        return false;
+}
+
+/* What only format 3 says of a layer. */
+static int parse_tree(json_t *item, struct meta *m, struct meta_layer *l)
+{
+        json_int_t data = l->n, map = l->n, overlap = -1;
+        json_t *below = NULL;
+
+        if (json_unpack(item, "{s?I, s?I, s?I, s?o}", "data", &data, "map", &map, "overlap",
+                        &overlap, "below", &below) < 0 ||
+            data < 0 || data > INT32_MAX || map < 0 || map > INT32_MAX || overlap < -1 ||
+            overlap > (json_int_t)VOLUME_SIZE_MAX || overlap % VOLUME_SECTOR > 0)
+                return -EUCLEAN;
+        l->data = data;
+        l->map = map;
+        if (overlap >= 0)
+                l->overlap = overlap;
+        if (!below)
+                return 0;
+        if (json_is_integer(below)) {
+                json_int_t n = json_integer_value(below);
+
+                if (n < 0 || n >= (json_int_t)l->n || meta_find(m, n) < 0)
+                        return -EUCLEAN;
+                l->below = n;
+        } else if (json_is_true(below)) {
+                l->below = META_ORIGIN;
+        } else if (json_is_false(below)) {
+                l->below = META_GROUND;
+        } else {
+                return -EUCLEAN;
+        }
+        return 0;
+}
+
+static int parse_layers(const json_t *list, int format, struct meta *m)
 {
         json_t *item;
         size_t i;
@@ -46,12 +118,30 @@ static int parse_layers(const json_t *list, struct meta *m)
                     n > INT32_MAX || size <= 0 || (uint64_t)size > VOLUME_SIZE_MAX ||
                     size % VOLUME_SECTOR)
                         return -EUCLEAN;
-                if (i > 0 && (n <= meta_top(m)->n || (uint64_t)size < meta_top(m)->size))
+                if (i > 0 && (n <= meta_top(m)->n ||
+                              (format < FORMAT_TREE && (uint64_t)size < meta_top(m)->size)))
                         return -EUCLEAN;
-                if (meta_push(m, n, size) < 0)
+                if (meta_push(m, n, size) < 0 ||
+                    (format >= FORMAT_TREE && parse_tree(item, m, &m->layers[i]) < 0))
                         return -EUCLEAN;
         }
         return m->nlayers > 0 ? 0 : -EUCLEAN;
+}
+
+/* No two have a file in common, and what says that it lies on the origin has one. */
+static int check_layers(const struct meta *m)
+{
+        for (unsigned i = 0; i < m->nlayers; i++) {
+                const struct meta_layer *l = &m->layers[i];
+
+                if (l->below == META_ORIGIN && !m->origin[0])
+                        return -EUCLEAN;
+                for (unsigned k = 0; k < i; k++)
+                        if (m->layers[k].data == l->data ||
+                            (meta_mapped(m, i) && meta_mapped(m, k) && m->layers[k].map == l->map))
+                                return -EUCLEAN;
+        }
+        return m->origin[0] && !meta_on_origin(m) ? -EUCLEAN : 0;
 }
 
 static int parse_origin(json_t *origin, struct meta *m)
@@ -71,7 +161,7 @@ static int parse_origin(json_t *origin, struct meta *m)
 static int parse_fields(json_t *o, struct meta *m, struct err **e)
 {
         const char *id = NULL, *parent = NULL;
-        int format = 0, immutable = 0, removed = 0;
+        int format = 0, immutable = 0, removed = 0, flatten = 0;
         json_t *layers = NULL, *origin = NULL;
 
         if (json_unpack(o, "{s:i}", "format", &format) < 0 || format < 1)
@@ -79,15 +169,17 @@ static int parse_fields(json_t *o, struct meta *m, struct err **e)
         if (format > FORMAT)
                 return err_set(e, -ENOTSUP, "metadata has format %d, this program knows %d", format,
                                FORMAT);
-        if (json_unpack(o, "{s:s, s?s, s?b, s?b, s:o, s?o}", "id", &id, "parent", &parent,
-                        "immutable", &immutable, "removed", &removed, "layers", &layers, "origin",
-                        &origin) < 0 ||
+        if (json_unpack(o, "{s:s, s?s, s?b, s?b, s?b, s:o, s?o}", "id", &id, "parent", &parent,
+                        "immutable", &immutable, "removed", &removed, "flatten", &flatten, "layers",
+                        &layers, "origin", &origin) < 0 ||
             !id_copy(m->id, id) || (parent && !id_copy(m->parent, parent)) ||
-            !json_is_array(layers) || parse_layers(layers, m) < 0 || parse_origin(origin, m) < 0 ||
+            !json_is_array(layers) || parse_origin(origin, m) < 0 ||
+            parse_layers(layers, format, m) < 0 || check_layers(m) < 0 ||
             (immutable && (m->nlayers != 1 || (m->origin[0] && format < FORMAT_SNAPSHOT))))
                 return err_set(e, -EUCLEAN, "metadata makes no sense");
         m->immutable = immutable;
         m->removed = removed;
+        m->flatten = flatten;
         return 0;
 }
 
@@ -124,17 +216,48 @@ int meta_read(const char *dir, struct meta *ret, struct err **e)
         return r < 0 ? err_prepend(e, r, "'%s'", path) : 0;
 }
 
+static bool is_default(const struct meta *m, unsigned i)
+{
+        const struct meta_layer *l = &m->layers[i];
+
+        return l->below == below_default(m, i) && l->data == l->n && l->overlap == UINT64_MAX &&
+               (l->map == l->n || !meta_mapped(m, i)) &&
+               (i == 0 || l->size >= m->layers[i - 1].size);
+}
+
+static int format_of(const struct meta *m)
+{
+        for (unsigned i = 0; i < m->nlayers; i++)
+                if (!is_default(m, i) || m->flatten)
+                        return FORMAT_TREE;
+        return m->immutable && m->origin[0] ? FORMAT_SNAPSHOT : FORMAT_FIRST;
+}
+
+static json_t *layer_json(const struct meta *m, unsigned i)
+{
+        const struct meta_layer *l = &m->layers[i];
+        json_t *o = json_pack("{s:I, s:I}", "n", (json_int_t)l->n, "size", (json_int_t)l->size);
+
+        if (l->data != l->n)
+                json_object_set_new(o, "data", json_integer(l->data));
+        if (l->map != l->n && meta_mapped(m, i))
+                json_object_set_new(o, "map", json_integer(l->map));
+        if (l->overlap != UINT64_MAX)
+                json_object_set_new(o, "overlap", json_integer(l->overlap));
+        if (l->below != below_default(m, i))
+                json_object_set_new(o, "below",
+                                    l->below >= 0 ? json_integer(l->below)
+                                                  : json_boolean(l->below == META_ORIGIN));
+        return o;
+}
+
 static json_t *meta_json(const struct meta *m)
 {
-        bool snapshot = m->immutable && m->origin[0];
-        json_t *o = json_pack("{s:i, s:s, s:[]}", "format",
-                              snapshot ? FORMAT_SNAPSHOT : FORMAT_FIRST, "id", m->id, "layers");
+        json_t *o = json_pack("{s:i, s:s, s:[]}", "format", format_of(m), "id", m->id, "layers");
         json_t *layers = json_object_get(o, "layers");
 
         for (unsigned i = 0; i < m->nlayers; i++)
-                json_array_append_new(layers,
-                                      json_pack("{s:I, s:I}", "n", (json_int_t)m->layers[i].n,
-                                                "size", (json_int_t)m->layers[i].size));
+                json_array_append_new(layers, layer_json(m, i));
         if (m->parent[0])
                 json_object_set_new(o, "parent", json_string(m->parent));
         if (m->origin[0])
@@ -145,6 +268,8 @@ static json_t *meta_json(const struct meta *m)
                 json_object_set_new(o, "immutable", json_true());
         if (m->removed)
                 json_object_set_new(o, "removed", json_true());
+        if (m->flatten)
+                json_object_set_new(o, "flatten", json_true());
         return o;
 }
 
@@ -181,8 +306,17 @@ int meta_copy(const struct meta *from, struct meta *ret)
 
 int meta_find(const struct meta *m, unsigned n)
 {
-        for (unsigned i = 0; i < m->nlayers; i++)
+        unsigned from = 0, to = m->nlayers;
+
+        while (from < to) {
+                unsigned i = (from + to) / 2;
+
                 if (m->layers[i].n == n)
                         return i;
+                if (m->layers[i].n < n)
+                        from = i + 1;
+                else
+                        to = i;
+        }
         return -1;
 }

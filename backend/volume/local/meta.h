@@ -7,9 +7,15 @@
 
 enum { META_LAYERS_MAX = 4096, META_FILE_MAX = 1 << 20 };
 
+enum { META_GROUND = -2, META_ORIGIN = -1 }; /* what else a layer may lie on */
+
 struct meta_layer {
-        unsigned n;    /* its number: files data.<n>, map.<n> */
-        uint64_t size; /* of the volume when it was frozen; the top's is the volume's */
+        unsigned n;       /* its number, by which others name it */
+        unsigned data;    /* data.<data>, as a rule the same number */
+        unsigned map;     /* map.<map>, the same, if it lies on anything */
+        int below;        /* the number of the layer it lies on, or see above */
+        uint64_t size;    /* of the volume when it was frozen; the top's is the volume's */
+        uint64_t overlap; /* bytes of what is below that are seen; UINT64_MAX: all */
 };
 
 struct meta {
@@ -19,7 +25,8 @@ struct meta {
         unsigned origin_layer;       /* that layer's number */
         bool immutable;            /* imported, or (with an origin) a snapshot: one frozen layer */
         bool removed;              /* nameless: kept for its clones only */
-        struct meta_layer *layers; /* lowest first */
+        bool flatten;              /* it is to get rid of its origin */
+        struct meta_layer *layers; /* each after the one it lies on; the last is the top */
         unsigned nlayers;          /* >= 1 */
 };
 
@@ -31,7 +38,14 @@ int meta_read(const char *dir, struct meta *ret, struct err **e);
 int meta_write(const char *dir, const struct meta *m, struct err **e);
 void meta_done(struct meta *m);
 int meta_copy(const struct meta *from, struct meta *ret);
+/* A layer on what is the top so far (or the origin, or the ground), the new top. */
 int meta_push(struct meta *m, unsigned n, uint64_t size);
+/* Takes layer i out of the list. */
+void meta_take(struct meta *m, unsigned i);
+/* A number that no layer and no file of a layer has. */
+unsigned meta_next(const struct meta *m);
+/* Whether a layer lies on the origin. */
+bool meta_on_origin(const struct meta *m);
 /* Index of layer number n, or -1. */
 int meta_find(const struct meta *m, unsigned n);
 
@@ -42,5 +56,5 @@ static inline const struct meta_layer *meta_top(const struct meta *m)
 /* Whether layer i has something below it, and so a map. */
 static inline bool meta_mapped(const struct meta *m, unsigned i)
 {
-        return i > 0 || m->origin[0];
+        return m->layers[i].below != META_GROUND;
 }

@@ -20,6 +20,7 @@ int pool_volume_open(struct pool *p, const char *id, struct entry **ret, struct 
         }
         if (r == 0) {
                 en->users++;
+                en->opened++;
                 *ret = en;
         }
         pool_release(p, en);
@@ -40,7 +41,19 @@ void pool_volume_close(struct pool *p, struct entry *en)
         pool_stack_close(p, en);
         pthread_mutex_lock(&p->lock);
         en->users--;
+        pool_todo(p, en); /* at rest its top may be merged, too */
         pool_release(p, en);
+}
+
+int pool_settle(struct pool *p, struct entry *en, struct err **e)
+{
+        int r = pool_stack_open(p, en, e);
+
+        if (r < 0)
+                return r;
+        r = stack_flush(en->stack);
+        pool_stack_close(p, en);
+        return r < 0 ? err_errno(e, r, "flush") : 0;
 }
 
 int pool_resize(struct pool *p, const char *id, uint64_t size, struct err **e)
@@ -90,12 +103,16 @@ static void info_fill(struct pool *p, const struct entry *en, struct volume_info
                                     .users = en->users};
         strcpy(ret->id, en->meta.id);
         strcpy(ret->parent, en->meta.parent);
+        ret->flattening = en->meta.flatten;
+        ret->flatten_done = en->flatten_done;
+        ret->flatten_total = en->flatten_total;
+        ret->flatten_failed = en->flatten_failed;
         ret->failed = failed && access(failed, F_OK) == 0;
         for (unsigned i = 0; dir && i < en->meta.nlayers; i++) {
-                _cleanup_free_ char *data = layer_data_path(dir, en->meta.layers[i].n);
-                _cleanup_free_ char *log = layer_log_path(dir, en->meta.layers[i].n);
+                _cleanup_free_ char *data = layer_data_path(dir, en->meta.layers[i].data);
+                _cleanup_free_ char *log = layer_log_path(dir, en->meta.layers[i].map);
 
-                ret->used += file_used(data) + file_used(log);
+                ret->used += file_used(data) + (meta_mapped(&en->meta, i) ? file_used(log) : 0);
         }
 }
 

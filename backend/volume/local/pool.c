@@ -35,6 +35,8 @@ struct entry *pool_acquire(struct pool *p, const char *id)
 void pool_release(struct pool *p, struct entry *en)
 {
         en->busy = false;
+        if (en->todo)
+                pthread_cond_signal(&p->wanted);
         pthread_cond_broadcast(&p->idle);
 }
 
@@ -138,6 +140,7 @@ static int count_refs(struct pool *p)
 
                 if (origin)
                         origin->refs++;
+                en->todo = true;
         }
         return 0;
 }
@@ -166,7 +169,9 @@ int pool_open(const struct volume_pool_config *c, struct pool **ret, struct err 
                 return err_errno(e, -ENOMEM, "pool");
         pthread_mutex_init(&p->lock, NULL);
         pthread_mutex_init(&p->layers_lock, NULL);
+        pthread_mutex_init(&p->work, NULL);
         pthread_cond_init(&p->idle, NULL);
+        pthread_cond_init(&p->wanted, NULL);
         p->dir = path_printf("%s/pool", c->state);
         p->run = strdup(c->run);
         p->direct = c->direct;
@@ -193,12 +198,16 @@ void pool_close(struct pool *p)
 {
         struct entry *en, *tmp;
 
+        pool_background(p, false);
+        merge_drop(p);
         HASH_ITER (hh, p->entries, en, tmp) {
                 pool_drop(p, en);
         }
         pthread_mutex_destroy(&p->lock);
         pthread_mutex_destroy(&p->layers_lock);
+        pthread_mutex_destroy(&p->work);
         pthread_cond_destroy(&p->idle);
+        pthread_cond_destroy(&p->wanted);
         free(p->dir);
         free(p->run);
         free(p);

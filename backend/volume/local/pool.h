@@ -21,7 +21,15 @@ struct entry {
         unsigned refs;         /* volumes whose origin is this one */
         struct stack *stack;   /* while users > 0 */
         struct layer **loaded; /* by index in meta.layers, NULL where not open; under layers_lock */
+        unsigned opened;       /* counts: whether somebody may have written meanwhile */
+        bool todo;             /* work.c is to look at it */
+        bool stuck;            /* merging has failed: not again before the next start */
+        /* What has become of flattening; bytes. */
+        uint64_t flatten_done, flatten_total;
+        int flatten_failed; /* -errno */
 };
+
+struct merge;
 
 struct pool {
         char *dir; /* <state>/pool */
@@ -32,6 +40,13 @@ struct pool {
         pthread_cond_t idle;   /* an entry stopped being busy */
         struct entry *entries;
         pthread_mutex_t layers_lock;
+        /* work.c */
+        pthread_mutex_t work;  /* held by who does a step; before the other locks */
+        pthread_cond_t wanted; /* some entry's todo; with lock */
+        struct merge *merge;   /* under way; with work */
+        bool running;          /* with lock, like the next */
+        bool stop;
+        pthread_t worker;
 };
 
 /* pool.c */
@@ -53,6 +68,48 @@ void pool_stack_close(struct pool *p, struct entry *en);
 int pool_push_layer(struct pool *p, struct entry *en, struct err **e);
 int pool_grow(struct pool *p, struct entry *en, uint64_t size, struct err **e);
 
+/* One reference to layer i of the entry, opened if need be; with parents. */
+int pool_layer_open(struct pool *p, struct entry *en, unsigned i, struct layer **ret,
+                    struct err **e);
+void pool_layer_close(struct pool *p, struct layer *l);
+/* Empty files for a layer with that number (data and map). */
+int pool_layer_files(struct pool *p, const char *id, unsigned n, struct err **e);
+
+/* open.c: of a busy entry that nobody has open, all is on disk and the live map gone. */
+int pool_settle(struct pool *p, struct entry *en, struct err **e);
+
+/* tree.c: en is busy. */
+/* With the lock: how many lie on each layer: layers, clones, and 1 for being the top; the caller
+ * frees.  NULL when it cannot be told now. */
+unsigned *pool_layer_users(struct pool *p, const struct entry *en);
+/* Makes m the entry's metadata on disk and in memory and drops the files of layers that are not in
+ * it any more.  Without the lock.  Takes what m holds on success. */
+int pool_set_meta(struct pool *p, struct entry *en, struct meta *m, struct err **e);
+/* The second half of that, with both locks: on disk it is already. */
+int pool_take_meta(struct entry *en, struct meta *m);
+void pool_unlink_layer(struct pool *p, const char *id, const struct meta_layer *l);
+/* Takes the layers that nobody needs out of m, which is to be en's. With the lock. */
+bool pool_prune(struct pool *p, const struct entry *en, struct meta *m);
+/* With the lock: one volume less grows from it. */
+void pool_origin_put(struct pool *p, const char *origin);
+int pool_revert(struct pool *p, const char *id, const char *to, struct err **e);
+/* Not while it is open. */
+int pool_shrink(struct pool *p, const char *id, uint64_t size, struct err **e);
+
+/* merge.c: with p->work. */
+/* Looks for a merge in the entry, not busy, and begins it.  1 begun, 0 nothing to do. */
+int merge_begin(struct pool *p, const char *id);
+/* A piece of the one under way, the last included. */
+void merge_step(struct pool *p);
+void merge_drop(struct pool *p);
+
+/* work.c */
+/* With the lock: the entry may have layers to drop or merge. */
+void pool_todo(struct pool *p, struct entry *en);
+int pool_work(struct pool *p);
+void pool_background(struct pool *p, bool on);
+int pool_flatten(struct pool *p, const char *id, bool cancel, struct err **e);
+
 /* make.c */
 int pool_create(struct pool *p, const char *id, uint64_t size, struct err **e);
 int pool_import(struct pool *p, const char *id, const char *path, struct err **e);
@@ -68,6 +125,9 @@ int pool_changes_walk(struct changes *c, uint64_t n, uint64_t off, volume_extent
                       void *arg);
 
 /* remove.c */
+/* With the lock; en is busy, unused and unreferenced: it goes, and with it origins that were kept
+ * for it only. */
+int pool_destroy(struct pool *p, struct entry *en, struct err **e);
 int pool_remove(struct pool *p, const char *id, struct err **e);
 /* With the lock: a volume less grows from origin, which goes if it was kept for that one only. */
 void pool_unref(struct pool *p, struct entry *origin);

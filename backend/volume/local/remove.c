@@ -28,7 +28,7 @@ static int destroy_files(struct pool *p, const struct meta *m, struct err **e)
         r = fsync_parent(meta);
         if (r < 0)
                 return err_errno(e, r, "sync '%s'", dir);
-        unlink_live(p, m->id, meta_top(m)->n);
+        unlink_live(p, m->id, meta_top(m)->map);
         if (remove_tree(dir, NULL) < 0)
                 log_warning("'%s' could not be emptied; it will be tried again at start", dir);
         return 0;
@@ -44,9 +44,7 @@ static bool drop_ref(struct entry *origin)
         return true;
 }
 
-/* With the lock; en is busy, unused and unreferenced.  Goes on with origins that were kept for
- * their clones only. */
-static int destroy(struct pool *p, struct entry *en, struct err **e)
+int pool_destroy(struct pool *p, struct entry *en, struct err **e)
 {
         while (en) {
                 struct entry *origin;
@@ -61,7 +59,11 @@ static int destroy(struct pool *p, struct entry *en, struct err **e)
                 }
                 origin = en->meta.origin[0] ? pool_find(p, en->meta.origin) : NULL;
                 pool_drop(p, en);
-                en = origin && drop_ref(origin) ? origin : NULL;
+                en = NULL;
+                if (origin && drop_ref(origin))
+                        en = origin;
+                else if (origin)
+                        pool_todo(p, origin);
         }
         return 0;
 }
@@ -69,64 +71,29 @@ static int destroy(struct pool *p, struct entry *en, struct err **e)
 void pool_unref(struct pool *p, struct entry *origin)
 {
         if (drop_ref(origin))
-                destroy(p, origin, NULL); /* what stays is collected at the next start */
-}
-
-/* With the lock: how many of en's layers its clones need, counted from the lowest. */
-static unsigned layers_needed(struct pool *p, const struct entry *en)
-{
-        unsigned need = 0, seen = 0;
-        struct entry *o, *tmp;
-
-        HASH_ITER (hh, p->entries, o, tmp) {
-                if (!streq(o->meta.origin, en->meta.id))
-                        continue;
-                seen++;
-                need = MAX(need, (unsigned)meta_find(&en->meta, o->meta.origin_layer) + 1);
-        }
-        /* A clone being made this moment is counted in refs but not in the table yet. */
-        return seen == en->refs && need > 0 ? need : en->meta.nlayers;
-}
-
-static void unlink_layer(struct pool *p, const char *dir, const char *id, unsigned n)
-{
-        _cleanup_free_ char *data = layer_data_path(dir, n), *log = layer_log_path(dir, n);
-
-        if (data)
-                unlink(data);
-        if (log)
-                unlink(log);
-        unlink_live(p, id, n);
+                pool_destroy(p, origin, NULL); /* what stays is collected at the next start */
 }
 
 /* With the lock; en is busy and unused, and has clones. */
 static int make_nameless(struct pool *p, struct entry *en, struct err **e)
 {
-        _cleanup_free_ char *dir = pool_path(p, en->meta.id);
-        unsigned keep = layers_needed(p, en), had = en->meta.nlayers;
+        unsigned top = meta_top(&en->meta)->map;
         struct meta m;
         int r;
 
-        if (!dir || meta_copy(&en->meta, &m) < 0)
+        if (meta_copy(&en->meta, &m) < 0)
                 return err_errno(e, -ENOMEM, "remove");
         m.removed = true;
-        m.nlayers = keep;
+        m.flatten = false;
+        pool_prune(p, en, &m);
         pthread_mutex_unlock(&p->lock);
-        r = meta_write(dir, &m, e);
-        if (r == 0) {
-                for (unsigned i = keep; i < had; i++)
-                        unlink_layer(p, dir, m.id, m.layers[i].n);
-                unlink_live(p, m.id, m.layers[keep - 1].n);
-        }
-        /* Layer lists change with both locks, and layers_lock comes first. */
-        pthread_mutex_lock(&p->layers_lock);
+        r = pool_set_meta(p, en, &m, e);
+        if (r == 0)
+                unlink_live(p, en->meta.id, top);
         pthread_mutex_lock(&p->lock);
-        if (r == 0) {
-                en->meta.removed = true;
-                en->meta.nlayers = keep;
-        }
-        pthread_mutex_unlock(&p->layers_lock);
         meta_done(&m);
+        if (r == 0)
+                pool_todo(p, en);
         return r;
 }
 
@@ -144,11 +111,11 @@ int pool_remove(struct pool *p, const char *id, struct err **e)
                 return err_set(e, -EBUSY, "it is in use");
         }
         if (en->refs == 0)
-                return destroy(p, en, e);
+                return pool_destroy(p, en, e);
         r = make_nameless(p, en, e);
         /* The last clone may have gone meanwhile. */
         if (r == 0 && en->refs == 0)
-                return destroy(p, en, e);
+                return pool_destroy(p, en, e);
         pool_release(p, en);
         return r;
 }
@@ -161,11 +128,16 @@ static bool known_file(const struct meta *m, const char *name)
 
         if (streq(name, "meta") || streq(name, "failed"))
                 return true;
-        if (sscanf(name, "data.%u%n", &n, &end) == 1 && name[end] == '\0')
-                return meta_find(m, n) >= 0;
-        end = -1;
-        if (sscanf(name, "map.%u%n", &n, &end) == 1 && name[end] == '\0')
-                return meta_find(m, n) >= 0;
+        if (sscanf(name, "flatten.%u%n", &n, &end) == 1 && end > 0 && name[end] == '\0')
+                return m->flatten && meta_find(m, n) >= 0;
+        for (unsigned i = 0; i < m->nlayers; i++) {
+                char data[32], map[32];
+
+                snprintf(data, sizeof(data), "data.%u", m->layers[i].data);
+                snprintf(map, sizeof(map), "map.%u", m->layers[i].map);
+                if (streq(name, data) || (meta_mapped(m, i) && streq(name, map)))
+                        return true;
+        }
         return false;
 }
 
@@ -205,7 +177,7 @@ static void collect_live(struct pool *p, const char *dir, const char *name)
 
         if (sscanf(name, "%36[0-9a-f-].%u%n", id, &n, &end) == 2 && end > 0 && !name[end]) {
                 en = pool_find(p, id);
-                if (en && !en->meta.removed && meta_top(&en->meta)->n == n)
+                if (en && !en->meta.removed && meta_top(&en->meta)->map == n)
                         return;
                 folder = pool_path(p, id);
                 if (!en && folder && access(folder, F_OK) == 0)
@@ -258,7 +230,7 @@ int pool_collect(struct pool *p, struct err **e)
                         if (!en->meta.removed || en->refs > 0)
                                 continue;
                         en->busy = true;
-                        r = destroy(p, en, e);
+                        r = pool_destroy(p, en, e);
                         again = true;
                         break;
                 }

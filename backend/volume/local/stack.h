@@ -26,8 +26,8 @@ int stack_read(struct stack *s, void *p, size_t n, uint64_t off);
 int stack_write(struct stack *s, const void *p, size_t n, uint64_t off, unsigned flags);
 /* run.c: those whose result is VOLUME_IO_WAITS. */
 void stack_run(struct stack *s, struct volume_io *io, size_t n);
-/* Holds no lock: a slow borrower must not stop a snapshot.  The layers of an open stack stay open,
- * and what a layer held when it was lent is a right answer for a read that began before. */
+/* Holds no lock: a slow borrower must not stop a snapshot.  A layer that has lent something stays
+ * open, and what it held when it was lent is a right answer for a read that began before. */
 int stack_lend(struct stack *s, uint64_t n, uint64_t off, struct volume_file *ret);
 int stack_flush(struct stack *s);
 int stack_zero(struct stack *s, uint64_t n, uint64_t off, unsigned flags);

@@ -1,0 +1,563 @@
+/* From two layers to one: choosing, and the moment when it becomes so.  See merge.h. */
+#include "backend/volume/local/merge.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+
+#include "common/fault.h"
+#include "common/fileio.h"
+#include "common/log.h"
+
+static void merge_free(struct pool *p, struct merge *m)
+{
+        if (!m)
+                return;
+        if (m->fd >= 0)
+                close(m->fd);
+        map_done(&m->map);
+        layer_free(m->u);
+        if (m->flatten && m->below)
+                pool_layer_close(p, m->below);
+        else
+                layer_free(m->below);
+        if (m->counted) {
+                pthread_mutex_lock(&p->lock);
+                pool_origin_put(p, m->origin);
+                pthread_mutex_unlock(&p->lock);
+        }
+        free(m);
+}
+
+void merge_drop(struct pool *p)
+{
+        merge_free(p, TAKE_PTR(p->merge));
+}
+
+/* With the lock: the entry, removed or not, marked busy; NULL if there is none. */
+static struct entry *take_entry(struct pool *p, const char *id)
+{
+        struct entry *en;
+
+        while ((en = pool_find(p, id)) && en->busy)
+                pthread_cond_wait(&p->idle, &p->lock);
+        if (en)
+                en->busy = true;
+        return en;
+}
+
+static int open_one(struct pool *p, const struct meta *meta, const struct meta_layer *l,
+                    struct layer **ret, struct err **e)
+{
+        _cleanup_free_ char *dir = pool_path(p, meta->id);
+        const struct layer_open o = {.dir = dir,
+                                     .run = p->run,
+                                     .volume = meta->id,
+                                     .data = l->data,
+                                     .map = l->map,
+                                     .size = l->size,
+                                     .overlap = l->overlap,
+                                     .mapped = l->below != META_GROUND,
+                                     .direct = p->direct};
+
+        return dir ? layer_open(&o, ret, e) : err_errno(e, -ENOMEM, "layer");
+}
+
+/* ---- choosing; the entry is busy ---- */
+
+/* With the lock: a layer that only one other of the volume lies on, and that one. */
+static bool find_pair(struct pool *p, struct entry *en, struct merge *m)
+{
+        const struct meta *meta = &en->meta;
+        _cleanup_free_ unsigned *users = pool_layer_users(p, en);
+
+        for (unsigned k = 1; users && k < meta->nlayers; k++) {
+                int i = meta_find(meta, meta->layers[k].below);
+
+                if (i < 0 || users[i] != 1)
+                        continue;
+                m->top = k == meta->nlayers - 1 && !meta->removed;
+                if (m->top && en->users > 0)
+                        continue;
+                m->lower = meta->layers[i];
+                m->upper = meta->layers[k];
+                m->ground = m->lower.below == META_GROUND;
+                return true;
+        }
+        return false;
+}
+
+/* A layer on the origin, frozen. */
+static int find_on_origin(struct pool *p, struct entry *en, struct merge *m, struct err **e)
+{
+        const struct meta *meta = &en->meta;
+        bool opened = en->users == 0;
+        unsigned i = 0;
+        int r = 0;
+
+        while (meta->layers[i].below != META_ORIGIN)
+                i++;
+        if (i == meta->nlayers - 1) {
+                if (opened)
+                        r = pool_stack_open(p, en, e);
+                if (r < 0)
+                        return r;
+                r = pool_push_layer(p, en, e);
+                if (opened)
+                        pool_stack_close(p, en);
+        }
+        m->flatten = m->ground = true;
+        m->upper = meta->layers[i];
+        strcpy(m->origin, meta->origin);
+        m->origin_layer = meta->origin_layer;
+        return r;
+}
+
+static char *mark_path(struct pool *p, const struct merge *m)
+{
+        return path_printf("%s/%s/flatten.%u", p->dir, m->id, m->upper.n);
+}
+
+/* Where one that was cut off may go on: the bytes before are on disk. */
+static void read_mark(struct pool *p, struct merge *m)
+{
+        _cleanup_free_ char *path = mark_path(p, m), *text = NULL;
+        uint64_t off;
+
+        if (path && file_read(path, 64, &text, NULL, NULL) == 0 &&
+            sscanf(text, "%" SCNu64, &off) == 1 && off < m->end && off % MAP_BLOCK == 0)
+                m->off = m->marked = off;
+}
+
+/* Only what is long is worth a mark. */
+static void write_mark(struct pool *p, struct merge *m)
+{
+        enum { EVERY = 256 << 20 };
+        _cleanup_free_ char *path = mark_path(p, m);
+        uint64_t off = m->off / MAP_BLOCK * MAP_BLOCK;
+        char text[32];
+
+        if (!m->flatten || off < m->marked + EVERY || !path || fdatasync(m->fd) < 0)
+                return;
+        snprintf(text, sizeof(text), "%" PRIu64 "\n", off);
+        if (file_replace(path, text, strlen(text), 0600, NULL) == 0)
+                m->marked = off;
+}
+
+static int open_lower(struct pool *p, struct entry *en, struct merge *m, struct err **e)
+{
+        struct entry *origin;
+
+        if (!m->flatten)
+                return open_one(p, &en->meta, &m->lower, &m->below, e);
+        pthread_mutex_lock(&p->lock);
+        origin = pool_find(p, m->origin);
+        if (origin) { /* so that it stays, even if our volume is removed meanwhile */
+                origin->refs++;
+                m->counted = true;
+        }
+        pthread_mutex_unlock(&p->lock);
+        if (!origin || meta_find(&origin->meta, m->origin_layer) < 0)
+                return err_set(e, -EUCLEAN, "what it grew from is missing");
+        return pool_layer_open(p, origin, meta_find(&origin->meta, m->origin_layer), &m->below, e);
+}
+
+static int open_both(struct pool *p, struct entry *en, struct merge *m, struct err **e)
+{
+        _cleanup_free_ char *dir = pool_path(p, m->id), *path = NULL;
+        uint64_t cut;
+        int r = open_one(p, &en->meta, &m->upper, &m->u, e);
+
+        if (r == 0)
+                r = open_lower(p, en, m, e);
+        if (r < 0)
+                return r;
+        merge_choose(m);
+        m->end = m->upper.size;
+        m->vis = MIN(m->upper.overlap, m->below->size);
+        path = dir ? layer_data_path(dir, m->up ? m->upper.data : m->lower.data) : NULL;
+        m->fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+        if (m->fd < 0)
+                return err_errno(e, path ? -errno : -ENOMEM, "open data file");
+        /* The lower's file ends where it is not seen any more, then it is the upper's. */
+        cut = MIN(m->vis, m->upper.size);
+        if (!m->up && (ftruncate(m->fd, cut) < 0 || ftruncate(m->fd, m->upper.size) < 0))
+                return err_errno(e, -errno, "truncate data file");
+        if (!m->ground && map_init(&m->map, (m->end + MAP_BLOCK - 1) / MAP_BLOCK, -1, 0) < 0)
+                return err_errno(e, -ENOMEM, "map");
+        if (m->flatten)
+                read_mark(p, m);
+        return 0;
+}
+
+/* Nothing lies on the origin any more: that is what was wanted. */
+static int flattened(struct pool *p, struct entry *en, struct err **e)
+{
+        struct meta m;
+        int r;
+
+        if (meta_copy(&en->meta, &m) < 0)
+                return err_errno(e, -ENOMEM, "flatten");
+        m.flatten = false;
+        m.parent[0] = m.origin[0] = '\0';
+        r = pool_set_meta(p, en, &m, e);
+        meta_done(&m);
+        return r;
+}
+
+/* Layers that nobody needs go. */
+static int prune(struct pool *p, struct entry *en, struct err **e)
+{
+        struct meta m;
+        bool any;
+        int r = 0;
+
+        if (meta_copy(&en->meta, &m) < 0)
+                return err_errno(e, -ENOMEM, "layers");
+        pthread_mutex_lock(&p->lock);
+        any = pool_prune(p, en, &m);
+        pthread_mutex_unlock(&p->lock);
+        if (any && (r = FAULT("volume.prune")) < 0)
+                err_errno(e, r, "fault point");
+        if (any && r == 0)
+                r = pool_set_meta(p, en, &m, e);
+        meta_done(&m);
+        return r;
+}
+
+/* 1: m is ready, 0: there is nothing to do. */
+static int look(struct pool *p, struct entry *en, struct merge *m, struct err **e)
+{
+        bool pair;
+        int r = prune(p, en, e);
+
+        if (r < 0)
+                return r;
+        pthread_mutex_lock(&p->lock);
+        pair = !en->stuck && find_pair(p, en, m);
+        pthread_mutex_unlock(&p->lock);
+        if (!pair && en->meta.flatten && !meta_on_origin(&en->meta))
+                return flattened(p, en, e);
+        if (!pair && (!en->meta.flatten || en->flatten_failed))
+                return 0;
+        if (!pair)
+                r = find_on_origin(p, en, m, e);
+        else if (m->top)
+                r = pool_settle(p, en, e);
+        m->opened = en->opened;
+        if (r == 0)
+                r = open_both(p, en, m, e);
+        return r < 0 ? r : 1;
+}
+
+/* With the lock: what has failed is not tried again and again. */
+static void gave_up(struct entry *en, const struct merge *m, int r, struct err *e)
+{
+        if (m->flatten)
+                en->flatten_failed = r;
+        else
+                en->stuck = true;
+        log_error("volume %s: layers cannot be merged: %s", en->meta.id,
+                  e ? err_msg(e) : strerror(-r));
+}
+
+int merge_begin(struct pool *p, const char *id)
+{
+        struct merge *m = calloc(1, sizeof(*m));
+        _cleanup_err_ struct err *e = NULL;
+        struct entry *en;
+        int r;
+
+        WITH_LOCK(&p->lock);
+        en = m ? take_entry(p, id) : NULL;
+        if (!en) {
+                free(m);
+                return 0;
+        }
+        en->todo = false;
+        if (en->meta.removed && en->refs == 0) {
+                free(m);
+                pool_destroy(p, en, NULL);
+                return 0;
+        }
+        m->fd = -1;
+        strcpy(m->id, id);
+        pthread_mutex_unlock(&p->lock);
+        r = look(p, en, m, &e);
+        pthread_mutex_lock(&p->lock);
+        if (r < 0)
+                gave_up(en, m, r, e);
+        pool_release(p, en);
+        pthread_mutex_unlock(&p->lock);
+        if (r == 1)
+                p->merge = m;
+        else
+                merge_free(p, m);
+        pthread_mutex_lock(&p->lock); /* for who leaves */
+        return r == 1;
+}
+
+/* ---- becoming so ---- */
+
+static bool same_layer(const struct meta *m, const struct meta_layer *l)
+{
+        int i = meta_find(m, l->n);
+
+        return i >= 0 && memcmp(&m->layers[i], l, sizeof(*l)) == 0;
+}
+
+/* With the lock: whether all is as it was when the merge began. */
+static bool still_so(struct pool *p, struct entry *en, const struct merge *m)
+{
+        const struct meta *meta = &en->meta;
+        _cleanup_free_ unsigned *users = NULL;
+
+        if (!same_layer(meta, &m->upper) || (m->top && (en->users || en->opened != m->opened)))
+                return false;
+        if (m->flatten)
+                return meta->flatten && streq(meta->origin, m->origin) &&
+                       meta->origin_layer == m->origin_layer;
+        users = pool_layer_users(p, en);
+        return users && same_layer(meta, &m->lower) && users[meta_find(meta, m->lower.n)] == 1;
+}
+
+/* What the metadata is to say. */
+static int result_meta(const struct entry *en, const struct merge *m, struct meta *ret)
+{
+        struct meta_layer *l;
+
+        if (meta_copy(&en->meta, ret) < 0)
+                return -ENOMEM;
+        l = &ret->layers[meta_find(ret, m->upper.n)];
+        l->data = m->up ? m->upper.data : m->lower.data;
+        l->map = m->ground ? l->n : meta_next(&en->meta);
+        l->below = m->flatten ? META_GROUND : m->lower.below;
+        l->overlap = m->ground ? UINT64_MAX : MIN(m->upper.overlap, m->lower.overlap);
+        if (!m->flatten)
+                meta_take(ret, meta_find(ret, m->lower.n));
+        if (!meta_on_origin(ret)) {
+                ret->origin[0] = '\0';
+                if (ret->flatten)
+                        ret->parent[0] = '\0';
+                ret->flatten = false;
+        }
+        return 0;
+}
+
+static int write_map(struct pool *p, const struct merge *m, unsigned n)
+{
+        _cleanup_free_ char *dir = pool_path(p, m->id);
+        _cleanup_free_ char *path = dir ? layer_log_path(dir, n) : NULL;
+        struct maplog_id id = m->u->id;
+
+        id.layer = n;
+        return path ? layer_log_write(&m->map, &id, path) : -ENOMEM;
+}
+
+/* The layers that were replaced in memory, to be freed when nobody can be reading them. */
+struct old {
+        struct layer *upper, *lower, *foreign;
+};
+
+/* With both locks: who has the old layers gets the new one. */
+static void replace_layer(struct pool *p, struct entry *en, const struct merge *m,
+                          struct layer *new, struct layer *lower, struct old *old)
+{
+        int i = meta_find(&en->meta, m->upper.n);
+        struct layer *upper = en->loaded[i];
+        struct entry *o, *tmp;
+
+        new->refs = upper->refs;
+        new->owner = en;
+        new->parent = lower ? lower->parent : NULL;
+        *old = (struct old){upper, lower, lower ? NULL : upper->parent};
+        HASH_ITER (hh, p->entries, o, tmp)
+                for (unsigned k = 0; k < o->meta.nlayers; k++)
+                        if (o->loaded[k] && o->loaded[k]->parent == upper)
+                                o->loaded[k]->parent = new;
+        en->loaded[i] = new;
+}
+
+static int take_over(struct pool *p, struct entry *en, const struct merge *m, struct meta *meta,
+                     struct layer **new, struct old *old)
+{
+        struct layer *lower = NULL;
+        char origin[VOLUME_ID_SIZE] = "";
+        int r, i;
+
+        WITH_LOCK(&p->layers_lock);
+        WITH_LOCK(&p->lock);
+        if (!meta->origin[0])
+                strcpy(origin, en->meta.origin);
+        if (!m->flatten)
+                lower = en->loaded[meta_find(&en->meta, m->lower.n)];
+        r = pool_take_meta(en, meta);
+        if (r < 0)
+                return r;
+        i = meta_find(&en->meta, m->upper.n);
+        if (en->loaded[i])
+                replace_layer(p, en, m, TAKE_PTR(*new), lower, old);
+        pool_origin_put(p, origin);
+        return 0;
+}
+
+/* Files that only the layers before had. */
+static void unlink_old(struct pool *p, const struct merge *m)
+{
+        struct meta_layer gone = m->upper;
+
+        gone.data = m->up ? m->lower.data : m->upper.data;
+        if (!m->flatten) {
+                pool_unlink_layer(p, m->id, &gone);
+                gone = m->lower;
+                gone.data = m->up ? m->lower.data : m->upper.data;
+                pool_unlink_layer(p, m->id, &gone);
+        } else {
+                _cleanup_free_ char *dir = pool_path(p, m->id);
+                _cleanup_free_ char *log = dir ? layer_log_path(dir, m->upper.map) : NULL;
+                _cleanup_free_ char *mark = mark_path(p, m);
+
+                if (log)
+                        unlink(log);
+                if (mark)
+                        unlink(mark);
+        }
+}
+
+/* Waits until no I/O that began before goes on in any open volume. */
+static void wait_for_readers(struct pool *p)
+{
+        char(*ids)[VOLUME_ID_SIZE];
+        struct entry *en, *tmp;
+        size_t n = 0;
+
+        WITH_LOCK(&p->lock);
+        do /* there is nobody to tell, and no other way */
+                ids = calloc(HASH_COUNT(p->entries) + 1, VOLUME_ID_SIZE);
+        while (!ids);
+        HASH_ITER (hh, p->entries, en, tmp)
+                memcpy(ids[n++], en->meta.id, VOLUME_ID_SIZE);
+        while (n-- > 0) {
+                while ((en = pool_find(p, ids[n])) && en->busy)
+                        pthread_cond_wait(&p->idle, &p->lock);
+                if (!en || !en->stack)
+                        continue;
+                en->busy = true;
+                pthread_mutex_unlock(&p->lock);
+                pthread_rwlock_wrlock(&en->stack->io);
+                pthread_rwlock_unlock(&en->stack->io);
+                pthread_mutex_lock(&p->lock);
+                pool_release(p, en);
+        }
+        free(ids);
+}
+
+static void free_old(struct pool *p, struct old *old)
+{
+        if (!old->upper)
+                return;
+        wait_for_readers(p);
+        layer_free(old->upper);
+        layer_free(old->lower);
+        if (old->foreign)
+                pool_layer_close(p, old->foreign);
+}
+
+/* The entry is busy, and all as it was. */
+static int commit(struct pool *p, struct entry *en, const struct merge *m, struct old *old,
+                  struct err **e)
+{
+        _cleanup_free_ char *dir = pool_path(p, m->id);
+        struct meta meta = {};
+        struct meta_layer now;
+        struct layer *new = NULL;
+        int r = dir ? result_meta(en, m, &meta) : -ENOMEM;
+
+        if (r < 0)
+                return err_errno(e, r, "merge");
+        now = meta.layers[meta_find(&meta, m->upper.n)];
+        if (!m->ground)
+                r = write_map(p, m, now.map);
+        if (r == 0)
+                r = FAULT("volume.merge");
+        if (r < 0)
+                err_errno(e, r, "write merged map");
+        if (r == 0)
+                r = open_one(p, &meta, &now, &new, e);
+        if (r == 0)
+                r = meta_write(dir, &meta, e);
+        if (r == 0)
+                r = FAULT("volume.merged");
+        if (r == 0)
+                r = take_over(p, en, m, &meta, &new, old);
+        if (r == 0)
+                unlink_old(p, m);
+        layer_free(new);
+        meta_done(&meta);
+        return r;
+}
+
+static void finish(struct pool *p, struct entry *en, struct merge *m)
+{
+        _cleanup_err_ struct err *e = NULL;
+        struct old old = {};
+        int r = fdatasync(m->fd) < 0 ? err_errno(&e, -errno, "sync") : 0;
+
+        if (r == 0)
+                r = commit(p, en, m, &old, &e);
+        pthread_mutex_lock(&p->lock);
+        if (r < 0)
+                gave_up(en, m, r, e);
+        pool_todo(p, en);
+        pool_release(p, en);
+        pthread_mutex_unlock(&p->lock);
+        free_old(p, &old);
+}
+
+/* ---- step by step ---- */
+
+static int copy_slice(struct pool *p, struct merge *m)
+{
+        int r = merge_copy(m);
+
+        write_mark(p, m);
+        return r;
+}
+
+void merge_step(struct pool *p)
+{
+        struct merge *m = p->merge;
+        struct entry *en;
+        bool so;
+        int r = 0;
+
+        pthread_mutex_lock(&p->lock);
+        en = take_entry(p, m->id);
+        so = en && still_so(p, en, m);
+        if (so && m->flatten) {
+                en->flatten_done = m->off;
+                en->flatten_total = m->end;
+        }
+        if (so && m->off < m->end && !m->top)
+                pool_release(p, en); /* frozen ones need no protection */
+        pthread_mutex_unlock(&p->lock);
+        if (so && m->off == m->end) {
+                finish(p, en, m);
+                merge_drop(p);
+                return;
+        }
+        if (so)
+                r = copy_slice(p, m);
+        pthread_mutex_lock(&p->lock);
+        if (!so || m->top || r < 0) {
+                en = !so || m->top ? en : take_entry(p, m->id);
+                if (en && r < 0)
+                        gave_up(en, m, r, NULL);
+                if (en) {
+                        pool_todo(p, en);
+                        pool_release(p, en);
+                }
+        }
+        pthread_mutex_unlock(&p->lock);
+        if (!so || r < 0)
+                merge_drop(p);
+}

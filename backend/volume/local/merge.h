@@ -1,0 +1,37 @@
+/* A merge: two layers that nobody needs apart become one, or a layer takes over all that lies below
+ * it (flattening).
+ *
+ * Both are frozen, or the upper is the top of a volume that is not open.  What is copied is seen by
+ * nobody: into the lower one go blocks that the upper one covers, into the upper one blocks that
+ * its map calls holes.  So until the metadata says so nothing has happened, and a merge that was
+ * cut off is begun anew. */
+#pragma once
+
+#include "backend/volume/local/pool.h"
+
+enum { MERGE_SLICE = 4 << 20 }; /* bytes copied in one step */
+
+struct merge {
+        char id[VOLUME_ID_SIZE];
+        struct meta_layer upper, lower;
+        bool flatten;                /* lower is the origin, with all below */
+        char origin[VOLUME_ID_SIZE]; /* flatten: whose layer */
+        unsigned origin_layer;
+        bool counted;            /* flatten: it is counted in the origin's refs */
+        bool top;                /* the upper is the top: only while nobody opens the volume */
+        unsigned opened;         /* top: struct entry's */
+        bool up;                 /* the lower's blocks go to the upper's file, else the other way */
+        bool ground;             /* what comes out has nothing below it, and so no map */
+        struct layer *u, *below; /* ours alone; flatten: below is the pool's */
+        int fd;                  /* the file that is written */
+        struct map map;          /* what comes out */
+        uint64_t off, end, vis;  /* bytes; vis: what of below is seen */
+        uint64_t copied;         /* in this step */
+        uint64_t marked;         /* flatten: where the mark on disk is */
+};
+
+/* merge-copy.c */
+/* Goes on by about MERGE_SLICE; m->off == m->end when it was the last. */
+int merge_copy(struct merge *m);
+/* Blocks of the two files, to choose the way. */
+void merge_choose(struct merge *m);
