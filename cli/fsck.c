@@ -79,7 +79,8 @@ static int record(void *arg, const struct row *row)
         if (!x)
                 return -ENOMEM;
         x->recorded = true;
-        /* Only some formats of images have bytes of their own at blockd. */
+        /* Only some formats of images have bytes of their own at blockd, and of the backups of a
+         * volume the last one has its snapshot there. */
         x->settled = streq(l->collection, "volumes") && !unsettled(row->state);
         snprintf(x->name, sizeof(x->name), "%s/%s/%s", l->tenant, l->collection, row->name);
         return 0;
@@ -106,7 +107,7 @@ static int seen(void *arg, const char *id, const char *parent _unused_)
 
 static int read_tree(const struct cloud *c, struct ledger *l, struct err **e)
 {
-        static const char *const collections[] = {"volumes", "images"};
+        static const char *const collections[] = {"volumes", "images", "backups"};
         _cleanup_(tenants_free) char **tenants = NULL;
         int r;
 

@@ -13,6 +13,7 @@
 struct store;
 struct volume_service;
 struct image_service;
+struct backup_service;
 struct compute;
 
 /* Who asks.  pid 0: unknown (another pid namespace). */
@@ -27,6 +28,7 @@ struct control_config {
         struct store *store;
         struct volume_service *volumes;
         struct image_service *images;
+        struct backup_service *backups; /* NULL: backups are refused */
         /* Opens compute on first use (control calls it on a worker); returns a cached one later. */
         int (*compute)(void *arg, struct compute **ret, struct err **e);
         void *arg;

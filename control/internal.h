@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "control/alloc.h"
 #include "control/control.h"
+#include "control/driver/backup.h"
 #include "control/driver/compute.h"
 #include "control/driver/image.h"
 #include "control/driver/store.h"

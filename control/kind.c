@@ -7,7 +7,8 @@
 
 const struct kind *const kinds[] = {&kind_cloud,    &kind_tenant, &kind_flavor,
                                     &kind_host,     &kind_image,  &kind_volume, &kind_snapshot,
-                                    &kind_instance, &kind_job,    &kind_volume_type, NULL};
+                                    &kind_backup,   &kind_instance, &kind_job,
+                                    &kind_volume_type, NULL};
 
 const struct kind *kind_by_name(const char *name)
 {

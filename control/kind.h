@@ -153,7 +153,7 @@ struct kind {
 /* Every kind, in the order of the tree; NULL-terminated. */
 extern const struct kind *const kinds[];
 extern const struct kind kind_cloud, kind_tenant, kind_flavor, kind_host, kind_image, kind_volume,
-        kind_snapshot, kind_instance, kind_job;
+        kind_snapshot, kind_backup, kind_instance, kind_job;
 extern const struct kind kind_volume_type;
 
 const struct kind *kind_by_name(const char *name);

@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "backend/backup/backup.h"
 #include "backend/blockd/client.h"
 #include "backend/compute/compute.h"
 #include "backend/image/image-files.h"
@@ -31,6 +32,7 @@ struct stratod {
         struct store *store;
         struct volume_service *volumes;
         struct image_service *images;
+        struct backup_service *backups;
         struct control *control;
         struct fs *fs;
         /* Compute is opened on first use, by whichever worker comes first. */
@@ -134,6 +136,7 @@ static int open_drivers(struct stratod *s, struct err **e)
         _cleanup_free_ char *dir = path_printf("%s/stratod", s->state);
         _cleanup_free_ char *db = path_printf("%s/stratod/cloud.db", s->state);
         _cleanup_free_ char *images = path_printf("%s/images", s->state);
+        _cleanup_free_ char *backups = path_printf("%s/backups", s->state);
         _cleanup_free_ char *instances = path_printf("%s/instances", s->state);
         int r;
 
@@ -152,6 +155,9 @@ static int open_drivers(struct stratod *s, struct err **e)
         s->volumes = blockd_client_new(s->run);
         if (!s->volumes)
                 return err_errno(e, -ENOMEM, "blockd");
+        s->backups = backup_files_new(backups);
+        if (!s->backups)
+                return err_errno(e, -ENOMEM, "backups");
         return image_files_open(images, &s->images, e);
 }
 
@@ -166,6 +172,7 @@ static int start(struct stratod *s, struct err **e)
         cfg = (struct control_config){.store = s->store,
                                       .volumes = s->volumes,
                                       .images = s->images,
+                                      .backups = s->backups,
                                       .compute = open_compute,
                                       .arg = s,
                                       .mount = s->mount,
@@ -201,6 +208,8 @@ static void stop(struct stratod *s)
                 control_stop(s->control);
         if (s->images)
                 s->images->ops->close_service(s->images);
+        if (s->backups)
+                s->backups->ops->close(s->backups);
         if (s->volumes)
                 s->volumes->ops->close(s->volumes);
         if (s->store)

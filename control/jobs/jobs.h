@@ -11,13 +11,16 @@ extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publ
         job_instance_snapshot, job_instance_sync;
 extern const struct job_def job_volume_accept, job_volume_adopt, job_volume_manage,
         job_volume_release, job_volume_revert, job_volume_flatten, job_volume_shrink;
+extern const struct job_def job_backup_create, job_backup_verify, job_backup_delete,
+        job_volume_restore;
 
 /* States, in the order of the kinds' tables. */
 enum { TENANT_CREATING, TENANT_ACTIVE, TENANT_DELETING, TENANT_ERROR };
 enum { IMAGE_QUEUED, IMAGE_SAVING, IMAGE_ACTIVE, IMAGE_DELETING, IMAGE_ERROR };
 enum { VOLUME_DRAFT, VOLUME_CREATING, VOLUME_AVAILABLE, VOLUME_IN_USE, VOLUME_ATTACHING,
        VOLUME_DETACHING, VOLUME_EXTENDING, VOLUME_DELETING, VOLUME_ERROR, VOLUME_OFFERED,
-       VOLUME_RELEASING, VOLUME_SHRINKING, VOLUME_REVERTING };
+       VOLUME_RELEASING, VOLUME_SHRINKING, VOLUME_REVERTING, VOLUME_RESTORING };
+enum { BACKUP_DRAFT, BACKUP_CREATING, BACKUP_AVAILABLE, BACKUP_DELETING, BACKUP_ERROR };
 enum { SNAPSHOT_CREATING, SNAPSHOT_AVAILABLE, SNAPSHOT_DELETING, SNAPSHOT_ERROR };
 enum { INSTANCE_DRAFT, INSTANCE_STARTING, INSTANCE_ACTIVE, INSTANCE_STOPPING, INSTANCE_STOPPED,
        INSTANCE_REBOOTING, INSTANCE_PAUSED, INSTANCE_DELETING, INSTANCE_ERROR };
@@ -43,7 +46,11 @@ uint64_t volume_source_size(const struct object *source);
 /* volume.c: in-use if an instance holds it, else available. */
 unsigned volume_rest(const struct object *o);
 int volume_remove(struct txn *t, struct object *o, struct err **e);
-/* snapshot.c: volumes made from o live on without it and forget it; those being made are waited for
+/* Steps and ends that making a volume shares with restoring one. */
+int volume_step_realise(struct job *j, struct err **e);
+int volume_done_create(struct job *j, struct txn *t, struct object *o, struct err **e);
+void volume_failed_create(struct job *j, struct txn *t, struct object *o, const struct err *err);
+/* snapshot.c: volumes made from o, and backups of it, live on without it and forget it; those being made are waited for
  * by its deletion.  -EBUSY when an instance has it. */
 int volume_let_clones_go(struct txn *t, struct object *o, struct err **e);
 /* limit.c: starts the job if the limits that are written are not in force. */
@@ -51,7 +58,7 @@ void volume_limits_due(struct txn *t, struct object *o);
 /* The same for every volume, each in a transaction of its own; no lock held. */
 void volume_limits_due_all(struct control *c);
 
-/* volume.c: -EBUSY when it has snapshots. */
+/* volume.c: -EBUSY when it has snapshots, or a backup is being taken of it. */
 int volume_check_snapshots(struct txn *t, const struct object *o, struct err **e);
 /* Whether a clone of that image, volume or snapshot can boot. */
 bool volume_source_boots(const struct object *source);
@@ -80,6 +87,21 @@ bool volume_shared(struct control *c, const struct object *v);
 unsigned volume_holders(const struct object *v);
 /* Of a volume, or the one that a snapshot is of: it does not change hands as plain bytes do. */
 bool volume_encrypted(const struct object *o);
+
+/* backup.c: the driver, or -ENOTSUP. */
+int backup_service(struct control *c, struct backup_service **ret, struct err **e);
+int backup_remove(struct txn *t, struct object *o, struct err **e);
+/* Removes from blockd the snapshots that backups of the volume keep for the next one; older: only
+ * those that are older than the job's backup, of its target.  -EBUSY: one is being read. */
+int backup_drop_snapshots(struct job *j, uint64_t volume, bool older, struct err **e);
+/* Progress for a driver, of a job. */
+struct backup_progress backup_progress(struct job *j);
+/* keep.c: "daily:7,weekly:4" */
+int keep_check(const char *rules, struct err **e);
+/* Which of n times (usec, newest first) the rules keep.  Rules that keep nothing keep all. */
+void keep_mark(const char *rules, const int64_t *taken, size_t n, bool *keep);
+/* Starts the removal of the backups of the volume that its rules do not keep. */
+int backup_expire(struct txn *t, struct object *volume, struct err **e);
 
 /* instance.c */
 int instance_compute(struct job *j, struct compute **ret, struct err **e);

@@ -382,6 +382,8 @@ static int step_drop(struct job *j, struct err **e)
         if (r == 0)
                 r = target_get(j, &w, e);
         if (r == 0)
+                r = backup_drop_snapshots(j, j->target, false, e);
+        if (r == 0)
                 r = s->ops->remove(s, f.id, e);
         if (r == -EBUSY)
                 return job_wait_busy(j, e);

@@ -40,6 +40,7 @@ static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
                 return 0;
         txn_set_num(t, o, "size", j->value);
         txn_set_num(t, o, "actual", j->value);
+        txn_set_num(t, o, "shrunk", clock_now());
         txn_set_state(t, o, volume_rest(o));
         return 0;
 }

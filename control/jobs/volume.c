@@ -9,6 +9,7 @@ struct want {
         bool making, broken; /* the source: not there yet, and never */
         uint64_t need;       /* bytes the source has */
         bool bootable;
+        bool backup; /* the source is one */
 };
 
 static void want_source(struct want *w, const struct object *source)
@@ -26,6 +27,10 @@ static void want_source(struct want *w, const struct object *source)
         } else if (source->kind == &kind_volume) {
                 w->making = object_in(source, STATE(VOLUME_CREATING) | STATE(VOLUME_EXTENDING));
                 w->broken = source->state == VOLUME_ERROR;
+        } else if (source->kind == &kind_backup) {
+                w->backup = true;
+                w->making = source->state == BACKUP_CREATING;
+                w->broken = source->state == BACKUP_ERROR;
         } else {
                 w->making = source->state == SNAPSHOT_CREATING;
                 w->broken = source->state == SNAPSHOT_ERROR;
@@ -82,7 +87,7 @@ static int grow_existing(struct job *j, const struct want *w, uint64_t size, str
         return r;
 }
 
-static int step_realise(struct job *j, struct err **e)
+int volume_step_realise(struct job *j, struct err **e)
 {
         struct volume_service *s = j->c->cfg.volumes;
         _cleanup_err_ struct err *there = NULL;
@@ -96,8 +101,8 @@ static int step_realise(struct job *j, struct err **e)
         if (r < 0)
                 return r;
         size = MAX(w.size, w.need);
-        r = w.source ? s->ops->clone(s, w.id, w.parent, size, &there)
-                     : s->ops->create(s, w.id, size, &there);
+        r = w.source && !w.backup ? s->ops->clone(s, w.id, w.parent, size, &there)
+                                  : s->ops->create(s, w.id, size, &there);
         if (r == -EEXIST)
                 r = grow_existing(j, &w, size, e);
         else if (r < 0)
@@ -106,7 +111,7 @@ static int step_realise(struct job *j, struct err **e)
         return r;
 }
 
-static int done_create(struct job *j, struct txn *t, struct object *o, struct err **e)
+int volume_done_create(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
         struct object *source;
 
@@ -127,7 +132,7 @@ static int done_create(struct job *j, struct txn *t, struct object *o, struct er
         return 0;
 }
 
-static void failed_create(struct job *j, struct txn *t, struct object *o, const struct err *err)
+void volume_failed_create(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
         struct object *source = o ? object_target(o, "source") : NULL;
 
@@ -259,6 +264,8 @@ static int step_remove(struct job *j, struct err **e)
         int r = job_facts(j, &f, e);
 
         if (r == 0)
+                r = backup_drop_snapshots(j, j->target, false, e);
+        if (r == 0)
                 r = s->ops->remove(s, f.id, e);
         return r == -EBUSY ? job_wait_busy(j, e) : r;
 }
@@ -275,7 +282,7 @@ static void failed_delete(struct job *j, struct txn *t, struct object *o, const 
                 txn_set_state(t, o, VOLUME_ERROR);
 }
 
-static const struct job_step create_steps[] = {{"realise", step_realise}};
+static const struct job_step create_steps[] = {{"realise", volume_step_realise}};
 static const struct job_step extend_steps[] = {{"extend", step_extend}};
 static const struct job_step delete_steps[] = {{"unreferenced", job_step_unreferenced},
                                                {"snapshots", step_unheld},
@@ -286,8 +293,8 @@ const struct job_def job_volume_create = {.op = "volume.create",
                                           .patient = true,
                                           .steps = create_steps,
                                           .nsteps = ARRAY_SIZE(create_steps),
-                                          .done = done_create,
-                                          .failed = failed_create};
+                                          .done = volume_done_create,
+                                          .failed = volume_failed_create};
 const struct job_def job_volume_extend = {.op = "volume.extend",
                                           .deadline = 600,
                                           .patient = true,

@@ -30,6 +30,8 @@ int volume_let_clones_go(struct txn *t, struct object *o, struct err **e)
                 if (v->kind == &kind_volume && !object_in(v, STATE(VOLUME_CREATING)) &&
                     !v->nameless && object_target(v, "source") == o)
                         txn_unlink(t, v, object_link(v, source, NULL));
+                else if (v->kind == &kind_backup && !object_in(v, STATE(BACKUP_CREATING)))
+                        txn_unlink(t, v, object_link(v, kind_link(v->kind, "source"), NULL));
         }
         for (unsigned i = 0; i < o->nrefs; i++)
                 if (o->refs[i]->kind == &kind_instance && !o->refs[i]->nameless)

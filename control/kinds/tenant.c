@@ -93,6 +93,8 @@ static const struct attr_def attrs[] = {
         {"gid", ATTR_NUMBER, ROLE_NOBODY, .index = true, .help = "its Unix group's number"},
         {"group", ATTR_TEXT, ROLE_NOBODY, .index = true, .help = "its Unix group's name"},
         {"description", ATTR_TEXT, ROLE_ADMIN, .max = 255, .help = "words for people"},
+        {"backup_targets", ATTR_TEXT, ROLE_ADMIN, .max = 4000,
+         .help = "folders on the host that its backups may go to, absolute, with colons between"},
         QUOTA("instances", ATTR_NUMBER),
         QUOTA("vcpus", ATTR_NUMBER),
         QUOTA("memory", ATTR_SIZE),

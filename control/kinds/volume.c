@@ -116,7 +116,9 @@ static int bind_source(struct txn *t, struct object *o, char *name, struct objec
                 return err_set(e, -EINVAL, "a volume is not made from itself");
         if (source->kind == &kind_image)
                 r = bind_image(source, e);
-        else if (object_in(source, source->kind == &kind_volume
+        else if (object_in(source, source->kind == &kind_backup
+                                           ? ~(STATE(BACKUP_CREATING) | STATE(BACKUP_AVAILABLE))
+                                   : source->kind == &kind_volume
                                            ? STATE(VOLUME_DRAFT) | STATE(VOLUME_DELETING) |
                                                      STATE(VOLUME_ERROR)
                                            : STATE(SNAPSHOT_DELETING) | STATE(SNAPSHOT_ERROR)))
@@ -132,6 +134,7 @@ static int bind_source(struct txn *t, struct object *o, char *name, struct objec
 static int complete(struct txn *t, struct object *o, struct err **e)
 {
         struct object *source = object_target(o, "source");
+        bool backup = source && source->kind == &kind_backup;
         uint64_t need = source ? volume_source_size(source) : 0;
 
         if (source && source->kind == &kind_image)
@@ -143,7 +146,7 @@ static int complete(struct txn *t, struct object *o, struct err **e)
         if (object_num(o, "size") == 0 && need)
                 txn_set_num(t, o, "size", need);
         txn_set_state(t, o, VOLUME_CREATING);
-        job_start(t, o, &job_volume_create, NULL);
+        job_start(t, o, backup ? &job_volume_restore : &job_volume_create, NULL);
         return 0;
 }
 
@@ -161,6 +164,9 @@ int volume_check_snapshots(struct txn *t, const struct object *o, struct err **e
                 err_hint(e, "rmdir snapshots/NAME first");
         }
         buf_done(&names);
+        for (unsigned i = 0; r == 0 && i < o->nrefs; i++)
+                if (o->refs[i]->kind == &kind_backup && o->refs[i]->state == BACKUP_CREATING)
+                        r = err_set(e, -EBUSY, "backup '%s' is being taken of it", o->refs[i]->name);
         return r;
 }
 
@@ -182,6 +188,22 @@ int volume_remove(struct txn *t, struct object *o, struct err **e)
         txn_set_state(t, o, VOLUME_DELETING);
         job_start(t, o, &job_volume_delete, NULL);
         return 0;
+}
+
+static int set_keep(struct txn *t, struct object *o, union value v, struct err **e)
+{
+        int r = v.s ? keep_check(v.s, e) : 0;
+
+        if (r == 0)
+                txn_set_str(t, o, "keep", v.s);
+        return r;
+}
+
+static int verb_expire(struct txn *t, struct object *o, const char *args, struct err **e)
+{
+        if (!*object_str(o, "keep"))
+                return err_set(e, -EINVAL, "nothing is said of what to keep: echo daily:7 > keep");
+        return backup_expire(t, o, e);
 }
 
 static int verb_reset(struct txn *t, struct object *o, const char *args, struct err **e)
@@ -243,6 +265,8 @@ static const struct attr_def attrs[] = {
          .help = "a second, for burst_seconds after a rest; counts when above bandwidth"},
         {"burst_seconds", ATTR_NUMBER, ROLE_ADMIN, LIMITABLE, .max = 86400,
          .help = "how long a burst lasts; 0 is 1"},
+        {"keep", ATTR_TEXT, ROLE_MEMBER, .max = 255, .set = set_keep,
+         .help = "backups of it that are kept, such as daily:7,weekly:4; also last, hourly, monthly, yearly; empty: all"},
         {"description", ATTR_TEXT, ROLE_MEMBER, .max = 255, .help = "words for people"},
         {"transfer", ATTR_TEXT, ROLE_MEMBER, STATE(VOLUME_DRAFT), .max = 64, .no_spec = true,
          .changes = true, .set = volume_accept, .render = volume_render_transfer,
@@ -259,6 +283,9 @@ static const struct attr_def attrs[] = {
         {"actual", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "bytes it really has"},
         {"limits_set", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "a mark of the limits in force"},
+        {"shrunk", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "when, microseconds since 1970"},
+        {"restoring", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
+         .help = "backup that it is being made like again"},
         {"base", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "a managed file's own id, at first"},
         {"adopted", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "what it became a clone of"},
         {"transfer_hash", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "SHA-256 of the key"},
@@ -269,8 +296,9 @@ static const struct attr_def attrs[] = {
 };
 
 static const struct link_def links[] = {
-        {"source", "image volume snapshot", .states = STATE(VOLUME_DRAFT), .bind = bind_source,
-         .help = "image, volume or snapshot it is cloned from; makes the volume"},
+        {"source", "image volume snapshot backup", .states = STATE(VOLUME_DRAFT),
+         .bind = bind_source,
+         .help = "image, volume or snapshot it is cloned from, or backup; makes the volume"},
 };
 
 static const struct file_def files[] = {
@@ -280,6 +308,11 @@ static const struct file_def files[] = {
 };
 
 static const struct verb_def verbs[] = {
+        {"expire", "", ROLE_MEMBER,
+         STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE) | STATE(VOLUME_ATTACHING) |
+                 STATE(VOLUME_DETACHING) | STATE(VOLUME_EXTENDING) | STATE(VOLUME_ERROR),
+         "delete the backups of it that keep does not keep; each new backup does so, too",
+         verb_expire},
         {"offer", "", ROLE_MEMBER, STATE(VOLUME_AVAILABLE),
          "to another tenant: who writes the key in `transfer` to its volumes/new has it, for a week",
          volume_offer},
@@ -311,6 +344,7 @@ static const struct state_def states[] = {
         {"releasing", .transient = true, .help = "becoming a file"},
         {"shrinking", .transient = true, .help = "getting smaller"},
         {"reverting", .transient = true, .help = "going back to a snapshot"},
+        {"restoring", .transient = true, .help = "being overwritten with a backup"},
 };
 
 static int create(struct txn *t, struct object *o, struct err **e)
