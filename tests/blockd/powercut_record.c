@@ -385,14 +385,15 @@ int __wrap_remove(const char *path)
 
 int __wrap_unlinkat(int d, const char *name, int flags)
 {
-        uint32_t folder = node_of_fd(d), node;
+        const char *last = name;
+        uint32_t folder = d == AT_FDCWD ? split(name, &last) : node_of_fd(d), node;
         struct stat st;
 
         if (folder == NONE || fstatat(d, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return __real_unlinkat(d, name, flags);
         node = node_of_ino(st.st_ino);
         tick(false);
-        return unlinked(folder, name, node, __real_unlinkat(d, name, flags));
+        return unlinked(folder, last, node, __real_unlinkat(d, name, flags));
 }
 
 int __wrap_mkdir(const char *path, mode_t mode)

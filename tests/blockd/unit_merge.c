@@ -409,7 +409,6 @@ static void nothing_stays(void **state)
 {
         struct rig *r = *state;
         struct volume_info info;
-        _cleanup_free_ char *map = NULL;
 
         op_create(r, 0);
         r->f->v[0].size = BYTES;

@@ -17,11 +17,15 @@ mkdir volumes/v && echo 16M >volumes/v/size && mkdir volumes/v/snapshots/empty |
 [ "$(cat volumes/v/snapshots/empty/.wait/available@20)" = available ] || fail "no snapshot"
 write v 3M 0
 keep v one
-mkdir volumes/v/snapshots/one && write v 1M 7 && keep v two && mkdir volumes/v/snapshots/two ||
-        fail "mkdir"
+# What is written after it is available is not in it.
+mkdir volumes/v/snapshots/one && cat volumes/v/snapshots/one/.wait/available@20 >/dev/null ||
+        fail "no snapshot"
+write v 1M 7
+keep v two
+mkdir volumes/v/snapshots/two && cat volumes/v/snapshots/two/.wait/available@20 >/dev/null ||
+        fail "no snapshot"
 write v 2M 20
 keep v now
-cat volumes/v/snapshots/{one,two}/.wait/available@20 >/dev/null || fail "no snapshots"
 expect "the first" cmp volumes/v/snapshots/one/data "$T/one"
 expect "the second" cmp volumes/v/snapshots/two/data "$T/two"
 expect "the volume" cmp volumes/v/data "$T/now"
@@ -29,7 +33,7 @@ expect "an empty one is zeros" cmp -n 16777216 volumes/v/snapshots/empty/data /d
 [ "$(cat volumes/v/snapshots/one/size)" = 16777216 ] || fail "its size"
 expect_errno EPERM dd if=/dev/zero of=volumes/v/snapshots/one/data count=1 conv=notrunc
 expect_text volumes/v/snapshots/index "two "
-expect_text volumes/v/snapshots/help "mkdir takes one"
+expect_text volumes/v/snapshots/help "at one moment"
 expect_errno EEXIST mkdir volumes/v/snapshots/one
 mkdir volumes/draft || fail "mkdir"
 expect_errno EBUSY mkdir volumes/draft/snapshots/s
