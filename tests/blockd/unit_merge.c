@@ -18,6 +18,18 @@
 #include "common/fileio.h"
 #include "common/name.h"
 
+/* AddressSanitizer makes each opening of a layer ten times as long: a few rounds must do. */
+#ifdef __SANITIZE_ADDRESS__
+#define ROUNDS(n) ((n) / 8 + 1)
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ROUNDS(n) ((n) / 8 + 1)
+#endif
+#endif
+#ifndef ROUNDS
+#define ROUNDS(n) (n)
+#endif
+
 enum { VOLUMES = 10, BLOCK = 4096, BLOCKS = 80, BYTES = BLOCKS * BLOCK };
 
 struct model {
@@ -372,7 +384,7 @@ static void random_ops(void **state)
 {
         struct rig *r = *state;
 
-        for (int round = 0; round < 15; round++) {
+        for (int round = 0; round < ROUNDS(15); round++) {
                 srandom(round);
                 for (int i = 0; i < 300; i++)
                         one_op(r);
@@ -534,7 +546,7 @@ static void killed_anywhere(void **state)
                                              "volume.push",       "volume.create"};
         struct rig *r = *state;
 
-        for (unsigned round = 0; round < 2 * ARRAY_SIZE(points); round++) {
+        for (unsigned round = 0; round < ROUNDS(2 * ARRAY_SIZE(points)); round++) {
                 int status, i;
                 pid_t pid;
 
