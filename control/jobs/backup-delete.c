@@ -123,12 +123,6 @@ static int step_sweep(struct job *j, struct err **e)
         return r == 0 || (r == -ENOENT && !p.whole) ? 0 : err_move(e, TAKE_PTR(err));
 }
 
-static int done_delete(struct job *j, struct txn *t, struct object *o, struct err **e)
-{
-        job_done_delete(t, o);
-        return 0;
-}
-
 static void failed_delete(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
         if (o)
@@ -145,5 +139,5 @@ const struct job_def job_backup_delete = {.op = "backup.delete",
                                           .patient = true,
                                           .steps = delete_steps,
                                           .nsteps = ARRAY_SIZE(delete_steps),
-                                          .done = done_delete,
+                                          .done = job_done_delete,
                                           .failed = failed_delete};

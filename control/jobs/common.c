@@ -84,8 +84,9 @@ int job_wait_blockd(struct job *j, struct err **e)
         return job_wait(j, 0, 1000000, "blockd does not answer");
 }
 
-void job_done_delete(struct txn *t, struct object *target)
+int job_done_delete(struct job *j, struct txn *t, struct object *target, struct err **e)
 {
         if (target)
                 txn_delete(t, target);
+        return 0;
 }

@@ -151,12 +151,6 @@ static int step_remove(struct job *j, struct err **e)
         return r;
 }
 
-static int done_delete(struct job *j, struct txn *t, struct object *o, struct err **e)
-{
-        job_done_delete(t, o);
-        return 0;
-}
-
 static void failed_delete(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
         if (o)
@@ -180,5 +174,5 @@ const struct job_def job_image_delete = {.op = "image.delete",
                                          .patient = true,
                                          .steps = delete_steps,
                                          .nsteps = ARRAY_SIZE(delete_steps),
-                                         .done = done_delete,
+                                         .done = job_done_delete,
                                          .failed = failed_delete};

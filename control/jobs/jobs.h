@@ -39,7 +39,8 @@ int job_step_unreferenced(struct job *j, struct err **e);
 int job_wait_busy(struct job *j, struct err **e);
 /* blockd is down and comes back by itself: what was asked for is done then.  Takes e's words. */
 int job_wait_blockd(struct job *j, struct err **e);
-void job_done_delete(struct txn *t, struct object *target);
+/* done() of a deletion: the object goes. */
+int job_done_delete(struct job *j, struct txn *t, struct object *target, struct err **e);
 
 /* volume.c: bytes of what a volume is made from. */
 uint64_t volume_source_size(const struct object *source);

@@ -69,12 +69,6 @@ static int step_remove(struct job *j, struct err **e)
         return r == -EBUSY ? job_wait_busy(j, e) : r;
 }
 
-static int done_delete(struct job *j, struct txn *t, struct object *o, struct err **e)
-{
-        job_done_delete(t, o);
-        return 0;
-}
-
 static void failed_delete(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
         if (o)
@@ -193,7 +187,7 @@ const struct job_def job_snapshot_delete = {.op = "snapshot.delete",
                                             .patient = true,
                                             .steps = delete_steps,
                                             .nsteps = ARRAY_SIZE(delete_steps),
-                                            .done = done_delete,
+                                            .done = job_done_delete,
                                             .failed = failed_delete};
 const struct job_def job_instance_snapshot = {.op = "instance.snapshot",
                                               .deadline = 600,

@@ -111,8 +111,7 @@ static int done_delete(struct job *j, struct txn *t, struct object *o, struct er
 
         while (l && l->n)
                 txn_delete(t, l->v[l->n - 1]);
-        job_done_delete(t, o);
-        return 0;
+        return job_done_delete(j, t, o, e);
 }
 
 static const struct job_step create_steps[] = {{"group", step_groupadd}};

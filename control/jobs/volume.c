@@ -199,7 +199,8 @@ static int show_growth(struct job *j, uint64_t size, struct err **e)
                         r = 0;
                 }
                 if (r < 0)
-                        err_prepend(e, r, "it has %" PRIu64 " bytes, %s sees them at its next start",
+                        err_prepend(e, r,
+                                    "it has %" PRIu64 " bytes, %s sees them at its next start",
                                     size, v[i].label);
         }
         return r;
@@ -270,12 +271,6 @@ static int step_remove(struct job *j, struct err **e)
         return r == -EBUSY ? job_wait_busy(j, e) : r;
 }
 
-static int done_delete(struct job *j, struct txn *t, struct object *o, struct err **e)
-{
-        job_done_delete(t, o);
-        return 0;
-}
-
 static void failed_delete(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
         if (o)
@@ -307,5 +302,5 @@ const struct job_def job_volume_delete = {.op = "volume.delete",
                                           .patient = true,
                                           .steps = delete_steps,
                                           .nsteps = ARRAY_SIZE(delete_steps),
-                                          .done = done_delete,
+                                          .done = job_done_delete,
                                           .failed = failed_delete};

@@ -41,8 +41,14 @@ int volume_let_clones_go(struct txn *t, struct object *o, struct err **e)
 
 static int remove_snapshot(struct txn *t, struct object *o, struct err **e)
 {
-        int r = volume_let_clones_go(t, o, e);
+        int r;
 
+        /* Its deletion would not wait for the instance's job, which would take it afterwards. */
+        if (o->state == SNAPSHOT_CREATING && o->jobs == 0)
+                return err_set(e, -EBUSY,
+                               "snapshot '%s' is being taken with the others of its instance",
+                               o->name);
+        r = volume_let_clones_go(t, o, e);
         if (r < 0)
                 return r;
         txn_release_name(t, o);

@@ -105,16 +105,35 @@ static void split_small(struct folios *f, int fd, uint64_t i)
         split(fd, i * FOLIO_REGION);
 }
 
+/* To be split after the end of the first sync that begins from now on. */
+static void after_sync(struct folios *f, uint64_t i)
+{
+        if (state_get(f, i) != FOLIO_SPLIT)
+                state_set(f, i, ((__atomic_load_n(&f->syncs, __ATOMIC_RELAXED) + 1) & ~1u) + 2);
+}
+
 void folios_prepare(struct folios *f, int fd, uint64_t n, uint64_t off)
 {
         for (uint64_t i = off / FOLIO_REGION; i <= (off + n - 1) / FOLIO_REGION && i < f->n; i++) {
                 if (n < FOLIO_LARGE)
                         split_small(f, fd, i);
-                else if (state_get(f, i) != FOLIO_SPLIT)
-                        /* The end of the first sync that begins from now on. */
-                        state_set(f, i,
-                                  ((__atomic_load_n(&f->syncs, __ATOMIC_RELAXED) + 1) & ~1u) + 2);
+                else
+                        after_sync(f, i);
         }
+}
+
+/* Threads may lose each other's counts: it is a hint. */
+void folios_timed(struct folios *f, uint64_t n, uint64_t off, bool slow)
+{
+        uint32_t score = __atomic_load_n(&f->slow, __ATOMIC_RELAXED);
+        uint64_t last = (off + n - 1) / FOLIO_REGION;
+
+        if (score >= FOLIO_EAGER)
+                return;
+        __atomic_store_n(&f->slow, slow ? score + FOLIO_SLOW : score - (score > 0),
+                         __ATOMIC_RELAXED);
+        for (uint64_t i = off / FOLIO_REGION; slow && i <= last && i < f->n; i++)
+                after_sync(f, i);
 }
 
 /* Whether the page at off is in the page cache: cachestat(2), newer than our C library. */

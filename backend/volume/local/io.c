@@ -184,7 +184,7 @@ int layer_write(struct layer *l, const void *p, size_t n, uint64_t off)
         int64_t begin = folios_write(&l->folios, l->fd, n, off);
         int r = write_layer(l, p, n, off);
 
-        folios_written(&l->folios, l->fd, n, off, begin);
+        folios_written(&l->folios, n, off, begin);
         return r;
 }
 
