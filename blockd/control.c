@@ -76,6 +76,22 @@ static int op_key(struct call *c, struct err **e)
         return r < 0 ? r : volume_key(c->server->pool, id, passphrase, e);
 }
 
+static void list_locked(void *arg, const char *family, const char *id)
+{
+        if (json_array_size(arg) < LIST_MAX)
+                json_array_append_new(arg,
+                                      json_pack("{s:s, s:s}", "family", family, "id", id));
+}
+
+static int op_locked(struct call *c, struct err **e _unused_)
+{
+        json_t *array = json_array();
+
+        json_object_set_new(c->answer, "volumes", array);
+        volume_locked(c->server->pool, list_locked, array);
+        return 0;
+}
+
 static int op_copy(struct call *c, struct err **e)
 {
         const char *id, *from;
@@ -382,6 +398,7 @@ static const struct {
         {"ping", op_ping},
         {"create", op_create},
         {"key", op_key},
+        {"locked", op_locked},
         {"copy", op_copy},
         {"import", op_import},
         {"clone", op_clone},

@@ -146,6 +146,13 @@ int volume_key(struct volume_pool *p, const char *id, const char *passphrase, st
         return checked(vault_key(p->vault, id, passphrase, e), e, "unlock", id);
 }
 
+void volume_locked(struct volume_pool *p,
+                   void (*each)(void *arg, const char *family, const char *id), void *arg)
+{
+        if (p->vault)
+                vault_locked(p->vault, each, arg);
+}
+
 int volume_create(struct volume_pool *p, const char *id, uint64_t size, struct err **e)
 {
         int r = check_plain(p, id, e);

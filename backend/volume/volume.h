@@ -182,6 +182,10 @@ int volume_create_encrypted(struct volume_pool *p, const char *id, uint64_t size
  * is removed, or this process ends, or where there is a kernel keyring the boot.  -EKEYREJECTED,
  * -EINVAL: it is not encrypted, -ENOENT. */
 int volume_key(struct volume_pool *p, const char *id, const char *passphrase, struct err **e);
+/* Calls each for every family whose key has not been given, with the id of one of its members.  It
+ * must not call back. */
+void volume_locked(struct volume_pool *p,
+                   void (*each)(void *arg, const char *family, const char *id), void *arg);
 /* path: absolute, of a regular file that nobody changes any more. */
 int volume_import(struct volume_pool *p, const char *id, const char *path, struct err **e);
 int volume_clone(struct volume_pool *p, const char *id, const char *parent, uint64_t size,

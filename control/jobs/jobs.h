@@ -36,6 +36,10 @@ void job_done_delete(struct txn *t, struct object *target);
 /* volume.c: in-use if an instance holds it, else available. */
 unsigned volume_rest(const struct object *o);
 int volume_remove(struct txn *t, struct object *o, struct err **e);
+/* encrypt.c: makes the target, size bytes or a few more, with the bytes of the volume `image` ("":
+ * none); 0: j->value is its size.  Repeatable. */
+int volume_make_encrypted(struct job *j, const char *id, const char *image, uint64_t size,
+                          struct err **e);
 /* limit.c: starts the job if the limits that are written are not in force. */
 void volume_limits_due(struct txn *t, struct object *o);
 

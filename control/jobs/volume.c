@@ -8,7 +8,7 @@ struct want {
         unsigned image_state;
         char image_name[NAME_SIZE];
         uint64_t need; /* bytes the image has */
-        bool bootable;
+        bool bootable, encrypted;
 };
 
 static int want_get(struct job *j, struct want *w, struct err **e)
@@ -21,6 +21,7 @@ static int want_get(struct job *j, struct want *w, struct err **e)
         if (o) {
                 id_text(w->id, o->id);
                 w->size = object_num(o, "size");
+                w->encrypted = object_num(o, "encrypted");
                 image = object_target(o, "source");
                 if (image) {
                         w->image = image->no;
@@ -83,6 +84,8 @@ static int step_realise(struct job *j, struct err **e)
         if (r < 0)
                 return r;
         size = MAX(w.size, w.need);
+        if (w.encrypted)
+                return volume_make_encrypted(j, w.id, w.image ? w.parent : "", size, e);
         r = w.image ? s->ops->clone(s, w.id, w.parent, size, &there)
                     : s->ops->create(s, w.id, size, &there);
         if (r == -EEXIST)

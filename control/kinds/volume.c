@@ -39,6 +39,9 @@ static int set_size(struct txn *t, struct object *o, union value v, struct err *
 
         if (v.u % 512)
                 return err_set(e, -EINVAL, "a size is a multiple of 512 bytes");
+        if (v.u % 4096 && object_num(o, "encrypted"))
+                return err_set(e, -EINVAL,
+                               "the size of an encrypted volume is a multiple of 4096 bytes");
         if (o->state != VOLUME_DRAFT && v.u < now)
                 return err_set(e, -EINVAL,
                                "volume '%s' has %" PRIu64 " bytes: it grows, it does not shrink",
@@ -146,6 +149,8 @@ static const struct attr_def attrs[] = {
                  STATE(VOLUME_IN_USE) | STATE(VOLUME_EXTENDING),
          .min = 512, .max = 1ULL << 46, .index = true, .set = set_size,
          .help = "bytes; the first write makes a blank volume, a larger one grows it, also under a running guest"},
+        {"encrypted", ATTR_BOOL, ROLE_MEMBER, STATE(VOLUME_DRAFT), .index = true,
+         .help = "1, before the size or the source: on disk it is AES-256-XTS, in LUKS2's format"},
         {"readonly", ATTR_BOOL, ROLE_MEMBER, STATE(VOLUME_DRAFT) | STATE(VOLUME_AVAILABLE),
          .help = "guests may only read it"},
         {"iops", ATTR_NUMBER, ROLE_ADMIN, LIMITABLE, .min = 1, .max = 1000000000, .max_word = true,

@@ -193,15 +193,14 @@ static void random_batch(struct rig *r, int i)
 
         for (int k = 0; k < N; k++) {
                 uint64_t skip = rand() % 3 ? 0 : rand() % (slot / 2);
-                uint64_t at = k * slot + skip;
+                uint64_t at = k * slot + skip, most = rand() % 2 ? 4096 : slot;
 
                 if (rand() % 2)
                         at = (at + 4095) / 4096 * 4096;
-                io[k] = (struct volume_io){
-                        .op = rand() % 2 ? VOLUME_WRITE : VOLUME_READ,
-                        .p = buf + k * slot,
-                        .n = MIN((k + 1) * slot - at, rand() % 2 ? (uint64_t)4096 : slot),
-                        .off = at};
+                io[k] = (struct volume_io){.op = rand() % 2 ? VOLUME_WRITE : VOLUME_READ,
+                                           .p = buf + k * slot,
+                                           .n = MIN((k + 1) * slot - at, most),
+                                           .off = at};
                 if (io[k].op == VOLUME_WRITE)
                         fill_random(io[k].p, io[k].n);
         }

@@ -8,6 +8,7 @@ struct family {
         UT_hash_handle hh; /* by id */
         char id[VOLUME_ID_SIZE];
         unsigned members;
+        bool told;       /* of vault_locked(), with lock */
         struct xts *xts; /* its key; set once, with keys and lock; NULL: not given yet */
 };
 

@@ -129,6 +129,24 @@ void vault_facts(struct vault *v, struct volume_info *info)
         info->locked = !key_at_hand(m->family);
 }
 
+void vault_locked(struct vault *v, void (*each)(void *arg, const char *family, const char *id),
+                  void *arg)
+{
+        struct member *m, *mtmp;
+        struct family *f, *ftmp;
+
+        WITH_LOCK(&v->lock);
+        HASH_ITER (hh, v->families, f, ftmp) {
+                f->told = key_at_hand(f);
+        }
+        HASH_ITER (hh, v->members, m, mtmp) {
+                if (!m->family->told && m->mark == 'm') {
+                        m->family->told = true;
+                        each(arg, m->family->id, m->id);
+                }
+        }
+}
+
 char *vault_header(const struct vault *v, const struct family *f)
 {
         return path_printf("%s/%s/header", v->dir, f->id);

@@ -35,6 +35,9 @@ struct vault *vault_close(struct vault *v);
 bool vault_has(struct vault *v, const char *id);
 /* family and locked of an info that the driver filled. */
 void vault_facts(struct vault *v, struct volume_info *info);
+/* See volume_locked(). */
+void vault_locked(struct vault *v, void (*each)(void *arg, const char *family, const char *id),
+                  void *arg);
 
 /* See volume_create_encrypted(), volume_clone(), volume_snapshot(), volume_remove(),
  * volume_key(): arguments are checked, the parent (not of create) or the volume is encrypted. */
