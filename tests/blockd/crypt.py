@@ -165,6 +165,24 @@ class Crypt(Case):
         self.assertFalse(d.ok("stat", id=v)["locked"])
         self.assertNotIn(PASSPHRASE, d.log())
 
+    def test_no_keyring(self):
+        """Then the key is in memory only, and blockd says so."""
+        d = self.d
+        d.stop()
+        d.start(fault="volume.keyring=ENOSYS")
+        v = self.create()
+        connect(d.shared, v).pwrite(b"secret", 100)
+        self.create()
+        self.assertEqual(d.log().count("no keyring"), 1)
+        self.assertFalse(d.ok("stat", id=v)["locked"])
+        d.kill()
+        d.start()
+        self.assertTrue(d.ok("stat", id=v)["locked"])
+        with self.assertRaises(nbd.Error):
+            connect(d.shared, v)
+        d.ok("key", id=v, passphrase=PASSPHRASE)
+        self.assertEqual(connect(d.shared, v).pread(6, 100), b"secret")
+
     def test_family(self):
         """Clones and snapshots read the same bytes, change apart, and share the key until the last
         of them is gone."""

@@ -3,6 +3,7 @@
 #include <linux/keyctl.h>
 #include <sys/syscall.h>
 
+#include "common/fault.h"
 #include "common/macro.h"
 
 /* Possessor and user: view, read, write, search, link, set attributes.  A service need not possess
@@ -18,17 +19,21 @@ static long control(int op, unsigned long a, unsigned long b, unsigned long c, u
 
 static long find(const char *name)
 {
-        return control(KEYCTL_SEARCH, KEY_SPEC_USER_KEYRING, (unsigned long)"user",
-                       (unsigned long)name, 0);
+        int r = FAULT("volume.keyring");
+
+        return r < 0 ? r
+                     : control(KEYCTL_SEARCH, KEY_SPEC_USER_KEYRING, (unsigned long)"user",
+                               (unsigned long)name, 0);
 }
 
 int keyring_put(const char *name, const char *secret)
 {
         /* Made where it is ours for sure, and then linked: linking displaces one of that name. */
-        long key = syscall(SYS_add_key, "user", name, secret, strlen(secret),
-                           KEY_SPEC_PROCESS_KEYRING);
-        long r;
+        long key, r = FAULT("volume.keyring");
 
+        if (r < 0)
+                return r;
+        key = syscall(SYS_add_key, "user", name, secret, strlen(secret), KEY_SPEC_PROCESS_KEYRING);
         if (key < 0)
                 return -errno;
         r = control(KEYCTL_SETPERM, key, PERMISSIONS, 0, 0);

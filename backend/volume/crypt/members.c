@@ -28,7 +28,9 @@ static int remark(struct vault *v, struct member *m, char mark, struct err **e)
                 return err_errno(e, -ENOMEM, "mark");
         r = rename(from, to) < 0 ? -errno : 0;
         if (r == 0) {
+                pthread_mutex_lock(&v->lock);
                 m->mark = mark;
+                pthread_mutex_unlock(&v->lock);
                 r = fsync_parent(to);
         }
         return r < 0 ? err_errno(e, r, "rename '%s' to '%s'", from, to) : 0;
@@ -207,12 +209,18 @@ int vault_snapshot(struct vault *v, const char *id, const char *of, struct err *
 int vault_remove(struct vault *v, const char *id, struct err **e)
 {
         struct member *m;
+        bool used;
         int r;
 
         WITH_LOCK(&v->change);
         m = vault_find(v, id);
         if (!m)
                 return 0;
+        pthread_mutex_lock(&v->lock);
+        used = m->users > 0;
+        pthread_mutex_unlock(&v->lock);
+        if (used)
+                return err_set(e, -EBUSY, "it is in use");
         r = remark(v, m, 'r', e);
         if (r < 0)
                 return r;
