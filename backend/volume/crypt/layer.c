@@ -400,12 +400,12 @@ static bool layer_sparse_hint(void *v, uint64_t n, uint64_t off)
         return h->driver->sparse_hint && h->driver->sparse_hint(h->inner, n, off);
 }
 
+/* Sectors that a large write is cut through cost less than gathering it would. */
 static size_t layer_alignment(void *v)
 {
         struct handle *h = v;
-        size_t inner = h->driver->alignment ? h->driver->alignment(h->inner) : 1;
 
-        return MAX(inner, (size_t)SECTOR);
+        return h->driver->alignment ? h->driver->alignment(h->inner) : 1;
 }
 
 const struct volume_driver volume_layer_crypt = {
