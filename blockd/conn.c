@@ -16,17 +16,20 @@ static int conn_open(void *arg, const char *name, struct session_export *ret, st
 {
         struct conn *c = arg;
         struct export *x = c->export;
+        _cleanup_err_ struct err *why = NULL;
         int r;
 
         if (x && name[0] && !streq(name, x->volume))
                 return err_set(e, -ENOENT, "this socket does not serve '%.64s'", name);
         if (x)
                 name = x->volume;
-        r = takeover_await(c->server, name, e);
+        r = takeover_await(c->server, name, &why);
         if (r == 0)
-                r = volume_open(c->server->pool, name, x && x->readonly, &ret->volume, e);
+                r = volume_open(c->server->pool, name, x && x->readonly, &ret->volume, &why);
+        if (r == -ENOKEY || r == -EKEYREJECTED)
+                log_warning("a client is refused: %s", err_msg(why));
         if (r < 0)
-                return r;
+                return err_move(e, TAKE_PTR(why));
         strcpy(ret->name, volume_id(ret->volume));
         return 0;
 }

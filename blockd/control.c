@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <utlist.h>
 
+#include "blockd/copy.h"
 #include "blockd/handover.h"
 #include "blockd/meter.h"
 #include "blockd/server.h"
@@ -56,14 +57,56 @@ static int op_ping(struct call *c, struct err **e _unused_)
 
 static int op_create(struct call *c, struct err **e)
 {
+        const char *id, *passphrase = NULL;
         json_int_t n = 0;
-        const char *id;
         uint64_t size = 0;
-        int r = args(c, e, "{s:s, s:I}", "id", &id, "size", &n);
+        int r = args(c, e, "{s:s, s:I, s?s}", "id", &id, "size", &n, "passphrase", &passphrase);
 
         if (r == 0)
                 r = arg_size(n, &size, e);
-        return r < 0 ? r : volume_create(c->server->pool, id, size, e);
+        if (r < 0)
+                return r;
+        return passphrase ? volume_create_encrypted(c->server->pool, id, size, passphrase, e)
+                          : volume_create(c->server->pool, id, size, e);
+}
+
+static int op_key(struct call *c, struct err **e)
+{
+        const char *id, *passphrase;
+        int r = args(c, e, "{s:s, s:s}", "id", &id, "passphrase", &passphrase);
+
+        return r < 0 ? r : volume_key(c->server->pool, id, passphrase, e);
+}
+
+static void list_locked(void *arg, const char *family, const char *id)
+{
+        if (json_array_size(arg) < LIST_MAX)
+                json_array_append_new(arg, json_pack("{s:s, s:s}", "family", family, "id", id));
+}
+
+static int op_locked(struct call *c, struct err **e _unused_)
+{
+        json_t *array = json_array();
+
+        json_object_set_new(c->answer, "volumes", array);
+        volume_locked(c->server->pool, list_locked, array);
+        return 0;
+}
+
+static int op_copy(struct call *c, struct err **e)
+{
+        const char *id, *from;
+        json_int_t n = 0;
+        uint64_t off = 0, next;
+        int r = args(c, e, "{s:s, s:s, s:I}", "id", &id, "from", &from, "offset", &n);
+
+        if (r == 0)
+                r = arg_size(n, &off, e);
+        if (r == 0)
+                r = copy_piece(c->server->pool, id, from, off, &next, e);
+        if (r == 0)
+                json_object_set_new(c->answer, "next", json_integer(next));
+        return r;
 }
 
 static int op_import(struct call *c, struct err **e)
@@ -189,10 +232,11 @@ static json_t *info_json(struct server *s, const struct volume_info *info)
         pthread_mutex_lock(&s->lock);
         exports = exports_of(s, info->id);
         pthread_mutex_unlock(&s->lock);
-        o = json_pack("{s:s, s:I, s:I, s:s, s:I, s:b, s:b, s:i}", "id", info->id, "size",
+        o = json_pack("{s:s, s:I, s:I, s:s, s:I, s:b, s:b, s:i, s:s, s:b}", "id", info->id, "size",
                       (json_int_t)info->size, "used", (json_int_t)info->used, "parent",
                       info->parent, "exports", (json_int_t)exports, "immutable",
-                      (int)info->immutable, "failed", (int)info->failed, "users", (int)info->users);
+                      (int)info->immutable, "failed", (int)info->failed, "users", (int)info->users,
+                      "family", info->family, "locked", (int)info->locked);
         if (info->flattening)
                 json_object_set_new(o, "flatten", flatten_json(info));
         return o;
@@ -414,6 +458,9 @@ static const struct {
         /* clang-format off */
         {"ping", op_ping},
         {"create", op_create},
+        {"key", op_key},
+        {"locked", op_locked},
+        {"copy", op_copy},
         {"import", op_import},
         {"clone", op_clone},
         {"snapshot", op_snapshot},

@@ -35,7 +35,10 @@ int option_refuse(struct session *s, uint32_t option, int r, struct err *e)
 {
         if (r == -EPIPE)
                 return r;
-        return option_words(s, option, NBD_REP_ERR_UNKNOWN, err_msg(e));
+        return option_words(s, option,
+                            r == -ENOKEY || r == -EKEYREJECTED ? NBD_REP_ERR_POLICY
+                                                               : NBD_REP_ERR_UNKNOWN,
+                            err_msg(e));
 }
 
 static int begin_transmission(struct session *s, struct session_export *x)

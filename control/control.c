@@ -24,6 +24,8 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
                 r = reconcile_start(c, e);
         if (r == 0)
                 r = stats_start(c, e);
+        if (r == 0)
+                r = keys_start(c, e);
         if (r < 0) {
                 control_stop(c);
                 *ret = NULL;
@@ -36,6 +38,7 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
 void control_quiesce(struct control *c)
 {
         stats_stop(c);
+        keys_stop(c);
         reconcile_stop(c);
         jobs_stop(c);
 }
@@ -49,6 +52,7 @@ void control_stop(struct control *c)
         jobs_free(c);
         reconcile_free(c);
         stats_free(c);
+        keys_free(c);
         tokens_free(c);
         HASH_ITER (hh, c->users, u, tmp) {
                 HASH_DEL(c->users, u);

@@ -46,6 +46,8 @@ struct user {
         UT_hash_handle hh;
 };
 
+struct key_keeper;
+
 struct control {
         struct control_config cfg;
         uint64_t epoch;          /* of this start; jobs carry it */
@@ -67,6 +69,7 @@ struct control {
         struct token_list *tokens;
         struct reconciler *reconciler;
         struct stats_keeper *stats;
+        struct key_keeper *keys;
         void (*changed)(void *arg, uint64_t no);
         void *changed_arg;
         pthread_mutex_t changed_lock; /* both, so that they can be taken back */
@@ -146,6 +149,23 @@ int check_referrers(const struct object *o, struct err **e);
 
 /* render.c: "42.10% 4404019200/10485760000"; nothing while no total is known */
 void render_done(const struct object *o, struct buf *out);
+
+/* keys.c: the tenants' keys.  A tenant's is 32 random bytes in <state>/keys/<tenant>, made when it
+ * is first needed; what opens a family of encrypted volumes is derived from it.  They are in no
+ * record, no log and no command line. */
+enum { PASSPHRASE_SIZE = 65 };
+int keys_start(struct control *c, struct err **e);
+void keys_stop(struct control *c);
+void keys_free(struct control *c);
+/* The passphrase of a family of that tenant's; to be wiped after use.  make: makes the tenant's key
+ * if it has none, else that is -ENOKEY.  Blocks. */
+int keys_passphrase(struct control *c, const char *tenant, const char *family, bool make,
+                    char ret[PASSPHRASE_SIZE], struct err **e);
+/* Sees to it that the volume service has the volume's key, if it needs one.  Blocks. */
+int keys_unlock(struct control *c, const char *volume, struct err **e);
+/* Overwrites and removes the tenant's key: nothing that it wraps can be read again.  Missing is
+ * success. */
+int keys_erase(struct control *c, const char *tenant, struct err **e);
 
 /* spec.c */
 void tokens_free(struct control *c);

@@ -59,6 +59,61 @@ static int client_snapshot(struct volume_service *s, const char *id, const char 
                     LONG_MS, NULL, e);
 }
 
+static int client_create_encrypted(struct volume_service *s, const char *id, uint64_t size,
+                                   const char *passphrase, struct err **e)
+{
+        return call(s,
+                    json_pack("{s:s, s:s, s:I, s:s}", "op", "create", "id", id, "size",
+                              (json_int_t)size, "passphrase", passphrase),
+                    QUICK_MS, NULL, e);
+}
+
+static int client_key(struct volume_service *s, const char *id, const char *passphrase,
+                      struct err **e)
+{
+        return call(s,
+                    json_pack("{s:s, s:s, s:s}", "op", "key", "id", id, "passphrase", passphrase),
+                    QUICK_MS, NULL, e);
+}
+
+static int client_locked(struct volume_service *s,
+                         int (*each)(void *arg, const char *id, const char *family), void *arg,
+                         struct err **e)
+{
+        json_auto_t *a = NULL;
+        json_t *item;
+        size_t i;
+        int r = call(s, json_pack("{s:s}", "op", "locked"), QUICK_MS, &a, e);
+
+        json_array_foreach (json_object_get(a, "volumes"), i, item) {
+                const char *id, *family;
+
+                if (r == 0 && json_unpack(item, "{s:s, s:s}", "id", &id, "family", &family) < 0)
+                        return err_set(e, -EPROTO, "blockd's answer makes no sense");
+                if (r == 0)
+                        r = each(arg, id, family);
+        }
+        return r;
+}
+
+static int client_copy(struct volume_service *s, const char *id, const char *from, uint64_t off,
+                       uint64_t *ret_next, struct err **e)
+{
+        json_auto_t *a = NULL;
+        json_int_t next;
+        int r = call(s,
+                     json_pack("{s:s, s:s, s:s, s:I}", "op", "copy", "id", id, "from", from,
+                               "offset", (json_int_t)off),
+                     LONG_MS, &a, e);
+
+        if (r < 0)
+                return r;
+        if (json_unpack(a, "{s:I}", "next", &next) < 0)
+                return err_set(e, -EPROTO, "blockd's answer makes no sense");
+        *ret_next = next;
+        return 0;
+}
+
 static int client_resize(struct volume_service *s, const char *id, uint64_t size, struct err **e)
 {
         return call(
@@ -96,14 +151,16 @@ static int facts_from(json_t *o, struct volume_facts *ret, struct err **e)
 {
         json_int_t size, used, exports, done = 0, total = 0;
         json_t *flatten = NULL;
-        const char *id, *parent;
-        int failed = 0;
+        const char *id, *parent, *family = "";
+        int failed = 0, locked = 0;
 
-        if (json_unpack(o, "{s:s, s:I, s:I, s:s, s:I, s?o}", "id", &id, "size", &size, "used",
-                        &used, "parent", &parent, "exports", &exports, "flatten", &flatten) < 0 ||
+        if (json_unpack(o, "{s:s, s:I, s:I, s:s, s:I, s?s, s?b, s?o}", "id", &id, "size", &size,
+                        "used", &used, "parent", &parent, "exports", &exports, "family", &family,
+                        "locked", &locked, "flatten", &flatten) < 0 ||
             (flatten && json_unpack(flatten, "{s:I, s:I, s?i}", "done", &done, "total", &total,
                                     "errno", &failed) < 0) ||
-            strlen(id) >= sizeof(ret->id) || strlen(parent) >= sizeof(ret->parent))
+            strlen(id) >= sizeof(ret->id) || strlen(parent) >= sizeof(ret->parent) ||
+            strlen(family) >= sizeof(ret->family))
                 return err_set(e, -EPROTO, "blockd's answer makes no sense");
         *ret = (struct volume_facts){.size = size,
                                      .used = used,
@@ -114,6 +171,8 @@ static int facts_from(json_t *o, struct volume_facts *ret, struct err **e)
                                      .flatten_failed = -failed};
         strcpy(ret->id, id);
         strcpy(ret->parent, parent);
+        strcpy(ret->family, family);
+        ret->locked = locked;
         return 0;
 }
 
@@ -304,6 +363,10 @@ static const struct volume_service_ops client_ops = {
         .import = client_import,
         .clone = client_clone,
         .snapshot = client_snapshot,
+        .create_encrypted = client_create_encrypted,
+        .key = client_key,
+        .locked = client_locked,
+        .copy = client_copy,
         .resize = client_resize,
         .shrink = client_shrink,
         .revert = client_revert,

@@ -3,12 +3,14 @@
 
 #include <assert.h>
 
+#include "backend/volume/crypt/vault.h"
 #include "common/fault.h"
 #include "common/name.h"
 
 struct volume_pool {
         const struct volume_driver *driver;
         void *state;
+        struct vault *vault; /* which volumes are encrypted; NULL: none can be */
 };
 
 struct volume_changes {
@@ -17,7 +19,7 @@ struct volume_changes {
 };
 
 struct volume {
-        const struct volume_driver *driver;
+        const struct volume_driver *driver; /* the pool's, or the layer above it */
         void *handle;
         bool readonly;
         char id[VOLUME_ID_SIZE];
@@ -67,6 +69,13 @@ int volume_pool_open(const struct volume_driver *d, const struct volume_pool_con
                 free(p);
                 return err_prepend(e, r, "open %s pool in '%s'", d->name, c->state);
         }
+        if (c && c->state) {
+                r = vault_open(c, d, p->state, &p->vault, e);
+                if (r < 0) {
+                        volume_pool_close(p);
+                        return err_prepend(e, r, "open the keys in '%s'", c->state);
+                }
+        }
         *ret = p;
         return 0;
 }
@@ -90,15 +99,74 @@ int volume_pool_work(struct volume_pool *p)
 struct volume_pool *volume_pool_close(struct volume_pool *p)
 {
         if (p) {
+                vault_close(p->vault);
                 p->driver->pool_close(p->state);
                 free(p);
         }
         return NULL;
 }
 
-int volume_create(struct volume_pool *p, const char *id, uint64_t size, struct err **e)
+static bool encrypted(struct volume_pool *p, const char *id)
+{
+        return p->vault && vault_has(p->vault, id);
+}
+
+/* For what makes a plain volume. */
+static int check_plain(struct volume_pool *p, const char *id, struct err **e)
 {
         int r = check_id(id, e);
+
+        if (r == 0 && encrypted(p, id))
+                return err_set(e, -EEXIST, "volume '%s' is there, encrypted", id);
+        return r;
+}
+
+static int check_sectors(uint64_t size, struct err **e)
+{
+        int r = check_size(size, e);
+
+        if (r == 0 && size % VOLUME_CRYPT_SECTOR != 0)
+                return err_set(e, -EINVAL, "size %llu of an encrypted volume is no multiple of %d",
+                               (unsigned long long)size, VOLUME_CRYPT_SECTOR);
+        return r;
+}
+
+int volume_create_encrypted(struct volume_pool *p, const char *id, uint64_t size,
+                            const char *passphrase, struct err **e)
+{
+        int r = check_id(id, e);
+
+        if (r == 0)
+                r = check_sectors(size, e);
+        if (r < 0)
+                return r;
+        if (!p->vault)
+                return err_set(e, -ENOTSUP, "%s pools cannot encrypt", p->driver->name);
+        return checked(vault_create(p->vault, id, size, passphrase, e), e, "create encrypted", id);
+}
+
+int volume_key(struct volume_pool *p, const char *id, const char *passphrase, struct err **e)
+{
+        struct volume_info info;
+        int r = volume_stat(p, id, &info, e);
+
+        if (r < 0)
+                return r;
+        if (!info.family[0])
+                return err_set(e, -EINVAL, "volume '%s' is not encrypted", id);
+        return checked(vault_key(p->vault, id, passphrase, e), e, "unlock", id);
+}
+
+void volume_locked(struct volume_pool *p,
+                   void (*each)(void *arg, const char *family, const char *id), void *arg)
+{
+        if (p->vault)
+                vault_locked(p->vault, each, arg);
+}
+
+int volume_create(struct volume_pool *p, const char *id, uint64_t size, struct err **e)
+{
+        int r = check_plain(p, id, e);
 
         if (r == 0)
                 r = check_size(size, e);
@@ -107,7 +175,7 @@ int volume_create(struct volume_pool *p, const char *id, uint64_t size, struct e
 
 int volume_import(struct volume_pool *p, const char *id, const char *path, struct err **e)
 {
-        int r = check_id(id, e);
+        int r = check_plain(p, id, e);
 
         if (r < 0)
                 return r;
@@ -133,6 +201,11 @@ int volume_clone(struct volume_pool *p, const char *id, const char *parent, uint
                 return err_set(e, -EINVAL, "volume '%s' cannot be cloned from itself", id);
         if (!p->driver->clone)
                 return err_set(e, -ENOTSUP, "%s pools cannot clone", p->driver->name);
+        if (encrypted(p, parent)) {
+                r = check_sectors(size, e);
+                return r < 0 ? r
+                             : checked(vault_clone(p->vault, id, parent, size, e), e, "clone", id);
+        }
         return checked(p->driver->clone(p->state, id, parent, size, e), e, "clone", id);
 }
 
@@ -148,6 +221,8 @@ int volume_snapshot(struct volume_pool *p, const char *id, const char *of, struc
                 return err_set(e, -EINVAL, "volume '%s' cannot be a snapshot of itself", id);
         if (!p->driver->snapshot)
                 return err_set(e, -ENOTSUP, "%s pools have no snapshots", p->driver->name);
+        if (encrypted(p, of))
+                return checked(vault_snapshot(p->vault, id, of, e), e, "snapshot", id);
         return checked(p->driver->snapshot(p->state, id, of, e), e, "snapshot", id);
 }
 
@@ -156,7 +231,7 @@ int volume_resize(struct volume_pool *p, const char *id, uint64_t size, struct e
         int r = check_id(id, e);
 
         if (r == 0)
-                r = check_size(size, e);
+                r = encrypted(p, id) ? check_sectors(size, e) : check_size(size, e);
         return r < 0 ? r : checked(p->driver->resize(p->state, id, size, e), e, "resize", id);
 }
 
@@ -165,10 +240,23 @@ int volume_shrink(struct volume_pool *p, const char *id, uint64_t size, struct e
         int r = check_id(id, e);
 
         if (r == 0)
-                r = check_size(size, e);
+                r = encrypted(p, id) ? check_sectors(size, e) : check_size(size, e);
         if (r == 0 && !p->driver->shrink)
                 r = err_set(e, -ENOTSUP, "%s pools cannot shrink volumes", p->driver->name);
         return r < 0 ? r : checked(p->driver->shrink(p->state, id, size, e), e, "shrink", id);
+}
+
+static bool same_family(struct volume_pool *p, const char *a, const char *b)
+{
+        struct volume_info x = {}, y = {};
+
+        strcpy(x.id, a);
+        strcpy(y.id, b);
+        if (p->vault) {
+                vault_facts(p->vault, &x);
+                vault_facts(p->vault, &y);
+        }
+        return streq(x.family, y.family);
 }
 
 int volume_revert(struct volume_pool *p, const char *id, const char *to, struct err **e)
@@ -183,6 +271,8 @@ int volume_revert(struct volume_pool *p, const char *id, const char *to, struct 
                 return err_set(e, -EINVAL, "volume '%s' is no snapshot of itself", id);
         if (!p->driver->revert)
                 return err_set(e, -ENOTSUP, "%s pools cannot revert volumes", p->driver->name);
+        if (!same_family(p, id, to))
+                return err_set(e, -EINVAL, "'%s' has another key than volume '%s'", to, id);
         return checked(p->driver->revert(p->state, id, to, e), e, "revert", id);
 }
 
@@ -199,6 +289,8 @@ int volume_remove(struct volume_pool *p, const char *id, struct err **e)
 {
         int r = check_id(id, e);
 
+        if (r == 0 && encrypted(p, id))
+                return checked(vault_remove(p->vault, id, e), e, "remove", id);
         return r < 0 ? r : checked(p->driver->remove(p->state, id, e), e, "remove", id);
 }
 
@@ -206,13 +298,51 @@ int volume_stat(struct volume_pool *p, const char *id, struct volume_info *ret, 
 {
         int r = check_id(id, e);
 
-        return r < 0 ? r : checked(p->driver->stat(p->state, id, ret, e), e, "stat", id);
+        if (r == 0)
+                r = checked(p->driver->stat(p->state, id, ret, e), e, "stat", id);
+        if (r == 0 && p->vault)
+                vault_facts(p->vault, ret);
+        return r;
+}
+
+struct listing {
+        struct vault *vault;
+        volume_info_fn each;
+        void *arg;
+};
+
+static int list_one(void *arg, const struct volume_info *info)
+{
+        struct listing *l = arg;
+        struct volume_info full = *info;
+
+        vault_facts(l->vault, &full);
+        return l->each(l->arg, &full);
 }
 
 int volume_list(struct volume_pool *p, const char *after, volume_info_fn each, void *arg,
                 struct err **e)
 {
+        struct listing l = {p->vault, each, arg};
+
+        if (p->vault)
+                return p->driver->list(p->state, after, list_one, &l, e);
         return p->driver->list(p->state, after, each, arg, e);
+}
+
+/* Puts the layer between v and its driver, or closes what the driver opened. */
+static int encrypt(struct volume_pool *p, struct volume *v, struct err **e)
+{
+        void *layer;
+        int r = vault_wrap(p->vault, p->driver, v->handle, v->id, &layer, e);
+
+        if (r < 0) {
+                p->driver->close(v->handle);
+                return r;
+        }
+        v->driver = &volume_layer_crypt;
+        v->handle = layer;
+        return 0;
 }
 
 int volume_open(struct volume_pool *p, const char *id, bool readonly, struct volume **ret,
@@ -228,7 +358,10 @@ int volume_open(struct volume_pool *p, const char *id, bool readonly, struct vol
                 return err_errno(e, -ENOMEM, "open volume '%s'", id);
         v->driver = p->driver;
         strcpy(v->id, id);
-        r = checked(v->driver->open(p->state, id, &v->handle, e), e, "open", id);
+        r = v->driver->open(p->state, id, &v->handle, e);
+        if (r == 0 && encrypted(p, id))
+                r = encrypt(p, v, e);
+        r = checked(r, e, "open", id);
         if (r < 0) {
                 free(v);
                 return r;

@@ -13,8 +13,9 @@
 
 enum {
         VOLUME_ID_SIZE = 37,
-        VOLUME_SECTOR = 512,      /* sizes are multiples of it */
-        VOLUME_IO_MAX = 32 << 20, /* bytes in one pread or pwrite */
+        VOLUME_SECTOR = 512,        /* sizes are multiples of it */
+        VOLUME_IO_MAX = 32 << 20,   /* bytes in one pread or pwrite */
+        VOLUME_CRYPT_SECTOR = 4096, /* sizes of encrypted volumes are multiples of it */
 };
 #define VOLUME_SIZE_MAX (UINT64_C(1) << 48) /* 256 TiB */
 
@@ -50,6 +51,8 @@ struct volume_info {
         bool flattening;
         uint64_t flatten_done, flatten_total; /* bytes of the volume */
         int flatten_failed;                   /* -errno: it has stopped, until asked again */
+        char family[VOLUME_ID_SIZE]; /* encrypted: the family whose key it has; else "" */
+        bool locked;                 /* encrypted, and the key has not been given */
 };
 
 enum volume_op {
@@ -186,6 +189,20 @@ struct volume_pool *volume_pool_close(struct volume_pool *p);
 
 /* size: bytes, > 0, a multiple of VOLUME_SECTOR, at most VOLUME_SIZE_MAX, else -EINVAL. */
 int volume_create(struct volume_pool *p, const char *id, uint64_t size, struct err **e);
+/* An encrypted volume, the first of its family: every clone and snapshot of a member is another,
+ * and has the family's key.  size: a multiple of VOLUME_CRYPT_SECTOR.  passphrase: random, as
+ * strong as a key; it opens the family's LUKS2 header.  -EEXIST, also if a plain one is there;
+ * -EKEYREJECTED: it is there, with another passphrase. */
+int volume_create_encrypted(struct volume_pool *p, const char *id, uint64_t size,
+                            const char *passphrase, struct err **e);
+/* Gives the key of the volume's family, so that its members can be opened: until the last of them
+ * is removed, or this process ends, or where there is a kernel keyring the boot.  -EKEYREJECTED,
+ * -EINVAL: it is not encrypted, -ENOENT. */
+int volume_key(struct volume_pool *p, const char *id, const char *passphrase, struct err **e);
+/* Calls each for every family whose key has not been given, with the id of one of its members.  It
+ * must not call back. */
+void volume_locked(struct volume_pool *p,
+                   void (*each)(void *arg, const char *family, const char *id), void *arg);
 /* path: absolute, of a regular file that nobody changes any more. */
 int volume_import(struct volume_pool *p, const char *id, const char *path, struct err **e);
 int volume_clone(struct volume_pool *p, const char *id, const char *parent, uint64_t size,
@@ -209,7 +226,8 @@ int volume_stat(struct volume_pool *p, const char *id, struct volume_info *ret, 
 int volume_list(struct volume_pool *p, const char *after, volume_info_fn each, void *arg,
                 struct err **e);
 
-/* A handle of its own; readonly refuses writes with -EROFS. */
+/* A handle of its own; readonly refuses writes with -EROFS.  -ENOKEY: it is encrypted and its key
+ * has not been given. */
 int volume_open(struct volume_pool *p, const char *id, bool readonly, struct volume **ret,
                 struct err **e);
 /* Flushes when it was the last handle.  NULL is left alone.  Returns NULL. */

@@ -21,6 +21,8 @@ struct volume_facts {
         bool flattening;   /* see flatten */
         uint64_t flatten_done, flatten_total; /* bytes */
         int flatten_failed;                   /* -errno: it has stopped until asked again */
+        char family[37];   /* encrypted: the family whose key it has; else "" */
+        bool locked;       /* encrypted, and blockd has not been given the key */
 };
 
 struct volume_export {
@@ -92,6 +94,22 @@ struct volume_service_ops {
         int (*stats)(struct volume_service *s,
                      int (*each)(void *arg, const struct volume_stats *v), void *arg,
                      struct err **e);
+        /* Encrypted, the first of a family that has its id; its clones and snapshots are members
+         * by themselves.  -EEXIST, -EKEYREJECTED (it is there, with another passphrase). */
+        int (*create_encrypted)(struct volume_service *s, const char *id, uint64_t size,
+                                const char *passphrase, struct err **e);
+        /* Gives the key of the volume's family, without which no member can be read.
+         * -EKEYREJECTED. */
+        int (*key)(struct volume_service *s, const char *id, const char *passphrase,
+                   struct err **e);
+        /* Optional: one member of every family whose key must be given, some of them if many. */
+        int (*locked)(struct volume_service *s,
+                      int (*each)(void *arg, const char *id, const char *family), void *arg,
+                      struct err **e);
+        /* Copies a piece of `from` to the same place in id and gives where the next one begins,
+         * the size of `from` after the last.  Repeatable. */
+        int (*copy)(struct volume_service *s, const char *id, const char *from, uint64_t off,
+                    uint64_t *ret_next, struct err **e);
         /* A parent's bytes live on, nameless, until its last clone is gone.  Missing is success. */
         int (*remove)(struct volume_service *s, const char *id, struct err **e);
         int (*stat)(struct volume_service *s, const char *id, struct volume_facts *ret,

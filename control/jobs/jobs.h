@@ -42,6 +42,8 @@ int job_wait_blockd(struct job *j, struct err **e);
 /* done() of a deletion: the object goes. */
 int job_done_delete(struct job *j, struct txn *t, struct object *target, struct err **e);
 
+/* volume.c: -EINVAL: the volume cannot have that size. */
+int volume_check_size(const struct object *o, uint64_t size, struct err **e);
 /* volume.c: bytes of what a volume is made from. */
 uint64_t volume_source_size(const struct object *source);
 /* volume.c: in-use if an instance holds it, else available. */
@@ -54,6 +56,10 @@ void volume_failed_create(struct job *j, struct txn *t, struct object *o, const 
 /* snapshot.c: volumes made from o, and backups of it, live on without it and forget it; those being made are waited for
  * by its deletion.  -EBUSY when an instance has it. */
 int volume_let_clones_go(struct txn *t, struct object *o, struct err **e);
+/* encrypt.c: makes the target, size bytes or a few more, with the bytes of the volume `image` ("":
+ * none); 0: j->value is its size.  Repeatable. */
+int volume_make_encrypted(struct job *j, const char *id, const char *image, uint64_t size,
+                          struct err **e);
 /* limit.c: starts the job if the limits that are written are not in force. */
 void volume_limits_due(struct txn *t, struct object *o);
 /* The same for every volume, each in a transaction of its own; no lock held. */

@@ -192,7 +192,9 @@ int plan_exports(struct job *j, struct plan *p, struct err **e)
                         x.uid = j->c->cfg.uid;
                         x.gid = j->c->cfg.gid;
                 }
-                r = s->ops->export(s, &x, &p->socket[i], e);
+                r = keys_unlock(j->c, p->volume[i], e);
+                if (r == 0)
+                        r = s->ops->export(s, &x, &p->socket[i], e);
                 if (r < 0)
                         return err_prepend(e, r, "disk %s", p->disks[i].target);
                 p->disks[i].socket = p->socket[i];

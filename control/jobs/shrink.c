@@ -9,13 +9,14 @@ int volume_shrink(struct txn *t, struct object *o, const char *args, struct err 
         char text[32];
         int r = value_parse(t->c, &size, args, strlen(args), &v, e);
 
+        if (r == 0)
+                r = volume_check_size(o, v.u, e);
         if (r < 0)
                 return err_prepend(e, r, "shrink");
-        if (v.u % 512)
-                return err_set(e, -EINVAL, "a size is a multiple of 512 bytes");
         if (v.u >= now)
-                return err_set(e, -EINVAL, "volume '%s' has %" PRIu64 " bytes: `size` makes it larger",
-                               o->name, now);
+                return err_set(e, -EINVAL,
+                               "volume '%s' has %" PRIu64 " bytes: `size` makes it larger", o->name,
+                               now);
         if (o->writers)
                 return err_set(e, -EBUSY, "volume '%s' is being written through its data", o->name);
         snprintf(text, sizeof(text), "%" PRIu64, v.u);

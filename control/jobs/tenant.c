@@ -114,8 +114,16 @@ static int done_delete(struct job *j, struct txn *t, struct object *o, struct er
         return job_done_delete(j, t, o, e);
 }
 
+static int step_key(struct job *j, struct err **e)
+{
+        struct facts f;
+        int r = job_facts(j, &f, e);
+
+        return r < 0 ? r : keys_erase(j->c, f.id, e);
+}
+
 static const struct job_step create_steps[] = {{"group", step_groupadd}};
-static const struct job_step delete_steps[] = {{"group", step_groupdel}};
+static const struct job_step delete_steps[] = {{"group", step_groupdel}, {"key", step_key}};
 
 const struct job_def job_tenant_create = {.op = "tenant.create",
                                           .deadline = 60,

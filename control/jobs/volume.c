@@ -9,7 +9,9 @@ struct want {
         bool making, broken; /* the source: not there yet, and never */
         uint64_t need;       /* bytes the source has */
         bool bootable;
-        bool backup; /* the source is one */
+        bool backup;    /* the source is one */
+        bool encrypted; /* it is to be */
+        bool family;    /* and the source is: they share a key */
 };
 
 static void want_source(struct want *w, const struct object *source)
@@ -19,6 +21,7 @@ static void want_source(struct want *w, const struct object *source)
         id_text(w->parent, source->id);
         object_label(source, w->source_label);
         w->bootable = true;
+        w->family = volume_encrypted(source);
         if (source->kind == &kind_image) {
                 w->making = source->state == IMAGE_SAVING;
                 w->broken = source->state == IMAGE_ERROR;
@@ -47,6 +50,7 @@ static int want_get(struct job *j, struct want *w, struct err **e)
         if (o) {
                 id_text(w->id, o->id);
                 w->size = object_num(o, "size");
+                w->encrypted = object_num(o, "encrypted");
                 source = object_target(o, "source");
                 if (source)
                         want_source(w, source);
@@ -101,6 +105,9 @@ int volume_step_realise(struct job *j, struct err **e)
         if (r < 0)
                 return r;
         size = MAX(w.size, w.need);
+        if (w.encrypted && !w.family)
+                return volume_make_encrypted(j, w.id, w.source && !w.backup ? w.parent : "", size,
+                                             e);
         r = w.source && !w.backup ? s->ops->clone(s, w.id, w.parent, size, &there)
                                   : s->ops->create(s, w.id, size, &there);
         if (r == -EEXIST)

@@ -37,8 +37,7 @@ bool volume_encrypted(const struct object *o)
 {
         const struct object *v = o->kind == &kind_snapshot ? o->holder : o;
 
-        return v->kind == &kind_volume && kind_attr(v->kind, "encrypted") >= 0 &&
-               object_num(v, "encrypted");
+        return v->kind == &kind_volume && object_num(v, "encrypted");
 }
 
 /* A volume of this type that says yes to `is`, NULL if there is none. */

@@ -13,10 +13,10 @@ unsigned volume_rest(const struct object *o)
 static void render_attached(struct control *c, const struct object *o, struct buf *out)
 {
         for (unsigned i = 0; i < o->nrefs; i++) {
-                object_foreach_link(l, o->refs[i])
+                object_foreach_link (l, o->refs[i])
                         if (l->target == o && o->refs[i]->kind == &kind_instance)
-                                buf_printf(out, "%s%s:%s", out->len ? " " : "",
-                                           o->refs[i]->name, l->name);
+                                buf_printf(out, "%s%s:%s", out->len ? " " : "", o->refs[i]->name,
+                                           l->name);
         }
 }
 
@@ -33,15 +33,27 @@ static void render_nbd(struct control *c, const struct object *o, struct buf *ou
                    c->cfg.volumes->shared_socket);
 }
 
+int volume_check_size(const struct object *o, uint64_t size, struct err **e)
+{
+        if (size % 512)
+                return err_set(e, -EINVAL, "a size is a multiple of 512 bytes");
+        if (size % 4096 && object_num(o, "encrypted"))
+                return err_set(e, -EINVAL,
+                               "the size of an encrypted volume is a multiple of 4096 bytes");
+        return 0;
+}
+
 static int set_size(struct txn *t, struct object *o, union value v, struct err **e)
 {
         uint64_t now = object_num(o, "size");
+        int r = volume_check_size(o, v.u, e);
 
-        if (v.u % 512)
-                return err_set(e, -EINVAL, "a size is a multiple of 512 bytes");
+        if (r < 0)
+                return r;
         if (o->state != VOLUME_DRAFT && v.u < now) {
-                err_set(e, -EINVAL, "volume '%s' has %" PRIu64 " bytes: it grows, it does not shrink",
-                        o->name, now);
+                err_set(e, -EINVAL,
+                        "volume '%s' has %" PRIu64 " bytes: it grows, it does not shrink", o->name,
+                        now);
                 return err_hint(e, "echo 'shrink SIZE' > ctl cuts off its end, and what is there");
         }
         txn_set_num(t, o, "size", v.u);
@@ -60,20 +72,26 @@ static int set_type(struct txn *t, struct object *o, union value v, struct err *
         if (v.s)
                 now = model_by_name(t->c, NULL, &kind_volume_type, v.s);
         if (late && !caller_is_admin(t->c, t->who))
-                return err_set(e, -EPERM, "a volume that is there changes its type for admins only");
+                return err_set(e, -EPERM,
+                               "a volume that is there changes its type for admins only");
         if (late && (was && object_num(was, "encrypted")) != (now && object_num(now, "encrypted")))
                 return err_set(e, -EINVAL, "a volume is encrypted from its first byte or never");
         if (volume_holders(o) > 1 && !(now && object_num(now, "multi_attach")))
                 return err_set(e, -EBUSY, "%u instances have it, which type '%s' does not allow",
                                volume_holders(o), v.s ? v.s : "");
-        if (now && object_num(now, "encrypted") && !late) {
-                int a = kind_attr(o->kind, "encrypted");
-
-                if (a < 0)
-                        return err_set(e, -ENOTSUP, "this release encrypts no volumes");
-                txn_set_value(t, o, (unsigned)a, (union value){.u = 1});
-        }
         txn_set_str(t, o, "type", v.s);
+        if (now && object_num(now, "encrypted"))
+                txn_set_num(t, o, "encrypted", 1);
+        return 0;
+}
+
+static int set_encrypted(struct txn *t, struct object *o, union value v, struct err **e)
+{
+        struct object *type = volume_type(t->c, o);
+
+        if (!v.u && type && object_num(type, "encrypted"))
+                return err_set(e, -EINVAL, "volumes of type '%s' are encrypted", type->name);
+        txn_set_num(t, o, "encrypted", v.u);
         return 0;
 }
 
@@ -143,6 +161,8 @@ static int complete(struct txn *t, struct object *o, struct err **e)
         volume_limits_due(t, o);
         if (o->state != VOLUME_DRAFT || (object_num(o, "size") == 0 && !source))
                 return 0;
+        if (source && volume_encrypted(source))
+                txn_set_num(t, o, "encrypted", 1); /* what grows from it has its key */
         if (object_num(o, "size") == 0 && need)
                 txn_set_num(t, o, "size", need);
         txn_set_state(t, o, VOLUME_CREATING);
@@ -166,7 +186,8 @@ int volume_check_snapshots(struct txn *t, const struct object *o, struct err **e
         buf_done(&names);
         for (unsigned i = 0; r == 0 && i < o->nrefs; i++)
                 if (o->refs[i]->kind == &kind_backup && o->refs[i]->state == BACKUP_CREATING)
-                        r = err_set(e, -EBUSY, "backup '%s' is being taken of it", o->refs[i]->name);
+                        r = err_set(e, -EBUSY, "backup '%s' is being taken of it",
+                                    o->refs[i]->name);
         return r;
 }
 
@@ -246,16 +267,21 @@ static const struct attr_def attrs[] = {
          STATE(VOLUME_DRAFT) | STATE(VOLUME_CREATING) | STATE(VOLUME_AVAILABLE) |
                  STATE(VOLUME_IN_USE) | STATE(VOLUME_EXTENDING),
          .min = 512, .max = 1ULL << 46, .index = true, .set = set_size,
-         .help = "bytes; the first write makes a blank volume, a larger one grows it, also under a running guest"},
+         .help = "bytes; the first write makes a blank volume, a larger one grows it, also under a "
+                 "running guest"},
         {"type", ATTR_NAME, ROLE_MEMBER, LIMITABLE, .of = "volume_type", .index = true,
          .set = set_type, .help = "from volume_types/; of a volume that is there, for admins"},
         {"bootable", ATTR_BOOL, ROLE_MEMBER, LIMITABLE,
          .help = "a guest boots from its first volume that is; set when cloned from an image"},
+        {"encrypted", ATTR_BOOL, ROLE_MEMBER, STATE(VOLUME_DRAFT), .index = true,
+         .set = set_encrypted,
+         .help = "1, before the size or the source: on disk it is AES-256-XTS, in LUKS2's format"},
         {"readonly", ATTR_BOOL, ROLE_MEMBER, STATE(VOLUME_DRAFT) | STATE(VOLUME_AVAILABLE),
          .set = set_readonly, .help = "guests may only read it"},
         {"iops", ATTR_NUMBER, ROLE_ADMIN, LIMITABLE, .min = 1, .max = 1000000000, .max_word = true,
          .def = "max", .render = render_iops,
-         .help = "reads, writes, trims and zeroings a second, of all its connections together; max: as its type"},
+         .help = "reads, writes, trims and zeroings a second, of all its connections together; "
+                 "max: as its type"},
         {"bandwidth", ATTR_SIZE, ROLE_ADMIN, LIMITABLE, .min = 64 << 10, .max = 1ULL << 40,
          .max_word = true, .def = "max", .render = render_bandwidth,
          .help = "bytes read and written a second; max: as its type"},
@@ -266,14 +292,16 @@ static const struct attr_def attrs[] = {
         {"burst_seconds", ATTR_NUMBER, ROLE_ADMIN, LIMITABLE, .max = 86400,
          .help = "how long a burst lasts; 0 is 1"},
         {"keep", ATTR_TEXT, ROLE_MEMBER, .max = 255, .set = set_keep,
-         .help = "backups of it that are kept, such as daily:7,weekly:4; also last, hourly, monthly, yearly; empty: all"},
+         .help = "backups of it that are kept, such as daily:7,weekly:4; also last, hourly, "
+                 "monthly, yearly; empty: all"},
         {"description", ATTR_TEXT, ROLE_MEMBER, .max = 255, .help = "words for people"},
         {"transfer", ATTR_TEXT, ROLE_MEMBER, STATE(VOLUME_DRAFT), .max = 64, .no_spec = true,
          .changes = true, .set = volume_accept, .render = volume_render_transfer,
          .help = "of one that is offered: its key; written to a draft, it takes that volume over"},
         {"manage", ATTR_TEXT, ROLE_ADMIN, STATE(VOLUME_DRAFT), .no_spec = true, .max = 4000,
          .set = volume_manage,
-         .help = "a raw file on the host that becomes the volume's bottom layer, or a qcow2 to convert"},
+         .help = "a raw file on the host that becomes the volume's bottom layer, or a qcow2 to "
+                 "convert"},
         {"attached_to", ATTR_TEXT, ROLE_NOBODY, .render = render_attached, .changes = true,
          .index = true, .help = "instance:device that has it"},
         {"progress", ATTR_TEXT, ROLE_NOBODY, .render = render_progress, .changes = true,
@@ -283,10 +311,12 @@ static const struct attr_def attrs[] = {
         {"actual", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "bytes it really has"},
         {"limits_set", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "a mark of the limits in force"},
-        {"shrunk", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "when, microseconds since 1970"},
+        {"shrunk", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
+         .help = "when, microseconds since 1970"},
         {"restoring", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "backup that it is being made like again"},
-        {"base", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "a managed file's own id, at first"},
+        {"base", ATTR_TEXT, ROLE_NOBODY, .hidden = true,
+         .help = "a managed file's own id, at first"},
         {"adopted", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "what it became a clone of"},
         {"transfer_hash", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "SHA-256 of the key"},
         {"transfer_until", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "its last second"},
@@ -304,8 +334,7 @@ static const struct link_def links[] = {
 static const struct file_def files[] = {
         {"data", FILE_DATA, ROLE_MEMBER, .suffix = "", .help = "its bytes, while no guest has it"},
         {"nbd", FILE_TEXT, ROLE_NOBODY, .render = render_nbd, .help = "its URI for admins' tools"},
-        VOLUME_STATS_FILES
-};
+        VOLUME_STATS_FILES};
 
 static const struct verb_def verbs[] = {
         {"expire", "", ROLE_MEMBER,
@@ -314,7 +343,8 @@ static const struct verb_def verbs[] = {
          "delete the backups of it that keep does not keep; each new backup does so, too",
          verb_expire},
         {"offer", "", ROLE_MEMBER, STATE(VOLUME_AVAILABLE),
-         "to another tenant: who writes the key in `transfer` to its volumes/new has it, for a week",
+         "to another tenant: who writes the key in `transfer` to its volumes/new has it, for a "
+         "week",
          volume_offer},
         {"release", "PATH", ROLE_ADMIN, STATE(VOLUME_AVAILABLE),
          "give a raw file on the host, and end the volume", volume_release},
@@ -326,8 +356,7 @@ static const struct verb_def verbs[] = {
          "cut off its end: what is past SIZE is lost", volume_shrink},
         {"withdraw", "", ROLE_MEMBER, STATE(VOLUME_OFFERED), "take the offer back",
          volume_withdraw},
-        {"reset", "", ROLE_ADMIN, STATE(VOLUME_ERROR), "out of error, as it really is",
-         verb_reset},
+        {"reset", "", ROLE_ADMIN, STATE(VOLUME_ERROR), "out of error, as it really is", verb_reset},
 };
 
 static const struct state_def states[] = {

@@ -1,0 +1,70 @@
+#!/bin/bash
+# Encrypted volumes through the mount: made blank and from an image, over restarts and a boot's
+# forgetting, and gone for good with their tenant.
+. "$(dirname "$0")/../lib.sh"
+requires_root
+requires cryptsetup keyctl qemu-img
+start_cloud
+cd "$C/tenants/default" || fail "no default tenant"
+
+made() {
+        [ "$(cat "volumes/$1/.wait/available@60")" = available ] || fail "no volume $1: $(cat "volumes/$1/error")"
+}
+
+# --- blank
+mkdir volumes/v
+[ "$(cat volumes/v/encrypted)" = 0 ] || fail "encrypted by itself"
+expect "a mark in the draft" bash -c 'echo 1 >volumes/v/encrypted'
+expect_errno EINVAL 'echo 1049088 >volumes/v/size'
+echo 16M >volumes/v/size
+made v
+expect_status 1 bash -c 'echo 0 >volumes/v/encrypted'
+id=$(cat volumes/v/id)
+header=$T/state/blockd/crypt/$id/header
+expect "LUKS2" cryptsetup luksDump "$header"
+expect_text "$T/out" "aes-xts-plain64"
+yes 'plain text of ours' | head -c 8M >"$T/text"
+expect "written" dd if="$T/text" of=volumes/v/data bs=1M conv=notrunc,fsync
+expect "read back" cmp -n 8388608 "$T/text" volumes/v/data
+! grep -rlqs 'plain text of ours' "$T/state" || fail "plain text on disk"
+ok "no plain text on disk"
+
+# --- from an image: copied and encrypted, with room behind it
+qemu-img create -q -f qcow2 "$T/disk.qcow2" 70M
+qemu-io -f qcow2 -c 'write -P 77 1M 3M' "$T/disk.qcow2" >/dev/null || fail "qemu-io"
+cp "$T/disk.qcow2" images/
+[ "$(cat images/disk/.wait/active@60)" = active ] || fail "no image"
+mkdir volumes/w
+echo 1 >volumes/w/encrypted
+ln -s ../../images/disk volumes/w/source
+made w
+expect "the image's bytes" qemu-img compare -f raw -F qcow2 volumes/w/data "$T/disk.qcow2"
+expect "of a family of its own" test -e "$T/state/blockd/crypt/$(cat volumes/w/id)/header"
+
+# --- the tenant's key is nobody's to see
+key=$T/state/keys/$(cat id)
+[ "$(stat -c '%a %s' "$key")" = "600 32" ] || fail "the key's file"
+[ "$(stat -c %a "$T/state/keys")" = 700 ] || fail "the keys' folder"
+keyctl print "$(keyctl search @u user "stratofs:$id")" >"$T/passphrase" || fail "no key in the keyring"
+printf %s "$(cat "$T/passphrase")" >"$T/secret"
+expect "it opens the header" cryptsetup luksOpen --test-passphrase --key-file "$T/secret" "$header"
+! grep -rqsF "$(cat "$T/secret")" "$T/state" || fail "the passphrase is on disk"
+ok "the passphrase is nowhere on disk"
+
+# --- a boot: both daemons begin anew and the keyring is empty
+cd /
+stop_cloud
+keyctl unlink "$(keyctl search @u user "stratofs:$id")" @u >/dev/null || fail "keyctl"
+start_cloud
+cd "$C/tenants/default" || fail "no default tenant"
+wait_until 20 cmp -n 8388608 "$T/text" volumes/v/data || fail "it stays locked"
+ok "stratod gives the key again"
+
+# --- gone
+expect "rmdir" rmdir volumes/v
+wait_until 20 test ! -e "$header" || fail "the header is still there"
+! keyctl search @u user "stratofs:$id" >/dev/null 2>&1 || fail "the key is still in the keyring"
+ok "with the volume its key goes"
+expect "rmdir" rmdir volumes/w
+cd /
+stop_cloud
