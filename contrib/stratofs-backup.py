@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reads a backup store of Stratofs without Stratofs (doc/format-backup.md).
+"""Reads a backup store of Stratofs without Stratofs (doc/backup-store.md).
 
     stratofs-backup.py DIR list
     stratofs-backup.py DIR verify [ID]...

@@ -1,4 +1,4 @@
-/* The backup driver that keeps chunks and manifests in folders; doc/format-backup.md. */
+/* The backup driver that keeps chunks and manifests in folders; doc/backup-store.md. */
 #pragma once
 
 #include "control/driver/backup.h"

@@ -1,4 +1,4 @@
-/* Manifests, line by line: doc/format-backup.md. */
+/* Manifests, line by line: doc/backup-store.md. */
 #include "backend/backup/manifest.h"
 
 #include <ctype.h>

@@ -1,4 +1,4 @@
-/* A target on disk: chunks by their checksum, manifests, a lock.  See doc/format-backup.md.
+/* A target on disk: chunks by their checksum, manifests, a lock.  See doc/backup-store.md.
  *
  * Whoever stores or reads holds the lock shared; the sweep holds it alone.  So a chunk that was
  * seen to be there while the lock is held stays until it is let go.  flock(2): a process that dies

@@ -1,5 +1,5 @@
 /* Backups: copies of volumes in a folder (a target), readable without us.
- * Driver: backend/backup (doc/format-backup.md).
+ * Driver: backend/backup (doc/backup-store.md).
  *
  * A target holds the backups of many volumes; each distinct piece of bytes is in it once.  Backups
  * are known by the ids of their objects.  Every call blocks, for as long as bytes take, and is made

@@ -1,4 +1,4 @@
-/* A volume's metadata file: <pool>/<id>/meta, JSON, see doc/format-local.md. */
+/* A volume's metadata file: <pool>/<id>/meta, JSON, see doc/local-volume.md. */
 #pragma once
 
 #include <stdbool.h>
