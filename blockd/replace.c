@@ -264,6 +264,7 @@ static int hand_over(struct server *s, int sock, struct err **e)
         r = control_freeze(s);
         if (r < 0)
                 return err_errno(e, r, "stop");
+        check_cancel(s, NULL); /* who wanted one asks again */
         r = freeze(s, true);
         if (r < 0)
                 err_errno(e, r, "stop accepting");

@@ -39,6 +39,7 @@ struct layer {
          * write: shared if direct, exclusive if through the page cache, because a page that was
          * read before a direct write must not be written back after it. */
         pthread_rwlock_t alloc;
+        struct sums *_Atomic sums; /* checksums of a frozen one's blocks, see sums.h; or NULL */
 };
 
 /* Where a piece of a volume comes from. */
@@ -72,6 +73,10 @@ int layer_flush(struct layer *l);
 bool layer_wants_compact(const struct layer *l);
 /* Writes the log anew.  No writer may run; everything must be flushed. */
 int layer_compact(struct layer *l);
+
+/* The log anew from the map, under its name and synced; the new file is the caller's to close.
+ * Nothing may be dirty. */
+int layer_relog(struct layer *l, uint64_t *ret_end, int *ret_fd);
 
 /* I/O on the stack that ends in this layer, see io.c.  In range; whole or -errno. */
 struct piece layer_resolve(struct layer *l, uint64_t off, uint64_t n);

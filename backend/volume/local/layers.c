@@ -72,6 +72,12 @@ static void layer_unref(struct layer *l)
         }
 }
 
+void pool_layer_unref(struct pool *p, struct layer *l)
+{
+        WITH_LOCK(&p->layers_lock);
+        layer_unref(l);
+}
+
 /* The steps from the top down to the first layer that is open already (*ret_base, NULL if none),
  * which gets a reference. */
 static int walk(struct pool *p, struct entry *en, struct step **ret, size_t *ret_n,

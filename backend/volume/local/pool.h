@@ -53,6 +53,9 @@ void pool_stack_close(struct pool *p, struct entry *en);
 int pool_push_layer(struct pool *p, struct entry *en, struct err **e);
 int pool_grow(struct pool *p, struct entry *en, uint64_t size, struct err **e);
 
+/* Gives back a reference to a layer, and to those below when it was the last. */
+void pool_layer_unref(struct pool *p, struct layer *l);
+
 /* make.c */
 int pool_create(struct pool *p, const char *id, uint64_t size, struct err **e);
 int pool_import(struct pool *p, const char *id, const char *path, struct err **e);

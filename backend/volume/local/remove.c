@@ -146,8 +146,11 @@ static bool known_file(const struct meta *m, const char *name)
         unsigned n;
         int end = -1;
 
-        if (streq(name, "meta") || streq(name, "failed"))
+        if (streq(name, META_NAME) || streq(name, META_COPY) || streq(name, "failed"))
                 return true;
+        if (sscanf(name, "sum.%u%n", &n, &end) == 1 && name[end] == '\0')
+                return meta_find(m, n) >= 0;
+        end = -1;
         if (sscanf(name, "data.%u%n", &n, &end) == 1 && name[end] == '\0')
                 return meta_find(m, n) >= 0;
         end = -1;

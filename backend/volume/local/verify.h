@@ -1,0 +1,27 @@
+/* Checking an open volume: volume_check() of this driver. */
+#pragma once
+
+#include "backend/volume/local/pool.h"
+
+/* What one check works on.  Its layers are held open, whatever is put on the stack meanwhile. */
+struct verify {
+        struct pool *pool;
+        struct stack *stack;
+        const struct volume_check *how;
+        uint64_t done, total;
+        int64_t began; /* monotonic usec */
+};
+
+void verify_finding(struct verify *v, bool mended, const struct layer *l, const char *fmt, ...)
+        _printf_(4, 5);
+/* After so many bytes (or steps): tells, and waits for the rate's sake.  -ECANCELED. */
+int verify_step(struct verify *v, uint64_t n);
+
+/* verify.c */
+int pool_verify(struct pool *p, struct stack *s, const struct volume_check *how, struct err **e);
+/* verify-log.c: the map log on disk against the map in memory. */
+int verify_log(struct verify *v, struct layer *l);
+/* scrub.c: reads all blocks of the layer; checks those that have a sum, gives sums to the others if
+ * it is frozen and they are wanted. */
+int verify_data(struct verify *v, struct layer *l, bool frozen);
+uint64_t verify_data_bytes(struct layer *l);
