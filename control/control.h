@@ -127,6 +127,14 @@ int64_t data_size(struct data *d);
  * is not whole ("its writer was killed by signal"): the image ends in `error` with these words. */
 void control_close_data(struct control *c, struct data *d, const char *cut);
 
+/* --- space -------------------------------------------------------------------------------- */
+
+/* Of the tenant that o belongs to or is: how many bytes its volumes may have together (VALUE_MAX: no
+ * limit), and what they take on disk, as of the last second somebody looked.  -ENOENT: of none.
+ * Model held; from memory. */
+int control_space(struct control *c, const struct object *o, uint64_t *ret_limit,
+                  uint64_t *ret_used);
+
 /* --- waiting ------------------------------------------------------------------------------ */
 
 struct waiter;

@@ -123,7 +123,12 @@ static void refresh(struct pool *p)
                 _cleanup_free_ char *dir = pool_path(p, en->meta.id);
                 _cleanup_err_ struct err *e = NULL;
 
-                if (dir && meta_bad(dir, &en->meta) && meta_write(dir, &en->meta, &e) < 0)
+                if (!dir || !meta_bad(dir, &en->meta))
+                        continue;
+                log_warning("volume %s: its metadata was damaged, or from before there were two "
+                            "copies: written anew",
+                            en->meta.id);
+                if (meta_write(dir, &en->meta, &e) < 0)
                         log_error("volume %s: its metadata stays as it is: %s", en->meta.id,
                                   err_msg(e));
         }

@@ -18,6 +18,7 @@ struct scrub {
         bool fresh;        /* they are being made */
         bool changed;      /* sums were written */
         char *buf;         /* PIECE bytes, aligned */
+        uint32_t unset;    /* sums_unset() */
         uint64_t noted;    /* findings of blocks so far */
 };
 
@@ -98,6 +99,8 @@ static void check_block(struct scrub *s, const char *p, uint64_t off, struct sum
 {
         uint32_t *want = &page->sum[off / MAP_BLOCK % SUMS_PER_PAGE];
 
+        if (!*want && !s->fresh && !page->damaged)
+                *want = s->unset;
         if (!*want) {
                 *want = sums_of(p);
                 *set = true;
@@ -210,7 +213,7 @@ int verify_data(struct verify *v, struct layer *l, bool frozen)
 {
         _cleanup_free_ char *path = layer_data_path(l->dir, l->id.layer);
         _cleanup_free_ char *buf = aligned_alloc(MAP_BLOCK, PIECE);
-        struct scrub s = {.v = v, .l = l, .buf = buf, .fd = -1};
+        struct scrub s = {.v = v, .l = l, .buf = buf, .fd = -1, .unset = sums_unset(l)};
         int own = -1, r;
 
         if (!buf || !path)

@@ -90,6 +90,13 @@ uint32_t sums_of(const void *block)
         return c ? c : UINT32_MAX;
 }
 
+uint32_t sums_unset(const struct layer *l)
+{
+        static const char zeros[MAP_BLOCK];
+
+        return l->mapped ? 0 : sums_of(zeros);
+}
+
 int sums_page_read(const struct sums *s, uint64_t page, struct sums_page *ret)
 {
         uint32_t raw[SUMS_PAGE / 4];
@@ -197,6 +204,7 @@ static int load(struct sums *s, uint64_t page, struct sums_page *p)
 
 static int check_blocks(struct layer *l, const char *p, size_t n, uint64_t off)
 {
+        const uint32_t unset = sums_unset(l);
         struct sums *s = l->sums;
         uint64_t page = UINT64_MAX;
         struct sums_page sums;
@@ -212,6 +220,8 @@ static int check_blocks(struct layer *l, const char *p, size_t n, uint64_t off)
                                 return r;
                 }
                 want = sums.sum[block % SUMS_PER_PAGE];
+                if (!want && !sums.damaged)
+                        want = unset;
                 if (want && want != sums_of(p))
                         return refuse(l, s, block);
         }

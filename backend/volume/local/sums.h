@@ -2,7 +2,7 @@
  *
  * They are made by a scrub, when nothing writes to the layer any more, so no write, flush or power
  * cut can set a block and its sum at odds.  From then on every read is checked: a block that does
- * not match is -EIO, never bytes.  A block without a sum is read as it is. */
+ * not match is -EIO, never bytes.  Where there was nothing, there is no sum. */
 #pragma once
 
 #include "backend/volume/local/layer.h"
@@ -38,6 +38,9 @@ void sums_free(struct sums *s);
 int sums_read(struct layer *l, void *p, size_t n, uint64_t off);
 
 /* For who makes and checks them. */
+/* What a block that has no sum must have: 0, anything; of a layer without map it was a hole when the
+ * sums were made, and must be zeros. */
+uint32_t sums_unset(const struct layer *l);
 uint32_t sums_of(const void *block); /* of MAP_BLOCK bytes; never 0 */
 int sums_page_read(const struct sums *s, uint64_t page, struct sums_page *ret);
 int sums_page_write(const struct sums *s, uint64_t page, const struct sums_page *p);
