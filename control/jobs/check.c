@@ -32,6 +32,12 @@ static int ask(struct job *j, struct volume_check_request *q, struct volume_repo
         return s->ops->check(s, q, ret, e);
 }
 
+/* So that it shows as running, which a job does from its second step. */
+static int step_begin(struct job *j, struct err **e)
+{
+        return job_cancelled(j, e);
+}
+
 static int step_check(struct job *j, struct err **e)
 {
         struct volume_check_request q = {.start = true};
@@ -85,7 +91,7 @@ static int step_report(struct job *j, struct err **e)
                 return r;
         if (report.state != VOLUME_CHECK_DONE) {
                 volume_report_done(&report);
-                j->step = 0; /* the volume service forgot: it has restarted */
+                j->step = 1; /* the volume service forgot: it has restarted */
                 return job_wait(j, 0, ASK_US, "it begins again");
         }
         summary(j, &report, &line);
@@ -102,7 +108,8 @@ static int step_report(struct job *j, struct err **e)
         return r;
 }
 
-static const struct job_step steps[] = {{"check", step_check}, {"report", step_report}};
+static const struct job_step steps[] = {
+        {"begin", step_begin}, {"check", step_check}, {"report", step_report}};
 
 const struct job_def job_volume_check = {.op = "volume.check",
                                          .deadline = 86400,
