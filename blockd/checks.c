@@ -194,10 +194,10 @@ void check_show(struct server *s, const char *volume, json_t *answer)
                 return;
         }
         json_object_set_new(answer, "state",
-                            json_string(k->running                  ? "running"
-                                        : k->result == -ECANCELED   ? "cancelled"
-                                        : k->result < 0             ? "failed"
-                                                                    : "done"));
+                            json_string(k->running                ? "running"
+                                        : k->result == -ECANCELED ? "cancelled"
+                                        : k->result < 0           ? "failed"
+                                                                  : "done"));
         json_object_set_new(answer, "token", json_string(k->token));
         json_object_set_new(answer, "scrub", json_boolean(k->how.scrub));
         json_object_set_new(answer, "done", json_integer((json_int_t)k->done));

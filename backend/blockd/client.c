@@ -5,8 +5,8 @@
 #include "common/jsonl.h"
 
 enum {
-        QUICK_MS = 10000, /* a few syncs on a busy disk */
-        LONG_MS = 120000, /* import may sync or copy a whole image, remove may free one */
+        QUICK_MS = 10000,      /* a few syncs on a busy disk */
+        LONG_MS = 120000,      /* import may sync or copy a whole image, remove may free one */
         REPORT_MAX = 24 << 10, /* bytes of findings worth keeping */
 };
 

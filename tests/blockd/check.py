@@ -156,6 +156,24 @@ class Check(Case):
             self.d.stop()
             self.assertEqual(self.tool(*self.d_check()), "0 findings\n")
 
+    def test_at_rest(self):
+        """blockd --check says it as well, and --repair mends it."""
+        v, s, h, model = self.stack()
+        h.shutdown()
+        self.d.stop()
+        for name, at in ("meta", 20), ("meta.bak", 20), ("map.1", 20):
+            flip(os.path.join(self.folder(v), name), at)
+            self.assertIn(" is damaged", self.tool(*self.d_check(), rc=1))
+            self.assertIn("(mended)", self.tool(*self.d_check(), "--repair"))
+            self.assertEqual(self.tool(*self.d_check()), "0 findings\n")
+        for name in "meta", "meta.bak":
+            flip(os.path.join(self.folder(v), name), 20)
+        self.assertIn("checksum", self.tool(*self.d_check(), "--repair", rc=1))
+        for name in "meta", "meta.bak":
+            flip(os.path.join(self.folder(v), name), 20)
+        self.d.start()
+        self.assertEqual(connect(self.d, v).pread(len(model), 0), model)
+
     def test_short_file(self):
         v, s, h, model = self.stack()
         os.truncate(os.path.join(self.folder(v), "data.1"), 2 * MB)

@@ -225,8 +225,8 @@ static int append_header(int fd, const struct maplog_id *id, uint64_t *end)
         return r;
 }
 
-/* Behind a group that was synced: the next group, which says a line of it again and is overwritten by
- * the next flush.  With it behind, a group that is bad was damaged and is no torn tail.  Nothing
+/* Behind a group that was synced: the next group, which says a line of it again and is overwritten
+ * by the next flush.  With it behind, a group that is bad was damaged and is no torn tail.  Nothing
  * hangs on the mark itself: it is not waited for. */
 static void append_mark(struct layer *l, uint64_t line, const uint8_t *bytes)
 {

@@ -143,7 +143,8 @@ static int header_read(const struct maplog_source *src, const struct maplog_id *
 }
 
 /* Whether what is there is that header but for a few bytes, and a first batch is behind it. */
-static bool header_damaged(const struct maplog_source *src, const struct maplog_id *id, uint8_t *buf)
+static bool header_damaged(const struct maplog_source *src, const struct maplog_id *id,
+                           uint8_t *buf)
 {
         uint8_t got[MAPLOG_HEADER], want[MAPLOG_HEADER];
         unsigned bad = 0;

@@ -48,6 +48,7 @@ struct maplog_end {
         bool torn;     /* something after `end` was dropped */
         bool header;   /* the header was damaged: the caller knows what it must be */
 };
-/* Replays into m.  A header with a few bad bytes before good batches is no obstacle.  -EUCLEAN with words when the log is damaged, -ENOTSUP of a newer version. */
+/* Replays into m.  A header with a few bad bytes before good batches is no obstacle.  -EUCLEAN with
+ * words when the log is damaged, -ENOTSUP of a newer version. */
 int maplog_replay(const struct maplog_source *src, const struct maplog_id *id, struct map *m,
                   struct maplog_end *ret, struct err **e);

@@ -146,6 +146,15 @@ static int read_copy(const char *dir, const char *name, struct meta *ret, struct
         return r < 0 ? err_prepend(e, r, "'%s'", path) : 0;
 }
 
+bool meta_damaged(const char *dir, const char *name)
+{
+        struct meta m = {};
+        int r = read_copy(dir, name, &m, NULL);
+
+        meta_done(&m);
+        return r == -EUCLEAN;
+}
+
 int meta_read(const char *dir, struct meta *ret, struct err **e)
 {
         _cleanup_err_ struct err *why = NULL;
@@ -200,7 +209,8 @@ static char *meta_text(const struct meta *m)
 static int copy_write(const char *path, const char *text)
 {
         _cleanup_free_ char *tmp = path_printf("%s.new", path);
-        _cleanup_close_ int fd = tmp ? open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : -1;
+        _cleanup_close_ int fd =
+                tmp ? open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : -1;
         int r;
 
         if (fd < 0)
@@ -218,8 +228,8 @@ int meta_write(const char *dir, const struct meta *m, struct err **e)
 
         if (!text || !path || !copy)
                 return err_errno(e, -ENOMEM, "metadata");
-        /* The copy's new name is in the folder before the other's, so it is never older; whether its
-         * bytes got there its checksum tells, and the next start sees to it. */
+        /* The copy's new name is in the folder before the other's, so it is never older; whether
+         * its bytes got there its checksum tells, and the next start sees to it. */
         r = copy_write(copy, text);
         if (r < 0)
                 return err_errno(e, r, "write '%s'", copy);

@@ -35,6 +35,8 @@ int meta_parse(const char *text, size_t n, struct meta *ret, struct err **e);
 int meta_read(const char *dir, struct meta *ret, struct err **e);
 /* Durable on return, together with the names in the folder. */
 int meta_write(const char *dir, const struct meta *m, struct err **e);
+/* Whether that one of the two (META_NAME, META_COPY) is there and damaged. */
+bool meta_damaged(const char *dir, const char *name);
 /* Which of the two files is not what meta_write() of m writes. */
 unsigned meta_bad(const char *dir, const struct meta *m);
 void meta_done(struct meta *m);

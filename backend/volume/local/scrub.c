@@ -13,7 +13,7 @@ enum { PIECE = SUMS_PER_PAGE * MAP_BLOCK }; /* what one page of sums covers */
 struct scrub {
         struct verify *v;
         struct layer *l;
-        int fd;            /* past the page cache where that can be: reads the disk, leaves memory */
+        int fd; /* past the page cache where that can be: reads the disk, leaves memory */
         struct sums *sums; /* NULL: none, and none wanted */
         bool fresh;        /* they are being made */
         bool changed;      /* sums were written */
@@ -85,8 +85,7 @@ static int fd_of(const struct scrub *s, uint64_t end)
 /* Block by block where reading them all at once failed. */
 static bool read_block(struct scrub *s, char *p, uint64_t off)
 {
-        struct ring_io io = {
-                .fd = fd_of(s, off + MAP_BLOCK), .p = p, .n = MAP_BLOCK, .off = off};
+        struct ring_io io = {.fd = fd_of(s, off + MAP_BLOCK), .p = p, .n = MAP_BLOCK, .off = off};
 
         if (ring_plain(&io) == 0)
                 return true;
@@ -110,7 +109,8 @@ static void check_block(struct scrub *s, const char *p, uint64_t off, struct sum
 }
 
 /* A stretch of stored blocks inside one page of sums. */
-static void scrub_run(struct scrub *s, uint64_t off, uint64_t end, struct sums_page *page, bool *set)
+static void scrub_run(struct scrub *s, uint64_t off, uint64_t end, struct sums_page *page,
+                      bool *set)
 {
         size_t n = (end - off + MAP_BLOCK - 1) / MAP_BLOCK * MAP_BLOCK;
         struct ring_io io = {.fd = fd_of(s, off + n), .p = s->buf, .n = n, .off = off};
@@ -189,6 +189,14 @@ static int scrub_sums(struct scrub *s, bool frozen)
         return sums_make(s->l, s->l->bytes, &s->sums);
 }
 
+/* What reads have met: all of it was looked at again. */
+static void forget(struct sums *s)
+{
+        WITH_LOCK(&s->lock);
+        s->nnamed = 0;
+        s->damaged = false;
+}
+
 /* Fresh sums are the layer's when all of them are there; where its file was bad there is a new one
  * now. */
 static int finish(struct scrub *s, int r)
@@ -205,7 +213,7 @@ static int finish(struct scrub *s, int r)
                                "sum.%u was damaged: made anew from the bytes as they are",
                                s->l->id.layer);
         else if (r == 0 && s->sums && !s->fresh)
-                s->sums->damaged = false;
+                forget(s->sums);
         return r;
 }
 

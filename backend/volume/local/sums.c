@@ -111,8 +111,7 @@ int sums_page_read(const struct sums *s, uint64_t page, struct sums_page *ret)
                 ret->there = raw[i] != 0;
         if (!ret->there)
                 return 0;
-        ret->damaged =
-                le32toh(raw[SUMS_PER_PAGE]) != crc32c(0, raw, sizeof(raw) - sizeof(raw[0]));
+        ret->damaged = le32toh(raw[SUMS_PER_PAGE]) != crc32c(0, raw, sizeof(raw) - sizeof(raw[0]));
         for (size_t i = 0; i < SUMS_PER_PAGE && !ret->damaged; i++)
                 ret->sum[i] = le32toh(raw[i]);
         return 0;

@@ -38,8 +38,8 @@ void sums_free(struct sums *s);
 int sums_read(struct layer *l, void *p, size_t n, uint64_t off);
 
 /* For who makes and checks them. */
-/* What a block that has no sum must have: 0, anything; of a layer without map it was a hole when the
- * sums were made, and must be zeros. */
+/* What a block that has no sum must have: 0, anything; of a layer without map it was a hole when
+ * the sums were made, and must be zeros. */
 uint32_t sums_unset(const struct layer *l);
 uint32_t sums_of(const void *block); /* of MAP_BLOCK bytes; never 0 */
 int sums_page_read(const struct sums *s, uint64_t page, struct sums_page *ret);

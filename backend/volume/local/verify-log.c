@@ -2,9 +2,9 @@
  *
  * Guests go on writing, and nothing of theirs is held: the log is read up to where it ended after a
  * flush, through a descriptor of our own (a log written anew meanwhile is another file).  What is
- * dirty is not in the log yet.  A line that differs may have been written and flushed while we read,
- * so only one that differs in two rounds, with the same content in memory, is a finding: the second
- * round's flush would have logged it. */
+ * dirty is not in the log yet.  A line that differs may have been written and flushed while we
+ * read, so only one that differs in two rounds, with the same content in memory, is a finding: the
+ * second round's flush would have logged it. */
 #include "backend/volume/local/verify.h"
 
 #include <fcntl.h>

@@ -137,7 +137,7 @@ static void check_refused(struct verify *v, struct layer *l)
                                "byte %" PRIu64 " did not match its checksum when it was read: "
                                "reads of it fail",
                                s->named[i] * MAP_BLOCK);
-        if (s->damaged && !v->how->scrub)
+        if (s->damaged)
                 verify_finding(v, false, l,
                                "checksums in sum.%u are damaged: what they cover is not checked "
                                "until a scrub",
@@ -152,7 +152,8 @@ static int check_layer(struct verify *v, struct layer *l, bool frozen, bool owne
         if (!owner_done)
                 check_meta(v, l);
         check_file(v, l);
-        check_refused(v, l);
+        if (!v->how->scrub) /* it sees for itself */
+                check_refused(v, l);
         if (sum && frozen && !l->sums && access(sum, F_OK) == 0 && !(v->how->scrub && v->how->sums))
                 verify_finding(v, false, l, "sum.%u is damaged: reads are not checked",
                                l->id.layer);
