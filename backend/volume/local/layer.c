@@ -324,6 +324,18 @@ static int write_all(struct layer *l, int fd, uint64_t *end)
         return r;
 }
 
+/* As append_mark(): here all of the file is synced before it has its name. */
+static int relog_mark(struct layer *l, int fd, uint64_t end)
+{
+        uint64_t line = map_next_line(&l->map, 0);
+        uint8_t bytes[MAP_LINE_BYTES];
+
+        if (line == UINT64_MAX)
+                return 0;
+        map_get_line(&l->map, line, bytes);
+        return append(fd, &end, 2, &line, bytes, 1, true);
+}
+
 int layer_relog(struct layer *l, uint64_t *ret_end, int *ret_fd)
 {
         _cleanup_free_ char *path = layer_log_path(l->dir, l->id.layer);
@@ -337,6 +349,8 @@ int layer_relog(struct layer *l, uint64_t *ret_end, int *ret_fd)
         if (fd < 0)
                 return -errno;
         r = write_all(l, fd, ret_end);
+        if (r == 0)
+                r = relog_mark(l, fd, *ret_end);
         if (r == 0 && fdatasync(fd) < 0)
                 r = -errno;
         if (r == 0 && rename(tmp, path) < 0)

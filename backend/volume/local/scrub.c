@@ -23,15 +23,19 @@ struct scrub {
 };
 
 /* Whether anything is stored at off; up to where it is so, at most to end. */
-static bool stored(const struct layer *l, uint64_t off, uint64_t end, uint64_t *ret_end)
+static bool stored(struct verify *v, const struct layer *l, uint64_t off, uint64_t end,
+                   uint64_t *ret_end)
 {
         enum map_state state;
         off_t at;
 
         if (l->mapped) {
-                uint64_t blocks = map_run(&l->map, off / MAP_BLOCK,
-                                          (end - off + MAP_BLOCK - 1) / MAP_BLOCK, &state);
+                uint64_t blocks;
 
+                verify_hold(v);
+                blocks = map_run(&l->map, off / MAP_BLOCK, (end - off + MAP_BLOCK - 1) / MAP_BLOCK,
+                                 &state);
+                verify_release(v);
                 *ret_end = MIN(off + blocks * MAP_BLOCK, end);
                 return state == MAP_DATA;
         }
@@ -51,20 +55,20 @@ static bool stored(const struct layer *l, uint64_t off, uint64_t end, uint64_t *
         return true;
 }
 
-uint64_t verify_data_bytes(struct layer *l)
+uint64_t verify_data_bytes(struct verify *v, struct layer *l)
 {
         uint64_t sum = 0, to;
         struct stat st;
 
         if (!l->mapped)
                 return fstat(l->fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
-        for (uint64_t line = map_next_line(&l->map, 0); line != UINT64_MAX;
-             line = map_next_line(&l->map, line + 1)) {
+        for (uint64_t line = verify_next_line(v, l, 0); line != UINT64_MAX;
+             line = verify_next_line(v, l, line + 1)) {
                 uint64_t off = line * MAP_LINE_BLOCKS * MAP_BLOCK;
                 uint64_t end = off + MAP_LINE_BLOCKS * MAP_BLOCK;
 
                 for (; off < end; off = to)
-                        if (stored(l, off, end, &to))
+                        if (stored(v, l, off, end, &to))
                                 sum += to - off;
         }
         return sum;
@@ -131,7 +135,7 @@ static int scrub_page(struct scrub *s, uint64_t no, uint64_t end)
         if (r < 0)
                 return r;
         for (; off < end; off = to) {
-                if (!stored(s->l, off, end, &to))
+                if (!stored(s->v, s->l, off, end, &to))
                         continue;
                 scrub_run(s, off, to, &page, &set);
                 bytes += to - off;
@@ -149,18 +153,19 @@ static int scrub_page(struct scrub *s, uint64_t no, uint64_t end)
 }
 
 /* Where the next page begins that has anything stored. */
-static uint64_t next_page(const struct layer *l, uint64_t no, uint64_t end)
+static uint64_t next_page(const struct scrub *s, uint64_t no, uint64_t end)
 {
+        const struct layer *l = s->l;
         uint64_t off = no * PIECE, to;
 
         if (l->mapped) {
-                uint64_t line = map_next_line(&l->map, off / MAP_BLOCK / MAP_LINE_BLOCKS);
+                uint64_t line = verify_next_line(s->v, l, off / MAP_BLOCK / MAP_LINE_BLOCKS);
 
                 if (line == UINT64_MAX)
                         return UINT64_MAX;
                 return MAX(no, line * MAP_LINE_BLOCKS * MAP_BLOCK / PIECE);
         }
-        if (off < end && !stored(l, off, end, &to))
+        if (off < end && !stored(s->v, l, off, end, &to))
                 return to < end ? to / PIECE : UINT64_MAX;
         return no;
 }
@@ -171,8 +176,8 @@ static int scrub_all(struct scrub *s)
         uint64_t end = l->mapped ? l->size : MIN(l->size, l->bytes);
         int r = 0;
 
-        for (uint64_t no = next_page(l, 0, end); r == 0 && no != UINT64_MAX && no * PIECE < end;
-             no = next_page(l, no + 1, end))
+        for (uint64_t no = next_page(s, 0, end); r == 0 && no != UINT64_MAX && no * PIECE < end;
+             no = next_page(s, no + 1, end))
                 r = scrub_page(s, no, MIN((no + 1) * PIECE, end));
         if (s->noted > VOLUME_FINDINGS / 2)
                 verify_finding(s->v, false, l, "%" PRIu64 " blocks more are bad",

@@ -57,18 +57,28 @@ static bool settled_line(struct map *m, uint64_t line, uint8_t out[MAP_LINE_BYTE
         return !(m->dirty[line / 64] >> line % 64 & 1);
 }
 
-static void compare(struct map *live, const struct map *logged, struct round *ret)
+/* The first line from there on that either has. */
+static uint64_t next_of_both(struct verify *v, const struct layer *l, const struct map *logged,
+                             uint64_t line)
+{
+        uint64_t in_live = verify_next_line(v, l, line), in_log = map_next_line(logged, line);
+
+        return MIN(in_live, in_log);
+}
+
+static void compare(struct verify *v, struct layer *l, const struct map *logged, struct round *ret)
 {
         uint8_t a[MAP_LINE_BYTES], b[MAP_LINE_BYTES];
 
-        for (uint64_t line = 0;; line++) {
-                uint64_t in_live = map_next_line(live, line), in_log = map_next_line(logged, line);
+        for (uint64_t line = next_of_both(v, l, logged, 0); line != UINT64_MAX && ret->n < SUSPECTS;
+             line = next_of_both(v, l, logged, line + 1)) {
+                bool settled;
 
-                line = MIN(in_live, in_log);
-                if (line == UINT64_MAX || ret->n == SUSPECTS)
-                        return;
                 map_get_line(logged, line, b);
-                if (!settled_line(live, line, a) || memcmp(a, b, sizeof(a)) == 0)
+                verify_hold(v);
+                settled = settled_line(&l->map, line, a);
+                verify_release(v);
+                if (!settled || memcmp(a, b, sizeof(a)) == 0)
                         continue;
                 ret->v[ret->n].line = line;
                 memcpy(ret->v[ret->n++].bytes, a, sizeof(a));
@@ -83,16 +93,20 @@ static int read_round(struct verify *v, struct layer *l, struct round *ret, stru
         const struct maplog_source src = {.read = read_to_end, .arg = &log};
         bool comparable = l->log_fd < 0 || stack_flush(v->stack) == 0;
         struct map logged;
+        uint64_t blocks;
         int r = log_open(v, l, &log);
 
         if (r < 0)
                 return r == -ENOENT ? err_set(e, -EUCLEAN, "the map log is missing") : r;
         posix_fadvise(log.fd, 0, 0, POSIX_FADV_DONTNEED); /* from the disk, not from memory */
-        r = map_init(&logged, l->map.blocks, -1, 0);
+        verify_hold(v);
+        blocks = l->map.blocks; /* now, not before the log's end was looked at */
+        verify_release(v);
+        r = map_init(&logged, blocks, -1, 0);
         if (r == 0)
                 r = maplog_replay(&src, &l->id, &logged, end, e);
         if (r == 0 && comparable)
-                compare(&l->map, &logged, ret);
+                compare(v, l, &logged, ret);
         map_done(&logged);
         close(log.fd);
         return r;
@@ -114,9 +128,15 @@ static bool mend(struct verify *v, struct layer *l)
 {
         uint64_t end = 0;
         int fd = -1, r;
+        bool top;
 
-        if (l->log_fd >= 0)
-                return stack_relog(v->stack) == 0;
+        if (l->log_fd >= 0) {
+                r = stack_relog(v->stack);
+                verify_hold(v);
+                top = v->stack->top == l; /* it was frozen meanwhile: the next check sees to it */
+                verify_release(v);
+                return r == 0 && top;
+        }
         r = layer_relog(l, &end, &fd);
         if (fd >= 0)
                 close(fd);

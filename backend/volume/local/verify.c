@@ -75,19 +75,32 @@ static void check_meta(struct verify *v, const struct layer *l)
                 verify_finding(v, mended, l, "meta.bak on disk is not the volume's metadata");
 }
 
+uint64_t verify_next_line(struct verify *v, const struct layer *l, uint64_t line)
+{
+        uint64_t next;
+
+        verify_hold(v);
+        next = map_next_line(&l->map, line);
+        verify_release(v);
+        return next;
+}
+
 /* The last block that the map calls data. */
-static bool last_data(const struct map *m, uint64_t *ret)
+static bool last_data(struct verify *v, const struct layer *l, uint64_t *ret)
 {
         uint64_t line = UINT64_MAX;
         bool found = false;
 
-        for (uint64_t at = map_next_line(m, 0); at != UINT64_MAX; at = map_next_line(m, at + 1))
+        for (uint64_t at = verify_next_line(v, l, 0); at != UINT64_MAX;
+             at = verify_next_line(v, l, at + 1))
                 line = at;
+        verify_hold(v);
         for (unsigned i = 0; line != UINT64_MAX && i < MAP_LINE_BLOCKS; i++)
-                if (map_get(m, line * MAP_LINE_BLOCKS + i) == MAP_DATA) {
+                if (map_get(&l->map, line * MAP_LINE_BLOCKS + i) == MAP_DATA) {
                         *ret = line * MAP_LINE_BLOCKS + i;
                         found = true;
                 }
+        verify_release(v);
         return found;
 }
 
@@ -96,7 +109,9 @@ static void check_file(struct verify *v, struct layer *l)
         _cleanup_free_ char *path = layer_data_path(l->dir, l->id.layer);
         struct sums *s = l->sums;
         struct stat named, open_;
-        uint64_t block, bytes;
+        uint64_t block = 0, bytes;
+        bool mapped =
+                l->mapped && last_data(v, l, &block); /* before the file's length is looked at */
 
         if (!path || fstat(l->fd, &open_) < 0 || stat(path, &named) < 0 ||
             named.st_ino != open_.st_ino || named.st_dev != open_.st_dev) {
@@ -107,7 +122,7 @@ static void check_file(struct verify *v, struct layer *l)
                 return;
         }
         bytes = (uint64_t)open_.st_size;
-        if (l->mapped && last_data(&l->map, &block) && block * MAP_BLOCK >= bytes)
+        if (mapped && block * MAP_BLOCK >= bytes)
                 verify_finding(v, false, l,
                                "byte %" PRIu64 " is called data, but data.%u ends at byte %" PRIu64
                                ": it reads as zeros",
@@ -170,7 +185,7 @@ static int run(struct verify *v, struct layer *top)
         int r = 0;
 
         for (struct layer *l = top; l; l = l->parent)
-                v->total += v->how->scrub ? verify_data_bytes(l) : 1;
+                v->total += v->how->scrub ? verify_data_bytes(v, l) : 1;
         for (struct layer *l = top, *above = NULL; l && r == 0; above = l, l = l->parent)
                 r = check_layer(v, l, l != top || v->stack->readonly,
                                 above && above->owner == l->owner);
