@@ -11,7 +11,7 @@ static bool scrubs(const struct job *j)
         return j->def == &job_volume_scrub;
 }
 
-/* The report, kept for done(): a step has nothing but a number to leave behind. */
+/* Fills in what the request says of the volume, and asks.  *ret is the caller's to give back. */
 static int ask(struct job *j, struct volume_check_request *q, struct volume_report *ret,
                struct err **e)
 {
