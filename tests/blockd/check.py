@@ -236,6 +236,42 @@ class Check(Case):
         flip(data, bad * BLOCK + 77, 3)
         self.assertEqual(self.check(v, scrub=True)["found"], 0)
 
+    def merge(self, damage=None):
+        """A volume with checksums whose two frozen layers are about to become one."""
+        v, first, h, model = self.stack()
+        second = self.d.snapshot(v)
+        self.assertEqual(self.check(v, scrub=True, sums=True)["found"], 0)
+        if damage:
+            flip(os.path.join(self.folder(v), damage[0]), damage[1])
+        h.shutdown()
+        self.d.ok("remove", id=first)
+        return v, second, model
+
+    def test_merged(self):
+        """Checksums go with the layers that they are of, and a scrub makes new ones."""
+        v, second, model = self.merge()
+        while len([f for f in os.listdir(self.folder(v)) if f.startswith("data.")]) > 2:
+            time.sleep(0.01)
+        self.assertEqual([f for f in os.listdir(self.folder(v)) if f.startswith("sum.")], [])
+        for id in v, second:
+            self.assertEqual(connect(self.d, id).pread(len(model), 0), model)
+        a = self.check(v, scrub=True, sums=True)
+        self.assertEqual(a["found"], 0, a)
+        flip(os.path.join(self.folder(v), "data.0"), 5 * BLOCK)
+        with self.assertRaises(nbd.Error):
+            connect(self.d, v).pread(BLOCK, 5 * BLOCK)
+
+    def test_merge_of_damaged(self):
+        """Neither what stays in its file nor what is copied loses its checksum when it is bad."""
+        for name, block in ("data.0", 5), ("data.1", 16):
+            with self.subTest(name):
+                v, second, model = self.merge((name, block * BLOCK + 9))
+                while v + ": layers cannot be merged" not in self.d.log():
+                    time.sleep(0.01)
+                with self.assertRaises(nbd.Error) as c:
+                    connect(self.d, v).pread(BLOCK, block * BLOCK)
+                self.assertEqual(c.exception.errnum, errno.EIO)
+
     def test_sums_damaged(self):
         """They are made anew, and said to be."""
         v, s, h, model = self.stack()

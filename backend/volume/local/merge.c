@@ -491,6 +491,9 @@ static int commit(struct pool *p, struct entry *en, const struct merge *m, struc
                 r = FAULT("volume.merge");
         if (r < 0)
                 err_errno(e, r, "write merged map");
+        /* All that was copied was checked; what comes out may have that one's number. */
+        if (r == 0 && !m->up && (r = sums_drop(dir, m->upper.map)) < 0)
+                err_errno(e, r, "remove checksums");
         if (r == 0)
                 r = open_one(p, &meta, &now, &new, e);
         if (r == 0)
@@ -525,36 +528,24 @@ static void finish(struct pool *p, struct entry *en, struct merge *m)
 
 /* ---- step by step ---- */
 
-/* With layers_lock: reads of it that are under way check no more, either. */
-static void sums_off(struct entry *en, unsigned n)
-{
-        int i = meta_find(&en->meta, n);
-
-        if (i >= 0 && en->loaded[i] && en->loaded[i]->sums)
-                en->loaded[i]->sums->off = true;
-}
-
-/* The file is about to change: the checksums go, and of the lower one's what is not seen. */
+/* The file is about to change: its checksums go, and of the lower one's what is not seen. */
 static int begin_writing(struct pool *p, struct merge *m)
 {
+        const struct meta_layer *kept = m->up ? &m->upper : &m->lower;
         _cleanup_free_ char *dir = pool_path(p, m->id);
         const uint64_t cut = MIN(m->vis, m->upper.size);
         struct entry *en;
-        int r;
+        int r, i;
 
         pthread_mutex_lock(&p->layers_lock);
         pthread_mutex_lock(&p->lock);
         en = pool_find(p, m->id);
-        if (en) {
-                sums_off(en, m->upper.n);
-                if (!m->flatten)
-                        sums_off(en, m->lower.n);
-        }
+        i = en ? meta_find(&en->meta, kept->n) : -1;
+        if (i >= 0 && en->loaded[i] && en->loaded[i]->sums)
+                en->loaded[i]->sums->off = true; /* for reads that are under way, too */
         pthread_mutex_unlock(&p->lock);
         pthread_mutex_unlock(&p->layers_lock);
-        r = dir ? sums_drop(dir, m->upper.map) : -ENOMEM;
-        if (r == 0 && !m->flatten)
-                r = sums_drop(dir, m->lower.map);
+        r = dir ? sums_drop(dir, kept->map) : -ENOMEM;
         if (r == 0 && !m->up && (ftruncate(m->fd, cut) < 0 || ftruncate(m->fd, m->upper.size) < 0))
                 r = -errno;
         m->writing = r == 0;
