@@ -128,19 +128,32 @@ static void read_mark(struct pool *p, struct merge *m)
                 m->off = m->marked = off;
 }
 
+/* The kernel tells a descriptor once that it has lost something: every sync counts. */
+static int sync_data(const struct merge *m)
+{
+        int r = FAULT("volume.merge.sync");
+
+        return r == 0 && fdatasync(m->fd) < 0 ? -errno : r;
+}
+
 /* Only what is long is worth a mark. */
-static void write_mark(struct pool *p, struct merge *m)
+static int write_mark(struct pool *p, struct merge *m)
 {
         enum { EVERY = 256 << 20 };
         _cleanup_free_ char *path = mark_path(p, m);
         uint64_t off = m->off / MAP_BLOCK * MAP_BLOCK;
         char text[32];
+        int r;
 
-        if (!m->flatten || off < m->marked + EVERY || !path || fdatasync(m->fd) < 0)
-                return;
+        if (!m->flatten || off < m->marked + EVERY || !path)
+                return 0;
+        r = sync_data(m);
+        if (r < 0)
+                return r;
         snprintf(text, sizeof(text), "%" PRIu64 "\n", off);
         if (file_replace(path, text, strlen(text), 0600, NULL) == 0)
                 m->marked = off;
+        return 0;
 }
 
 static int open_lower(struct pool *p, struct entry *en, struct merge *m, struct err **e)
@@ -500,9 +513,11 @@ static void finish(struct pool *p, struct entry *en, struct merge *m)
 {
         _cleanup_err_ struct err *e = NULL;
         struct old old = {};
-        int r = fdatasync(m->fd) < 0 ? err_errno(&e, -errno, "sync") : 0;
+        int r = sync_data(m);
 
-        if (r == 0)
+        if (r < 0)
+                err_errno(&e, r, "sync");
+        else
                 r = commit(p, en, m, &old, &e);
         pthread_mutex_lock(&p->lock);
         if (r < 0)
@@ -519,8 +534,7 @@ static int copy_slice(struct pool *p, struct merge *m)
 {
         int r = merge_copy(m);
 
-        write_mark(p, m);
-        return r;
+        return r < 0 ? r : write_mark(p, m);
 }
 
 void merge_step(struct pool *p)

@@ -1,0 +1,126 @@
+/* Background work and changes of metadata that fail half-way: nothing may be lost by that. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "backend/volume/volume.h"
+#include "common/fault.h"
+#include "common/fileio.h"
+
+enum { BLOCK = 4096, MIB = 1 << 20 };
+
+#define A "00000000-0000-4000-8000-00000000000a"
+#define B "00000000-0000-4000-8000-00000000000b"
+
+#define OK(call)                                                                                   \
+        do {                                                                                       \
+                _cleanup_err_ struct err *e = NULL;                                                \
+                int r_ = (call);                                                                   \
+                if (r_ != 0)                                                                       \
+                        fail_msg("%s: %d %s\n", #call, r_, e ? err_msg(e) : "");                   \
+        } while (0)
+
+struct rig {
+        char *dir, *state, *run;
+        struct volume_pool *pool;
+};
+
+static void pool_up(struct rig *r)
+{
+        const struct volume_pool_config c = {.state = r->state, .run = r->run};
+
+        OK(volume_pool_open(&volume_driver_local, &c, &r->pool, &e));
+}
+
+static int rig_up(void **state)
+{
+        struct rig *r = calloc(1, sizeof(*r));
+        const char *tmp = getenv("TMPDIR");
+
+        r->dir = path_printf("%s/unit-merge-fault.XXXXXX", tmp ? tmp : "/tmp");
+        assert_non_null(mkdtemp(r->dir));
+        r->state = path_printf("%s/state", r->dir);
+        r->run = path_printf("%s/run", r->dir);
+        pool_up(r);
+        *state = r;
+        return 0;
+}
+
+static int rig_down(void **state)
+{
+        struct rig *r = *state;
+
+        fault_set("");
+        volume_pool_close(r->pool);
+        remove_tree(r->dir, NULL);
+        free(r->dir);
+        free(r->state);
+        free(r->run);
+        free(r);
+        return 0;
+}
+
+static void put(struct rig *r, const char *id, uint64_t off, uint8_t byte)
+{
+        struct volume *v;
+        uint8_t b[BLOCK];
+
+        memset(b, byte, BLOCK);
+        OK(volume_open(r->pool, id, false, &v, &e));
+        OK(volume_pwrite(v, b, BLOCK, off, 0));
+        OK(volume_flush(v));
+        volume_close(v);
+}
+
+static void is(struct rig *r, const char *id, uint64_t off, uint8_t byte)
+{
+        uint8_t got[BLOCK], want[BLOCK];
+        struct volume *v;
+
+        memset(want, byte, BLOCK);
+        OK(volume_open(r->pool, id, true, &v, &e));
+        OK(volume_pread(v, got, BLOCK, off));
+        volume_close(v);
+        assert_memory_equal(got, want, BLOCK);
+}
+
+static void all_work(struct rig *r)
+{
+        while (volume_pool_work(r->pool) > 0)
+                ;
+}
+
+/* A descriptor hears of lost writes once: a flattening that heard of it must not go on. */
+static void flatten_hears_of_lost_writes(void **state)
+{
+        const uint64_t size = 300ULL * MIB;
+        struct volume_info info;
+        struct rig *r = *state;
+
+        OK(volume_create(r->pool, A, size, &e));
+        put(r, A, 0, 1);
+        put(r, A, size - BLOCK, 2);
+        OK(volume_clone(r->pool, B, A, size, &e));
+        OK(volume_flatten(r->pool, B, false, &e));
+        OK(fault_set("volume.merge.sync=EIO:1"));
+        all_work(r);
+        OK(volume_stat(r->pool, B, &info, &e));
+        assert_int_equal(info.flatten_failed, -EIO);
+        assert_true(info.flattening);
+        is(r, B, 0, 1);
+        is(r, B, size - BLOCK, 2);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, rig_up, rig_down)
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                T(flatten_hears_of_lost_writes),
+        };
+
+        setenv("STRATOFS_FAULT", "", 1);
+        fault_init();
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
