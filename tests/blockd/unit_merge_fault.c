@@ -112,12 +112,81 @@ static void flatten_hears_of_lost_writes(void **state)
         is(r, B, size - BLOCK, 2);
 }
 
+/* As after kill -9: nothing is flushed, the live maps stay. */
+static void again(struct rig *r)
+{
+        volume_pool_abandon(r->pool, true);
+        r->pool = volume_pool_close(r->pool);
+        pool_up(r);
+}
+
+static void killed_writing(struct rig *r, const char *id, uint8_t byte)
+{
+        struct volume *v;
+        uint8_t b[BLOCK];
+
+        memset(b, byte, BLOCK);
+        OK(volume_open(r->pool, id, false, &v, &e));
+        OK(volume_pwrite(v, b, BLOCK, 0, 0));
+        volume_pool_abandon(r->pool, true);
+        volume_close(v);
+        again(r);
+        is(r, id, 0, byte);
+}
+
+/* The metadata is there, only not for sure: what was refused must not come true at the next start,
+ * on top of what was written since. */
+static void refused_stays_refused(void **state)
+{
+        struct rig *r = *state;
+
+        OK(volume_create(r->pool, A, MIB, &e));
+        put(r, A, 0, 1);
+        OK(volume_snapshot(r->pool, B, A, &e));
+        put(r, A, 0, 2);
+        OK(fault_set("volume.meta=EIO:1"));
+        assert_int_equal(volume_revert(r->pool, A, B, NULL), -EIO);
+        is(r, A, 0, 2);
+        killed_writing(r, A, 3);
+        OK(fault_set("volume.meta=EIO:1"));
+        assert_int_equal(volume_shrink(r->pool, A, MIB / 2, NULL), -EIO);
+        killed_writing(r, A, 4);
+        is(r, A, MIB - BLOCK, 0);
+}
+
+static void merge_that_failed_has_not_happened(void **state)
+{
+        static const char *const points[] = {"volume.meta=EIO:1", "volume.merged=EIO:1"};
+        struct rig *r = *state;
+
+        for (unsigned i = 0; i < ARRAY_SIZE(points); i++) {
+                uint8_t byte = 10 * (i + 1);
+
+                if (i == 0)
+                        OK(volume_create(r->pool, A, MIB, &e));
+                put(r, A, 0, byte);
+                put(r, A, BLOCK, byte + 1);
+                OK(volume_snapshot(r->pool, B, A, &e));
+                put(r, A, 0, byte + 2);
+                OK(volume_remove(r->pool, B, &e));
+                OK(fault_set(points[i]));
+                all_work(r);
+                killed_writing(r, A, byte + 3);
+                is(r, A, BLOCK, byte + 1);
+                all_work(r);
+                is(r, A, 0, byte + 3);
+                is(r, A, BLOCK, byte + 1);
+        }
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, rig_up, rig_down)
 
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 T(flatten_hears_of_lost_writes),
+                T(refused_stays_refused),
+                T(merge_that_failed_has_not_happened),
         };
 
         setenv("STRATOFS_FAULT", "", 1);

@@ -504,6 +504,8 @@ static int commit(struct pool *p, struct entry *en, const struct merge *m, struc
                 r = take_over(p, en, m, &meta, &new, old);
         if (r == 0)
                 unlink_old(p, m);
+        else
+                pool_meta_undo(p, en);
         layer_free(new);
         meta_done(&meta);
         return r;
