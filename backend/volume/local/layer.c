@@ -128,6 +128,7 @@ int layer_open(const struct layer_open *o, struct layer **ret, struct err **e)
                             .size = o->size,
                             .overlap = o->overlap,
                             .mapped = o->mapped,
+                            .data = o->data,
                             .id.layer = o->map};
         pthread_rwlockattr_init(&attr);
         pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);

@@ -35,6 +35,7 @@ struct layer {
         char *dir;                    /* the volume's folder */
         char *live_path;              /* of the live map; NULL unless mapped and writable */
         int live_fd;
+        unsigned data;       /* the number of the data file */
         struct maplog_id id; /* its layer: the number of the map's file */
         uint64_t size;       /* bytes; what is past it reads as zeros */
         uint64_t bytes;      /* of the data file, which may be shorter (an import's tail) */
