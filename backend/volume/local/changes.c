@@ -38,8 +38,8 @@ static unsigned depth(const struct layer *l)
         return n;
 }
 
-/* The nearest, NULL if there is none.  Merges change parents under the layers' lock: one between two
- * steps would lead past it, and past the ground. */
+/* The nearest, NULL if there is none.  Merges change parents under the layers' lock: one between
+ * two steps would lead past it, and past the ground. */
 static const struct layer *shared_layer(const struct changes *c)
 {
         const struct layer *l = c->stack->top, *k = c->other->top;
