@@ -41,6 +41,30 @@ made w
 expect "the image's bytes" qemu-img compare -f raw -F qcow2 volumes/w/data "$T/disk.qcow2"
 expect "of a family of its own" test -e "$T/state/blockd/crypt/$(cat volumes/w/id)/header"
 
+# --- from a plain volume: a copy of one moment, whatever is written meanwhile
+mkdir volumes/p
+echo 64M >volumes/p/size
+made p
+yes one | head -c 64M >"$T/one"
+expect "written" dd if="$T/one" of=volumes/p/data bs=1M conv=notrunc,fsync
+mkdir volumes/x
+echo 1 >volumes/x/encrypted
+ln -s ../p volumes/x/source
+data=$T/state/blockd/pool/$(cat volumes/x/id)/data.0
+wait_until 20 test -s "$data"
+wait_until 20 bash -c "[ \"\$(stat -c %b '$data')\" -gt 0 ]" # its beginning is copied
+echo two | dd of=volumes/p/data conv=notrunc,fsync status=none || fail "dd"
+echo two | dd of=volumes/p/data bs=4 seek=16777215 conv=notrunc,fsync status=none || fail "dd"
+made x
+case $(head -c 3 volumes/x/data)-$(tail -c 4 volumes/x/data) in
+one-two) fail "bytes of two moments" ;;
+*) ok "one moment's bytes" ;;
+esac
+[ "$(find "$T/state/blockd/pool" -mindepth 1 -maxdepth 1 | wc -l)" = 5 ] ||
+        fail "volumes: $(ls "$T/state/blockd/pool")"
+ok "the snapshot is gone"
+rmdir volumes/x volumes/p
+
 # --- the tenant's key is nobody's to see
 key=$T/state/keys/$(cat id)
 [ "$(stat -c '%a %s' "$key")" = "600 32" ] || fail "the key's file"
