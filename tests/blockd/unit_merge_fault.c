@@ -112,6 +112,53 @@ static void flatten_hears_of_lost_writes(void **state)
         is(r, B, size - BLOCK, 2);
 }
 
+static void fill(struct rig *r, const char *id, uint64_t size)
+{
+        for (uint64_t off = 0; off < size; off += BLOCK)
+                put(r, id, off, off / BLOCK % 255 + 1);
+}
+
+static void is_filled(struct rig *r, const char *id, uint64_t size)
+{
+        for (uint64_t off = 0; off < size; off += BLOCK)
+                is(r, id, off, off / BLOCK % 255 + 1);
+}
+
+/* Who flattens into a full pool, or cancels, does not leave it fuller. */
+static void flatten_gives_room_back(void **state)
+{
+        const uint64_t size = 8ULL * MIB;
+        struct volume_info info;
+        struct rig *r = *state;
+
+        OK(volume_create(r->pool, A, size, &e));
+        fill(r, A, size);
+        OK(volume_clone(r->pool, B, A, size, &e));
+        put(r, B, MIB, 1);
+        OK(volume_flatten(r->pool, B, false, &e));
+        OK(fault_set("volume.merge.copy=ENOSPC:3"));
+        all_work(r);
+        OK(volume_stat(r->pool, B, &info, &e));
+        assert_int_equal(info.flatten_failed, -ENOSPC);
+        assert_true(info.used < MIB);
+        OK(volume_flatten(r->pool, B, false, &e));
+        do {
+                assert_int_equal(volume_pool_work(r->pool), 1);
+                OK(volume_stat(r->pool, B, &info, &e));
+        } while (info.used < MIB);
+        OK(volume_flatten(r->pool, B, true, &e));
+        all_work(r);
+        OK(volume_stat(r->pool, B, &info, &e));
+        assert_true(info.used < MIB && !info.flattening);
+        OK(volume_flatten(r->pool, B, false, &e));
+        all_work(r);
+        OK(volume_stat(r->pool, B, &info, &e));
+        assert_true(!info.flattening && info.used >= size);
+        is(r, B, MIB, 1);
+        put(r, B, MIB, MIB / BLOCK % 255 + 1);
+        is_filled(r, B, size);
+}
+
 /* As after kill -9: nothing is flushed, the live maps stay. */
 static void again(struct rig *r)
 {
@@ -185,6 +232,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 T(flatten_hears_of_lost_writes),
+                T(flatten_gives_room_back),
                 T(refused_stays_refused),
                 T(merge_that_failed_has_not_happened),
         };

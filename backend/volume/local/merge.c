@@ -539,6 +539,19 @@ static int copy_slice(struct pool *p, struct merge *m)
         return r < 0 ? r : write_mark(p, m);
 }
 
+/* It will not be finished, or only from its beginning: the room that it has taken is given back.
+ * First the mark is gone for good, which says that the bytes are there. */
+static void take_back(struct pool *p, struct merge *m)
+{
+        _cleanup_free_ char *path = mark_path(p, m);
+
+        if (!m->up || m->top || !path)
+                return;
+        if (m->marked && ((unlink(path) < 0 && errno != ENOENT) || fsync_parent(path) < 0))
+                return;
+        merge_uncopy(m);
+}
+
 void merge_step(struct pool *p)
 {
         struct merge *m = p->merge;
@@ -574,6 +587,8 @@ void merge_step(struct pool *p)
                 }
         }
         pthread_mutex_unlock(&p->lock);
-        if (!so || r < 0)
+        if (!so || r < 0) {
+                take_back(p, m);
                 merge_drop(p);
+        }
 }

@@ -33,5 +33,8 @@ struct merge {
 /* merge-copy.c */
 /* Goes on by about MERGE_SLICE; m->off == m->end when it was the last. */
 int merge_copy(struct merge *m);
+/* What was copied into the upper's file, which is frozen, goes: its map says that nothing is there.
+ */
+void merge_uncopy(struct merge *m);
 /* Blocks of the two files, to choose the way. */
 void merge_choose(struct merge *m);
