@@ -159,6 +159,43 @@ static void flatten_gives_room_back(void **state)
         is_filled(r, B, size);
 }
 
+#define S "00000000-0000-4000-8000-00000000000c"
+
+/* Two frozen layers with as much data, and a top. */
+static void make_layers(struct rig *r, uint64_t size)
+{
+        OK(volume_create(r->pool, A, size, &e));
+        fill(r, A, size);
+        OK(volume_snapshot(r->pool, B, A, &e));
+        fill(r, A, size);
+        put(r, A, 2ULL * MIB, 78);
+        OK(volume_snapshot(r->pool, S, A, &e));
+        put(r, A, 0, 1);
+        OK(volume_remove(r->pool, S, &e));
+        OK(volume_remove(r->pool, B, &e));
+}
+
+/* A volume of the same name and form is not the one whose layers are being merged. */
+static void made_anew(void **state)
+{
+        const uint64_t size = 8ULL * MIB;
+        struct rig *r = *state;
+
+        make_layers(r, size);
+        for (int i = 0; i < 2; i++)
+                assert_int_equal(volume_pool_work(r->pool), 1);
+        OK(volume_remove(r->pool, A, &e));
+        make_layers(r, size);
+        put(r, A, MIB, 77);
+        all_work(r);
+        is(r, A, 0, 1);
+        is(r, A, MIB, 77);
+        is(r, A, 2ULL * MIB, 78);
+        put(r, A, MIB, MIB / BLOCK % 255 + 1);
+        put(r, A, 2ULL * MIB, 2 * MIB / BLOCK % 255 + 1);
+        is_filled(r, A, size);
+}
+
 /* As after kill -9: nothing is flushed, the live maps stay. */
 static void again(struct rig *r)
 {
@@ -233,6 +270,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 T(flatten_hears_of_lost_writes),
                 T(flatten_gives_room_back),
+                T(made_anew),
                 T(refused_stays_refused),
                 T(merge_that_failed_has_not_happened),
         };

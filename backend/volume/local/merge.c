@@ -293,6 +293,7 @@ int merge_begin(struct pool *p, const char *id)
                 return 0;
         }
         m->fd = -1;
+        m->serial = en->serial;
         strcpy(m->id, id);
         pthread_mutex_unlock(&p->lock);
         r = look(p, en, m, &e);
@@ -324,7 +325,8 @@ static bool still_so(struct pool *p, struct entry *en, const struct merge *m)
         const struct meta *meta = &en->meta;
         _cleanup_free_ unsigned *users = NULL;
 
-        if (!same_layer(meta, &m->upper) || (m->top && (en->users || en->opened != m->opened)))
+        if (en->serial != m->serial || !same_layer(meta, &m->upper) ||
+            (m->top && (en->users || en->opened != m->opened)))
                 return false;
         if (m->flatten)
                 return meta->flatten && streq(meta->origin, m->origin) &&

@@ -13,6 +13,7 @@ enum { MERGE_SLICE = 4 << 20 }; /* bytes copied in one step */
 
 struct merge {
         char id[VOLUME_ID_SIZE];
+        uint64_t serial; /* struct entry's */
         struct meta_layer upper, lower;
         bool flatten;                /* lower is the origin, with all below */
         char origin[VOLUME_ID_SIZE]; /* flatten: whose layer */

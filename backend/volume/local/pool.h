@@ -16,6 +16,7 @@
 struct entry {
         UT_hash_handle hh; /* by meta.id */
         struct meta meta;
+        uint64_t serial; /* of all that were in the table: another of the same id is not this one */
         bool busy;
         unsigned users;        /* open handles */
         unsigned refs;         /* volumes whose origin is this one */
@@ -39,6 +40,7 @@ struct pool {
         pthread_mutex_t lock;  /* the table and the entries */
         pthread_cond_t idle;   /* an entry stopped being busy */
         struct entry *entries;
+        uint64_t serials; /* given to entries so far */
         pthread_mutex_t layers_lock;
         /* work.c */
         pthread_mutex_t work;  /* held by who does a step; before the other locks */
