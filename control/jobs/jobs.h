@@ -68,6 +68,9 @@ void volume_limits_due(struct txn *t, struct object *o);
 /* The same for every volume, each in a transaction of its own; no lock held. */
 void volume_limits_due_all(struct control *c);
 
+/* snapshot.c: waits for snapshots (and backups) of the target that were asked for and are not taken
+ * yet: they are to have what it holds before the caller changes that. */
+int job_wait_snapshots(struct job *j, bool backups);
 /* volume.c: -EBUSY when it has snapshots, or a backup is being taken of it. */
 int volume_check_snapshots(struct txn *t, const struct object *o, struct err **e);
 /* Whether a clone of that image, volume or snapshot can boot. */
