@@ -114,8 +114,16 @@ static void flatten_hears_of_lost_writes(void **state)
 
 static void fill(struct rig *r, const char *id, uint64_t size)
 {
-        for (uint64_t off = 0; off < size; off += BLOCK)
-                put(r, id, off, off / BLOCK % 255 + 1);
+        uint8_t b[BLOCK];
+        struct volume *v;
+
+        OK(volume_open(r->pool, id, false, &v, &e));
+        for (uint64_t off = 0; off < size; off += BLOCK) {
+                memset(b, off / BLOCK % 255 + 1, BLOCK);
+                OK(volume_pwrite(v, b, BLOCK, off, 0));
+        }
+        OK(volume_flush(v));
+        volume_close(v);
 }
 
 static void is_filled(struct rig *r, const char *id, uint64_t size)
