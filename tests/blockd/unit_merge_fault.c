@@ -167,6 +167,33 @@ static void flatten_gives_room_back(void **state)
         is_filled(r, B, size);
 }
 
+/* A volume that a guest has open, with a layer on the one that is flattened. */
+static void flatten_begun_anew(void **state)
+{
+        struct volume_info info;
+        struct rig *r = *state;
+        struct volume *v;
+
+        OK(volume_create(r->pool, A, MIB, &e));
+        fill(r, A, MIB);
+        OK(volume_clone(r->pool, B, A, MIB, &e));
+        put(r, B, 0, 7);
+        OK(volume_open(r->pool, B, false, &v, &e));
+        OK(volume_flatten(r->pool, B, false, &e));
+        assert_int_equal(volume_pool_work(r->pool), 1);
+        assert_int_equal(volume_pool_work(r->pool), 1);
+        OK(volume_flatten(r->pool, B, true, &e));
+        assert_int_equal(volume_pool_work(r->pool), 1);
+        OK(volume_flatten(r->pool, B, false, &e));
+        for (int i = 0; i < 1000 && volume_pool_work(r->pool) > 0; i++)
+                ;
+        OK(volume_stat(r->pool, B, &info, &e));
+        assert_false(info.flattening);
+        volume_close(v);
+        is(r, B, 0, 7);
+        is(r, B, BLOCK, 2);
+}
+
 #define S "00000000-0000-4000-8000-00000000000c"
 
 /* Two frozen layers with as much data, and a top. */
@@ -278,6 +305,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 T(flatten_hears_of_lost_writes),
                 T(flatten_gives_room_back),
+                T(flatten_begun_anew),
                 T(made_anew),
                 T(refused_stays_refused),
                 T(merge_that_failed_has_not_happened),

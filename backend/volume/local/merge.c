@@ -84,15 +84,17 @@ static bool find_pair(struct pool *p, struct entry *en, struct merge *m)
 {
         const struct meta *meta = &en->meta;
         _cleanup_free_ unsigned *users = pool_layer_users(p, en);
+        bool top;
 
         for (unsigned k = 1; users && k < meta->nlayers; k++) {
                 int i = meta_find(meta, meta->layers[k].below);
 
                 if (i < 0 || users[i] != 1)
                         continue;
-                m->top = k == meta->nlayers - 1 && !meta->removed;
-                if (m->top && en->users > 0)
+                top = k == meta->nlayers - 1 && !meta->removed;
+                if (top && en->users > 0)
                         continue;
+                m->top = top;
                 m->lower = meta->layers[i];
                 m->upper = meta->layers[k];
                 m->ground = m->lower.below == META_GROUND;
