@@ -31,6 +31,8 @@ static int key_make(struct control *c, const char *path, uint8_t key[KEY], struc
         _cleanup_free_ char *dir = xcheck(path_printf("%s/keys", c->cfg.state));
         int r = mkdir_parents(dir, 0700, e);
 
+        if (r == 0 && (r = fsync_parent(dir)) < 0) /* it outlives what is encrypted with it */
+                err_errno(e, r, "sync '%s'", c->cfg.state);
         if (r == 0 && getrandom(key, KEY, 0) != KEY)
                 r = err_errno(e, -EIO, "random bytes");
         return r == 0 ? file_replace(path, key, KEY, 0600, e) : r;

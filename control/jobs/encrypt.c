@@ -1,5 +1,8 @@
 /* Making encrypted volumes.  A plain image's bytes are copied, and encrypted on the way: a clone
- * would share them. */
+ * would share them.
+ *
+ * A volume may be written meanwhile, and a copy that was cut off goes over what is there already:
+ * it is copied from a snapshot, which `base` names as long as it is there. */
 #include "control/jobs/jobs.h"
 
 enum { SECTOR = 4096 };
@@ -64,15 +67,81 @@ static int copy(struct job *j, const char *id, const char *image, struct err **e
         return r;
 }
 
-int volume_make_encrypted(struct job *j, const char *id, const char *image, uint64_t size,
-                          struct err **e)
+/* `base` of an object that is copied already. */
+static const char copied[] = "-";
+
+static void base_get(struct job *j, char ret[ID_TEXT_SIZE])
 {
+        struct object *o;
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        snprintf(ret, ID_TEXT_SIZE, "%s", o ? object_str(o, "base") : "");
+        control_unlock(j->c);
+}
+
+static int base_set(struct job *j, const char *base, struct err **e)
+{
+        struct object *o;
+        struct txn t;
+
+        txn_begin(&t, j->c, NULL);
+        o = model_by_no(j->c, j->target);
+        if (o)
+                txn_set_str(&t, o, "base", base);
+        return txn_commit(&t, e);
+}
+
+/* The snapshot of a volume, for as long as it is copied. */
+static int freeze(struct job *j, const char *volume, char base[ID_TEXT_SIZE], struct err **e)
+{
+        struct volume_service *s = j->c->cfg.volumes;
+        int r = 0;
+
+        if (!*base)
+                r = base_set(j, id_text(base, id_new()), e);
+        return r == 0 ? s->ops->snapshot(s, base, volume, e) : r;
+}
+
+int volume_make_encrypted(struct job *j, const char *id, const char *source, bool frozen,
+                          uint64_t size, struct err **e)
+{
+        char base[ID_TEXT_SIZE];
         int r;
 
         size = (size + SECTOR - 1) / SECTOR * SECTOR;
         r = create(j, id, size, e);
-        if (r == 0 && *image)
-                r = copy(j, id, image, e);
+        base_get(j, base);
+        if (r == 0 && *source && !frozen && !streq(base, copied)) {
+                r = freeze(j, source, base, e);
+                source = base;
+        }
+        if (r == 0 && *source && !streq(base, copied))
+                r = copy(j, id, source, e);
         j->value = size;
         return r;
+}
+
+int volume_step_thaw(struct job *j, struct err **e)
+{
+        struct volume_service *s = j->c->cfg.volumes;
+        char base[ID_TEXT_SIZE];
+        int r;
+
+        base_get(j, base);
+        if (!*base || streq(base, copied))
+                return 0;
+        r = s->ops->remove(s, base, e);
+        if (r == -EBUSY)
+                return job_wait_busy(j, e);
+        return r == 0 ? base_set(j, copied, e) : r;
+}
+
+int volume_undo_freeze(struct job *j)
+{
+        struct volume_service *s = j->c->cfg.volumes;
+        char base[ID_TEXT_SIZE];
+
+        base_get(j, base);
+        return *base && !streq(base, copied) ? s->ops->remove(s, base, NULL) : 0;
 }

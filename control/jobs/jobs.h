@@ -57,15 +57,21 @@ void volume_failed_create(struct job *j, struct txn *t, struct object *o, const 
 /* snapshot.c: volumes made from o, and backups of it, live on without it and forget it; those being made are waited for
  * by its deletion.  -EBUSY when an instance has it. */
 int volume_let_clones_go(struct txn *t, struct object *o, struct err **e);
-/* encrypt.c: makes the target, size bytes or a few more, with the bytes of the volume `image` ("":
- * none); 0: j->value is its size.  Repeatable. */
-int volume_make_encrypted(struct job *j, const char *id, const char *image, uint64_t size,
-                          struct err **e);
+/* encrypt.c: makes the target, size bytes or a few more, with the bytes of the volume `source` ("":
+ * none), which is frozen or may be written meanwhile; 0: j->value is its size.  Repeatable. */
+int volume_make_encrypted(struct job *j, const char *id, const char *source, bool frozen,
+                          uint64_t size, struct err **e);
+/* The step after it, and its undo: the snapshot that it copied from goes. */
+int volume_step_thaw(struct job *j, struct err **e);
+int volume_undo_freeze(struct job *j);
 /* limit.c: starts the job if the limits that are written are not in force. */
 void volume_limits_due(struct txn *t, struct object *o);
 /* The same for every volume, each in a transaction of its own; no lock held. */
 void volume_limits_due_all(struct control *c);
 
+/* snapshot.c: waits for snapshots (and backups) of the target that were asked for and are not taken
+ * yet: they are to have what it holds before the caller changes that. */
+int job_wait_snapshots(struct job *j, bool backups);
 /* volume.c: -EBUSY when it has snapshots, or a backup is being taken of it. */
 int volume_check_snapshots(struct txn *t, const struct object *o, struct err **e);
 /* Whether a clone of that image, volume or snapshot can boot. */

@@ -50,6 +50,8 @@ static int step_write(struct job *j, struct err **e)
 
         if (r == 0)
                 r = from_get(j, &f, e);
+        if (r == 0 && f.old)
+                r = job_wait_snapshots(j, false); /* a backup waits for us */
         if (r == 0)
                 r = s->ops->restore(s, f.target, f.backup, volumes->shared_socket, f.id, !f.old,
                                     &progress, e);

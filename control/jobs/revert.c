@@ -23,8 +23,10 @@ static int step_revert(struct job *j, struct err **e)
         struct volume_service *s = j->c->cfg.volumes;
         struct volume_facts v;
         struct facts f;
-        int r = job_facts(j, &f, e);
+        int r = job_wait_snapshots(j, true);
 
+        if (r == 0)
+                r = job_facts(j, &f, e);
         if (r == 0)
                 r = s->ops->revert(s, f.id, j->args, e);
         if (r == -EBUSY)

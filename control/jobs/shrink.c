@@ -29,10 +29,12 @@ static int step_shrink(struct job *j, struct err **e)
 {
         struct volume_service *s = j->c->cfg.volumes;
         struct facts f;
-        int r = job_facts(j, &f, e);
+        int r = job_wait_snapshots(j, true);
 
+        if (r == 0)
+                r = job_facts(j, &f, e);
         j->value = strtoull(j->args, NULL, 10);
-        return r < 0 ? r : s->ops->shrink(s, f.id, j->value, e);
+        return r != 0 ? r : s->ops->shrink(s, f.id, j->value, e);
 }
 
 static int done(struct job *j, struct txn *t, struct object *o, struct err **e)

@@ -42,6 +42,43 @@ static int step_take(struct job *j, struct err **e)
         return r;
 }
 
+/* Model held: one that is not taken yet; NULL: none. */
+static const struct object *untaken(struct control *c, struct object *volume, bool backups)
+{
+        struct collection *l = model_collection(c, volume, &kind_snapshot);
+
+        for (size_t i = 0; l && i < l->n; i++)
+                if (l->v[i]->state == SNAPSHOT_CREATING)
+                        return l->v[i];
+        for (unsigned i = 0; backups && i < volume->nrefs; i++) {
+                const struct object *b = volume->refs[i];
+
+                if (b->kind == &kind_backup && b->state == BACKUP_CREATING &&
+                    !object_num(b, "snapshot"))
+                        return b;
+        }
+        return NULL;
+}
+
+int job_wait_snapshots(struct job *j, bool backups)
+{
+        char label[NAME_SIZE + 32] = "";
+        const struct object *first;
+        struct object *o;
+        uint64_t no = 0;
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        first = o ? untaken(j->c, o, backups) : NULL;
+        if (first) {
+                no = first->no;
+                object_label(first, label);
+        }
+        control_unlock(j->c);
+        /* A backup's state does not change when its snapshot is there: it is looked at again. */
+        return no ? job_wait(j, no, 500000, "%s is being taken", label) : 0;
+}
+
 static int done_create(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
         if (!o)

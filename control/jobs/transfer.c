@@ -127,6 +127,8 @@ int volume_accept(struct txn *t, struct object *o, union value v, struct err **e
         r = volume_offer_claimed(from, e);
         if (r == 0 && o->nlinks)
                 r = err_set(e, -EINVAL, "it has a source already");
+        if (r == 0 && volume_encrypted(o)) /* it becomes a clone of plain bytes */
+                r = err_set(e, -ENOTSUP, "a plain volume becomes no encrypted one");
         if (r < 0)
                 return r;
         snprintf(args, sizeof(args), "%" PRIu64 " %s", from->no, hash);

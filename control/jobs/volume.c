@@ -10,6 +10,7 @@ struct want {
         uint64_t need;       /* bytes the source has */
         bool bootable;
         bool backup;    /* the source is one */
+        bool frozen;    /* nobody writes the source */
         bool encrypted; /* it is to be */
         bool family;    /* and the source is: they share a key */
 };
@@ -21,6 +22,7 @@ static void want_source(struct want *w, const struct object *source)
         id_text(w->parent, source->id);
         object_label(source, w->source_label);
         w->bootable = true;
+        w->frozen = source->kind != &kind_volume;
         w->family = volume_encrypted(source);
         if (source->kind == &kind_image) {
                 w->making = source->state == IMAGE_SAVING;
@@ -106,8 +108,8 @@ int volume_step_realise(struct job *j, struct err **e)
                 return r;
         size = MAX(w.size, w.need);
         if (w.encrypted && !w.family)
-                return volume_make_encrypted(j, w.id, w.source && !w.backup ? w.parent : "", size,
-                                             e);
+                return volume_make_encrypted(j, w.id, w.source && !w.backup ? w.parent : "",
+                                             w.frozen, size, e);
         r = w.source && !w.backup ? s->ops->clone(s, w.id, w.parent, size, &there)
                                   : s->ops->create(s, w.id, size, &there);
         if (r == -EEXIST)
@@ -284,7 +286,8 @@ static void failed_delete(struct job *j, struct txn *t, struct object *o, const 
                 txn_set_state(t, o, VOLUME_ERROR);
 }
 
-static const struct job_step create_steps[] = {{"realise", volume_step_realise}};
+static const struct job_step create_steps[] = {{"realise", volume_step_realise},
+                                               {"thaw", volume_step_thaw}};
 static const struct job_step extend_steps[] = {{"extend", step_extend}};
 static const struct job_step delete_steps[] = {{"unreferenced", job_step_unreferenced},
                                                {"snapshots", step_unheld},
@@ -296,7 +299,8 @@ const struct job_def job_volume_create = {.op = "volume.create",
                                           .steps = create_steps,
                                           .nsteps = ARRAY_SIZE(create_steps),
                                           .done = volume_done_create,
-                                          .failed = volume_failed_create};
+                                          .failed = volume_failed_create,
+                                          .undo = volume_undo_freeze};
 const struct job_def job_volume_extend = {.op = "volume.extend",
                                           .deadline = 600,
                                           .patient = true,

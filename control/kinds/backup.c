@@ -27,7 +27,8 @@ static void render_taken(struct control *c, const struct object *o, struct buf *
                 buf_addstr(out, clock_format(text, object_num(o, "taken_at")));
 }
 
-/* --- target ------------------------------------------------------------------------------------ */
+/* --- target ------------------------------------------------------------------------------------
+ */
 
 static bool target_allowed(const struct object *tenant, const char *dir)
 {
@@ -51,8 +52,8 @@ static int set_target(struct txn *t, struct object *o, union value v, struct err
                 v.s[--n] = '\0';
         if (n && v.s[0] != '/')
                 return err_at(e, -EINVAL, v.s, n, 0, n, "a target is an absolute path");
-        if (n && (strstr(v.s, "/../") || strstr(v.s, "//") ||
-                  (n >= 3 && streq(v.s + n - 3, "/.."))))
+        if (n &&
+            (strstr(v.s, "/../") || strstr(v.s, "//") || (n >= 3 && streq(v.s + n - 3, "/.."))))
                 return err_at(e, -EINVAL, v.s, n, 0, n, "a target is a path without detours");
         if (n && !target_allowed(o->tenant, v.s) && !caller_is_admin(t->c, t->who)) {
                 err_at(e, -EPERM, v.s, n, 0, n, "no admin has allowed that target");
@@ -63,14 +64,15 @@ static int set_target(struct txn *t, struct object *o, union value v, struct err
         return 0;
 }
 
-/* --- making ------------------------------------------------------------------------------------ */
+/* --- making ------------------------------------------------------------------------------------
+ */
 
 static int bind_source(struct txn *t, struct object *o, char *name, struct object *volume,
                        struct err **e)
 {
-        if (object_in(volume,
-                      STATE(VOLUME_DRAFT) | STATE(VOLUME_DELETING) | STATE(VOLUME_ERROR) |
-                              STATE(VOLUME_OFFERED) | STATE(VOLUME_RELEASING)))
+        if (object_in(volume, STATE(VOLUME_DRAFT) | STATE(VOLUME_DELETING) | STATE(VOLUME_ERROR) |
+                                      STATE(VOLUME_OFFERED) | STATE(VOLUME_RELEASING) |
+                                      STATE(VOLUME_SHRINKING) | STATE(VOLUME_REVERTING)))
                 return err_set(e, -EBUSY, "volume '%s' is %s", volume->name, object_state(volume));
         if (volume_encrypted(volume))
                 return err_set(e, -ENOTSUP,
@@ -93,7 +95,8 @@ static int complete(struct txn *t, struct object *o, struct err **e)
         return 0;
 }
 
-/* --- going ------------------------------------------------------------------------------------- */
+/* --- going -------------------------------------------------------------------------------------
+ */
 
 /* Volumes that are to become what it holds; those made from it live on without it. */
 static int leave_volumes(struct txn *t, struct object *o, struct err **e)
@@ -141,7 +144,8 @@ int backup_remove(struct txn *t, struct object *o, struct err **e)
         return go(t, o, NULL, e);
 }
 
-/* --- verbs ------------------------------------------------------------------------------------- */
+/* --- verbs -------------------------------------------------------------------------------------
+ */
 
 static int verb_verify(struct txn *t, struct object *o, const char *args, struct err **e)
 {
@@ -168,9 +172,8 @@ static int verb_restore(struct txn *t, struct object *o, const char *args, struc
         if (object_num(v, "readonly"))
                 return err_set(e, -EACCES, "volume '%s' is read-only", v->name);
         if (object_num(v, "actual") < size)
-                return err_set(e, -EINVAL,
-                               "the backup has %" PRIu64 " bytes, volume '%s' %" PRIu64, size,
-                               v->name, object_num(v, "actual"));
+                return err_set(e, -EINVAL, "the backup has %" PRIu64 " bytes, volume '%s' %" PRIu64,
+                               size, v->name, object_num(v, "actual"));
         txn_set_num(t, v, "restoring", o->no);
         txn_set_state(t, v, VOLUME_RESTORING);
         job_start(t, v, &job_volume_restore, NULL);

@@ -11,8 +11,10 @@ static int create(struct txn *t, struct object *o, struct err **e)
 {
         char label[NAME_SIZE + 32];
 
-        if (object_in(o->holder, STATE(VOLUME_DRAFT) | STATE(VOLUME_DELETING) | STATE(VOLUME_ERROR) |
-                                         STATE(VOLUME_OFFERED) | STATE(VOLUME_RELEASING) | STATE(VOLUME_SHRINKING)))
+        if (object_in(o->holder, STATE(VOLUME_DRAFT) | STATE(VOLUME_DELETING) |
+                                         STATE(VOLUME_ERROR) | STATE(VOLUME_OFFERED) |
+                                         STATE(VOLUME_RELEASING) | STATE(VOLUME_SHRINKING) |
+                                         STATE(VOLUME_REVERTING) | STATE(VOLUME_RESTORING)))
                 return err_set(e, -EBUSY, "%s is %s", object_label(o->holder, label),
                                object_state(o->holder));
         txn_set_state(t, o, SNAPSHOT_CREATING);
@@ -43,6 +45,8 @@ static int remove_snapshot(struct txn *t, struct object *o, struct err **e)
 {
         int r;
 
+        if (o->holder->state == VOLUME_REVERTING) /* its job may have to be done again */
+                return err_set(e, -EBUSY, "volume '%s' is reverting", o->holder->name);
         /* Its deletion would not wait for the instance's job, which would take it afterwards. */
         if (o->state == SNAPSHOT_CREATING && o->jobs == 0)
                 return err_set(e, -EBUSY,

@@ -353,7 +353,7 @@ static const struct attr_def attrs[] = {
         {"restoring", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "backup that it is being made like again"},
         {"base", ATTR_TEXT, ROLE_NOBODY, .hidden = true,
-         .help = "a managed file's own id, at first"},
+         .help = "a managed file's own id, at first; the snapshot that is copied, -: it was"},
         {"adopted", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "what it became a clone of"},
         {"transfer_hash", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "SHA-256 of the key"},
         {"transfer_until", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "its last second"},

@@ -37,6 +37,7 @@ struct fake {
         bool running;
         char boots[16];        /* the first disk of the guest started last */
         uint64_t grown;        /* what the guest was last told of its disk's size */
+        bool snapshot_asked, snapshot_taken, early; /* early: the last shrink came before one */
         unsigned creates, clones, removes, exports, starts;
         struct control *c;
         uint64_t owner;        /* the default tenant */
@@ -69,6 +70,15 @@ static int v_clone(struct volume_service *s, const char *id, const char *parent,
 }
 static int v_snapshot(struct volume_service *s, const char *id, const char *volume, struct err **e)
 {
+        WITH_LOCK(&fake.lock);
+        fake.snapshot_asked = true;
+        fake.snapshot_taken = !fake.volume_error;
+        return fake.volume_error ? err_set(e, fake.volume_error, "told to fail") : 0;
+}
+static int v_shrink(struct volume_service *s, const char *id, uint64_t size, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        fake.early = !fake.snapshot_taken;
         return fake.volume_error ? err_set(e, fake.volume_error, "told to fail") : 0;
 }
 static int v_resize(struct volume_service *s, const char *id, uint64_t size, struct err **e)
@@ -133,7 +143,7 @@ static int v_unexport(struct volume_service *s, const char *id, struct err **e)
 }
 static const struct volume_service_ops volume_ops = {
         .name = "fake", .ping = v_ping, .create = v_create, .import = v_import, .clone = v_clone,
-        .snapshot = v_snapshot, .resize = v_resize, .shrink = v_resize, .remove = v_remove, .stat = v_stat, .export = v_export,
+        .snapshot = v_snapshot, .resize = v_resize, .shrink = v_shrink, .remove = v_remove, .stat = v_stat, .export = v_export,
         .set_limits = v_set_limits, .stats = v_stats, .list = v_list,
         .unexport = v_unexport};
 
@@ -559,6 +569,32 @@ static void test_volume_life(void **state)
         assert_int_equal(make(&kind_volume, "v") != 0, 1); /* the name is free at once */
         wait_for(v, "gone");
         assert_int_equal(used("volume_size "), 0);
+}
+
+static void set_volume_error(int code)
+{
+        WITH_LOCK(&fake.lock);
+        fake.volume_error = code;
+}
+
+/* Who takes a snapshot and then cuts the volume off wants what was cut off to be in it. */
+static void test_snapshot_first(void **state)
+{
+        uint64_t v = make(&kind_volume, "v"), s = 0;
+
+        assert_int_equal(set(v, &kind_volume, "size", "2M"), 0);
+        assert_int_equal(wait_for(v, "available"), 0);
+        set_volume_error(-ECONNREFUSED);
+        assert_int_equal(control_create(fake.c, &root, v, &kind_snapshot, "s", &s, NULL), 0);
+        for (bool asked = false; !asked; sched_yield()) {
+                WITH_LOCK(&fake.lock);
+                asked = fake.snapshot_asked;
+        }
+        set_volume_error(0); /* it is asked again in a second */
+        assert_int_equal(verb(v, "shrink 1M"), 0);
+        assert_int_equal(wait_for(v, "available"), 0);
+        assert_false(fake.early);
+        assert_string_equal(state_of(s), "available");
 }
 
 static void test_bad_values(void **state)
@@ -1296,12 +1332,6 @@ static int take(uint64_t tenant, const char *name, const char *key, uint64_t *re
         return r;
 }
 
-static void set_volume_error(int code)
-{
-        WITH_LOCK(&fake.lock);
-        fake.volume_error = code;
-}
-
 static int quota(uint64_t tenant, const char *line)
 {
         return control_write_line(fake.c, &root, tenant, kind_file(&kind_tenant, "quota"), line,
@@ -1342,6 +1372,8 @@ static void test_transfer(void **state)
         assert_int_equal(quota(other, "volume_size limit=1000000"), 0);
         assert_int_equal(take(other, "w", again, &w), -EDQUOT);
         assert_int_equal(quota(other, "volume_size limit=max"), 0);
+        /* its bytes are plain, whatever the draft says */
+        assert_int_equal(take(other, "w encrypted=1", again, &w), -ENOTSUP);
         /* a clone that fails gives it back */
         set_volume_error(-EIO);
         assert_int_equal(take(other, "w", again, &w), 0);
@@ -1548,7 +1580,7 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         const struct CMUnitTest tests[] = {
-                T(test_volume_life),  T(test_bad_values),   T(test_names),
+                T(test_volume_life), T(test_snapshot_first),  T(test_bad_values),   T(test_names),
                 T(test_failed_create), T(test_quota),       T(test_instance_life),
                 T(test_start_fails),  T(test_guest_leaves), T(test_live_growth), T(test_link_targets),
                 T(test_new_and_spec), T(test_illegal_verbs), T(test_image),

@@ -74,6 +74,29 @@ expect "a type makes a copy of a plain image" test -e "$T/state/blockd/crypt/$(c
 expect "rmdir" rmdir volumes/typed volumes/more
 rmdir volumes/clone || fail "rmdir clone"
 rmdir volumes/v/snapshots/s || fail "rmdir snapshot"
+# --- from a plain volume: a copy of one moment, whatever is written meanwhile
+mkdir volumes/p
+echo 64M >volumes/p/size
+made p
+yes one | head -c 64M >"$T/one"
+expect "written" dd if="$T/one" of=volumes/p/data bs=1M conv=notrunc,fsync
+mkdir volumes/x
+echo 1 >volumes/x/encrypted
+ln -s ../p volumes/x/source
+data=$T/state/blockd/pool/$(cat volumes/x/id)/data.0
+wait_until 20 test -s "$data"
+wait_until 20 bash -c "[ \"\$(stat -c %b '$data')\" -gt 0 ]" # its beginning is copied
+echo two | dd of=volumes/p/data conv=notrunc,fsync status=none || fail "dd"
+echo two | dd of=volumes/p/data bs=4 seek=16777215 conv=notrunc,fsync status=none || fail "dd"
+made x
+case $(head -c 3 volumes/x/data)-$(tail -c 4 volumes/x/data) in
+one-two) fail "bytes of two moments" ;;
+*) ok "one moment's bytes" ;;
+esac
+wait_until 20 bash -c "[ \"\$(find '$T/state/blockd/pool' -mindepth 1 -maxdepth 1 | wc -l)\" = 5 ]" ||
+        fail "volumes: $(ls "$T/state/blockd/pool")"
+ok "the snapshot is gone"
+rmdir volumes/x volumes/p
 
 # --- the tenant's key is nobody's to see
 key=$T/state/keys/$(cat id)

@@ -274,6 +274,8 @@ static void run_inner(struct handle *h, struct group *g)
         for (size_t i = 0; i < g->n; i++) {
                 struct volume_io *io = &g->io[i];
 
+                if (io->result != VOLUME_IO_WAITS)
+                        continue; /* it could not be encrypted */
                 io->result = io->op == VOLUME_WRITE
                                      ? h->driver->pwrite(h->inner, io->p, io->n, io->off, io->flags)
                                      : h->driver->pread(h->inner, io->p, io->n, io->off);

@@ -342,6 +342,8 @@ int vault_open(const struct volume_pool_config *c, const struct volume_driver *d
         pthread_mutex_init(&v->bounces.lock, NULL);
         v->dir = path_printf("%s/crypt", c->state);
         r = v->dir ? mkdir_parents(v->dir, 0700, e) : err_errno(e, -ENOMEM, "vault");
+        if (r == 0 && !c->shared && (r = fsync_parent(v->dir)) < 0)
+                err_errno(e, r, "sync '%s'", c->state);
         if (r == 0)
                 r = scan(v, e);
         if (r < 0) {

@@ -38,12 +38,16 @@ static unsigned depth(const struct layer *l)
         return n;
 }
 
-/* The nearest, NULL if there is none. */
-static const struct layer *shared_layer(const struct stack *a, const struct stack *b)
+/* The nearest, NULL if there is none.  Merges change parents under the layers' lock: one between
+ * two steps would lead past it, and past the ground. */
+static const struct layer *shared_layer(const struct changes *c)
 {
-        const struct layer *l = a->top, *k = b->top;
-        unsigned n = depth(l), m = depth(k);
+        const struct layer *l = c->stack->top, *k = c->other->top;
+        unsigned n, m;
 
+        WITH_LOCK(&c->pool->layers_lock);
+        n = depth(l);
+        m = depth(k);
         for (; n > m; n--)
                 l = l->parent;
         for (; m > n; m--)
@@ -69,7 +73,7 @@ int pool_changes_open(struct pool *p, struct stack *s, const char *since, struct
         c->stack = s;
         c->other = c->since->stack;
         lock_both(c);
-        shares = shared_layer(c->stack, c->other);
+        shares = shared_layer(c);
         unlock_both(c);
         if (!shares) {
                 pool_volume_close(p, c->since);
@@ -134,7 +138,7 @@ static enum volume_kind piece_at(const struct changes *c, const struct layer *ba
 static int walk(const struct changes *c, uint64_t n, uint64_t off, volume_extent_fn each, void *arg)
 {
         /* Looked for each time: layers are pushed, and merged. */
-        const struct layer *base = shared_layer(c->stack, c->other);
+        const struct layer *base = shared_layer(c);
         enum volume_kind kind = VOLUME_HOLE;
         uint64_t len = 0; /* of kind, up to off */
         int r = 0;

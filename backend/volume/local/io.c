@@ -214,7 +214,7 @@ bool layer_durable_ready(struct layer *l)
 
         if (l->durable_fd >= 0)
                 return true;
-        path = layer_data_path(l->dir, l->id.layer);
+        path = layer_data_path(l->dir, l->data);
         fd = path ? open(path, O_WRONLY | O_CLOEXEC) : -1;
         if (fd >= 0 && !atomic_compare_exchange_strong(&l->durable_fd, &none, fd))
                 close(fd); /* another thread was faster */

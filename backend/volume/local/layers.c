@@ -231,18 +231,6 @@ static int push_commit(struct push *x, struct stack *s, struct layer *top, struc
         return 0;
 }
 
-/* After metadata that could not be written: what is there must not speak of a layer that we do not
- * write, or the next start would drop the live map of the one that we do. */
-static void push_undo(struct push *x, struct stack *s, const char *dir)
-{
-        struct meta now = {};
-        bool old = meta_read(dir, &now, NULL) == 0 && now.nlayers == x->en->meta.nlayers;
-
-        meta_done(&now);
-        if (!old && meta_write(dir, &x->en->meta, NULL) < 0)
-                stack_fail(s);
-}
-
 static int push(struct stack *s, void *arg)
 {
         struct push *x = arg;
@@ -283,8 +271,8 @@ static int push(struct stack *s, void *arg)
                 r = meta_write(dir, &m, x->e);
                 if (r == 0 && (r = push_commit(x, s, top, &m)) < 0)
                         err_errno(x->e, r, "layer");
-                if (r < 0)
-                        push_undo(x, s, dir);
+                if (r < 0 && pool_meta_undo(x->p, x->en) < 0)
+                        s->failed = true;
         }
         if (r < 0 && top) {
                 layer_freeze(top);

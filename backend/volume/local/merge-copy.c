@@ -230,3 +230,16 @@ int merge_copy(struct merge *m)
                 sync_file_range(m->fd, from, m->off - from, SYNC_FILE_RANGE_WRITE);
         return r;
 }
+
+void merge_uncopy(struct merge *m)
+{
+        const uint64_t end = m->off;
+
+        for (m->off = 0; m->off < end;) {
+                uint64_t n = end - m->off;
+
+                if (run_at(&m->u->map, m->off, &n) == MAP_HOLE)
+                        punch(m, n); /* only room is lost where that fails */
+                m->off += n;
+        }
+}

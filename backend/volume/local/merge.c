@@ -84,15 +84,17 @@ static bool find_pair(struct pool *p, struct entry *en, struct merge *m)
 {
         const struct meta *meta = &en->meta;
         _cleanup_free_ unsigned *users = pool_layer_users(p, en);
+        bool top;
 
         for (unsigned k = 1; users && k < meta->nlayers; k++) {
                 int i = meta_find(meta, meta->layers[k].below);
 
                 if (i < 0 || users[i] != 1)
                         continue;
-                m->top = k == meta->nlayers - 1 && !meta->removed;
-                if (m->top && en->users > 0)
+                top = k == meta->nlayers - 1 && !meta->removed;
+                if (top && en->users > 0)
                         continue;
+                m->top = top;
                 m->lower = meta->layers[i];
                 m->upper = meta->layers[k];
                 m->ground = m->lower.below == META_GROUND;
@@ -143,19 +145,32 @@ static void read_mark(struct pool *p, struct merge *m)
                 m->off = m->marked = off;
 }
 
+/* The kernel tells a descriptor once that it has lost something: every sync counts. */
+static int sync_data(const struct merge *m)
+{
+        int r = FAULT("volume.merge.sync");
+
+        return r == 0 && fdatasync(m->fd) < 0 ? -errno : r;
+}
+
 /* Only what is long is worth a mark. */
-static void write_mark(struct pool *p, struct merge *m)
+static int write_mark(struct pool *p, struct merge *m)
 {
         enum { EVERY = 256 << 20 };
         _cleanup_free_ char *path = mark_path(p, m);
         uint64_t off = m->off / MAP_BLOCK * MAP_BLOCK;
         char text[32];
+        int r;
 
-        if (!m->flatten || off < m->marked + EVERY || !path || fdatasync(m->fd) < 0)
-                return;
+        if (!m->flatten || off < m->marked + EVERY || !path)
+                return 0;
+        r = sync_data(m);
+        if (r < 0)
+                return r;
         snprintf(text, sizeof(text), "%" PRIu64 "\n", off);
         if (file_replace(path, text, strlen(text), 0600, NULL) == 0)
                 m->marked = off;
+        return 0;
 }
 
 static int open_lower(struct pool *p, struct entry *en, struct merge *m, struct err **e)
@@ -290,6 +305,7 @@ int merge_begin(struct pool *p, const char *id)
                 return 0;
         }
         m->fd = -1;
+        m->serial = en->serial;
         strcpy(m->id, id);
         pthread_mutex_unlock(&p->lock);
         r = look(p, en, m, &e);
@@ -321,7 +337,8 @@ static bool still_so(struct pool *p, struct entry *en, const struct merge *m)
         const struct meta *meta = &en->meta;
         _cleanup_free_ unsigned *users = NULL;
 
-        if (!same_layer(meta, &m->upper) || (m->top && (en->users || en->opened != m->opened)))
+        if (en->serial != m->serial || !same_layer(meta, &m->upper) ||
+            (m->top && (en->users || en->opened != m->opened)))
                 return false;
         if (m->flatten)
                 return meta->flatten && streq(meta->origin, m->origin) &&
@@ -504,6 +521,8 @@ static int commit(struct pool *p, struct entry *en, const struct merge *m, struc
                 r = take_over(p, en, m, &meta, &new, old);
         if (r == 0)
                 unlink_old(p, m);
+        else
+                pool_meta_undo(p, en);
         layer_free(new);
         meta_done(&meta);
         return r;
@@ -513,9 +532,11 @@ static void finish(struct pool *p, struct entry *en, struct merge *m)
 {
         _cleanup_err_ struct err *e = NULL;
         struct old old = {};
-        int r = fdatasync(m->fd) < 0 ? err_errno(&e, -errno, "sync") : 0;
+        int r = sync_data(m);
 
-        if (r == 0)
+        if (r < 0)
+                err_errno(&e, r, "sync");
+        else
                 r = commit(p, en, m, &old, &e);
         pthread_mutex_lock(&p->lock);
         if (r < 0)
@@ -540,11 +561,15 @@ static int begin_writing(struct pool *p, struct merge *m)
         pthread_mutex_lock(&p->layers_lock);
         pthread_mutex_lock(&p->lock);
         en = pool_find(p, m->id);
+        if (en && en->serial != m->serial)
+                en = NULL;
         i = en ? meta_find(&en->meta, kept->n) : -1;
         if (i >= 0 && en->loaded[i] && en->loaded[i]->sums)
                 en->loaded[i]->sums->off = true; /* for reads that are under way, too */
         pthread_mutex_unlock(&p->lock);
         pthread_mutex_unlock(&p->layers_lock);
+        if (!en)
+                return 0; /* it is gone, as the next step will see */
         r = dir ? sums_drop(dir, kept->map) : -ENOMEM;
         if (r == 0 && !m->up && (ftruncate(m->fd, cut) < 0 || ftruncate(m->fd, m->upper.size) < 0))
                 r = -errno;
@@ -560,8 +585,20 @@ static int slice(struct pool *p, struct merge *m)
                 r = begin_writing(p, m);
         if (r == 0 && m->writing)
                 r = merge_copy(m);
-        write_mark(p, m);
-        return r;
+        return r < 0 ? r : write_mark(p, m);
+}
+
+/* It will not be finished, or only from its beginning: the room that it has taken is given back.
+ * First the mark is gone for good, which says that the bytes are there. */
+static void take_back(struct pool *p, struct merge *m)
+{
+        _cleanup_free_ char *path = mark_path(p, m);
+
+        if (!m->up || m->top || !path)
+                return;
+        if (m->marked && ((unlink(path) < 0 && errno != ENOENT) || fsync_parent(path) < 0))
+                return;
+        merge_uncopy(m);
 }
 
 void merge_step(struct pool *p)
@@ -599,6 +636,8 @@ void merge_step(struct pool *p)
                 }
         }
         pthread_mutex_unlock(&p->lock);
-        if (!so || r < 0)
+        if (!so || r < 0) {
+                take_back(p, m);
                 merge_drop(p);
+        }
 }

@@ -13,6 +13,7 @@ enum { MERGE_SLICE = 4 << 20 }; /* bytes copied in one step */
 
 struct merge {
         char id[VOLUME_ID_SIZE];
+        uint64_t serial; /* struct entry's */
         struct meta_layer upper, lower;
         bool flatten;                /* lower is the origin, with all below */
         char origin[VOLUME_ID_SIZE]; /* flatten: whose layer */
@@ -38,5 +39,8 @@ struct merge {
 int merge_check(struct merge *m);
 /* Goes on by about MERGE_SLICE; m->off == m->end when it was the last. */
 int merge_copy(struct merge *m);
+/* What was copied into the upper's file, which is frozen, goes: its map says that nothing is there.
+ */
+void merge_uncopy(struct merge *m);
 /* Blocks of the two files, to choose the way. */
 void merge_choose(struct merge *m);

@@ -401,6 +401,15 @@ int meta_copy(const struct meta *from, struct meta *ret)
         return 0;
 }
 
+bool meta_same(const struct meta *a, const struct meta *b)
+{
+        return streq(a->id, b->id) && streq(a->parent, b->parent) && streq(a->origin, b->origin) &&
+               (!a->origin[0] || a->origin_layer == b->origin_layer) &&
+               a->immutable == b->immutable && a->removed == b->removed &&
+               a->flatten == b->flatten && a->nlayers == b->nlayers &&
+               memcmp(a->layers, b->layers, a->nlayers * sizeof(*a->layers)) == 0;
+}
+
 int meta_find(const struct meta *m, unsigned n)
 {
         unsigned from = 0, to = m->nlayers;

@@ -49,6 +49,7 @@ bool meta_damaged(const char *dir, const char *name);
 unsigned meta_bad(const char *dir, const struct meta *m);
 void meta_done(struct meta *m);
 int meta_copy(const struct meta *from, struct meta *ret);
+bool meta_same(const struct meta *a, const struct meta *b);
 /* A layer on what is the top so far (or the origin, or the ground), the new top. */
 int meta_push(struct meta *m, unsigned n, uint64_t size);
 /* Takes layer i out of the list. */

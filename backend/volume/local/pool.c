@@ -51,6 +51,7 @@ struct entry *pool_add(struct pool *p, struct meta *m)
                 free(en);
                 return NULL;
         }
+        en->serial = ++p->serials;
         en->meta = *m;
         *m = (struct meta){};
         HASH_ADD_STR(p->entries, meta.id, en);

@@ -16,6 +16,7 @@
 struct entry {
         UT_hash_handle hh; /* by meta.id */
         struct meta meta;
+        uint64_t serial; /* of all that were in the table: another of the same id is not this one */
         bool busy;
         unsigned users;        /* open handles */
         unsigned refs;         /* volumes whose origin is this one */
@@ -39,6 +40,7 @@ struct pool {
         pthread_mutex_t lock;  /* the table and the entries */
         pthread_cond_t idle;   /* an entry stopped being busy */
         struct entry *entries;
+        uint64_t serials; /* given to entries so far */
         pthread_mutex_t layers_lock;
         /* work.c */
         pthread_mutex_t work;  /* held by who does a step; before the other locks */
@@ -83,9 +85,13 @@ int pool_settle(struct pool *p, struct entry *en, struct err **e);
 /* With the lock: how many lie on each layer: layers, clones, and 1 for being the top; the caller
  * frees.  NULL when it cannot be told now. */
 unsigned *pool_layer_users(struct pool *p, const struct entry *en);
-/* Makes m the entry's metadata on disk and in memory and drops the files of layers that are not in
- * it any more.  Without the lock.  Takes what m holds on success. */
+/* Makes m the entry's metadata on disk and in memory, or leaves it as it is in both, and drops the
+ * files of layers that are not in it any more.  Without the lock.  Takes what m holds on success. */
 int pool_set_meta(struct pool *p, struct entry *en, struct meta *m, struct err **e);
+/* After metadata that could not be written, which may be on disk nevertheless: the old one is again,
+ * or else the next start would take away what is written from here on.  Where even that fails the
+ * volume is marked as failed. */
+int pool_meta_undo(struct pool *p, const struct entry *en);
 /* The second half of that, with both locks: on disk it is already. */
 int pool_take_meta(struct entry *en, struct meta *m);
 void pool_unlink_layer(struct pool *p, const char *id, const struct meta_layer *l);

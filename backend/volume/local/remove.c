@@ -72,6 +72,8 @@ void pool_unref(struct pool *p, struct entry *origin)
 {
         if (drop_ref(origin))
                 pool_destroy(p, origin, NULL); /* what stays is collected at the next start */
+        else
+                pool_todo(p, origin);
 }
 
 /* With the lock; en is busy and unused, and has clones. */

@@ -50,19 +50,31 @@ void stack_free(struct stack *s)
         free(s);
 }
 
+static void mark(const char *path)
+{
+        int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+        if (fd >= 0) {
+                fsync(fd);
+                close(fd);
+                fsync_parent(path);
+        }
+}
+
 /* The kernel has thrown away writes that we acknowledged; which ones, nobody knows.  The marker
  * keeps that in mind over a restart. */
 void stack_fail(struct stack *s)
 {
-        int fd;
-
         s->failed = true;
-        fd = open(s->failed_path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-        if (fd >= 0) {
-                fsync(fd);
-                close(fd);
-                fsync_parent(s->failed_path);
-        }
+        mark(s->failed_path);
+}
+
+void stack_mark_failed(const char *dir)
+{
+        _cleanup_free_ char *path = path_printf("%s/failed", dir);
+
+        if (path)
+                mark(path);
 }
 
 int stack_read(struct stack *s, void *p, size_t n, uint64_t off)

@@ -44,6 +44,8 @@ uint64_t stack_size(struct stack *s);
 int stack_written(struct stack *s, int r);
 /* After a sync that failed: the volume's users are told from now on. */
 void stack_fail(struct stack *s);
+/* The same for a volume, by its folder, that is not open. */
+void stack_mark_failed(const char *dir);
 
 /* Stops I/O, makes all durable, calls change() and lets I/O go on.  This is where a layer is
  * pushed or the volume grown. */

@@ -129,6 +129,19 @@ void pool_origin_put(struct pool *p, const char *origin)
         pool_todo(p, o);
 }
 
+int pool_meta_undo(struct pool *p, const struct entry *en)
+{
+        _cleanup_free_ char *dir = pool_path(p, en->meta.id);
+        struct meta now = {};
+        bool old = dir && meta_read(dir, &now, NULL) == 0 && meta_same(&now, &en->meta);
+        int r = old ? 0 : dir ? meta_write(dir, &en->meta, NULL) : -ENOMEM;
+
+        meta_done(&now);
+        if (r < 0 && dir)
+                stack_mark_failed(dir);
+        return r;
+}
+
 int pool_set_meta(struct pool *p, struct entry *en, struct meta *m, struct err **e)
 {
         _cleanup_free_ char *dir = pool_path(p, en->meta.id);
@@ -147,6 +160,8 @@ int pool_set_meta(struct pool *p, struct entry *en, struct meta *m, struct err *
                 pthread_mutex_unlock(&p->lock);
                 pthread_mutex_unlock(&p->layers_lock);
         }
+        if (r < 0)
+                pool_meta_undo(p, en);
         for (unsigned i = 0; r == 0 && i < old.nlayers; i++)
                 if (meta_find(&en->meta, old.layers[i].n) < 0)
                         pool_unlink_layer(p, old.id, &old.layers[i]);
