@@ -250,7 +250,7 @@ void disk_apply(struct disk *d, const struct event *ev, uint32_t at)
 {
         struct dnode *n;
 
-        if (ev->kind > EV_SYNC_RANGE)
+        if (ev->kind >= EV_FILES)
                 return;
         if (ev->kind == EV_ENTRY && ev->child != NONE)
                 node_get(d, ev->child)->folder = the_log->node[ev->child].folder;
