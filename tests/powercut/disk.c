@@ -26,7 +26,7 @@ struct hist {
 };
 
 struct name {
-        char text[64];
+        char text[80];
         struct hist hist;
 };
 

@@ -199,11 +199,11 @@ static void generation(void)
         disk_compare(t.disk, top);
         disk_free(t.disk);
         t.disk = NULL;
-        remove_tree(run, NULL);
         if (chosen) {
                 _cleanup_free_ char *left = path_printf("%s.next", t.cut);
 
                 CHECK(remove_tree(top, NULL) == 0 && rename(left, top) == 0, "adopt '%s'", left);
+                remove_tree(run, NULL); /* what a boot does not keep */
                 subject.adopt(t.next, t.live);
                 t.next->op = NONE;
                 t.next->settled = false;

@@ -142,8 +142,9 @@ static void settle_sectors(struct work *w, unsigned i, bool cut)
 
                 if (ids[k] == s->now)
                         continue;
-                CHECK(open && was(s, ids[k]), "volume %u sector %zu is %u, not %u", i, k, ids[k],
-                      s->now);
+                CHECK(open && was(s, ids[k]),
+                      "volume %u (%s, family '%s') sector %zu is %u, not %u%s", i, m->v[i].id,
+                      m->v[i].family, k, ids[k], s->now, open ? " or what it was" : "");
                 note_range(w, EV_SETTLED, i, k, 1, ids[k]);
         }
         if (cut)
@@ -752,7 +753,7 @@ const struct operation operations[OPERATIONS] = {
         {"trim", 12, op_trim},
         {"flush", 16, op_flush},
         {"create", 5, op_create},
-        {"encrypt", 3, op_encrypt},
+        {"encrypt", 2, op_encrypt},
         {"import", 3, op_import},
         {"clone", 8, op_clone},
         {"snapshot", 10, op_snapshot},
