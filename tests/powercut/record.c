@@ -305,9 +305,11 @@ int renameat(int d, const char *from, int e, const char *to)
         uint32_t a = split(d, from, &old), b = split(e, to, &new), moved, over;
         int r;
 
-        if (a == NONE && b == NONE)
-                return REAL(renameat)(d, from, e, to);
-        CHECK(a != NONE && b != NONE, "rename '%s' to '%s'", from, to);
+        if (a == NONE || b == NONE) {
+                r = REAL(renameat)(d, from, e, to);
+                CHECK(r < 0 || a == b, "rename '%s' to '%s'", from, to);
+                return r;
+        }
         if (tick(true) < 0)
                 return -1;
         moved = node_of_path(d, from);
