@@ -273,7 +273,7 @@ static void op_kill(struct work *w)
 static void settle(struct work *w)
 {
         for (unsigned b = 0; b < BACKUPS; b++) {
-                if (w->m->there[b] == MAKING && rnd_one_in(&w->r, 2))
+                if (w->m->there[b] == MAKING && !rnd_one_in(&w->r, 4))
                         create(w, b);
                 else if (w->m->there[b] == MAKING || w->m->there[b] == REMOVING)
                         if (w->s->ops->check(w->s, "", true, NULL) == 0)
@@ -283,11 +283,15 @@ static void settle(struct work *w)
 
 static void while_refused(struct work *w)
 {
+        static void (*const ops[])(struct work * w) = {op_create, op_remove, op_sweep};
+
         w->faults = true;
-        for (unsigned n = 1 + rnd_below(&w->r, 2); n > 0; n--)
-                (rnd_one_in(&w->r, 3) ? op_sweep : rnd_one_in(&w->r, 3) ? op_remove : op_create)(w);
+        for (unsigned n = 1 + rnd_below(&w->r, 3); n > 0; n--)
+                ops[rnd_below(&w->r, ARRAY_SIZE(ops))](w);
         the_record.nospace_in = the_record.nosync_in = 0;
         w->faults = false;
+        if (rnd_one_in(&w->r, 3))
+                op_sweep(w);
         settle(w);
 }
 
@@ -299,7 +303,7 @@ static void op_nospace(struct work *w)
 
 static void op_nosync(struct work *w)
 {
-        the_record.nosync_in = 1 + rnd_below(&w->r, 5);
+        the_record.nosync_in = rnd_one_in(&w->r, 3) ? 1 : 1 + rnd_below(&w->r, 12);
         while_refused(w);
 }
 
@@ -310,8 +314,8 @@ static const struct operation {
         bool quiet;
 } operations[] = {
         {"create", 20, op_create},   {"remove", 10, op_remove},
-        {"sweep", 6, op_sweep},      {"kill", 3, op_kill, .quiet = true},
-        {"no space", 3, op_nospace}, {"sync fails", 3, op_nosync},
+        {"sweep", 6, op_sweep},      {"kill", 6, op_kill, .quiet = true},
+        {"no space", 3, op_nospace}, {"sync fails", 6, op_nosync},
 };
 
 static const char *op_name(uint32_t op)
@@ -346,6 +350,8 @@ static void life(struct life *l)
         note(w.m, &(struct event){.kind = EV_OP, .child = NONE});
         if (rnd_one_in(&w.r, 4))
                 op_kill(&w);
+        if (rnd_one_in(&w.r, 3))
+                op_sweep(&w);
         settle(&w);
         the_record.kill_in = 0;
         w.m->head.settled = true;
