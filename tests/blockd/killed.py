@@ -118,13 +118,6 @@ class Script:
         while "flatten" in self.d.ok("stat", id=self.id(name)):
             time.sleep(0.005)
 
-    def merged(self, name):
-        """Waits until of the layers that it had one is left."""
-        folder = os.path.join(self.d.state, "pool", self.id(name))
-        while sum(f.startswith("data.") for f in os.listdir(folder)) > 1:
-            self.d.ok("ping")
-            time.sleep(0.005)
-
     def remove(self, name):
         self.idle(name)
         self.d.ok("remove", id=self.id(name))
@@ -191,8 +184,9 @@ class Script:
             (self.write, "d", MB, 4096), (self.remove, "s"), (self.flush, "d"),
             (self.remove, "c"), (self.read, "a"), (self.read, "d"), (self.remove, "d"),
             (self.flush, "a"), (self.snapshot, "r", "a"), (self.write, "a", 65536, 8192),
-            (self.flush, "a"), (self.revert, "a", "r"), (self.read, "a"), (self.remove, "r"),
-            (self.merged, "a"), (self.clone, "f", "a"), (self.write, "f", 4096, 4096),
+            (self.snapshot, "q", "a"), (self.revert, "a", "r"), (self.read, "a"),
+            (self.remove, "q"), (self.remove, "r"),
+            (self.clone, "f", "a"), (self.write, "f", 4096, 4096),
             (self.flatten, "f"), (self.shrink, "f", MB), (self.read, "f"),
             (self.encrypt, "e", MB), (self.write, "e", 512, 9216), (self.flush, "e"),
             (self.snapshot, "es", "e"), (self.write, "e", 8192, 4096, fua), (self.read, "es"),

@@ -9,10 +9,11 @@
 
 enum { OPS = 70, LONG_LOG = 16 /* seeds of which one has a long map log */ };
 
-enum { TORN, HALF, CRYPT };
+enum { TORN, HALF, COPIES, CRYPT };
 static struct counter counters[] = {
         [TORN] = {"torn map logs"},
         [HALF] = {"half made or removed volumes"},
+        [COPIES] = {"torn copies of metadata"},
         [CRYPT + SEEN_MAKING] = {"encrypted volumes half made"},
         [CRYPT + SEEN_REMOVING] = {"encrypted volumes half removed"},
         [CRYPT + SEEN_ERASING] = {"keys of no volume"},
@@ -33,6 +34,8 @@ static void check_before(const char *state)
                         counters[TORN].n++;
                 else if (strstr(line, "half made or removed"))
                         counters[HALF].n++;
+                else if (strstr(line, "meta.bak is damaged; meta is good"))
+                        counters[COPIES].n++; /* it is not synced before meta has its name */
                 else
                         broken("check says: %s", line);
         }
