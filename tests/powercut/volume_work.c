@@ -47,11 +47,12 @@ struct volume_pool *pool_up(const char *state, const char *run, bool direct)
         return p;
 }
 
-/* A call may fail for want of room only, and only when that is on. */
+/* A call may fail for want of room only, and only when that is on.  libcryptsetup calls it EIO. */
 static bool good(struct work *w, const char *what, int r, const struct err *e)
 {
-        CHECK(r == 0 || (w->nospace && r == -ENOSPC), "%s: %s %s", what, strerror(-r),
-              e ? err_msg(e) : "");
+        bool room = r == -ENOSPC || (r == -EIO && e && strstr(err_msg(e), "LUKS header"));
+
+        CHECK(r == 0 || (w->nospace && room), "%s: %s %s", what, strerror(-r), e ? err_msg(e) : "");
         return r == 0;
 }
 
