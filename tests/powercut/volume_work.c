@@ -12,6 +12,7 @@
 
 enum {
         BLOCK = 4096,
+        WHOLE = BLOCK / SECTOR,
         LIVE_MAX = 7,      /* volumes at once */
         LARGE = (1 << 20), /* across two lines of the map */
         BYTES_MAX = SECTORS * SECTOR,
@@ -405,6 +406,12 @@ static void op_trim(struct work *w)
         begin(w, i, from, n, 0);
         r = volume_trim(w->open[i], (uint64_t)n * SECTOR, (uint64_t)from * SECTOR, flags);
         settle_sectors(w, i, false);
+        if (vol(w, i)->family[0]) { /* of a part of an encrypted sector nothing was promised */
+                uint32_t end = (from + n) / WHOLE * WHOLE;
+
+                from = (from + WHOLE - 1) / WHOLE * WHOLE;
+                n = end > from ? end - from : 0;
+        }
         changed(w, i, from, n, flags, r);
 }
 
