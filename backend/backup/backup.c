@@ -58,7 +58,7 @@ static int files_create(struct backup_service *s, const char *target,
                 return r;
         if (manifest_read(&store, q->id, &m, NULL) == 0) {
                 *ret = facts_of(&m);
-                return 0;
+                return manifest_sync(&store, e);
         }
         if (based) {
                 _cleanup_err_ struct err *no = NULL;

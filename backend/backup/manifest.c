@@ -127,12 +127,18 @@ static int put_manifest(FILE *f, const struct manifest *m)
         return put_line(f, NULL, last);
 }
 
-/* fsync of the folder of manifests. */
 static int sync_folder(struct store *s)
 {
         _cleanup_close_ int fd = openat(s->fd, "manifests", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
         return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+int manifest_sync(struct store *s, struct err **e)
+{
+        int r = sync_folder(s);
+
+        return r < 0 ? err_errno(e, r, "sync of target '%s'", s->dir) : 0;
 }
 
 int manifest_write(struct store *s, const struct manifest *m, struct err **e)

@@ -24,5 +24,7 @@ int manifest_write(struct store *s, const struct manifest *m, struct err **e);
 int manifest_read(struct store *s, const char *id, struct manifest *ret, struct err **e);
 /* Missing is success; durable on return. */
 int manifest_remove(struct store *s, const char *id, struct err **e);
+/* Makes durable what a process that died before that wrote or removed. */
+int manifest_sync(struct store *s, struct err **e);
 void manifest_done(struct manifest *m);
 #define _cleanup_manifest_ _cleanup_(manifest_done)

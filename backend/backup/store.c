@@ -77,6 +77,7 @@ static bool folder_empty(const char *dir)
 static int make_store(const char *dir, const char *mark, struct err **e)
 {
         static const char *const folders[] = {"chunks", "manifests", "tmp"};
+        int r;
 
         if (mkdir(dir, 0700) < 0 && errno != EEXIST)
                 return err_errno(e, -errno, "target '%s'", dir);
@@ -86,6 +87,10 @@ static int make_store(const char *dir, const char *mark, struct err **e)
                 if (!path || (mkdir(path, 0700) < 0 && errno != EEXIST))
                         return err_errno(e, path ? -errno : -ENOMEM, "target '%s'", dir);
         }
+        /* Who finds the marker relies on the folder; one whose parent is closed to us was there. */
+        r = fsync_parent(dir);
+        if (r < 0 && r != -EACCES)
+                return err_errno(e, r, "sync the folder of target '%s'", dir);
         return file_replace(mark, marker, sizeof(marker) - 1, 0600, e);
 }
 

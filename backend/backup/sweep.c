@@ -127,8 +127,11 @@ int store_sweep(struct store *s, struct err **e)
 {
         struct sweep w = {.s = s};
         char folder[16];
-        int r = folder_each(s, "manifests", mark_one, &w, e);
+        /* First what is not there stays away: chunks of a backup that came back would be missed. */
+        int r = manifest_sync(s, e);
 
+        if (r == 0)
+                r = folder_each(s, "manifests", mark_one, &w, e);
         for (int i = 0; r == 0 && i < 256; i++) {
                 snprintf(folder, sizeof(folder), "chunks/%02x", i);
                 r = folder_each(s, folder, sweep_one, &w, e);

@@ -7,26 +7,35 @@ import os
 import random
 import re
 import subprocess
+import time
 import uuid
 
 import nbd
 from rig import BLOCKD, Case, main
 
 MB = 1 << 20
+PASSPHRASE = "6c1d9a7e0b5f4c3d8e2a1f0b9c8d7e6f5a4b3c2d1e0f9a8b7c6d5e4f3a2b1c0d"
 HITS = 3  # a point is tried at so many of its hits
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def points():
-    """All that the sources have but those of the thread that merges, whose changes powercut.c has
-    it killed before."""
+    """All that the sources have: what FAULT() names, and names that are handed on to it."""
     found = set()
     for folder in ("backend/volume", "blockd"):
         for path in glob.glob(os.path.join(HERE, "../..", folder, "**/*.c"), recursive=True):
             with open(path) as f:
-                found.update(re.findall(r'FAULT\("([^"]+)"\)', f.read()))
-    background = ("volume.merge", "volume.prune")
-    return sorted(p for p in found if not p.startswith(background))
+                text = f.read()
+            found.update(re.findall(r'FAULT\("([^"]+)"\)', text))
+            found.update(re.findall(r'"((?:volume|export)\.[a-z.]+)"', text))
+    return sorted(found)
+
+
+def documented():
+    """Those of the manual's page."""
+    with open(os.path.join(HERE, "../../doc/blockd.8.rst")) as f:
+        text = f.read().partition("\nSTRATOFS_FAULT\n")[2].partition("\nSEE ALSO\n")[0]
+    return sorted(set(re.findall(r"\b(?:volume|export)(?:\.[a-z]+)+\b", text)))
 
 
 class Killed(Exception):
@@ -42,6 +51,7 @@ class Script:
         self.ids = {}
         self.handles = {}
         self.under_way = None   # (name, offset, bytes): the write that may have happened
+        self.encrypted = set()
 
     def id(self, name):
         return self.ids.setdefault(name, str(uuid.uuid4()))
@@ -65,6 +75,16 @@ class Script:
         self.d.ok("create", id=self.id(name), size=size)
         self.bytes.setdefault(name, bytearray(size))
 
+    def encrypt(self, name, size):
+        self.encrypted.add(name)
+        self.d.ok("create", id=self.id(name), size=size, passphrase=PASSPHRASE)
+        self.bytes.setdefault(name, bytearray(size))
+
+    def keys(self):
+        """After a restart; of volumes that are there."""
+        for name in self.encrypted:
+            self.d.call("key", id=self.id(name), passphrase=PASSPHRASE)
+
     def clone(self, name, parent):
         self.d.ok("clone", id=self.id(name), parent=self.id(parent), size=len(self.bytes[parent]))
         self.bytes.setdefault(name, bytearray(self.bytes[parent]))
@@ -78,15 +98,34 @@ class Script:
         self.d.ok("resize", id=self.id(name), size=size)
         self.bytes[name].extend(bytes(size - len(self.bytes[name])))
 
-    def remove(self, name):
+    def idle(self, name):
         self.drop(name)
-        self.d.call("unexport", id="x-" + self.id(name))
+        self.d.ok("unexport", id="x-" + self.id(name))
+
+    def shrink(self, name, size):
+        self.idle(name)
+        self.d.ok("resize", id=self.id(name), size=size, shrink=True)
+        del self.bytes[name][size:]
+
+    def revert(self, name, to):
+        self.idle(name)
+        self.change(name, 0, bytes(self.bytes[to]), lambda h: self.d.ok(
+            "revert", id=self.id(name), to=self.id(to)), handle=False)
+
+    def flatten(self, name):
+        """Until it is."""
+        self.d.ok("flatten", id=self.id(name))
+        while "flatten" in self.d.ok("stat", id=self.id(name)):
+            time.sleep(0.005)
+
+    def remove(self, name):
+        self.idle(name)
         self.d.ok("remove", id=self.id(name))
         self.bytes.pop(name, None)
 
-    def change(self, name, off, data, call):
+    def change(self, name, off, data, call, handle=True):
         self.under_way = (name, off, data)
-        call(self.handle(name))
+        call(self.handle(name) if handle else None)
         self.bytes[name][off:off + len(data)] = data
         self.under_way = None
 
@@ -144,7 +183,14 @@ class Script:
             (self.together, "c", 32768, 4096), (self.flush, "c"), (self.clone, "d", "a"),
             (self.write, "d", MB, 4096), (self.remove, "s"), (self.flush, "d"),
             (self.remove, "c"), (self.read, "a"), (self.read, "d"), (self.remove, "d"),
-            (self.flush, "a"),
+            (self.flush, "a"), (self.snapshot, "r", "a"), (self.write, "a", 65536, 8192),
+            (self.snapshot, "q", "a"), (self.revert, "a", "r"), (self.read, "a"),
+            (self.remove, "q"), (self.remove, "r"),
+            (self.clone, "f", "a"), (self.write, "f", 4096, 4096),
+            (self.flatten, "f"), (self.shrink, "f", MB), (self.read, "f"),
+            (self.encrypt, "e", MB), (self.write, "e", 512, 9216), (self.flush, "e"),
+            (self.snapshot, "es", "e"), (self.write, "e", 8192, 4096, fua), (self.read, "es"),
+            (self.remove, "es"), (self.read, "e"), (self.remove, "e"),
         ]
 
     def verify(self, name, got):
@@ -153,7 +199,7 @@ class Script:
         if self.under_way and self.under_way[0] == name:
             _, off, data = self.under_way
             new[off:off + len(data)] = data
-        for o in range(0, len(old), 512):
+        for o in range(0, len(got), 512):
             if got[o:o + 512] not in (old[o:o + 512], new[o:o + 512]):
                 return o
         return None
@@ -166,12 +212,14 @@ class Script:
             if removing and self.ids[name] not in there:
                 continue
             size = there[self.ids[name]]["size"]
-            resized = under_way and under_way[:2] == (self.resize, name)
+            resized = under_way and under_way[:2] in ((self.resize, name), (self.shrink, name))
             assert size == len(self.bytes[name]) or (resized and size == under_way[2]), name
-            bad = self.verify(name, self.handle(name).pread(len(self.bytes[name]), 0))
+            size = min(size, len(self.bytes[name]))
+            bad = self.verify(name, self.handle(name).pread(size, 0))
             assert bad is None, (name, bad)
         for name, v in self.ids.items():
-            making = under_way and under_way[0] in (self.create, self.clone, self.snapshot) \
+            making = under_way and under_way[0] in (
+                self.create, self.clone, self.snapshot, self.encrypt) \
                 and under_way[1] == name
             assert v not in there or name in self.bytes or making, name
 
@@ -195,6 +243,7 @@ class Script:
                 was = True
                 self.handles.clear()
                 self.d.start()
+                self.keys()
                 self.verify_all(step)
                 self.do(step)
                 self.under_way = None
@@ -220,6 +269,7 @@ class EveryPoint(Case):
         d.stop()
         self.check()
         d.start()
+        s.keys()
         s.verify_all(None)
         for name in list(s.bytes):
             s.remove(name)
@@ -228,6 +278,7 @@ class EveryPoint(Case):
     def test_kill(self):
         found = points()
         self.assertIn("volume.push", found)
+        self.assertEqual(found, documented())
         for point in found:
             hits = 0
             for hit in range(1, HITS + 1):

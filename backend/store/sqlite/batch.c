@@ -140,6 +140,10 @@ int sqlite_settle(struct sqlite_store *s, struct err **e)
         rc = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
         if (rc != SQLITE_OK)
                 return sql_error(s->db, rc, e, "settle a commit that the disk refused");
+        /* SQLite would have the disk bring the log back. */
+        rc = sqlite_log_sync(s, e);
+        if (rc < 0)
+                return rc;
         s->doubtful = false;
         return 0;
 }

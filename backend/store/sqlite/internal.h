@@ -66,7 +66,9 @@ int sqlite_changes(struct store *store, uint64_t since,
                    int (*each)(void *arg, const struct store_record *r), void *arg,
                    uint64_t *ret_now, struct err **e);
 
-/* open.c: the connection of a store that has path and nothing else; sqlite_disconnect() copes
- * with what is half there.  keep leaves the files as they are. */
+/* open.c: what is in the log file now, or no longer, stays so. */
+int sqlite_log_sync(struct sqlite_store *s, struct err **e);
+/* The connection of a store that has path and nothing else; sqlite_disconnect() copes with what is
+ * half there.  keep leaves the files as they are. */
 int sqlite_connect(struct sqlite_store *s, struct err **e);
 void sqlite_disconnect(struct sqlite_store *s, bool keep);

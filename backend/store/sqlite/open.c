@@ -20,6 +20,21 @@ static int file_make(const char *path, struct err **e)
         return r < 0 ? err_errno(e, r, "sync the folder") : 0;
 }
 
+int sqlite_log_sync(struct sqlite_store *s, struct err **e)
+{
+        _cleanup_free_ char *wal = path_printf("%s-wal", s->path);
+        _cleanup_close_ int fd = wal ? open(wal, O_RDONLY | O_CLOEXEC) : -1;
+        int r = 0;
+
+        if (!wal)
+                return err_errno(e, -ENOMEM, "sync the log");
+        if (fd < 0)
+                return errno == ENOENT ? 0 : err_errno(e, -errno, "open '%s'", wal);
+        if (fdatasync(fd) < 0 || (r = fsync_parent(wal)) < 0)
+                return err_errno(e, r < 0 ? r : -errno, "sync '%s'", wal);
+        return 0;
+}
+
 static int run_text(sqlite3 *db, const char *sql, struct err **e, const char *what)
 {
         int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
@@ -130,6 +145,8 @@ int sqlite_connect(struct sqlite_store *s, struct err **e)
 {
         int r = file_make(s->path, e), rc;
 
+        if (r == 0) /* a commit of a process that was killed may be there and not be durable */
+                r = sqlite_log_sync(s, e);
         if (r < 0)
                 return r;
         rc = sqlite3_open_v2(s->path, &s->db,

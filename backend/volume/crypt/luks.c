@@ -144,7 +144,7 @@ int luks_unlock(const char *path, const char *passphrase, uint8_t ret[XTS_KEY], 
 
 static int overwrite(int fd, uint64_t size)
 {
-        uint8_t noise[4096];
+        uint8_t noise[64 << 10];
 
         for (uint64_t off = 0; off < size; off += sizeof(noise)) {
                 int r;

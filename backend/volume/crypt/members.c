@@ -246,7 +246,20 @@ static char parse_mark(const char *name, const char **ret_id)
         return name[0];
 }
 
-/* A rename that a crash cut off may leave one name or the other, never both. */
+/* A crash may leave a rename's both names where the file system has no journal.  Nobody was told
+ * that it is done: it is a member, as before a removal and after a making. */
+static int scan_twice(struct vault *v, struct member *m, char mark, struct err **e)
+{
+        _cleanup_free_ char *path = NULL;
+        char other = mark == 'm' ? m->mark : mark;
+
+        path = mark_path(v, m->family, other, m->id);
+        if (!path)
+                return err_errno(e, -ENOMEM, "mark");
+        m->mark = mark == 'm' ? mark : m->mark;
+        return unlink(path) < 0 ? err_errno(e, -errno, "remove '%s'", path) : 0;
+}
+
 static int scan_family(struct vault *v, struct family *f, struct err **e)
 {
         _cleanup_free_ char *path = path_printf("%s/%s", v->dir, f->id);
@@ -259,10 +272,13 @@ static int scan_family(struct vault *v, struct family *f, struct err **e)
         while (r == 0 && (de = readdir(d))) {
                 const char *id;
                 char mark = parse_mark(de->d_name, &id);
+                struct member *m = mark ? vault_find(v, id) : NULL;
 
                 if (!mark)
                         continue;
-                if (vault_find(v, id))
+                if (m && m->family == f && (m->mark == 'm' || mark == 'm'))
+                        r = scan_twice(v, m, mark, e);
+                else if (m)
                         r = err_set(e, -EUCLEAN, "'%s' has another mark of volume %s", path, id);
                 else if (!vault_add_member(v, f, id, mark))
                         r = err_errno(e, -ENOMEM, "scan '%s'", path);
@@ -342,7 +358,7 @@ int vault_open(const struct volume_pool_config *c, const struct volume_driver *d
         pthread_mutex_init(&v->bounces.lock, NULL);
         v->dir = path_printf("%s/crypt", c->state);
         r = v->dir ? mkdir_parents(v->dir, 0700, e) : err_errno(e, -ENOMEM, "vault");
-        if (r == 0 && !c->shared && (r = fsync_parent(v->dir)) < 0)
+        if (r == 0 && !c->shared && (r = fsync_parent(v->dir)) < 0) /* else all would be plain */
                 err_errno(e, r, "sync '%s'", c->state);
         if (r == 0)
                 r = scan(v, e);

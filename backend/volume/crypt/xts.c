@@ -6,7 +6,11 @@
 
 #include "common/macro.h"
 
-enum { IDLE = 16 }; /* contexts kept, each with its key schedule */
+enum {
+        IDLE = 16, /* contexts kept, each with its key schedule */
+        PIECES = XTS_SECTOR / XTS_PIECE,
+        ALL_PIECES = (1 << PIECES) - 1,
+};
 
 struct context {
         EVP_CIPHER_CTX *evp[2]; /* decrypts, encrypts */
@@ -115,11 +119,16 @@ static int sector(EVP_CIPHER_CTX *evp, uint8_t *out, const uint8_t *in, uint64_t
         return 0;
 }
 
-static bool is_hole(const uint8_t *p)
+/* Of the sector's pieces, which are holes: a bit each. */
+static unsigned holes(const uint8_t *p)
 {
         static const uint8_t zero[16];
+        unsigned mask = 0;
 
-        return memcmp(p, zero, 16) == 0 && memcmp(p, p + 16, XTS_SECTOR - 16) == 0;
+        for (unsigned i = 0; i < PIECES; i++, p += XTS_PIECE)
+                if (memcmp(p, zero, 16) == 0 && memcmp(p, p + 16, XTS_PIECE - 16) == 0)
+                        mask |= 1u << i;
+        return mask;
 }
 
 int xts_encrypt(struct xts *x, void *out, const void *in, size_t n, uint64_t off)
@@ -145,8 +154,13 @@ int xts_decrypt(struct xts *x, void *p, size_t n, uint64_t off)
         for (size_t at = 0; at < n && r == 0; at += XTS_SECTOR) {
                 uint8_t *s = (uint8_t *)p + at;
 
-                if (!is_hole(s))
+                unsigned mask = holes(s);
+
+                if (mask != ALL_PIECES)
                         r = sector(c.evp[0], s, s, off + at);
+                for (unsigned i = 0; mask != ALL_PIECES && mask >> i; i++)
+                        if (mask >> i & 1)
+                                memset(s + i * XTS_PIECE, 0, XTS_PIECE);
         }
         context_return(x, &c);
         return r;

@@ -1,14 +1,16 @@
 /* AES-256-XTS on sectors, as dm-crypt does it for a LUKS2 segment of 4096-byte sectors: the tweak
  * ("plain64") is the number of the sector's first 512 bytes, little-endian.
  *
- * A sector that is all zeros on disk is a hole: it was never written, trimmed or zeroed, and reads
- * as zeros.  No plaintext that anyone can choose without the key encrypts to it. */
+ * A piece of a sector that is all zeros on disk is a hole: it was never written, trimmed or zeroed,
+ * and reads as zeros.  No plaintext that anyone can choose without the key encrypts to it.  Pieces
+ * are as large as what a disk writes whole: a power cut in the first write to a hole leaves some of
+ * them.  (The cipher's blocks do not depend on each other, so the rest can be read.) */
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
-enum { XTS_KEY = 64, XTS_SECTOR = 4096 };
+enum { XTS_KEY = 64, XTS_SECTOR = 4096, XTS_PIECE = 512 };
 
 struct xts; /* a key; any number of threads use it at once */
 

@@ -54,7 +54,7 @@ static void check_log(struct check *c, const struct meta *m, const char *dir, un
                         "the header of a map log is damaged; what follows it is good");
         else if (end.torn && (m->immutable || i + 1 < m->nlayers))
                 finding(c, false, m->id, "the end of a frozen layer's map log is damaged");
-        else if (end.torn)
+        else if (end.torn && !m->removed) /* nobody writes it again */
                 finding(c, c->repair && ftruncate(fd, end.end) == 0, m->id,
                         "a map log has a torn tail; nobody was told that it is durable");
         map_done(&map);

@@ -248,7 +248,9 @@ int pool_revert(struct pool *p, const char *id, const char *to, struct err **e)
         pool_prune(p, en, &m);
         en->busy = snap->busy = true;
         pthread_mutex_unlock(&p->lock);
-        r = put_top(p, en, &m, "volume.revert", e);
+        r = pool_settle(p, en, e); /* its top is frozen now */
+        if (r == 0)
+                r = put_top(p, en, &m, "volume.revert", e);
         pthread_mutex_lock(&p->lock);
         if (r < 0 && newly)
                 pool_find(p, m.origin)->refs--;

@@ -1,7 +1,8 @@
 /* The simulated disk.  Nothing is durable before it is synced, and until then hardly anything is in
  * order: of each sector and of a file's size any value since the last sync may be what is found.
  * The names in one folder come in order, as journals keep them, but in none with what is in other
- * folders or in files.  A sector is never torn. */
+ * folders or in files.  A file that became shorter has lost what was behind its new end if that is
+ * its size, and else nothing of it.  A sector is never torn. */
 #include "powercut.h"
 
 #include <dirent.h>
@@ -17,6 +18,7 @@ struct value {
         const uint8_t *p;
         uint64_t n;
         uint32_t at; /* the event */
+        bool gone;   /* of a sector: the file became shorter then */
 };
 
 /* The values since the last sync; [0] is durable, the last is now. */
@@ -26,7 +28,7 @@ struct hist {
 };
 
 struct name {
-        char text[64];
+        char text[80];
         struct hist hist;
 };
 
@@ -139,7 +141,7 @@ static bool all_zeros(const uint8_t *p)
         return !p[0] && memcmp(p, p + 1, SECTOR - 1) == 0;
 }
 
-static void sector_push(struct dnode *n, size_t s, const uint8_t *p, uint32_t at)
+static void sector_push(struct dnode *n, size_t s, const uint8_t *p, uint32_t at, bool gone)
 {
         struct hist *h = &n->sectors[s];
 
@@ -151,7 +153,7 @@ static void sector_push(struct dnode *n, size_t s, const uint8_t *p, uint32_t at
                                 more(n->dirty, n->adirty = n->adirty * 2 + 16, sizeof(*n->dirty));
                 n->dirty[n->ndirty++] = s;
         }
-        push(h, (struct value){.p = p, .at = at});
+        push(h, (struct value){.p = p, .at = at, .gone = gone});
 }
 
 static void sectors_reach(struct dnode *n, uint64_t end)
@@ -167,9 +169,9 @@ static void sectors_reach(struct dnode *n, uint64_t end)
         }
 }
 
-/* data NULL: zeros. */
+/* data NULL: zeros; gone: as the file became shorter. */
 static void change(struct disk *d, struct dnode *n, const uint8_t *data, uint64_t off, uint64_t len,
-                   uint32_t at)
+                   uint32_t at, bool gone)
 {
         sectors_reach(n, off + len);
         while (len > 0) {
@@ -177,7 +179,7 @@ static void change(struct disk *d, struct dnode *n, const uint8_t *data, uint64_
                 const uint8_t *was = last(&n->sectors[s])->p;
 
                 if (k == SECTOR) {
-                        sector_push(n, s, data, at);
+                        sector_push(n, s, data, at, gone);
                 } else if (data || was) {
                         struct block *b = copy(d);
 
@@ -187,7 +189,7 @@ static void change(struct disk *d, struct dnode *n, const uint8_t *data, uint64_
                                 memcpy(b->bytes + in, data, k);
                         else
                                 memset(b->bytes + in, 0, k);
-                        sector_push(n, s, b->bytes, at);
+                        sector_push(n, s, b->bytes, at, gone);
                 }
                 off += k;
                 len -= k;
@@ -202,7 +204,7 @@ static void size_set(struct disk *d, struct dnode *n, uint64_t size, uint32_t at
         if (size == now)
                 return;
         if (size < now && size < end)
-                change(d, n, NULL, size, end - size, at);
+                change(d, n, NULL, size, end - size, at, true);
         push(&n->size, (struct value){.n = size, .at = at});
 }
 
@@ -250,20 +252,21 @@ void disk_apply(struct disk *d, const struct event *ev, uint32_t at)
 {
         struct dnode *n;
 
-        if (ev->kind > EV_SYNC_RANGE)
+        if (ev->kind >= EV_FILES)
                 return;
         if (ev->kind == EV_ENTRY && ev->child != NONE)
                 node_get(d, ev->child)->folder = the_log->node[ev->child].folder;
         n = node_get(d, ev->node);
         switch (ev->kind) {
         case EV_WRITE:
-                change(d, n, the_log->bytes + ev->data, ev->off, ev->len, at);
+                change(d, n, the_log->bytes + ev->data, ev->off, ev->len, at, false);
                 if (ev->off + ev->len > last(&n->size)->n)
                         push(&n->size, (struct value){.n = ev->off + ev->len, .at = at});
                 break;
         case EV_ZERO:
                 if (ev->off < last(&n->size)->n)
-                        change(d, n, NULL, ev->off, MIN(ev->len, last(&n->size)->n - ev->off), at);
+                        change(d, n, NULL, ev->off, MIN(ev->len, last(&n->size)->n - ev->off), at,
+                               false);
                 break;
         case EV_SIZE:
                 size_set(d, n, ev->off, at);
@@ -296,7 +299,7 @@ static void load_file(struct disk *d, const char *path, struct dnode *n)
                 struct block *b = copy(d);
 
                 memcpy(b->bytes, bytes + o, MIN((size_t)SECTOR, len - o));
-                sector_push(n, o / SECTOR, all_zeros(b->bytes) ? NULL : b->bytes, 0);
+                sector_push(n, o / SECTOR, all_zeros(b->bytes) ? NULL : b->bytes, 0, false);
         }
         size_set(d, n, len, 0);
 }
@@ -357,27 +360,51 @@ static const struct value *as_of(const struct hist *h, uint32_t moment)
         return &h->v[i];
 }
 
-static const struct value *choose(struct writer *w, const struct hist *h, bool ordered)
+/* Of the values from first to last. */
+static const struct value *choose(struct writer *w, const struct value *first,
+                                  const struct value *newest)
 {
         unsigned roll;
 
-        if (h->n == 1)
-                return h->v;
+        if (first == newest)
+                return first;
         w->open++;
-        if (ordered && w->cut.ordered)
-                return as_of(h, w->moment);
         roll = rnd_below(w->r, 256);
         if (roll < w->cut.newest)
-                return last(h);
+                return newest;
         if (roll < w->cut.newest + w->cut.oldest)
-                return h->v;
-        return &h->v[rnd_below(w->r, h->n)];
+                return first;
+        return first + rnd_below(w->r, newest - first + 1);
+}
+
+static const struct value *choose_size(struct writer *w, const struct hist *h)
+{
+        if (h->n > 1 && w->cut.ordered) {
+                w->open++;
+                return as_of(h, w->moment);
+        }
+        return choose(w, h->v, last(h));
+}
+
+static const struct value *choose_sector(struct writer *w, const struct hist *h,
+                                         const struct value *size)
+{
+        const struct value *first = h->v, *newest = last(h);
+
+        for (const struct value *v = first + 1; v <= newest; v++) {
+                if (v->gone && v->at > size->at)
+                        newest = v - 1;
+                else if (v->gone)
+                        first = v;
+        }
+        return choose(w, first, newest);
 }
 
 static void write_file(struct writer *w, const struct dnode *n, const char *path)
 {
         enum { PAGE = 4096, IN_PAGE = PAGE / SECTOR };
-        uint64_t size = choose(w, &n->size, true)->n;
+        const struct value *chosen = choose_size(w, &n->size);
+        uint64_t size = chosen->n;
         int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         uint8_t page[PAGE];
 
@@ -387,7 +414,7 @@ static void write_file(struct writer *w, const struct dnode *n, const char *path
                 bool any = false;
 
                 for (size_t i = 0; i < k; i++) {
-                        const uint8_t *p = choose(w, &n->sectors[s + i], false)->p;
+                        const uint8_t *p = choose_sector(w, &n->sectors[s + i], chosen)->p;
 
                         if (p && !any)
                                 memset(page, 0, sizeof(page));

@@ -1,5 +1,5 @@
 /* What the guest may expect of its volumes. */
-#include "powercut.h"
+#include "volume.h"
 
 #include <string.h>
 
@@ -39,14 +39,12 @@ static void facts(struct vol *v, const struct event *ev)
         v->or_size = ev->len;
 }
 
-void model_apply(struct model *m, const struct event *ev)
+void volume_apply(void *arg, const struct event *ev)
 {
+        struct model *m = arg;
         struct vol *v = ev->vol == NONE ? NULL : &m->v[ev->vol];
 
         switch (ev->kind) {
-        case EV_OP:
-                m->op = ev->child;
-                break;
         case EV_STATE:
                 v->there = ev->child;
                 break;
@@ -72,10 +70,4 @@ void model_apply(struct model *m, const struct event *ev)
         default:
                 break;
         }
-}
-
-void note(struct model *m, const struct event *ev)
-{
-        *log_add(ev->kind) = *ev;
-        model_apply(m, ev);
 }

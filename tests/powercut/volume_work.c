@@ -1,6 +1,6 @@
 /* The guests: random operations on a pool, noted in the model before they are begun and after they
  * returned.  Another operation is another row of the table at the end. */
-#include "powercut.h"
+#include "volume.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -12,23 +12,24 @@
 
 enum {
         BLOCK = 4096,
+        WHOLE = BLOCK / SECTOR,
         LIVE_MAX = 7,      /* volumes at once */
         LARGE = (1 << 20), /* across two lines of the map */
         BYTES_MAX = SECTORS * SECTOR,
 };
 
-uint64_t rnd_next(struct rnd *r)
-{
-        uint64_t z = r->s += UINT64_C(0x9e3779b97f4a7c15);
+/* One member of each family. */
+struct locked {
+        char id[VOLS][VOLUME_ID_SIZE];
+        unsigned n;
+};
 
-        z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-        z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-        return z ^ z >> 31;
-}
-
-unsigned rnd_below(struct rnd *r, unsigned n)
+static void each_locked(void *arg, const char *family, const char *id)
 {
-        return (rnd_next(r) >> 32) * n >> 32;
+        struct locked *l = arg;
+
+        CHECK(l->n < VOLS, "%u locked families", l->n);
+        strcpy(l->id[l->n++], id);
 }
 
 struct volume_pool *pool_up(const char *state, const char *run, bool direct)
@@ -36,17 +37,23 @@ struct volume_pool *pool_up(const char *state, const char *run, bool direct)
         const struct volume_pool_config c = {.state = state, .run = run, .direct = direct};
         _cleanup_err_ struct err *e = NULL;
         struct volume_pool *p = NULL;
+        struct locked l = {.n = 0};
 
         CHECK(volume_pool_open(&volume_driver_local, &c, &p, &e) == 0, "open the pool: %s",
               err_msg(e));
+        volume_locked(p, each_locked, &l);
+        while (l.n-- > 0)
+                CHECK(volume_key(p, l.id[l.n], passphrase, &e) == 0, "key of volume %s: %s",
+                      l.id[l.n], err_msg(e));
         return p;
 }
 
-/* A call may fail for want of room only, and only when that is on. */
+/* A call may fail for want of room only, and only when that is on.  libcryptsetup calls it EIO. */
 static bool good(struct work *w, const char *what, int r, const struct err *e)
 {
-        CHECK(r == 0 || (w->nospace && r == -ENOSPC), "%s: %s %s", what, strerror(-r),
-              e ? err_msg(e) : "");
+        bool room = r == -ENOSPC || (r == -EIO && e && strstr(err_msg(e), "LUKS header"));
+
+        CHECK(r == 0 || (w->nospace && room), "%s: %s %s", what, strerror(-r), e ? err_msg(e) : "");
         return r == 0;
 }
 
@@ -69,8 +76,8 @@ static void note_facts(struct work *w, unsigned i, bool immutable, uint64_t size
                      .kind = EV_FACTS, .vol = i, .child = immutable, .off = size, .len = or });
 }
 
-static void note_range(struct work *w, enum event_kind kind, unsigned i, uint32_t from, uint32_t n,
-                       uint32_t id)
+static void note_range(struct work *w, enum volume_event kind, unsigned i, uint32_t from,
+                       uint32_t n, uint32_t id)
 {
         note(w->m, &(struct event){.kind = kind, .vol = i, .off = from, .len = n, .child = id});
 }
@@ -137,8 +144,9 @@ static void settle_sectors(struct work *w, unsigned i, bool cut)
 
                 if (ids[k] == s->now)
                         continue;
-                CHECK(open && was(s, ids[k]), "volume %u sector %zu is %u, not %u", i, k, ids[k],
-                      s->now);
+                CHECK(open && was(s, ids[k]),
+                      "volume %u (%s, family '%s') sector %zu is %u, not %u%s", i, m->v[i].id,
+                      m->v[i].family, k, ids[k], s->now, open ? " or what it was" : "");
                 note_range(w, EV_SETTLED, i, k, 1, ids[k]);
         }
         if (cut)
@@ -160,7 +168,8 @@ static int make(struct work *w, unsigned i, struct err **e)
         case CREATE:
                 break;
         }
-        return volume_create(w->pool, v->id, v->size, e);
+        return v->family[0] ? volume_create_encrypted(w->pool, v->id, v->size, passphrase, e)
+                            : volume_create(w->pool, v->id, v->size, e);
 }
 
 static bool is_there(struct work *w, unsigned i, struct volume_info *ret)
@@ -232,10 +241,15 @@ static unsigned pick(struct work *w, bool (*is)(const struct vol *v))
         return NONE;
 }
 
-static uint64_t pick_larger(struct work *w, uint64_t size)
+/* As the volume can have it. */
+static uint64_t whole(const struct vol *v, uint64_t size)
 {
-        size += rnd_below(&w->r, 40) * SECTOR;
-        return MIN(size, (uint64_t)BYTES_MAX);
+        return v->family[0] ? (size + BLOCK - 1) / BLOCK * BLOCK : size;
+}
+
+static uint64_t pick_larger(struct work *w, const struct vol *v)
+{
+        return whole(v, MIN(v->size + rnd_below(&w->r, 40) * SECTOR, (uint64_t)BYTES_MAX));
 }
 
 static uint64_t pick_size(struct work *w)
@@ -392,6 +406,12 @@ static void op_trim(struct work *w)
         begin(w, i, from, n, 0);
         r = volume_trim(w->open[i], (uint64_t)n * SECTOR, (uint64_t)from * SECTOR, flags);
         settle_sectors(w, i, false);
+        if (vol(w, i)->family[0]) { /* of a part of an encrypted sector nothing was promised */
+                uint32_t end = (from + n) / WHOLE * WHOLE;
+
+                from = (from + WHOLE - 1) / WHOLE * WHOLE;
+                n = end > from ? end - from : 0;
+        }
         changed(w, i, from, n, flags, r);
 }
 
@@ -444,6 +464,18 @@ static void op_create(struct work *w)
         make_new(w, i);
 }
 
+static void op_encrypt(struct work *w)
+{
+        unsigned i = new_vol(w, CREATE);
+        uint64_t size = pick_size(w) / BLOCK * BLOCK;
+
+        if (i == NONE)
+                return;
+        strcpy(vol(w, i)->family, vol(w, i)->id);
+        note_facts(w, i, false, size, size);
+        make_new(w, i);
+}
+
 static void op_import(struct work *w)
 {
         static uint8_t bytes[BYTES_MAX];
@@ -481,8 +513,9 @@ static void grow_from(struct work *w, enum how how)
                 return;
         size = vol(w, of)->size;
         if (how == CLONE && rnd_one_in(&w->r, 3))
-                size = pick_larger(w, size);
+                size = pick_larger(w, vol(w, of));
         strcpy(vol(w, i)->parent, vol(w, of)->id);
+        strcpy(vol(w, i)->family, vol(w, of)->family);
         note_facts(w, i, how == SNAPSHOT, size, size);
         note(w->m, &(struct event){.kind = EV_COPY, .vol = i, .child = of});
         make_new(w, i);
@@ -509,12 +542,30 @@ static void op_resize(struct work *w)
         if (i == NONE)
                 return;
         had = vol(w, i)->size;
-        size = pick_larger(w, had);
+        size = pick_larger(w, vol(w, i));
         note_facts(w, i, false, had, size);
         if (good(w, "resize", volume_resize(w->pool, vol(w, i)->id, size, &e), e))
                 note_facts(w, i, false, size, size);
         else
                 settle(w, i, false);
+}
+
+/* Whether it grew from a volume, and another from it. */
+static bool in_the_middle(struct work *w, unsigned i)
+{
+        bool below = false, above = false;
+
+        for (unsigned k = 0; k < w->m->nvols; k++) {
+                below |= any(vol(w, k)) && streq(vol(w, k)->id, vol(w, i)->parent);
+                above |= any(vol(w, k)) && streq(vol(w, k)->parent, vol(w, i)->id);
+        }
+        return below && above;
+}
+
+static void note_op(struct work *w, uint32_t row)
+{
+        if (!w->nospace) /* what is done without room counts as that */
+                note(w->m, &(struct event){.kind = EV_OP, .vol = NONE, .child = row});
 }
 
 static void op_remove(struct work *w)
@@ -524,6 +575,8 @@ static void op_remove(struct work *w)
 
         if (i == NONE || count(w, any) < 2)
                 return;
+        if (in_the_middle(w, i))
+                note_op(w, OP_MIDDLE);
         w->open[i] = volume_close(w->open[i]);
         note_state(w, i, REMOVING);
         if (good(w, "remove", volume_remove(w->pool, vol(w, i)->id, &e), e))
@@ -626,7 +679,7 @@ static void op_shrink(struct work *w)
 
         if (!at_rest(w, i))
                 return;
-        size = (1 + rnd_below(&w->r, vol(w, i)->size / SECTOR)) * SECTOR;
+        size = whole(vol(w, i), (1 + rnd_below(&w->r, vol(w, i)->size / SECTOR)) * SECTOR);
         become(w, i, vol(w, i), size);
         became(w, i, size,
                good(w, "shrink", volume_shrink(w->pool, vol(w, i)->id, size, &e), e) ? 0 : -ENOSPC);
@@ -655,14 +708,6 @@ static void op_restart(struct work *w)
         down(w);
         up(w);
         settle_all(w, false);
-}
-
-static void op_read(struct work *w)
-{
-        unsigned i = pick(w, any);
-
-        if (i != NONE)
-                settle_sectors(w, i, false);
 }
 
 /* SIGKILL somewhere in what comes next. */
@@ -709,23 +754,36 @@ static void op_churn(struct work *w)
         }
 }
 
-const struct operation operations[] = {
-        {"write", 60, op_write},    {"batch", 10, op_batch},     {"zero", 12, op_zero},
-        {"trim", 12, op_trim},      {"flush", 16, op_flush},     {"create", 6, op_create},
-        {"import", 3, op_import},   {"clone", 8, op_clone},      {"snapshot", 10, op_snapshot},
-        {"resize", 6, op_resize},   {"remove", 14, op_remove},   {"reopen", 5, op_reopen},
-        {"restart", 2, op_restart}, {"revert", 8, op_revert},    {"shrink", 4, op_shrink},
-        {"flatten", 4, op_flatten}, {"work", 14, op_work},       {"read", 4, op_read},
-        {"kill", 4, op_kill},       {"no space", 5, op_nospace}, {"long log", 0, op_churn},
+const struct operation operations[OPERATIONS] = {
+        {"write", 60, op_write},
+        {"batch", 10, op_batch},
+        {"zero", 12, op_zero},
+        {"trim", 12, op_trim},
+        {"flush", 16, op_flush},
+        {"create", 5, op_create},
+        {"encrypt", 2, op_encrypt},
+        {"import", 3, op_import},
+        {"clone", 8, op_clone},
+        {"snapshot", 10, op_snapshot},
+        {"resize", 6, op_resize},
+        {"remove", 14, op_remove},
+        {"reopen", 5, op_reopen},
+        {"restart", 2, op_restart},
+        {"revert", 8, op_revert},
+        {"shrink", 4, op_shrink},
+        {"flatten", 4, op_flatten},
+        {"merge or flatten on", 14, op_work},
+        {"kill", 4, op_kill, .quiet = true},
+        {"no space", 5, op_nospace},
+        [OP_LONG] = {"long log", 0, op_churn},
+        [OP_MIDDLE] = {"remove in the middle", 0, op_remove},
 };
-const unsigned noperations = ARRAY_SIZE(operations);
 
 static void do_op(struct work *w, unsigned k)
 {
-        uint32_t outer = w->m->op;
+        uint32_t outer = w->m->head.op;
 
-        if (!w->nospace) /* what is done without room counts as that */
-                note(w->m, &(struct event){.kind = EV_OP, .vol = NONE, .child = k});
+        note_op(w, k);
         operations[k].run(w);
         note(w->m, &(struct event){.kind = EV_OP, .vol = NONE, .child = outer});
 }
@@ -734,7 +792,7 @@ static void op_any(struct work *w)
 {
         unsigned sum = 0, roll, k = 0;
 
-        for (unsigned i = 0; i < noperations; i++)
+        for (unsigned i = 0; i < OPERATIONS; i++)
                 sum += operations[i].weight;
         roll = rnd_below(&w->r, sum);
         while (roll >= operations[k].weight)
@@ -742,26 +800,34 @@ static void op_any(struct work *w)
         do_op(w, k);
 }
 
-void work_live(struct work *w, unsigned ops, bool cut)
+static struct work begin_life(struct life *l)
 {
+        return (struct work){.r = l->r, .m = l->m, .dir = l->dir, .direct = l->seed % 4 == 3};
+}
+
+void work_live(struct life *l)
+{
+        struct work life = begin_life(l), *w = &life;
+
         note(w->m, &(struct event){.kind = EV_OP, .vol = NONE, .child = NONE});
         if (rnd_one_in(&w->r, 4))
                 op_kill(w);
         up(w);
-        settle_all(w, cut);
+        settle_all(w, l->cut);
         the_record.kill_in = 0;
-        w->m->settled = true;
+        w->m->head.settled = true;
         if (w->m->nvols > 1 && streq(vol(w, 1)->parent, vol(w, 0)->id) && rnd_one_in(&w->r, 2))
-                do_op(w, noperations - 1);
-        while (ops-- > 0)
+                do_op(w, OP_LONG);
+        while (l->ops-- > 0)
                 op_any(w);
         the_record.kill_in = 0;
         if (rnd_below(&w->r, 2))
                 down(w);
 }
 
-void work_long_log(struct work *w)
+void work_long_log(struct life *l)
 {
+        struct work life = begin_life(l), *w = &life;
         uint64_t size = LARGE + 8 * BLOCK;
         _cleanup_free_ char *path = NULL;
         struct stat st = {};
