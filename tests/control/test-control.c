@@ -34,6 +34,10 @@ struct fake {
         bool hold_after_limits; /* hold_commits() once they are set */
         char stats_id[37]; /* of the volume that has been read */
         int grow_error;
+        int freeze_error;
+        unsigned thaw_failures; /* so often thaw fails first */
+        unsigned freezes, thaws;
+        bool frozen, paused, taken_running; /* a snapshot of a guest that ran */
         bool running;
         char boots[16];        /* the first disk of the guest started last */
         uint64_t grown;        /* what the guest was last told of its disk's size */
@@ -69,6 +73,8 @@ static int v_clone(struct volume_service *s, const char *id, const char *parent,
 }
 static int v_snapshot(struct volume_service *s, const char *id, const char *volume, struct err **e)
 {
+        WITH_LOCK(&fake.lock);
+        fake.taken_running |= fake.running && !fake.paused;
         return fake.volume_error ? err_set(e, fake.volume_error, "told to fail") : 0;
 }
 static int v_resize(struct volume_service *s, const char *id, uint64_t size, struct err **e)
@@ -206,8 +212,37 @@ static int c_off(struct compute *c, const char *uuid, struct err **e)
         fake.running = false;
         return 0;
 }
-static int c_same(struct compute *c, const char *uuid, struct err **e)
+static int c_pause(struct compute *c, const char *uuid, struct err **e)
 {
+        WITH_LOCK(&fake.lock);
+        fake.paused = true;
+        return 0;
+}
+static int c_resume(struct compute *c, const char *uuid, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        fake.paused = false;
+        return 0;
+}
+static int c_freeze(struct compute *c, const char *uuid, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        fake.freezes++;
+        if (fake.freeze_error)
+                return err_set(e, fake.freeze_error, "told not to freeze");
+        fake.frozen = true;
+        return 0;
+}
+static int c_thaw(struct compute *c, const char *uuid, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        assert_false(fake.paused); /* its agent would hear nothing */
+        fake.thaws++;
+        if (fake.thaw_failures) {
+                fake.thaw_failures--;
+                return err_set(e, -ENOTCONN, "told not to thaw");
+        }
+        fake.frozen = false;
         return 0;
 }
 static int c_state(struct compute *c, const char *uuid, enum guest_state *ret, struct err **e)
@@ -243,8 +278,8 @@ static int c_grow(struct compute *c, const char *uuid, const char *target, uint6
         return 0;
 }
 static const struct compute_ops compute_ops = {
-        .name = "fake", .start = c_start, .shutdown = c_off, .destroy = c_off, .pause = c_same,
-        .resume = c_same, .attach = c_attach, .detach = c_detach, .state = c_state,
+        .name = "fake", .start = c_start, .shutdown = c_off, .destroy = c_off, .pause = c_pause,
+        .resume = c_resume, .freeze = c_freeze, .thaw = c_thaw, .attach = c_attach, .detach = c_detach, .state = c_state,
         .list = c_list, .grow = c_grow};
 
 static int open_compute(void *arg, struct compute **ret, struct err **e)
@@ -601,6 +636,101 @@ static void test_failed_create(void **state)
         fake.volume_error = 0;
         assert_int_equal(drop(v), 0);
         wait_for(v, "gone");
+}
+
+/* Until the object has no job any more: what its jobs do after they let others see the result. */
+static void wait_jobs(uint64_t no)
+{
+        unsigned jobs;
+
+        do {
+                control_rdlock(fake.c);
+                jobs = model_by_no(fake.c, no)->jobs;
+                control_unlock(fake.c);
+                if (jobs)
+                        usleep(1000);
+        } while (jobs);
+}
+
+static uint64_t snapshot_of(uint64_t v, const char *name)
+{
+        struct object *s;
+        uint64_t no;
+
+        control_rdlock(fake.c);
+        s = model_by_name(fake.c, model_by_no(fake.c, v), &kind_snapshot, name);
+        no = s ? s->no : 0;
+        control_unlock(fake.c);
+        assert_int_not_equal(no, 0);
+        return no;
+}
+
+static uint64_t number_of(uint64_t no, const char *attr)
+{
+        uint64_t v;
+
+        control_rdlock(fake.c);
+        v = object_num(model_by_no(fake.c, no), attr);
+        control_unlock(fake.c);
+        return v;
+}
+
+static void test_snapshot_all(void **state)
+{
+        uint64_t i = make(&kind_instance, "web"), v = volume("root"), w = volume("data"), s;
+
+        assert_int_equal(set(i, &kind_instance, "flavor", "small"), 0);
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vda", "volumes/root"), 0);
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vdb", "volumes/data"), 0);
+        assert_int_equal(verb(i, "start"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+
+        /* Frozen, and thawed although that takes two attempts. */
+        fake.thaw_failures = 1;
+        assert_int_equal(verb(i, "snapshot a"), 0);
+        assert_int_equal(wait_for(snapshot_of(v, "a"), "available"), 0);
+        assert_int_equal(wait_for(snapshot_of(w, "a"), "available"), 0);
+        assert_int_equal(number_of(snapshot_of(v, "a"), "frozen"), 1);
+        assert_int_equal(number_of(snapshot_of(w, "a"), "frozen"), 1);
+        wait_jobs(i);
+        assert_false(fake.frozen || fake.paused || fake.taken_running);
+        assert_int_equal(fake.thaws, 2);
+        assert_int_equal(number_of(i, "thaw"), 0);
+
+        /* No agent: taken all the same, and nothing to thaw. */
+        fake.freeze_error = -ENOTCONN;
+        assert_int_equal(verb(i, "snapshot b"), 0);
+        assert_int_equal(wait_for(snapshot_of(v, "b"), "available"), 0);
+        assert_int_equal(number_of(snapshot_of(v, "b"), "frozen"), 0);
+        wait_jobs(i);
+        assert_int_equal(fake.thaws, 2);
+
+        /* One that did not answer in time may freeze yet. */
+        fake.freeze_error = -ETIMEDOUT;
+        assert_int_equal(verb(i, "snapshot c"), 0);
+        assert_int_equal(wait_for(snapshot_of(v, "c"), "available"), 0);
+        assert_int_equal(number_of(snapshot_of(v, "c"), "frozen"), 0);
+        wait_jobs(i);
+        assert_int_equal(fake.thaws, 3);
+
+        /* Thawed also when the snapshot fails. */
+        fake.freeze_error = 0;
+        fake.volume_error = -ENOSPC;
+        assert_int_equal(verb(i, "snapshot d"), 0);
+        s = snapshot_of(v, "d");
+        assert_int_equal(wait_for(s, "error"), 0);
+        wait_jobs(i);
+        assert_false(fake.frozen || fake.paused);
+        assert_int_equal(fake.thaws, 4);
+        fake.volume_error = 0;
+
+        /* A guest that is off has nothing to freeze. */
+        assert_int_equal(verb(i, "stop now"), 0);
+        assert_int_equal(wait_for(i, "stopped"), 0);
+        assert_int_equal(verb(i, "snapshot e"), 0);
+        assert_int_equal(wait_for(snapshot_of(v, "e"), "available"), 0);
+        assert_int_equal(fake.freezes, 4);
+        assert_false(fake.taken_running);
 }
 
 static void test_quota(void **state)
@@ -1544,7 +1674,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         const struct CMUnitTest tests[] = {
                 T(test_volume_life),  T(test_bad_values),   T(test_names),
-                T(test_failed_create), T(test_quota),       T(test_instance_life),
+                T(test_failed_create), T(test_snapshot_all), T(test_quota),       T(test_instance_life),
                 T(test_start_fails),  T(test_guest_leaves), T(test_live_growth), T(test_link_targets),
                 T(test_new_and_spec), T(test_illegal_verbs), T(test_image),
                 T(test_cut_upload),   T(test_restart),      T(test_many_threads),

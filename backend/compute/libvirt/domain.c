@@ -1,12 +1,16 @@
 /* Guests as a whole: start, stop, pause, list. */
 #include "backend/compute/libvirt/driver.h"
 
+#include <libvirt/libvirt-qemu.h>
 #include <sys/stat.h>
 
 #include "common/clock.h"
 #include "common/fault.h"
 
-enum { REMOVED_US = 10000000 }; /* at most this long for an earlier guest to be put away */
+enum {
+        REMOVED_US = 10000000, /* at most this long for an earlier guest to be put away */
+        AGENT_S = 30,          /* a file system that freezes writes out first what it has */
+};
 
 /* Debian's libvirtd keeps each guest's own folder below one that only libvirt-qemu's group may pass
  * through; a guest with a user of its own gets there by that group. */
@@ -246,6 +250,83 @@ int op_resume(struct compute *c, const char *uuid, struct err **e)
                 r = settle(conn, dom, uuid, true, e);
         if (r == 0) /* one that stalled may have a disk without */
                 seat_guest(driver(c), dom);
+        return r;
+}
+
+/* --- the guest's agent -------------------------------------------------------------------------
+ */
+
+/* libvirt waits 5 s for an agent's sign of life; without a limit of ours it would wait for ever for
+ * what is asked then. */
+static int limit_agent(virConnectPtr conn, virDomainPtr dom, const char *uuid, struct err **e)
+{
+        return virDomainAgentSetResponseTimeout(dom, AGENT_S, 0) < 0 ? failed(conn, dom, uuid, e)
+                                                                     : 0;
+}
+
+/* unanswered: what no answer means. */
+static int agent_failed(virConnectPtr conn, virDomainPtr dom, const char *uuid, int unanswered,
+                        struct err **e)
+{
+        int code = virGetLastErrorCode(), r = failed(conn, dom, uuid, e);
+
+        if (code == VIR_ERR_ARGUMENT_UNSUPPORTED) /* the guest was started without a channel */
+                return r == -ENOENT ? r : -ENOTCONN;
+        return r == -EIO && code == VIR_ERR_AGENT_UNRESPONSIVE ? unanswered : r;
+}
+
+/* libvirt says the same of an agent that hears nothing and of one that was told to freeze and is
+ * not done: the first is asked for a sign of life. */
+static int ping_agent(virConnectPtr conn, virDomainPtr dom, const char *uuid, struct err **e)
+{
+        char *answer = virDomainQemuAgentCommand(dom, "{\"execute\":\"guest-ping\"}", AGENT_S, 0);
+
+        if (!answer)
+                return agent_failed(conn, dom, uuid, -ENOTCONN, e);
+        free(answer);
+        return 0;
+}
+
+static int freeze(virConnectPtr conn, virDomainPtr dom, const char *uuid, struct err **e)
+{
+        return virDomainFSFreeze(dom, NULL, 0, 0) < 0 ? agent_failed(conn, dom, uuid, -ETIMEDOUT, e)
+                                                      : 0;
+}
+
+int op_freeze(struct compute *c, const char *uuid, struct err **e)
+{
+        _cleanup_conn_ virConnectPtr conn = NULL;
+        _cleanup_dom_ virDomainPtr dom = NULL;
+        _cleanup_err_ struct err *why = NULL;
+        int r = find_guest(c, uuid, &conn, &dom, &why);
+
+        if (r == 0)
+                r = limit_agent(conn, dom, uuid, &why);
+        if (r == 0)
+                r = ping_agent(conn, dom, uuid, &why);
+        if (r == 0)
+                r = freeze(conn, dom, uuid, &why);
+        if (r == -EIO) { /* one that is frozen refuses to freeze */
+                if (virDomainFSThaw(dom, NULL, 0, 0) < 0)
+                        virResetLastError();
+                why = err_free(why);
+                r = freeze(conn, dom, uuid, &why);
+        }
+        if (r < 0)
+                err_move(e, TAKE_PTR(why));
+        return r;
+}
+
+int op_thaw(struct compute *c, const char *uuid, struct err **e)
+{
+        _cleanup_conn_ virConnectPtr conn = NULL;
+        _cleanup_dom_ virDomainPtr dom = NULL;
+        int r = find_guest(c, uuid, &conn, &dom, e);
+
+        if (r == 0)
+                r = limit_agent(conn, dom, uuid, e);
+        if (r == 0 && virDomainFSThaw(dom, NULL, 0, 0) < 0)
+                r = agent_failed(conn, dom, uuid, -ENOTCONN, e);
         return r;
 }
 

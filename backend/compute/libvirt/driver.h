@@ -185,6 +185,8 @@ int op_destroy(struct compute *c, const char *uuid, struct err **e);
 int op_reboot(struct compute *c, const char *uuid, bool hard, struct err **e);
 int op_pause(struct compute *c, const char *uuid, struct err **e);
 int op_resume(struct compute *c, const char *uuid, struct err **e);
+int op_freeze(struct compute *c, const char *uuid, struct err **e);
+int op_thaw(struct compute *c, const char *uuid, struct err **e);
 int op_state(struct compute *c, const char *uuid, enum guest_state *ret, struct err **e);
 int op_list(struct compute *c, int (*each)(void *arg, const char *uuid, enum guest_state s),
             void *arg, struct err **e);
