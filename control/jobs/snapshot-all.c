@@ -9,6 +9,8 @@
  */
 #include "control/jobs/jobs.h"
 
+#include "common/fault.h"
+
 enum {
         THAW_US = 60 * 1000000, /* an agent that does not answer is asked that long */
         AGAIN_US = 1000000,
@@ -189,6 +191,8 @@ static int step_take(struct job *j, struct err **e)
         r = stand_still(j, true, e);
         for (size_t i = 0; i < n && r == 0; i++)
                 r = s->ops->snapshot(s, v[i].id, v[i].volume, e);
+        if (r == 0)
+                r = FAULT("snapshot.taken");
         if (r == 0)
                 r = stand_still(j, false, e);
         if (r < 0)
