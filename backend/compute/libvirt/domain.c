@@ -1,16 +1,12 @@
 /* Guests as a whole: start, stop, pause, list. */
 #include "backend/compute/libvirt/driver.h"
 
-#include <libvirt/libvirt-qemu.h>
 #include <sys/stat.h>
 
 #include "common/clock.h"
 #include "common/fault.h"
 
-enum {
-        REMOVED_US = 10000000, /* at most this long for an earlier guest to be put away */
-        AGENT_S = 30,          /* a file system that freezes writes out first what it has */
-};
+enum { REMOVED_US = 10000000 }; /* at most this long for an earlier guest to be put away */
 
 /* Debian's libvirtd keeps each guest's own folder below one that only libvirt-qemu's group may pass
  * through; a guest with a user of its own gets there by that group. */
@@ -37,8 +33,8 @@ static int find(virConnectPtr conn, const char *uuid, virDomainPtr *ret, struct 
         return virt_error(conn, e);
 }
 
-static int find_guest(struct compute *c, const char *uuid, virConnectPtr *conn, virDomainPtr *dom,
-                      struct err **e)
+int guest_find(struct compute *c, const char *uuid, virConnectPtr *conn, virDomainPtr *dom,
+               struct err **e)
 {
         *conn = link_get(driver(c), e);
         if (!*conn)
@@ -46,8 +42,7 @@ static int find_guest(struct compute *c, const char *uuid, virConnectPtr *conn, 
         return find(*conn, uuid, dom, e);
 }
 
-/* What a failed call on a domain comes to: a guest that went away meanwhile is -ENOENT. */
-static int failed(virConnectPtr conn, virDomainPtr dom, const char *uuid, struct err **e)
+int guest_failed(virConnectPtr conn, virDomainPtr dom, const char *uuid, struct err **e)
 {
         _cleanup_err_ struct err *why = NULL;
         int r = virt_error(conn, &why);
@@ -146,10 +141,10 @@ int op_shutdown(struct compute *c, const char *uuid, struct err **e)
 {
         _cleanup_conn_ virConnectPtr conn = NULL;
         _cleanup_dom_ virDomainPtr dom = NULL;
-        int r = find_guest(c, uuid, &conn, &dom, e);
+        int r = guest_find(c, uuid, &conn, &dom, e);
 
         if (r == 0 && virDomainShutdownFlags(dom, VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN) < 0)
-                r = failed(conn, dom, uuid, e);
+                r = guest_failed(conn, dom, uuid, e);
         return r;
 }
 
@@ -159,12 +154,12 @@ int op_destroy(struct compute *c, const char *uuid, struct err **e)
         _cleanup_conn_ virConnectPtr conn = NULL;
         _cleanup_dom_ virDomainPtr dom = NULL;
         _cleanup_err_ struct err *why = NULL;
-        int r = find_guest(c, uuid, &conn, &dom, &why);
+        int r = guest_find(c, uuid, &conn, &dom, &why);
 
         if (r == 0) {
                 reaper_busy(d->reaper, +1);
                 if (virDomainDestroy(dom) < 0)
-                        r = failed(conn, dom, uuid, &why);
+                        r = guest_failed(conn, dom, uuid, &why);
                 reaper_busy(d->reaper, -1);
         }
         if (r == 0 || r == -ENOENT)
@@ -177,12 +172,12 @@ int op_reboot(struct compute *c, const char *uuid, bool hard, struct err **e)
 {
         _cleanup_conn_ virConnectPtr conn = NULL;
         _cleanup_dom_ virDomainPtr dom = NULL;
-        int r = find_guest(c, uuid, &conn, &dom, e);
+        int r = guest_find(c, uuid, &conn, &dom, e);
 
         if (r < 0)
                 return r;
         if (hard ? virDomainReset(dom, 0) : virDomainReboot(dom, VIR_DOMAIN_REBOOT_ACPI_POWER_BTN))
-                return failed(conn, dom, uuid, e);
+                return guest_failed(conn, dom, uuid, e);
         return 0;
 }
 
@@ -201,7 +196,7 @@ int op_state(struct compute *c, const char *uuid, enum guest_state *ret, struct 
         _cleanup_conn_ virConnectPtr conn = NULL;
         _cleanup_dom_ virDomainPtr dom = NULL;
         _cleanup_err_ struct err *why = NULL;
-        int r = find_guest(c, uuid, &conn, &dom, &why);
+        int r = guest_find(c, uuid, &conn, &dom, &why);
 
         if (r == 0)
                 r = state_of(conn, dom, ret, &why);
@@ -220,7 +215,7 @@ static int settle(virConnectPtr conn, virDomainPtr dom, const char *uuid, bool r
 {
         _cleanup_err_ struct err *why = NULL;
         enum guest_state s = GUEST_GONE;
-        int r = failed(conn, dom, uuid, &why);
+        int r = guest_failed(conn, dom, uuid, &why);
 
         if (r == -EIO && state_of(conn, dom, &s, NULL) == 0 &&
             (running ? s == GUEST_RUNNING : s == GUEST_PAUSED))
@@ -233,7 +228,7 @@ int op_pause(struct compute *c, const char *uuid, struct err **e)
 {
         _cleanup_conn_ virConnectPtr conn = NULL;
         _cleanup_dom_ virDomainPtr dom = NULL;
-        int r = find_guest(c, uuid, &conn, &dom, e);
+        int r = guest_find(c, uuid, &conn, &dom, e);
 
         if (r == 0 && virDomainSuspend(dom) < 0)
                 r = settle(conn, dom, uuid, false, e);
@@ -244,89 +239,12 @@ int op_resume(struct compute *c, const char *uuid, struct err **e)
 {
         _cleanup_conn_ virConnectPtr conn = NULL;
         _cleanup_dom_ virDomainPtr dom = NULL;
-        int r = find_guest(c, uuid, &conn, &dom, e);
+        int r = guest_find(c, uuid, &conn, &dom, e);
 
         if (r == 0 && virDomainResume(dom) < 0)
                 r = settle(conn, dom, uuid, true, e);
         if (r == 0) /* one that stalled may have a disk without */
                 seat_guest(driver(c), dom);
-        return r;
-}
-
-/* --- the guest's agent -------------------------------------------------------------------------
- */
-
-/* libvirt waits 5 s for an agent's sign of life; without a limit of ours it would wait for ever for
- * what is asked then. */
-static int limit_agent(virConnectPtr conn, virDomainPtr dom, const char *uuid, struct err **e)
-{
-        return virDomainAgentSetResponseTimeout(dom, AGENT_S, 0) < 0 ? failed(conn, dom, uuid, e)
-                                                                     : 0;
-}
-
-/* unanswered: what no answer means. */
-static int agent_failed(virConnectPtr conn, virDomainPtr dom, const char *uuid, int unanswered,
-                        struct err **e)
-{
-        int code = virGetLastErrorCode(), r = failed(conn, dom, uuid, e);
-
-        if (code == VIR_ERR_ARGUMENT_UNSUPPORTED) /* the guest was started without a channel */
-                return r == -ENOENT ? r : -ENOTCONN;
-        return r == -EIO && code == VIR_ERR_AGENT_UNRESPONSIVE ? unanswered : r;
-}
-
-/* libvirt says the same of an agent that hears nothing and of one that was told to freeze and is
- * not done: the first is asked for a sign of life. */
-static int ping_agent(virConnectPtr conn, virDomainPtr dom, const char *uuid, struct err **e)
-{
-        char *answer = virDomainQemuAgentCommand(dom, "{\"execute\":\"guest-ping\"}", AGENT_S, 0);
-
-        if (!answer)
-                return agent_failed(conn, dom, uuid, -ENOTCONN, e);
-        free(answer);
-        return 0;
-}
-
-static int freeze(virConnectPtr conn, virDomainPtr dom, const char *uuid, struct err **e)
-{
-        return virDomainFSFreeze(dom, NULL, 0, 0) < 0 ? agent_failed(conn, dom, uuid, -ETIMEDOUT, e)
-                                                      : 0;
-}
-
-int op_freeze(struct compute *c, const char *uuid, struct err **e)
-{
-        _cleanup_conn_ virConnectPtr conn = NULL;
-        _cleanup_dom_ virDomainPtr dom = NULL;
-        _cleanup_err_ struct err *why = NULL;
-        int r = find_guest(c, uuid, &conn, &dom, &why);
-
-        if (r == 0)
-                r = limit_agent(conn, dom, uuid, &why);
-        if (r == 0)
-                r = ping_agent(conn, dom, uuid, &why);
-        if (r == 0)
-                r = freeze(conn, dom, uuid, &why);
-        if (r == -EIO) { /* one that is frozen refuses to freeze */
-                if (virDomainFSThaw(dom, NULL, 0, 0) < 0)
-                        virResetLastError();
-                why = err_free(why);
-                r = freeze(conn, dom, uuid, &why);
-        }
-        if (r < 0)
-                err_move(e, TAKE_PTR(why));
-        return r;
-}
-
-int op_thaw(struct compute *c, const char *uuid, struct err **e)
-{
-        _cleanup_conn_ virConnectPtr conn = NULL;
-        _cleanup_dom_ virDomainPtr dom = NULL;
-        int r = find_guest(c, uuid, &conn, &dom, e);
-
-        if (r == 0)
-                r = limit_agent(conn, dom, uuid, e);
-        if (r == 0 && virDomainFSThaw(dom, NULL, 0, 0) < 0)
-                r = agent_failed(conn, dom, uuid, -ENOTCONN, e);
         return r;
 }
 
