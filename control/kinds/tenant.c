@@ -102,6 +102,9 @@ static const struct attr_def attrs[] = {
         QUOTA("volume_size", ATTR_SIZE),
         QUOTA("images", ATTR_NUMBER),
         QUOTA("image_size", ATTR_SIZE),
+        QUOTA("snapshots", ATTR_NUMBER),
+        QUOTA("backups", ATTR_NUMBER),
+        QUOTA("backup_size", ATTR_SIZE),
 };
 
 static const struct file_def files[] = {

@@ -753,6 +753,63 @@ static void test_quota(void **state)
         make(&kind_volume, "two");
 }
 
+static int limit(const char *line)
+{
+        return control_write_line(fake.c, &root, fake.owner, kind_file(&kind_tenant, "quota"), line,
+                                  strlen(line), NULL);
+}
+
+static int snap(uint64_t v, const char *name, uint64_t *no)
+{
+        struct err *e = NULL;
+
+        return say(control_create(fake.c, &root, v, &kind_snapshot, name, no, &e), &e);
+}
+
+static void test_quota_of_copies(void **state)
+{
+        uint64_t i = make(&kind_instance, "web"), v = volume("root"), w = volume("data"), s, b, no;
+        struct err *e = NULL;
+
+        assert_int_equal(limit("snapshots limit=2"), 0);
+        assert_int_equal(snap(v, "one", &s), 0);
+        assert_int_equal(wait_for(s, "available"), 0);
+        assert_int_equal(used("snapshots "), 1);
+
+        /* An instance's are all or none. */
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vda", "volumes/root"), 0);
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vdb", "volumes/data"), 0);
+        assert_int_equal(set(i, &kind_instance, "flavor", "small"), 0);
+        assert_int_equal(verb(i, "start"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+        assert_int_equal(verb(i, "snapshot both"), -EDQUOT);
+        assert_words("snapshots limit=2 used=1 wanted=2");
+        assert_int_equal(used("snapshots "), 1);
+        assert_int_equal(snap(w, "two", &no), 0);
+        assert_int_equal(snap(w, "three", &no), -EDQUOT);
+        assert_words("snapshots limit=2 used=2 wanted=1");
+        assert_int_equal(drop(s), 0);
+        wait_for(s, "gone");
+        assert_int_equal(snap(w, "three", &no), 0);
+
+        /* Backups: how many, and the bytes of the volumes in them, told before a copy begins. */
+        assert_int_equal(limit("backups limit=1"), 0);
+        b = make(&kind_backup, "b");
+        assert_int_equal(say(control_create(fake.c, &root, fake.owner, &kind_backup, "c", &no, &e),
+                             &e), -EDQUOT);
+        assert_words("backups limit=1 used=1 wanted=1");
+        assert_int_equal(used("backup_size "), 0);
+        assert_int_equal(limit("backup_size limit=1000"), 0);
+        assert_int_equal(link_to(b, &kind_backup, "source", "source", "volumes/data"), -EDQUOT);
+        assert_words("backup_size limit=");
+        assert_string_equal(state_of(b), "draft");
+        assert_int_equal(limit("backup_size limit=max"), 0);
+        assert_int_equal(link_to(b, &kind_backup, "source", "source", "volumes/data"), 0);
+        assert_int_equal(wait_for(b, "error"), 0); /* this cloud has no place for backups */
+        assert_int_equal(used("backup_size "), 0);
+        assert_int_equal(used("backups "), 1);
+}
+
 static void test_instance_life(void **state)
 {
         uint64_t i = make(&kind_instance, "web"), v = volume("root"), w = volume("data");
@@ -1674,7 +1731,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         const struct CMUnitTest tests[] = {
                 T(test_volume_life),  T(test_bad_values),   T(test_names),
-                T(test_failed_create), T(test_snapshot_all), T(test_quota),       T(test_instance_life),
+                T(test_failed_create), T(test_snapshot_all), T(test_quota), T(test_quota_of_copies),       T(test_instance_life),
                 T(test_start_fails),  T(test_guest_leaves), T(test_live_growth), T(test_link_targets),
                 T(test_new_and_spec), T(test_illegal_verbs), T(test_image),
                 T(test_cut_upload),   T(test_restart),      T(test_many_threads),
