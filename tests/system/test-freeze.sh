@@ -81,6 +81,9 @@ taken a 1
 clean a
 goes_on
 
+expect_text snapshots "volumes/data/snapshots/a $(cat volumes/data/snapshots/a/id) available"
+expect_text snapshots "volumes/root/snapshots/a $(cat volumes/root/snapshots/a/id) available"
+
 # --- it does not: as a power cut would leave it, which the journal is for
 guest_types web 'kill -STOP $(cat /run/agent.pid) && echo STRATOFS-GUEST halted $((40 + 2))'
 wait_line "$log" "STRATOFS-GUEST halted 42" 60
