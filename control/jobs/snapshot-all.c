@@ -69,10 +69,9 @@ static int stand_still(struct job *j, bool still, struct err **e)
         return r == -ENOENT ? 0 : r; /* it has powered itself off: it stands still */
 }
 
-/* --- freeze, thaw ------------------------------------------------------------------------------
- */
+/* --- freeze, thaw --- */
 
-/* words: why it is not frozen; NULL: it is. */
+/* words: why it is not frozen ("": not to be told); NULL: it is. */
 static int note_frozen(struct job *j, bool thaw, const char *words, struct err **e)
 {
         struct object *o, *s;
@@ -88,7 +87,7 @@ static int note_frozen(struct job *j, bool thaw, const char *words, struct err *
                         txn_set_num(&t, s, "frozen", !words);
         }
         txn_set_num(&t, o, "thaw", thaw);
-        if (words)
+        if (words && *words)
                 txn_event(&t, o, "snapshots '%s' as after a power cut: %s", j->args, words);
         return txn_commit(&t, e);
 }
@@ -161,8 +160,7 @@ static int step_thaw(struct job *j, struct err **e)
         return job_wait(j, 0, AGAIN_US, "the guest's agent does not thaw it");
 }
 
-/* --- take --------------------------------------------------------------------------------------
- */
+/* --- take --- */
 
 static void end_all(struct job *j, struct txn *t, struct object *o, unsigned state)
 {
@@ -177,6 +175,21 @@ static void end_all(struct job *j, struct txn *t, struct object *o, unsigned sta
         }
 }
 
+/* blockd is away.  A guest that runs, frozen, is let go meanwhile, and frozen anew; one that stands
+ * still has some of the snapshots and stays, as they are to be of one moment. */
+static int wait_blockd(struct job *j, struct err **e)
+{
+        enum guest_state state = GUEST_GONE;
+        struct compute *compute;
+        char id[ID_TEXT_SIZE];
+
+        if (to_thaw(j) && running(j, &compute, id, NULL) == 0 && compute &&
+            compute->ops->state(compute, id, &state, NULL) == 0 && state == GUEST_RUNNING &&
+            thaw(j, NULL) == 0 && note_frozen(j, false, "", NULL) == 0)
+                j->step = 0;
+        return job_wait_blockd(j, e);
+}
+
 static int step_take(struct job *j, struct err **e)
 {
         struct volume_service *s = j->c->cfg.volumes;
@@ -187,7 +200,7 @@ static int step_take(struct job *j, struct err **e)
 
         v = taken_get(j, &n);
         if (s->ops->ping(s, NULL) == -ECONNREFUSED)
-                return job_wait_blockd(j, e);
+                return wait_blockd(j, e);
         r = stand_still(j, true, e);
         for (size_t i = 0; i < n && r == 0; i++)
                 r = s->ops->snapshot(s, v[i].id, v[i].volume, e);
@@ -202,8 +215,7 @@ static int step_take(struct job *j, struct err **e)
         return txn_commit(&t, e);
 }
 
-/* --- ends --------------------------------------------------------------------------------------
- */
+/* --- ends --- */
 
 /* The last step has asked long enough.  The first may have frozen what it could not note. */
 static int undo(struct job *j)

@@ -376,7 +376,8 @@ static const struct verb_def verbs[] = {
         {"resume", "", ROLE_MEMBER, STATE(INSTANCE_PAUSED), "let them go on", verb_resume},
         {"snapshot", "NAME", ROLE_MEMBER,
          STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_PAUSED) | STATE(INSTANCE_STOPPED),
-         "take snapshots NAME of its volumes, all of one moment, its file systems frozen by its agent", verb_snapshot},
+         "take snapshots NAME of its volumes, of one moment, frozen by the guest's agent if it has one",
+         verb_snapshot},
         {"reset", "", ROLE_ADMIN, STATE(INSTANCE_ERROR), "out of error, as it really is",
          verb_reset},
 };

@@ -35,6 +35,7 @@ struct fake {
         bool hold_after_limits; /* hold_commits() once they are set */
         char stats_id[37]; /* of the volume that has been read */
         int grow_error;
+        unsigned pings; /* counted from 1 on: the second fails */
         int rekey_error;
         unsigned rekeys;
         char opens[PASSPHRASE_SIZE]; /* the encrypted volume, of which there is one */
@@ -54,7 +55,8 @@ static struct fake fake;
 
 static int v_ping(struct volume_service *s, struct err **e)
 {
-        return 0;
+        WITH_LOCK(&fake.lock);
+        return fake.pings && ++fake.pings == 3 ? err_set(e, -ECONNREFUSED, "away") : 0;
 }
 static int v_create(struct volume_service *s, const char *id, uint64_t size, struct err **e)
 {
@@ -1670,12 +1672,23 @@ static void test_snapshot_all(void **state)
         assert_int_equal(fake.thaws, 4);
         fake.volume_error = 0;
 
+        /* blockd goes away once it is frozen: thawed meanwhile, and frozen anew. */
+        fake.pings = 1;
+        assert_int_equal(verb(i, "snapshot away"), 0);
+        assert_int_equal(wait_for(snapshot_of(v, "away"), "available"), 0);
+        assert_int_equal(stored(snapshot_of(v, "away"), "frozen"), 1);
+        settle(i);
+        assert_int_equal(fake.freezes, 6);
+        assert_int_equal(fake.thaws, 6);
+        assert_false(fake.frozen || fake.paused || fake.taken_running);
+        fake.pings = 0;
+
         /* A guest that is off has nothing to freeze. */
         assert_int_equal(verb(i, "stop now"), 0);
         assert_int_equal(wait_for(i, "stopped"), 0);
         assert_int_equal(verb(i, "snapshot e"), 0);
         assert_int_equal(wait_for(snapshot_of(v, "e"), "available"), 0);
-        assert_int_equal(fake.freezes, 4);
+        assert_int_equal(fake.freezes, 6);
         assert_false(fake.taken_running);
 }
 
