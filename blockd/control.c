@@ -78,6 +78,14 @@ static int op_key(struct call *c, struct err **e)
         return r < 0 ? r : volume_key(c->server->pool, id, passphrase, e);
 }
 
+static int op_rekey(struct call *c, struct err **e)
+{
+        const char *id, *passphrase, *next;
+        int r = args(c, e, "{s:s, s:s, s:s}", "id", &id, "passphrase", &passphrase, "next", &next);
+
+        return r < 0 ? r : volume_rekey(c->server->pool, id, passphrase, next, e);
+}
+
 static void list_locked(void *arg, const char *family, const char *id)
 {
         if (json_array_size(arg) < LIST_MAX)
@@ -485,6 +493,7 @@ static const struct {
         {"ping", op_ping},
         {"create", op_create},
         {"key", op_key},
+        {"rekey", op_rekey},
         {"locked", op_locked},
         {"copy", op_copy},
         {"import", op_import},

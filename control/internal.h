@@ -16,7 +16,7 @@ enum { KINDS_MAX = 16 };
 
 /* What a tenant uses, counted from its objects and never stored. */
 enum quota { Q_INSTANCES, Q_VCPUS, Q_MEMORY, Q_VOLUMES, Q_VOLUME_SIZE, Q_IMAGES, Q_IMAGE_SIZE,
-             NQUOTAS };
+             Q_SNAPSHOTS, Q_BACKUPS, Q_BACKUP_SIZE, NQUOTAS };
 struct usage {
         uint64_t v[NQUOTAS];
 };

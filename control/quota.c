@@ -10,7 +10,8 @@ static const char *const quota_names[NQUOTAS] = {
         [Q_INSTANCES] = "instances",     [Q_VCPUS] = "vcpus",
         [Q_MEMORY] = "memory",           [Q_VOLUMES] = "volumes",
         [Q_VOLUME_SIZE] = "volume_size", [Q_IMAGES] = "images",
-        [Q_IMAGE_SIZE] = "image_size"};
+        [Q_IMAGE_SIZE] = "image_size",   [Q_SNAPSHOTS] = "snapshots",
+        [Q_BACKUPS] = "backups",         [Q_BACKUP_SIZE] = "backup_size"};
 
 const char *quota_name(enum quota q)
 {
@@ -30,6 +31,11 @@ void usage_of(const struct object *o, struct usage *ret)
         } else if (o->kind == &kind_image) {
                 ret->v[Q_IMAGES] = 1;
                 ret->v[Q_IMAGE_SIZE] = object_num(o, "size");
+        } else if (o->kind == &kind_snapshot) {
+                ret->v[Q_SNAPSHOTS] = 1;
+        } else if (o->kind == &kind_backup) {
+                ret->v[Q_BACKUPS] = 1;
+                ret->v[Q_BACKUP_SIZE] = object_num(o, "size") ?: object_num(o, "expected");
         }
 }
 

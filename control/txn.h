@@ -27,7 +27,7 @@ struct txn {
         struct { uint64_t no; char *text; } *events;
         size_t nevents;
         uint64_t quota_room;      /* tenant whose usage was changed by delta at commit; 0: none */
-        int64_t delta[8];
+        int64_t delta[12];
         /* From here on: between commit and the store's answer. */
         struct txn *next;
         bool finished;

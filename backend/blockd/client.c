@@ -78,6 +78,15 @@ static int client_key(struct volume_service *s, const char *id, const char *pass
                     QUICK_MS, NULL, e);
 }
 
+static int client_rekey(struct volume_service *s, const char *id, const char *passphrase,
+                        const char *next, struct err **e)
+{
+        return call(s,
+                    json_pack("{s:s, s:s, s:s, s:s}", "op", "rekey", "id", id, "passphrase",
+                              passphrase, "next", next),
+                    QUICK_MS, NULL, e);
+}
+
 static int client_locked(struct volume_service *s,
                          int (*each)(void *arg, const char *id, const char *family), void *arg,
                          struct err **e)
@@ -412,6 +421,7 @@ static const struct volume_service_ops client_ops = {
         .snapshot = client_snapshot,
         .create_encrypted = client_create_encrypted,
         .key = client_key,
+        .rekey = client_rekey,
         .locked = client_locked,
         .copy = client_copy,
         .resize = client_resize,

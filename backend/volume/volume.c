@@ -157,6 +157,19 @@ int volume_key(struct volume_pool *p, const char *id, const char *passphrase, st
         return checked(vault_key(p->vault, id, passphrase, e), e, "unlock", id);
 }
 
+int volume_rekey(struct volume_pool *p, const char *id, const char *passphrase, const char *next,
+                 struct err **e)
+{
+        struct volume_info info;
+        int r = volume_stat(p, id, &info, e);
+
+        if (r < 0)
+                return r;
+        if (!info.family[0])
+                return err_set(e, -EINVAL, "volume '%s' is not encrypted", id);
+        return checked(vault_rekey(p->vault, id, passphrase, next, e), e, "rekey", id);
+}
+
 void volume_locked(struct volume_pool *p,
                    void (*each)(void *arg, const char *family, const char *id), void *arg)
 {

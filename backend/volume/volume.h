@@ -215,6 +215,11 @@ int volume_create_encrypted(struct volume_pool *p, const char *id, uint64_t size
  * is removed, or this process ends, or where there is a kernel keyring the boot.  -EKEYREJECTED,
  * -EINVAL: it is not encrypted, -ENOENT. */
 int volume_key(struct volume_pool *p, const char *id, const char *passphrase, struct err **e);
+/* Another passphrase takes the place of the one that opens the family's header, durably; the key
+ * stays, so open members do, too.  Repeatable.  -EBUSY: the family has other members; -EKEYREJECTED:
+ * neither passphrase opens it; -EINVAL: it is not encrypted. */
+int volume_rekey(struct volume_pool *p, const char *id, const char *passphrase, const char *next,
+                 struct err **e);
 /* Calls each for every family whose key has not been given, with the id of one of its members.  It
  * must not call back. */
 void volume_locked(struct volume_pool *p,

@@ -30,6 +30,7 @@ struct guest {
         unsigned ndisks;          /* in boot order */
         const char *console_log;  /* file that grows; kept over restarts of the guest */
         const char *console_sock; /* socket that speaks the serial line */
+        const char *agent_sock;   /* socket to the guest's agent; NULL: the guest has no channel */
         const char *kernel;       /* direct kernel boot; NULL: the disk boots */
         const char *initrd;
         const char *cmdline;
@@ -68,6 +69,13 @@ struct compute_ops {
         int (*reboot)(struct compute *c, const char *uuid, bool hard, struct err **e);
         int (*pause)(struct compute *c, const char *uuid, struct err **e);
         int (*resume)(struct compute *c, const char *uuid, struct err **e);
+        /* Asks the guest's agent to write out its file systems and to let nothing change them until
+         * thaw; one that has done so already does it anew.  Bounded: some seconds for an agent that
+         * does not answer, half a minute for one that does.  -ENOTCONN no agent listens: nothing was
+         * asked of it; any other failure: thaw, it may be frozen or become so. */
+        int (*freeze)(struct compute *c, const char *uuid, struct err **e);
+        /* Repeatable.  -ENOTCONN, -ETIMEDOUT: not said to be thawed. */
+        int (*thaw)(struct compute *c, const char *uuid, struct err **e);
         /* Idempotent: attached already is success. */
         int (*attach)(struct compute *c, const char *uuid, const struct guest_disk *d,
                       struct err **e);
@@ -98,9 +106,9 @@ struct compute {
  *  - title, cmdline, export, serial and paths are UTF-8 without control characters (-EINVAL);
  *    paths are absolute; a socket's path is shorter than 108 bytes.  name is name_valid().
  *    target is vda to vdz.  memory is rounded down to KiB.
- *  - console_log and console_sock are made by the engine, not by QEMU's user: their folder must
- *    exist, be the engine's to write, and need not be open to the guest's uid.  A socket left by an
- *    earlier run is replaced; the log is appended to.
+ *  - console_log, console_sock and agent_sock are made by the engine, not by QEMU's user: their
+ *    folder must exist, be the engine's to write, and need not be open to the guest's uid.  A
+ *    socket left by an earlier run is replaced; the log is appended to.
  *  - The disks' sockets, kernel and initrd are opened by QEMU's user: their folders need x and the
  *    files r (a socket: rw) for uid or gid.  Nothing is chowned for it.
  *  - uid and gid mean something where the engine is root (system, embedded); a session's guests

@@ -131,6 +131,10 @@ struct volume_service_ops {
          * -EKEYREJECTED. */
         int (*key)(struct volume_service *s, const char *id, const char *passphrase,
                    struct err **e);
+        /* `next` opens the volume's family from now on, and the passphrase does not any more.
+         * Repeatable.  -EBUSY: other volumes share the key; -EKEYREJECTED: neither opens it. */
+        int (*rekey)(struct volume_service *s, const char *id, const char *passphrase,
+                     const char *next, struct err **e);
         /* Optional: one member of every family whose key must be given, some of them if many. */
         int (*locked)(struct volume_service *s,
                       int (*each)(void *arg, const char *id, const char *family), void *arg,

@@ -206,6 +206,7 @@ static void failed_create(struct job *j, struct txn *t, struct object *o, const 
                 return;
         txn_set_num(t, o, "snapshot", 0);
         txn_set_num(t, o, "size", 0);
+        txn_set_num(t, o, "expected", 0);
         if (!o->nameless)
                 txn_set_state(t, o, BACKUP_ERROR);
 }

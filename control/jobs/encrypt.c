@@ -145,3 +145,25 @@ int volume_undo_freeze(struct job *j)
         base_get(j, base);
         return *base && !streq(base, copied) ? s->ops->remove(s, base, NULL) : 0;
 }
+
+int volume_rekey_for(struct job *j, const char *id, const char *from, const char *to,
+                     struct err **e)
+{
+        struct volume_service *s = j->c->cfg.volumes;
+        char old[PASSPHRASE_SIZE], next[PASSPHRASE_SIZE];
+        struct volume_facts f;
+        int r = s->ops->stat(s, id, &f, e);
+
+        if (r < 0)
+                return r;
+        if (!f.family[0])
+                return err_set(e, -EINVAL, "it is not encrypted");
+        r = keys_passphrase(j->c, from, f.family, false, old, e);
+        if (r == 0)
+                r = keys_passphrase(j->c, to, f.family, true, next, e);
+        if (r == 0)
+                r = s->ops->rekey(s, id, old, next, e);
+        explicit_bzero(old, sizeof(old));
+        explicit_bzero(next, sizeof(next));
+        return r;
+}

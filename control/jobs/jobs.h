@@ -64,6 +64,10 @@ int volume_make_encrypted(struct job *j, const char *id, const char *source, boo
 /* The step after it, and its undo: the snapshot that it copied from goes. */
 int volume_step_thaw(struct job *j, struct err **e);
 int volume_undo_freeze(struct job *j);
+/* encrypt.c: the volume's family is opened by the key of tenant `to` from now on, by that of `from`
+ * no more; ids.  Repeatable.  -EBUSY: others share it. */
+int volume_rekey_for(struct job *j, const char *id, const char *from, const char *to,
+                     struct err **e);
 /* limit.c: starts the job if the limits that are written are not in force. */
 void volume_limits_due(struct txn *t, struct object *o);
 /* The same for every volume, each in a transaction of its own; no lock held. */

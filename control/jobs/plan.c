@@ -12,6 +12,7 @@ void plan_done(struct plan *p)
         free(p->dir);
         free(p->log);
         free(p->console);
+        free(p->agent);
         free(p->kernel);
         free(p->initrd);
         free(p->cmdline);
@@ -128,6 +129,7 @@ int plan_guest(struct job *j, struct plan *p, struct err **e)
                 p->dir = instance_dir(c, o);
                 p->log = instance_console_log(c, o);
                 p->console = instance_console(c, o);
+                p->agent = path_printf("%s/agent.sock", p->dir);
                 p->cmdline = xstrdup(object_str(o, "cmdline"));
                 plan_image(o, "kernel", p->kernel_id);
                 plan_image(o, "ramdisk", p->initrd_id);
@@ -141,6 +143,7 @@ int plan_guest(struct job *j, struct plan *p, struct err **e)
         p->g.title = p->title;
         p->g.console_log = p->log;
         p->g.console_sock = p->console;
+        p->g.agent_sock = p->agent;
         return accel ? 0 : -EAGAIN;
 }
 

@@ -13,7 +13,7 @@ struct plan {
         char *socket[DISKS_MAX];
         char serial[DISKS_MAX][21];
         char kernel_id[ID_TEXT_SIZE], initrd_id[ID_TEXT_SIZE];
-        char *name, *title, *dir, *log, *console, *kernel, *initrd, *cmdline;
+        char *name, *title, *dir, *log, *console, *agent, *kernel, *initrd, *cmdline;
 };
 
 void plan_done(struct plan *p);

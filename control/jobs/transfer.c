@@ -6,6 +6,7 @@
  * be repeated:
  *
  *     claim   the offered volume notes who takes it: nobody else can, and its owner is too late
+ *     rekey   an encrypted one is opened by the new tenant's key from here on, not by the old one's
  *     move    the new volume becomes its clone, which costs nothing, and says so (`actual`); then
  *             the offered one loses its name and is deleted: the point of no return
  *
@@ -38,6 +39,24 @@ static int key_hash(const char *key, char ret[HASH_SIZE], struct err **e)
 
 /* --- the owner's side ------------------------------------------------------------------------ */
 
+/* Its key would go with it.  What is known here of volumes that share it; blockd knows all, and
+ * refuses when it is accepted. */
+static int check_relatives(const struct object *o, struct err **e)
+{
+        const struct object *relative = object_target(o, "source");
+
+        if (relative && (relative->kind == &kind_image || !volume_encrypted(relative)))
+                relative = NULL;
+        for (unsigned i = 0; i < o->nrefs && !relative; i++)
+                if (o->refs[i]->kind == &kind_volume)
+                        relative = o->refs[i];
+        if (!relative)
+                return 0;
+        err_set(e, -EBUSY, "volume '%s' is encrypted, and its key is also that of %s '%s'", o->name,
+                relative->kind->name, relative->name);
+        return err_hint(e, "copy it to a new encrypted volume, and offer that");
+}
+
 int volume_offer(struct txn *t, struct object *o, const char *args, struct err **e)
 {
         uint8_t random[KEY_BYTES];
@@ -45,7 +64,7 @@ int volume_offer(struct txn *t, struct object *o, const char *args, struct err *
         int r = volume_check_snapshots(t, o, e);
 
         if (r == 0 && volume_encrypted(o))
-                r = err_set(e, -ENOTSUP, "volume '%s' is encrypted with its tenant's key", o->name);
+                r = check_relatives(o, e);
         if (r == 0 && o->writers)
                 r = err_set(e, -EBUSY, "volume '%s' is being written through its data", o->name);
         if (r == 0 && getrandom(random, sizeof(random), 0) != sizeof(random))
@@ -127,12 +146,13 @@ int volume_accept(struct txn *t, struct object *o, union value v, struct err **e
         r = volume_offer_claimed(from, e);
         if (r == 0 && o->nlinks)
                 r = err_set(e, -EINVAL, "it has a source already");
-        if (r == 0 && volume_encrypted(o)) /* it becomes a clone of plain bytes */
-                r = err_set(e, -ENOTSUP, "a plain volume becomes no encrypted one");
+        if (r == 0 && volume_encrypted(o) && !volume_encrypted(from))
+                r = err_set(e, -EINVAL, "the offered volume is not encrypted");
         if (r < 0)
                 return r;
         snprintf(args, sizeof(args), "%" PRIu64 " %s", from->no, hash);
         txn_set_num(t, o, "size", object_num(from, "size"));
+        txn_set_num(t, o, "encrypted", object_num(from, "encrypted"));
         txn_set_state(t, o, VOLUME_CREATING);
         job_start(t, o, &job_volume_accept, args);
         return 0;
@@ -174,6 +194,45 @@ static int step_claim(struct job *j, struct err **e)
         if (r == 0 && !claimed(j, from))
                 txn_set_num(&t, from, "transfer_to", j->target);
         return txn_end(&t, r, e);
+}
+
+/* The offered volume's key is the other tenant's to give, or the first one's again. */
+static int rekey(struct job *j, bool back, struct err **e)
+{
+        char id[ID_TEXT_SIZE], owner[ID_TEXT_SIZE], other[ID_TEXT_SIZE];
+        struct object *o, *from;
+        bool needed;
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        from = offered(j);
+        needed = o && claimed(j, from) && volume_encrypted(from);
+        if (needed) {
+                id_text(id, from->id);
+                id_text(owner, from->tenant->id);
+                id_text(other, o->tenant->id);
+        }
+        control_unlock(j->c);
+        if (!needed)
+                return 0;
+        return volume_rekey_for(j, id, back ? other : owner, back ? owner : other, e);
+}
+
+/* Where nothing was changed, or nothing can be, there is nothing to take back. */
+static int rekey_back(struct job *j)
+{
+        int r = rekey(j, true, NULL);
+
+        return r == -ENOKEY || r == -EKEYREJECTED || r == -ENOENT || r == -EINVAL ? 0 : r;
+}
+
+static int step_rekey(struct job *j, struct err **e)
+{
+        int r = rekey(j, false, e);
+
+        if (r == -EBUSY)
+                err_hint(e, "its owner may copy it to a new encrypted volume, and offer that");
+        return r;
 }
 
 static void copy_attrs(struct txn *t, struct object *o, const struct object *from)
@@ -310,6 +369,8 @@ static int undo(struct job *j)
         if (r < 0 || over)
                 return r;
         r = *id && j->step > 0 ? s->ops->remove(s, id, NULL) : 0;
+        if (r == 0 && j->step > 0)
+                r = rekey_back(j);
         if (r < 0)
                 return r;
         txn_begin(&t, j->c, NULL);
@@ -325,7 +386,8 @@ static void failed(struct job *j, struct txn *t, struct object *o, const struct 
                 txn_set_state(t, o, parted(j, o, offered(j)) ? VOLUME_AVAILABLE : VOLUME_ERROR);
 }
 
-static const struct job_step steps[] = {{"claim", step_claim}, {"move", step_move}};
+static const struct job_step steps[] = {
+        {"claim", step_claim}, {"rekey", step_rekey}, {"move", step_move}};
 
 const struct job_def job_volume_accept = {.op = "volume.accept",
                                           .deadline = 3600,

@@ -90,6 +90,7 @@ static int complete(struct txn *t, struct object *o, struct err **e)
         txn_set_str(t, o, "volume", volume->name);
         txn_set_num(t, o, "volume_no", volume->no);
         txn_set_num(t, o, "bootable", object_num(volume, "bootable"));
+        txn_set_num(t, o, "expected", object_num(volume, "size"));
         txn_set_state(t, o, BACKUP_CREATING);
         job_start(t, o, &job_backup_create, NULL);
         return 0;
@@ -208,6 +209,8 @@ static const struct attr_def attrs[] = {
         {"description", ATTR_TEXT, ROLE_MEMBER, .max = 255, .help = "words for people"},
         {"volume_no", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "the volume's number"},
         {"taken_at", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "microseconds since 1970"},
+        {"expected", ATTR_SIZE, ROLE_NOBODY, .hidden = true,
+         .help = "what it counts for while it has no size yet"},
         {"snapshot", ATTR_BOOL, ROLE_NOBODY, .hidden = true,
          .help = "blockd has the volume's snapshot still, under the backup's id"},
 };

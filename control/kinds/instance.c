@@ -344,6 +344,7 @@ static const struct attr_def attrs[] = {
          .help = "running, paused, stalled (a disk does not answer) or off"},
         {"host", ATTR_TEXT, ROLE_NOBODY, .index = true, .help = "where it runs, or ran last"},
         {"disk", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of its flavor"},
+        {"thaw", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "its file systems may be frozen"},
         {"stalled", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "power, if not as the state"},
 };
 
@@ -375,7 +376,8 @@ static const struct verb_def verbs[] = {
         {"resume", "", ROLE_MEMBER, STATE(INSTANCE_PAUSED), "let them go on", verb_resume},
         {"snapshot", "NAME", ROLE_MEMBER,
          STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_PAUSED) | STATE(INSTANCE_STOPPED),
-         "take snapshots NAME of its volumes, all of one moment", verb_snapshot},
+         "take snapshots NAME of its volumes, of one moment, frozen by the guest's agent if it has one",
+         verb_snapshot},
         {"reset", "", ROLE_ADMIN, STATE(INSTANCE_ERROR), "out of error, as it really is",
          verb_reset},
 };

@@ -63,6 +63,9 @@ static int remove_snapshot(struct txn *t, struct object *o, struct err **e)
 
 static const struct attr_def attrs[] = {
         {"size", ATTR_SIZE, ROLE_NOBODY, .index = true, .help = "bytes the volume had"},
+        {"frozen", ATTR_BOOL, ROLE_NOBODY, .index = true,
+         .help = "1: the guest's agent held its file systems still, written out; 0: as after a "
+                 "power cut, or of a guest that was off"},
         {"description", ATTR_TEXT, ROLE_MEMBER, .max = 255, .help = "words for people"},
         {"progress", ATTR_TEXT, ROLE_NOBODY, .render = render_progress, .changes = true,
          .help = "of the job at work on it"},

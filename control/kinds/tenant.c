@@ -48,6 +48,25 @@ static void render_usage(struct control *c, const struct object *o, struct buf *
                 buf_printf(out, "%s %" PRIu64 "\n", quota_name(q), room->use.v[q]);
 }
 
+/* The lines of every volume's snapshots/index, each with its way from the tenant before it. */
+static void render_snapshots(struct control *c, const struct object *o, struct buf *out)
+{
+        struct collection *volumes = model_collection(c, o, &kind_volume);
+
+        for (size_t i = 0; volumes && i < volumes->n; i++) {
+                const struct object *v = volumes->v[i];
+                struct collection *l = v->nameless ? NULL : model_collection(c, v, &kind_snapshot);
+                _cleanup_buf_ struct buf lines = {};
+
+                if (l)
+                        render_index(c, l, &lines);
+                for (const char *p = buf_str(&lines), *nl; (nl = strchr(p, '\n')); p = nl + 1) {
+                        buf_printf(out, "volumes/%s/snapshots/", v->name);
+                        buf_add(out, p, (size_t)(nl - p) + 1);
+                }
+        }
+}
+
 static int create(struct txn *t, struct object *o, struct err **e)
 {
         struct control *c = t->c;
@@ -102,6 +121,9 @@ static const struct attr_def attrs[] = {
         QUOTA("volume_size", ATTR_SIZE),
         QUOTA("images", ATTR_NUMBER),
         QUOTA("image_size", ATTR_SIZE),
+        QUOTA("snapshots", ATTR_NUMBER),
+        QUOTA("backups", ATTR_NUMBER),
+        QUOTA("backup_size", ATTR_SIZE),
 };
 
 static const struct file_def files[] = {
@@ -109,6 +131,8 @@ static const struct file_def files[] = {
          .help = "limits and use, a line each; write `volumes limit=10` or `limit=max`"},
         {"usage", FILE_TEXT, ROLE_NOBODY, .render = render_usage,
          .help = "what it uses, counted from its objects"},
+        {"snapshots", FILE_TEXT, ROLE_NOBODY, .render = render_snapshots,
+         .help = "those of all its volumes, a line each, as in their index"},
 };
 
 static const struct state_def states[] = {

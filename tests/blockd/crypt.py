@@ -285,6 +285,58 @@ class Crypt(Case):
             self.assertEqual(connect(d.shared, v).pread(10, 10), b"plain text")
             self.assertNotIn(b"plain text", self.raw(parent))
 
+    def opens(self, header, passphrase):
+        return subprocess.run(("cryptsetup", "luksOpen", "--test-passphrase", "--key-file", "-", header),
+                              input=passphrase, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True).returncode == 0
+
+    def test_rekey(self):
+        """Another passphrase opens the header and the old one does not; the bytes and who reads them
+        notice nothing; only the last member of a family can."""
+        d, v = self.d, self.create()
+        n = connect(d.shared, v)
+        n.pwrite(b"plain text" * 1000, 0)
+        clone = str(uuid.uuid4())
+        d.ok("clone", id=clone, parent=v, size=4 * MB)
+        self.assertEqual(d.err("rekey", id=v, passphrase=PASSPHRASE, next="other"), errno.EBUSY)
+        d.ok("remove", id=clone)
+        self.assertEqual(d.err("rekey", id=v, passphrase="wrong", next="other"), errno.EKEYREJECTED)
+        self.assertEqual(d.err("rekey", id=v, passphrase=PASSPHRASE, next=""), errno.EINVAL)
+        self.assertTrue(self.opens(self.header(v), PASSPHRASE))
+        for _ in range(2):  # may be repeated
+            d.ok("rekey", id=v, passphrase=PASSPHRASE, next="other")
+            self.assertFalse(self.opens(self.header(v), PASSPHRASE))
+            self.assertTrue(self.opens(self.header(v), "other"))
+        self.assertEqual(self.cryptsetup("luksDump", self.header(v)).count(": luks2"), 1)
+        self.assertEqual(n.pread(10, 10), b"plain text")
+        d.stop()
+        self.forget(v)
+        d.start()
+        self.assertEqual(d.err("key", id=v, passphrase=PASSPHRASE), errno.EKEYREJECTED)
+        d.ok("key", id=v, passphrase="other")
+        self.assertEqual(connect(d.shared, v).pread(10, 10), b"plain text")
+        plain = str(uuid.uuid4())
+        d.ok("create", id=plain, size=MB)
+        self.assertEqual(d.err("rekey", id=plain, passphrase="a", next="b"), errno.EINVAL)
+
+    def test_killed_while_rekeying(self):
+        """Then both open it; the repeated call ends it, in either direction."""
+        d, v = self.d, self.create()
+        connect(d.shared, v).pwrite(b"plain text" * 1000, 0)
+        for passphrase, then in ((PASSPHRASE, "other"), ("other", PASSPHRASE)):
+            d.stop()
+            d.start(fault="volume.rekey=kill")
+            with self.assertRaises(Exception):
+                d.ok("rekey", id=v, passphrase=passphrase, next=then)
+            d.process.wait()
+            self.assertTrue(self.opens(self.header(v), passphrase))
+            self.assertTrue(self.opens(self.header(v), then))
+            d.start()
+            self.assertEqual(connect(d.shared, v).pread(10, 10), b"plain text")
+            d.ok("rekey", id=v, passphrase=passphrase, next=then)
+            self.assertFalse(self.opens(self.header(v), passphrase))
+            self.assertTrue(self.opens(self.header(v), then))
+
     def test_header_gone(self):
         """Without its header nothing can be read, and blockd says so and serves the others."""
         d, v, other = self.d, self.create(), self.create()

@@ -400,6 +400,7 @@ struct guest rig_guest(struct rig *r, unsigned number, const struct guest_disk *
                 .ndisks = ndisks,
                 .console_log = fmt("%s/console/%u.log", r->dir, number),
                 .console_sock = fmt("%s/console/%u.sock", r->dir, number),
+                .agent_sock = fmt("%s/console/%u.agent", r->dir, number),
                 .kernel = r->kernel,
                 .initrd = r->initrd,
                 .cmdline = "console=ttyS0 panic=-1 quiet writer",

@@ -152,6 +152,20 @@ static void console_speaks(void **state)
         l->broken = false;
 }
 
+/* The guest has a channel, and nothing that listens there. */
+static void has_no_agent(void **state)
+{
+        struct life *l = *state;
+
+        begin(l);
+        FAILS(ops(l)->freeze(l->r->c, l->g.uuid, &e), -ENOTCONN, "agent");
+        FAILS(ops(l)->thaw(l->r->c, l->g.uuid, &e), -ENOTCONN, "agent");
+        FAILS(ops(l)->freeze(l->r->c, "00000000-0000-4000-8000-000000000000", &e), -ENOENT,
+              "no guest");
+        is_state(l, GUEST_RUNNING);
+        l->broken = false;
+}
+
 static void hot_plugs(void **state)
 {
         struct life *l = *state;
@@ -647,7 +661,8 @@ static int tear_down(void **state)
 }
 
 #define LIFE                                                                                       \
-        cmocka_unit_test(boots), cmocka_unit_test(console_speaks), cmocka_unit_test(hot_plugs),    \
+        cmocka_unit_test(boots), cmocka_unit_test(console_speaks), cmocka_unit_test(has_no_agent), \
+                cmocka_unit_test(hot_plugs),                                                       \
                 cmocka_unit_test(pauses), cmocka_unit_test(reconnects), cmocka_unit_test(grows),   \
                 cmocka_unit_test(stalls), cmocka_unit_test(outlives), cmocka_unit_test(reboots),   \
                 cmocka_unit_test(shuts_down), cmocka_unit_test(dies), cmocka_unit_test(destroys)

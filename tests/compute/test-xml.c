@@ -26,7 +26,8 @@ static struct guest full(void)
                               .disks = disks,
                               .ndisks = 2,
                               .console_log = "/var/lib/s/console.log",
-                              .console_sock = "/run/s/console"};
+                              .console_sock = "/run/s/console",
+                              .agent_sock = "/run/s/agent.sock"};
 }
 
 static struct guest direct(void)
@@ -101,8 +102,10 @@ static void whole_guest(void **state)
         is(x, "/domain/seclabel[@type='static'][@model='dac'][@relabel='yes']/label",
            "+70001:+70002");
         is(x, "count(//controller[@type='pci'][@model='pcie-root'][@index='0'])", "1");
-        is(x, "count(//controller[@model='pcie-root-port'][@index > 0])", "11");
+        is(x, "count(//controller[@model='pcie-root-port'][@index > 0])", "12");
         is(x, "//serial[@type='unix']/source[@mode='bind']/@path", "/run/s/console");
+        is(x, "//channel[@type='unix']/source[@mode='bind']/@path", "/run/s/agent.sock");
+        is(x, "//channel/target[@type='virtio']/@name", "org.qemu.guest_agent.0");
         is(x, "//serial/log[@append='on']/@file", "/var/lib/s/console.log");
         is(x, "//memballoon/@model", "none");
         is(x, "//controller[@type='usb']/@model", "none");
@@ -241,6 +244,9 @@ static void refused_rest(void **state)
         g = full();
         g.console_sock = longer;
         refuses(&g, -ENAMETOOLONG, "console socket");
+        g = full();
+        g.agent_sock = longer;
+        refuses(&g, -ENAMETOOLONG, "agent");
         g = full();
         g.console_log = "relative";
         refuses(&g, -EINVAL, "absolute");

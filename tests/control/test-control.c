@@ -9,6 +9,7 @@
 
 #include "backend/store/memory/memory.h"
 #include "common/fileio.h"
+#include "control/internal.h"
 #include "control/control.h"
 #include "control/driver/compute.h"
 #include "control/driver/image.h"
@@ -34,6 +35,15 @@ struct fake {
         bool hold_after_limits; /* hold_commits() once they are set */
         char stats_id[37]; /* of the volume that has been read */
         int grow_error;
+        unsigned pings; /* counted from 1 on: the second fails */
+        int rekey_error;
+        unsigned rekeys;
+        char opens[PASSPHRASE_SIZE]; /* the encrypted volume, of which there is one */
+        char family[37];
+        int freeze_error;
+        unsigned thaw_failures; /* so often thaw fails first */
+        unsigned freezes, thaws;
+        bool frozen, paused, taken_running; /* a snapshot of a guest that ran */
         bool running;
         char boots[16];        /* the first disk of the guest started last */
         uint64_t grown;        /* what the guest was last told of its disk's size */
@@ -46,7 +56,8 @@ static struct fake fake;
 
 static int v_ping(struct volume_service *s, struct err **e)
 {
-        return 0;
+        WITH_LOCK(&fake.lock);
+        return fake.pings && ++fake.pings == 3 ? err_set(e, -ECONNREFUSED, "away") : 0;
 }
 static int v_create(struct volume_service *s, const char *id, uint64_t size, struct err **e)
 {
@@ -71,6 +82,7 @@ static int v_clone(struct volume_service *s, const char *id, const char *parent,
 static int v_snapshot(struct volume_service *s, const char *id, const char *volume, struct err **e)
 {
         WITH_LOCK(&fake.lock);
+        fake.taken_running |= fake.running && !fake.paused;
         fake.snapshot_asked = true;
         fake.snapshot_taken = !fake.volume_error;
         return fake.volume_error ? err_set(e, fake.volume_error, "told to fail") : 0;
@@ -80,6 +92,28 @@ static int v_shrink(struct volume_service *s, const char *id, uint64_t size, str
         WITH_LOCK(&fake.lock);
         fake.early = !fake.snapshot_taken;
         return fake.volume_error ? err_set(e, fake.volume_error, "told to fail") : 0;
+}
+static int v_create_encrypted(struct volume_service *s, const char *id, uint64_t size,
+                              const char *passphrase, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        snprintf(fake.opens, sizeof(fake.opens), "%s", passphrase);
+        snprintf(fake.family, sizeof(fake.family), "%s", id);
+        return 0;
+}
+static int v_rekey(struct volume_service *s, const char *id, const char *passphrase,
+                   const char *next, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        if (streq(fake.opens, next))
+                return 0;
+        if (fake.rekey_error)
+                return err_set(e, fake.rekey_error, "told to fail");
+        if (!streq(fake.opens, passphrase))
+                return err_set(e, -EKEYREJECTED, "not its key");
+        snprintf(fake.opens, sizeof(fake.opens), "%s", next);
+        fake.rekeys++;
+        return 0;
 }
 static int v_resize(struct volume_service *s, const char *id, uint64_t size, struct err **e)
 {
@@ -126,6 +160,7 @@ static int v_stat(struct volume_service *s, const char *id, struct volume_facts 
                   struct err **e)
 {
         *ret = (struct volume_facts){.size = 1 << 20};
+        snprintf(ret->family, sizeof(ret->family), "%s", fake.family);
         return 0;
 }
 static int v_export(struct volume_service *s, const struct volume_export *x, char **ret,
@@ -144,7 +179,8 @@ static int v_unexport(struct volume_service *s, const char *id, struct err **e)
 static const struct volume_service_ops volume_ops = {
         .name = "fake", .ping = v_ping, .create = v_create, .import = v_import, .clone = v_clone,
         .snapshot = v_snapshot, .resize = v_resize, .shrink = v_shrink, .remove = v_remove, .stat = v_stat, .export = v_export,
-        .set_limits = v_set_limits, .stats = v_stats, .list = v_list,
+        .create_encrypted = v_create_encrypted, .rekey = v_rekey, .set_limits = v_set_limits,
+        .stats = v_stats, .list = v_list,
         .unexport = v_unexport};
 
 static int i_create(struct image_service *s, const char *id, struct err **e)
@@ -221,8 +257,37 @@ static int c_off(struct compute *c, const char *uuid, struct err **e)
         fake.running = false;
         return 0;
 }
-static int c_same(struct compute *c, const char *uuid, struct err **e)
+static int c_pause(struct compute *c, const char *uuid, struct err **e)
 {
+        WITH_LOCK(&fake.lock);
+        fake.paused = true;
+        return 0;
+}
+static int c_resume(struct compute *c, const char *uuid, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        fake.paused = false;
+        return 0;
+}
+static int c_freeze(struct compute *c, const char *uuid, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        fake.freezes++;
+        if (fake.freeze_error)
+                return err_set(e, fake.freeze_error, "told not to freeze");
+        fake.frozen = true;
+        return 0;
+}
+static int c_thaw(struct compute *c, const char *uuid, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        assert_false(fake.paused); /* its agent would hear nothing */
+        fake.thaws++;
+        if (fake.thaw_failures) {
+                fake.thaw_failures--;
+                return err_set(e, -ENOTCONN, "told not to thaw");
+        }
+        fake.frozen = false;
         return 0;
 }
 static int c_state(struct compute *c, const char *uuid, enum guest_state *ret, struct err **e)
@@ -258,8 +323,8 @@ static int c_grow(struct compute *c, const char *uuid, const char *target, uint6
         return 0;
 }
 static const struct compute_ops compute_ops = {
-        .name = "fake", .start = c_start, .shutdown = c_off, .destroy = c_off, .pause = c_same,
-        .resume = c_same, .attach = c_attach, .detach = c_detach, .state = c_state,
+        .name = "fake", .start = c_start, .shutdown = c_off, .destroy = c_off, .pause = c_pause,
+        .resume = c_resume, .freeze = c_freeze, .thaw = c_thaw, .attach = c_attach, .detach = c_detach, .state = c_state,
         .list = c_list, .grow = c_grow};
 
 static int open_compute(void *arg, struct compute **ret, struct err **e)
@@ -1576,12 +1641,221 @@ static void test_store_refuses(void **state)
         buf_done(&after);
 }
 
+static uint64_t snapshot_of(uint64_t v, const char *name)
+{
+        struct object *s;
+        uint64_t no;
+
+        control_rdlock(fake.c);
+        s = model_by_name(fake.c, model_by_no(fake.c, v), &kind_snapshot, name);
+        no = s ? s->no : 0;
+        control_unlock(fake.c);
+        assert_int_not_equal(no, 0);
+        return no;
+}
+
+static void test_snapshot_all(void **state)
+{
+        uint64_t i = make(&kind_instance, "web"), v = volume("root"), w = volume("data"), s;
+
+        assert_int_equal(set(i, &kind_instance, "flavor", "small"), 0);
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vda", "volumes/root"), 0);
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vdb", "volumes/data"), 0);
+        assert_int_equal(verb(i, "start"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+
+        /* Frozen, and thawed although that takes two attempts. */
+        fake.thaw_failures = 1;
+        assert_int_equal(verb(i, "snapshot a"), 0);
+        assert_int_equal(wait_for(snapshot_of(v, "a"), "available"), 0);
+        assert_int_equal(wait_for(snapshot_of(w, "a"), "available"), 0);
+        assert_int_equal(stored(snapshot_of(v, "a"), "frozen"), 1);
+        assert_int_equal(stored(snapshot_of(w, "a"), "frozen"), 1);
+        settle(i);
+        assert_false(fake.frozen || fake.paused || fake.taken_running);
+        assert_int_equal(fake.thaws, 2);
+        assert_int_equal(stored(i, "thaw"), 0);
+
+        /* No agent: taken all the same, and nothing to thaw. */
+        fake.freeze_error = -ENOTCONN;
+        assert_int_equal(verb(i, "snapshot b"), 0);
+        assert_int_equal(wait_for(snapshot_of(v, "b"), "available"), 0);
+        assert_int_equal(stored(snapshot_of(v, "b"), "frozen"), 0);
+        settle(i);
+        assert_int_equal(fake.thaws, 2);
+
+        /* One that did not answer in time may freeze yet. */
+        fake.freeze_error = -ETIMEDOUT;
+        assert_int_equal(verb(i, "snapshot c"), 0);
+        assert_int_equal(wait_for(snapshot_of(v, "c"), "available"), 0);
+        assert_int_equal(stored(snapshot_of(v, "c"), "frozen"), 0);
+        settle(i);
+        assert_int_equal(fake.thaws, 3);
+
+        /* Thawed also when the snapshot fails. */
+        fake.freeze_error = 0;
+        fake.volume_error = -ENOSPC;
+        assert_int_equal(verb(i, "snapshot d"), 0);
+        s = snapshot_of(v, "d");
+        assert_int_equal(wait_for(s, "error"), 0);
+        settle(i);
+        assert_false(fake.frozen || fake.paused);
+        assert_int_equal(fake.thaws, 4);
+        fake.volume_error = 0;
+
+        /* blockd goes away once it is frozen: thawed meanwhile, and frozen anew. */
+        fake.pings = 1;
+        assert_int_equal(verb(i, "snapshot away"), 0);
+        assert_int_equal(wait_for(snapshot_of(v, "away"), "available"), 0);
+        assert_int_equal(stored(snapshot_of(v, "away"), "frozen"), 1);
+        settle(i);
+        assert_int_equal(fake.freezes, 6);
+        assert_int_equal(fake.thaws, 6);
+        assert_false(fake.frozen || fake.paused || fake.taken_running);
+        fake.pings = 0;
+
+        /* A guest that is off has nothing to freeze. */
+        assert_int_equal(verb(i, "stop now"), 0);
+        assert_int_equal(wait_for(i, "stopped"), 0);
+        assert_int_equal(verb(i, "snapshot e"), 0);
+        assert_int_equal(wait_for(snapshot_of(v, "e"), "available"), 0);
+        assert_int_equal(fake.freezes, 6);
+        assert_false(fake.taken_running);
+}
+
+static int snap(uint64_t v, const char *name, uint64_t *no)
+{
+        struct err *e = NULL;
+
+        return say(control_create(fake.c, &root, v, &kind_snapshot, name, no, &e), &e);
+}
+
+static void test_quota_of_copies(void **state)
+{
+        uint64_t i = make(&kind_instance, "web"), v = volume("root"), w = volume("data"), s, b, no;
+        struct err *e = NULL;
+
+        assert_int_equal(quota(fake.owner, "snapshots limit=2"), 0);
+        assert_int_equal(snap(v, "one", &s), 0);
+        assert_int_equal(wait_for(s, "available"), 0);
+        assert_int_equal(used("snapshots "), 1);
+
+        /* An instance's are all or none. */
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vda", "volumes/root"), 0);
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vdb", "volumes/data"), 0);
+        assert_int_equal(set(i, &kind_instance, "flavor", "small"), 0);
+        assert_int_equal(verb(i, "start"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+        assert_int_equal(verb(i, "snapshot both"), -EDQUOT);
+        assert_words("snapshots limit=2 used=1 wanted=2");
+        assert_int_equal(used("snapshots "), 1);
+        assert_int_equal(snap(w, "two", &no), 0);
+        assert_int_equal(snap(w, "three", &no), -EDQUOT);
+        assert_words("snapshots limit=2 used=2 wanted=1");
+        assert_int_equal(drop(s), 0);
+        wait_for(s, "gone");
+        assert_int_equal(snap(w, "three", &no), 0);
+
+        /* Backups: how many, and the bytes of the volumes in them, told before a copy begins. */
+        assert_int_equal(quota(fake.owner, "backups limit=1"), 0);
+        b = make(&kind_backup, "b");
+        assert_int_equal(say(control_create(fake.c, &root, fake.owner, &kind_backup, "c", &no, &e),
+                             &e), -EDQUOT);
+        assert_words("backups limit=1 used=1 wanted=1");
+        assert_int_equal(used("backup_size "), 0);
+        assert_int_equal(quota(fake.owner, "backup_size limit=1000"), 0);
+        assert_int_equal(link_to(b, &kind_backup, "source", "source", "volumes/data"), -EDQUOT);
+        assert_words("backup_size limit=");
+        assert_string_equal(state_of(b), "draft");
+        assert_int_equal(quota(fake.owner, "backup_size limit=max"), 0);
+        assert_int_equal(link_to(b, &kind_backup, "source", "source", "volumes/data"), 0);
+        assert_int_equal(wait_for(b, "error"), 0); /* this cloud has no place for backups */
+        assert_int_equal(used("backup_size "), 0);
+        assert_int_equal(used("backups "), 1);
+}
+
+/* An encrypted volume takes its key along; where that fails it stays with its owner's. */
+static void test_transfer_encrypted(void **state)
+{
+        uint64_t v = make(&kind_volume, "v"), other = 0, w = 0, plain = volume("plain"), c;
+        _cleanup_free_ char *key = NULL, *open = NULL;
+        char owner[ID_TEXT_SIZE], id[ID_TEXT_SIZE], first[PASSPHRASE_SIZE], other_id[ID_TEXT_SIZE];
+
+        assert_int_equal(control_create(fake.c, &root, OBJECT_CLOUD, &kind_tenant, "other", &other,
+                                        NULL), 0);
+        assert_int_equal(wait_for(other, "active"), 0);
+        assert_int_equal(set(v, &kind_volume, "encrypted", "1"), 0);
+        assert_int_equal(set(v, &kind_volume, "size", "1M"), 0);
+        assert_int_equal(wait_for(v, "available"), 0);
+        control_rdlock(fake.c);
+        id_text(owner, model_by_no(fake.c, fake.owner)->id);
+        id_text(other_id, model_by_no(fake.c, other)->id);
+        id_text(id, model_by_no(fake.c, v)->id);
+        control_unlock(fake.c);
+        assert_int_equal(keys_passphrase(fake.c, owner, id, false, first, NULL), 0);
+        assert_string_equal(fake.opens, first);
+
+        /* A clone has its key, too. */
+        c = make(&kind_volume, "c");
+        assert_int_equal(link_to(c, &kind_volume, "source", "source", "volumes/v"), 0);
+        assert_int_equal(wait_for(c, "available"), 0);
+        assert_int_equal(verb(v, "offer"), -EBUSY);
+        assert_words("volume 'c'");
+        assert_int_equal(verb(c, "offer"), -EBUSY);
+        assert_words("volume 'v'");
+        assert_int_equal(drop(c), 0);
+        wait_for(c, "gone");
+
+        /* blockd knows of one that is not known here: the offer stands, the key is the owner's. */
+        assert_int_equal(verb(v, "offer"), 0);
+        key = shown(v, "transfer");
+        fake.rekey_error = -EBUSY;
+        assert_int_equal(take(other, "w", key, &w), 0);
+        assert_int_equal(wait_for(w, "error"), 0);
+        fake.rekey_error = 0;
+        assert_string_equal(state_of(v), "offered");
+        assert_int_equal(stored(v, "transfer_to"), 0);
+        assert_string_equal(fake.opens, first);
+        assert_int_equal(drop(w), 0);
+        wait_for(w, "gone");
+
+        /* The clone fails after the key has changed: it changes back. */
+        set_volume_error(-EIO);
+        assert_int_equal(take(other, "w", key, &w), 0);
+        assert_int_equal(wait_for(w, "error"), 0);
+        set_volume_error(0);
+        assert_int_equal(fake.rekeys, 2);
+        assert_string_equal(fake.opens, first);
+        assert_int_equal(drop(w), 0);
+        wait_for(w, "gone");
+
+        assert_int_equal(take(other, "w", key, &w), 0);
+        assert_int_equal(wait_for(w, "available"), 0);
+        assert_int_equal(stored(w, "encrypted"), 1);
+        assert_int_equal(keys_passphrase(fake.c, other_id, id, false, first, NULL), 0);
+        assert_string_equal(fake.opens, first);
+        wait_for(v, "gone");
+
+        /* Who asked for encryption does not get plain bytes. */
+        assert_int_equal(verb(plain, "offer"), 0);
+        open = shown(plain, "transfer");
+        {
+                char text[200], *line = NULL;
+                struct err *e = NULL;
+
+                snprintf(text, sizeof(text), "name=x encrypted=1 transfer=%s", open);
+                assert_int_equal(say(control_new(fake.c, &root, other, &kind_volume, text,
+                                                 strlen(text), &line, &e), &e), -EINVAL);
+        }
+        assert_words("not encrypted");
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         const struct CMUnitTest tests[] = {
                 T(test_volume_life), T(test_snapshot_first),  T(test_bad_values),   T(test_names),
-                T(test_failed_create), T(test_quota),       T(test_instance_life),
+                T(test_failed_create), T(test_snapshot_all), T(test_quota), T(test_quota_of_copies),       T(test_instance_life),
                 T(test_start_fails),  T(test_guest_leaves), T(test_live_growth), T(test_link_targets),
                 T(test_new_and_spec), T(test_illegal_verbs), T(test_image),
                 T(test_cut_upload),   T(test_restart),      T(test_many_threads),
@@ -1589,7 +1863,7 @@ int main(void)
                 T(test_delete_again), T(test_stranger), T(test_limits), T(test_limit_at_the_end),
                 T(test_figures), T(test_tenant_goes),
                 T(test_delete_again), T(test_stranger), T(test_limits), T(test_types), T(test_multi_attach),
-                T(test_boot_order), T(test_transfer), T(test_transfer_cut), T(test_adopt),
+                T(test_boot_order), T(test_transfer), T(test_transfer_encrypted), T(test_transfer_cut), T(test_adopt),
                 T(test_figures), T(test_tenant_goes),
                 T(test_blockd_away),
         };

@@ -117,8 +117,38 @@ cd "$C/tenants/default" || fail "no default tenant"
 wait_until 20 cmp -n 8388608 "$T/text" volumes/v/data || fail "it stays locked"
 ok "stratod gives the key again"
 
+# --- to another tenant, who opens it with a key of his own
+mkdir "$C/tenants/other" || fail "a tenant"
+expect "the other tenant" "$STRATO" wait "$C/tenants/other" active --timeout 30
+mkdir volumes/c && ln -s ../../volumes/v volumes/c/source
+made c
+expect_errno EBUSY 'echo offer >volumes/v/ctl'
+expect_text volumes/v/error "its key is also that of"
+rmdir volumes/c
+expect "it is offered" wait_until 20 bash -c 'echo offer >volumes/v/ctl'
+echo "name=mine transfer=$(cat volumes/v/transfer)" >"$C/tenants/other/volumes/new" || fail "transfer"
+mine=$C/tenants/other/volumes/mine
+expect "it is the other's" "$STRATO" wait "$mine" available --timeout 60
+wait_until 20 test ! -e "volumes/.id/$id" || fail "the old one is still there"
+expect "with its bytes" cmp -n 8388608 "$T/text" "$mine/data"
+[ "$(cat "$mine/encrypted")" = 1 ] || fail "not encrypted"
+opens() {
+        cryptsetup luksOpen --test-passphrase --key-file "$1" "$header" >"$T/out" 2>"$T/err"
+}
+! opens "$T/secret" || fail "the first tenant's key opens it still"
+printf %s "$(keyctl print "$(keyctl search @u user "stratofs:$id")")" >"$T/secret2"
+opens "$T/secret2" || fail "the other tenant's key does not open it"
+ok "only the other tenant's key opens it"
+cd /
+stop_cloud
+keyctl unlink "$(keyctl search @u user "stratofs:$id")" @u >/dev/null || fail "keyctl"
+start_cloud
+wait_until 20 cmp -n 8388608 "$T/text" "$mine/data" || fail "it stays locked"
+ok "and gets it again after a boot"
+
 # --- gone
-expect "rmdir" rmdir volumes/v
+cd "$C/tenants/default" || fail "no default tenant"
+expect "rmdir" rmdir "$mine"
 wait_until 20 test ! -e "$header" || fail "the header is still there"
 ! keyctl search @u user "stratofs:$id" >/dev/null 2>&1 || fail "the key is still in the keyring"
 ok "with the volume its key goes"

@@ -48,6 +48,7 @@ int link_open(struct driver *d, struct err **e)
         }
         WITH_LOCK(&d->lock);
         d->conn = conn;
+        d->opened = clock_mono();
         /* It may have died before the callback could recognise it. */
         d->lost = virConnectIsAlive(conn) == 0;
         free(TAKE_PTR(d->down));

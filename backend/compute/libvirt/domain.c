@@ -33,8 +33,8 @@ static int find(virConnectPtr conn, const char *uuid, virDomainPtr *ret, struct 
         return virt_error(conn, e);
 }
 
-static int find_guest(struct compute *c, const char *uuid, virConnectPtr *conn, virDomainPtr *dom,
-                      struct err **e)
+int guest_find(struct compute *c, const char *uuid, virConnectPtr *conn, virDomainPtr *dom,
+               struct err **e)
 {
         *conn = link_get(driver(c), e);
         if (!*conn)
@@ -42,8 +42,7 @@ static int find_guest(struct compute *c, const char *uuid, virConnectPtr *conn, 
         return find(*conn, uuid, dom, e);
 }
 
-/* What a failed call on a domain comes to: a guest that went away meanwhile is -ENOENT. */
-static int failed(virConnectPtr conn, virDomainPtr dom, const char *uuid, struct err **e)
+int guest_failed(virConnectPtr conn, virDomainPtr dom, const char *uuid, struct err **e)
 {
         _cleanup_err_ struct err *why = NULL;
         int r = virt_error(conn, &why);
@@ -142,10 +141,10 @@ int op_shutdown(struct compute *c, const char *uuid, struct err **e)
 {
         _cleanup_conn_ virConnectPtr conn = NULL;
         _cleanup_dom_ virDomainPtr dom = NULL;
-        int r = find_guest(c, uuid, &conn, &dom, e);
+        int r = guest_find(c, uuid, &conn, &dom, e);
 
         if (r == 0 && virDomainShutdownFlags(dom, VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN) < 0)
-                r = failed(conn, dom, uuid, e);
+                r = guest_failed(conn, dom, uuid, e);
         return r;
 }
 
@@ -155,12 +154,12 @@ int op_destroy(struct compute *c, const char *uuid, struct err **e)
         _cleanup_conn_ virConnectPtr conn = NULL;
         _cleanup_dom_ virDomainPtr dom = NULL;
         _cleanup_err_ struct err *why = NULL;
-        int r = find_guest(c, uuid, &conn, &dom, &why);
+        int r = guest_find(c, uuid, &conn, &dom, &why);
 
         if (r == 0) {
                 reaper_busy(d->reaper, +1);
                 if (virDomainDestroy(dom) < 0)
-                        r = failed(conn, dom, uuid, &why);
+                        r = guest_failed(conn, dom, uuid, &why);
                 reaper_busy(d->reaper, -1);
         }
         if (r == 0 || r == -ENOENT)
@@ -173,12 +172,12 @@ int op_reboot(struct compute *c, const char *uuid, bool hard, struct err **e)
 {
         _cleanup_conn_ virConnectPtr conn = NULL;
         _cleanup_dom_ virDomainPtr dom = NULL;
-        int r = find_guest(c, uuid, &conn, &dom, e);
+        int r = guest_find(c, uuid, &conn, &dom, e);
 
         if (r < 0)
                 return r;
         if (hard ? virDomainReset(dom, 0) : virDomainReboot(dom, VIR_DOMAIN_REBOOT_ACPI_POWER_BTN))
-                return failed(conn, dom, uuid, e);
+                return guest_failed(conn, dom, uuid, e);
         return 0;
 }
 
@@ -197,7 +196,7 @@ int op_state(struct compute *c, const char *uuid, enum guest_state *ret, struct 
         _cleanup_conn_ virConnectPtr conn = NULL;
         _cleanup_dom_ virDomainPtr dom = NULL;
         _cleanup_err_ struct err *why = NULL;
-        int r = find_guest(c, uuid, &conn, &dom, &why);
+        int r = guest_find(c, uuid, &conn, &dom, &why);
 
         if (r == 0)
                 r = state_of(conn, dom, ret, &why);
@@ -216,7 +215,7 @@ static int settle(virConnectPtr conn, virDomainPtr dom, const char *uuid, bool r
 {
         _cleanup_err_ struct err *why = NULL;
         enum guest_state s = GUEST_GONE;
-        int r = failed(conn, dom, uuid, &why);
+        int r = guest_failed(conn, dom, uuid, &why);
 
         if (r == -EIO && state_of(conn, dom, &s, NULL) == 0 &&
             (running ? s == GUEST_RUNNING : s == GUEST_PAUSED))
@@ -229,7 +228,7 @@ int op_pause(struct compute *c, const char *uuid, struct err **e)
 {
         _cleanup_conn_ virConnectPtr conn = NULL;
         _cleanup_dom_ virDomainPtr dom = NULL;
-        int r = find_guest(c, uuid, &conn, &dom, e);
+        int r = guest_find(c, uuid, &conn, &dom, e);
 
         if (r == 0 && virDomainSuspend(dom) < 0)
                 r = settle(conn, dom, uuid, false, e);
@@ -240,7 +239,7 @@ int op_resume(struct compute *c, const char *uuid, struct err **e)
 {
         _cleanup_conn_ virConnectPtr conn = NULL;
         _cleanup_dom_ virDomainPtr dom = NULL;
-        int r = find_guest(c, uuid, &conn, &dom, e);
+        int r = guest_find(c, uuid, &conn, &dom, e);
 
         if (r == 0 && virDomainResume(dom) < 0)
                 r = settle(conn, dom, uuid, true, e);

@@ -56,6 +56,7 @@ struct driver {
         pthread_mutex_t lock;
         pthread_cond_t cond; /* CLOCK_MONOTONIC: conn, lost, closing, an unplug changed */
         virConnectPtr conn;  /* NULL while the engine is down */
+        int64_t opened;      /* conn was, monotonic microseconds */
         char *down;          /* the words of why */
         bool lost;           /* conn died and is the link thread's to replace */
         bool asked;          /* somebody needs the engine now: try without the pause */
@@ -175,16 +176,24 @@ void seat_guest(struct driver *d, virDomainPtr dom);
 /* Tells the guest that the disk has size bytes, which its node knows already. */
 int seat_resize(virDomainPtr dom, const struct disk_found *f, uint64_t size, struct err **e);
 
+/* domain.c: a connection and the guest; -ENOENT, -ECONNREFUSED. */
+int guest_find(struct compute *c, const char *uuid, virConnectPtr *conn, virDomainPtr *dom,
+               struct err **e);
+/* What a failed call on a domain comes to: a guest that went away meanwhile is -ENOENT. */
+int guest_failed(virConnectPtr conn, virDomainPtr dom, const char *uuid, struct err **e);
+
 /* domain.c: seat_guest() for all guests of ours. */
 void seat_all(struct driver *d);
 
-/* domain.c, disk.c: struct compute_ops */
+/* domain.c, disk.c, agent.c: struct compute_ops */
 int op_start(struct compute *c, const struct guest *g, struct err **e);
 int op_shutdown(struct compute *c, const char *uuid, struct err **e);
 int op_destroy(struct compute *c, const char *uuid, struct err **e);
 int op_reboot(struct compute *c, const char *uuid, bool hard, struct err **e);
 int op_pause(struct compute *c, const char *uuid, struct err **e);
 int op_resume(struct compute *c, const char *uuid, struct err **e);
+int op_freeze(struct compute *c, const char *uuid, struct err **e);
+int op_thaw(struct compute *c, const char *uuid, struct err **e);
 int op_state(struct compute *c, const char *uuid, enum guest_state *ret, struct err **e);
 int op_list(struct compute *c, int (*each)(void *arg, const char *uuid, enum guest_state s),
             void *arg, struct err **e);

@@ -125,6 +125,8 @@ static int check_guest(const struct guest *g, struct err **e)
                 r = check_path("console log", g->console_log, PATH_TEXT_MAX, e);
         if (r == 0 && g->console_sock)
                 r = check_path("console socket", g->console_sock, SOCKET_PATH_MAX, e);
+        if (r == 0 && g->agent_sock)
+                r = check_path("agent's socket", g->agent_sock, SOCKET_PATH_MAX, e);
         if (r == 0 && g->kernel)
                 r = check_path("kernel", g->kernel, PATH_TEXT_MAX, e);
         if (r == 0 && g->initrd)
@@ -180,19 +182,30 @@ static void add_console(xmlNodePtr devices, const struct guest *g)
         attr_u(add(serial, "target"), "port", 0);
 }
 
+/* libvirt's own place for the socket is too deep a path in embedded mode. */
+static void add_agent(xmlNodePtr devices, const char *sock)
+{
+        xmlNodePtr channel = attr(add(devices, "channel"), "type", "unix");
+
+        attr(attr(add(channel, "source"), "mode", "bind"), "path", sock);
+        attr(attr(add(channel, "target"), "type", "virtio"), "name", "org.qemu.guest_agent.0");
+}
+
 static void add_devices(xmlNodePtr root, const struct guest *g)
 {
         xmlNodePtr devices = add(root, "devices"), n;
 
         attr(attr(attr_u(add(devices, "controller"), "index", 0), "type", "pci"), "model",
              "pcie-root");
-        for (unsigned i = 1; i <= SPARE_PORTS + g->ndisks + 1; i++) /* + 1: the rng */
+        for (unsigned i = 1; i <= SPARE_PORTS + g->ndisks + 2; i++) /* + rng, channels */
                 attr(attr(attr_u(add(devices, "controller"), "index", i), "type", "pci"), "model",
                      "pcie-root-port");
         attr(attr(add(devices, "controller"), "type", "usb"), "model", "none");
         for (unsigned i = 0; i < g->ndisks; i++)
                 add_disk(devices, &g->disks[i], g->kernel ? 0 : i + 1);
         add_console(devices, g);
+        if (g->agent_sock)
+                add_agent(devices, g->agent_sock);
         attr(add(devices, "memballoon"), "model", "none");
         n = attr(add(devices, "rng"), "model", "virtio");
         attr(text(n, "backend", "/dev/urandom"), "model", "random");

@@ -5,6 +5,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include "common/fault.h"
 #include "common/fileio.h"
 
 enum {
@@ -70,12 +71,13 @@ static int sync_file(const char *path, struct err **e)
         return fd < 0 || fsync(fd) < 0 ? err_errno(e, -errno, "sync '%s'", path) : 0;
 }
 
+static const struct crypt_pbkdf_type pbkdf = {.type = CRYPT_KDF_PBKDF2,
+                                              .hash = "sha256",
+                                              .iterations = ITERATIONS,
+                                              .flags = CRYPT_PBKDF_NO_BENCHMARK};
+
 static int format(struct crypt_device *d, const char *path, const char *passphrase)
 {
-        const struct crypt_pbkdf_type pbkdf = {.type = CRYPT_KDF_PBKDF2,
-                                               .hash = "sha256",
-                                               .iterations = ITERATIONS,
-                                               .flags = CRYPT_PBKDF_NO_BENCHMARK};
         struct crypt_params_luks2 params = {
                 .pbkdf = &pbkdf, .data_device = path, .sector_size = XTS_SECTOR};
         int r = crypt_set_metadata_size(d, METADATA, KEYSLOTS);
@@ -121,18 +123,24 @@ static int check(struct crypt_device *d, const char *path, struct err **e)
         return 0;
 }
 
+static int load(const char *path, struct words *w, struct crypt_device **ret, struct err **e)
+{
+        int r = device_open(path, w, ret);
+
+        if (r == 0)
+                r = crypt_load(*ret, CRYPT_LUKS2, NULL);
+        if (r < 0)
+                return failed(path, w, r == -ENOMEM ? r : -EUCLEAN, e);
+        return check(*ret, path, e);
+}
+
 int luks_unlock(const char *path, const char *passphrase, uint8_t ret[XTS_KEY], struct err **e)
 {
         _cleanup_(device_free) struct crypt_device *d = NULL;
         size_t n = XTS_KEY;
         struct words w;
-        int r = device_open(path, &w, &d);
+        int r = load(path, &w, &d, e);
 
-        if (r == 0)
-                r = crypt_load(d, CRYPT_LUKS2, NULL);
-        if (r < 0)
-                return failed(path, &w, r == -ENOMEM ? r : -EUCLEAN, e);
-        r = check(d, path, e);
         if (r < 0)
                 return r;
         r = crypt_volume_key_get(d, CRYPT_ANY_SLOT, (char *)ret, &n, passphrase,
@@ -140,6 +148,54 @@ int luks_unlock(const char *path, const char *passphrase, uint8_t ret[XTS_KEY], 
         if (r == -EPERM)
                 return err_set(e, -EKEYREJECTED, "this is not its key");
         return r < 0 ? failed(path, &w, r, e) : 0;
+}
+
+/* The keyslot that the passphrase opens, -EPERM. */
+static int find_slot(struct crypt_device *d, const char *passphrase)
+{
+        return crypt_activate_by_passphrase(d, NULL, CRYPT_ANY_SLOT, passphrase, strlen(passphrase),
+                                            0);
+}
+
+/* Takes away every keyslot but that one; their key material is overwritten. */
+static int keep_slot(struct crypt_device *d, int keep)
+{
+        int r = 0;
+
+        for (int i = 0; i < crypt_keyslot_max(CRYPT_LUKS2) && r == 0; i++) {
+                crypt_keyslot_info s = crypt_keyslot_status(d, i);
+
+                if (i != keep && (s == CRYPT_SLOT_ACTIVE || s == CRYPT_SLOT_ACTIVE_LAST))
+                        r = crypt_keyslot_destroy(d, i);
+        }
+        return r;
+}
+
+int luks_rekey(const char *path, const char *passphrase, const char *next, struct err **e)
+{
+        _cleanup_(device_free) struct crypt_device *d = NULL;
+        struct words w;
+        int slot, r = load(path, &w, &d, e);
+
+        if (r < 0)
+                return r;
+        slot = find_slot(d, next);
+        if (slot == -EPERM) {
+                w.text[0] = '\0';
+                r = crypt_set_pbkdf_type(d, &pbkdf);
+                slot = r < 0 ? r
+                             : crypt_keyslot_add_by_passphrase(d, CRYPT_ANY_SLOT, passphrase,
+                                                               strlen(passphrase), next,
+                                                               strlen(next));
+                if (slot == -EPERM)
+                        return err_set(e, -EKEYREJECTED, "this is not its key");
+                if (slot >= 0 && (r = sync_file(path, e)) < 0)
+                        return r;
+        }
+        r = slot < 0 ? slot : FAULT("volume.rekey");
+        if (r == 0)
+                r = keep_slot(d, slot);
+        return r < 0 ? failed(path, &w, r, e) : sync_file(path, e);
 }
 
 static int overwrite(int fd, uint64_t size)

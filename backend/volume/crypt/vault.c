@@ -172,15 +172,20 @@ static int unlock(struct vault *v, struct family *f, const char *passphrase, str
         return 0;
 }
 
-int vault_unlock(struct vault *v, struct family *f, const char *passphrase, struct err **e)
+static int check_passphrase(const char *passphrase, struct err **e)
 {
-        char name[64];
-        int r;
-
         if (!passphrase[0] || strlen(passphrase) >= PASSPHRASE_MAX)
                 return err_set(e, -EINVAL, "a passphrase has 1 to %d bytes", PASSPHRASE_MAX - 1);
-        WITH_LOCK(&v->keys);
-        r = unlock(v, f, passphrase, e);
+        return 0;
+}
+
+/* With keys: unlocks, and remembers. */
+static int unlock_for_good(struct vault *v, struct family *f, const char *passphrase,
+                           struct err **e)
+{
+        char name[64];
+        int r = unlock(v, f, passphrase, e);
+
         if (r < 0)
                 return r;
         keyring_name(f, name);
@@ -192,6 +197,16 @@ int vault_unlock(struct vault *v, struct family *f, const char *passphrase, stru
                             strerror(-r));
         }
         return 0;
+}
+
+int vault_unlock(struct vault *v, struct family *f, const char *passphrase, struct err **e)
+{
+        int r = check_passphrase(passphrase, e);
+
+        if (r < 0)
+                return r;
+        WITH_LOCK(&v->keys);
+        return unlock_for_good(v, f, passphrase, e);
 }
 
 /* Has the key if the keyring has it. */
@@ -230,6 +245,36 @@ int vault_key(struct vault *v, const char *id, const char *passphrase, struct er
         if (!m)
                 return err_set(e, -ENOENT, "there is no such encrypted volume");
         return vault_unlock(v, m->family, passphrase, e);
+}
+
+int vault_rekey(struct vault *v, const char *id, const char *passphrase, const char *next,
+                struct err **e)
+{
+        _cleanup_free_ char *header = NULL;
+        uint8_t key[XTS_KEY];
+        struct member *m;
+        int r = check_passphrase(passphrase, e);
+
+        if (r == 0)
+                r = check_passphrase(next, e);
+        if (r < 0)
+                return r;
+        WITH_LOCK(&v->change);
+        m = vault_find(v, id);
+        if (!m)
+                return err_set(e, -ENOENT, "there is no such encrypted volume");
+        header = vault_header(v, m->family);
+        if (!header)
+                return err_errno(e, -ENOMEM, "header");
+        WITH_LOCK(&v->keys);
+        if (m->family->members > 1 && luks_unlock(header, next, key, NULL) == -EKEYREJECTED)
+                return err_set(e, -EBUSY,
+                               "other volumes share its key, %u of them: clones, "
+                               "snapshots, or what it was made from",
+                               m->family->members - 1);
+        explicit_bzero(key, sizeof(key));
+        r = luks_rekey(header, passphrase, next, e);
+        return r < 0 ? r : unlock_for_good(v, m->family, next, e);
 }
 
 static struct vault_volume *volume_new(struct family *f)

@@ -40,13 +40,15 @@ void vault_locked(struct vault *v, void (*each)(void *arg, const char *family, c
                   void *arg);
 
 /* See volume_create_encrypted(), volume_clone(), volume_snapshot(), volume_remove(),
- * volume_key(): arguments are checked, the parent (not of create) or the volume is encrypted. */
+ * volume_key(), volume_rekey(): arguments are checked, the parent (not of create) or the volume is encrypted. */
 int vault_create(struct vault *v, const char *id, uint64_t size, const char *passphrase,
                  struct err **e);
 int vault_clone(struct vault *v, const char *id, const char *parent, uint64_t size, struct err **e);
 int vault_snapshot(struct vault *v, const char *id, const char *of, struct err **e);
 int vault_remove(struct vault *v, const char *id, struct err **e);
 int vault_key(struct vault *v, const char *id, const char *passphrase, struct err **e);
+int vault_rekey(struct vault *v, const char *id, const char *passphrase, const char *next,
+                struct err **e);
 
 /* ---- for the layer ---- */
 
