@@ -165,6 +165,11 @@ void layer_free(struct layer *l)
         free(l);
 }
 
+bool layer_unsettled(const struct layer *l)
+{
+        return l && l->live_path;
+}
+
 void layer_freeze(struct layer *l)
 {
         if (l->durable_fd >= 0)

@@ -37,6 +37,13 @@ static int step_down(struct pool *p, struct step *s, struct err **e)
         return 1;
 }
 
+bool pool_unsettled(const struct pool *p, const struct meta *m, unsigned i)
+{
+        _cleanup_free_ char *live = layer_live_path(p->run, m->id, m->layers[i].map);
+
+        return meta_mapped(m, i) && live && access(live, F_OK) == 0;
+}
+
 static int load_one(struct pool *p, struct step s, bool writable, struct layer *parent,
                     struct err **e)
 {
@@ -51,7 +58,7 @@ static int load_one(struct pool *p, struct step s, bool writable, struct layer *
                 .size = m->layers[s.i].size,
                 .overlap = m->layers[s.i].overlap,
                 .mapped = meta_mapped(m, s.i),
-                .writable = writable,
+                .writable = writable || pool_unsettled(p, m, s.i),
                 .direct = p->direct,
                 .parent = parent,
         };
@@ -179,13 +186,6 @@ void pool_stack_close(struct pool *p, struct entry *en)
         stack_free(s);
 }
 
-struct push {
-        struct pool *p;
-        struct entry *en;
-        struct err **e;
-        uint64_t size; /* pool_grow() */
-};
-
 int pool_layer_files(struct pool *p, const char *id, unsigned n, struct err **e)
 {
         _cleanup_free_ char *dir = pool_path(p, id);
@@ -210,99 +210,123 @@ int pool_layer_files(struct pool *p, const char *id, unsigned n, struct err **e)
         return 0;
 }
 
-/* Takes new as the entry's top layer and m as its metadata. */
-static int push_commit(struct push *x, struct stack *s, struct layer *top, struct meta *m)
-{
-        int r;
-
-        pthread_mutex_lock(&x->p->layers_lock);
-        pthread_mutex_lock(&x->p->lock);
-        r = pool_take_meta(x->en, m);
-        if (r == 0) {
-                x->en->loaded[x->en->meta.nlayers - 1] = top;
-                top->owner = x->en;
-        }
-        pthread_mutex_unlock(&x->p->lock);
-        pthread_mutex_unlock(&x->p->layers_lock);
-        if (r < 0)
-                return r;
-        layer_freeze(s->top);
-        s->top = top;
-        return 0;
-}
-
-/* After metadata that could not be written: what is there must not speak of a layer that we do not
- * write, or the next start would drop the live map of the one that we do. */
-static void push_undo(struct push *x, struct stack *s, const char *dir)
+/* After metadata that could not be written: it should not speak of a layer that we do not write. If
+ * it does nevertheless, the next start finds that layer empty, and what lies below it unsettled. */
+static void push_undo(struct pool *p, struct entry *en, const char *dir)
 {
         struct meta now = {};
-        bool old = meta_read(dir, &now, NULL) == 0 && now.nlayers == x->en->meta.nlayers;
+        bool old = meta_read(dir, &now, NULL) == 0 && now.nlayers == en->meta.nlayers;
 
         meta_done(&now);
-        if (!old && meta_write(dir, &x->en->meta, NULL) < 0)
-                stack_fail(s);
+        if (!old && meta_write(dir, &en->meta, NULL) < 0)
+                log_error("volume %s: its metadata speaks of a layer too many", en->meta.id);
 }
 
-static int push(struct stack *s, void *arg)
+/* Makes m the entry's metadata, on disk and here, and loads top as its top layer. */
+static int push_commit(struct pool *p, struct entry *en, struct layer *top, struct meta *m,
+                       struct err **e)
 {
-        struct push *x = arg;
-        unsigned n = meta_next(&x->en->meta);
-        _cleanup_free_ char *dir = pool_path(x->p, x->en->meta.id);
+        _cleanup_free_ char *dir = pool_path(p, en->meta.id);
+        int r = dir ? FAULT("volume.push") : -ENOMEM;
+
+        if (r < 0)
+                return err_errno(e, r, "layer");
+        r = meta_write(dir, m, e);
+        if (r == 0) {
+                pthread_mutex_lock(&p->layers_lock);
+                pthread_mutex_lock(&p->lock);
+                r = pool_take_meta(en, m);
+                if (r == 0) {
+                        en->loaded[en->meta.nlayers - 1] = top;
+                        top->owner = en;
+                }
+                pthread_mutex_unlock(&p->lock);
+                pthread_mutex_unlock(&p->layers_lock);
+                if (r < 0)
+                        err_errno(e, r, "layer");
+        }
+        if (r < 0)
+                push_undo(p, en, dir);
+        return r;
+}
+
+/* A new layer on the entry's top, empty, durable with the metadata that says that it is the top;
+ * the stack still writes to the old one. */
+static int push(struct pool *p, struct entry *en, struct layer **ret, struct err **e)
+{
+        const struct stack *s = en->stack;
+        unsigned n = meta_next(&en->meta);
+        _cleanup_free_ char *dir = pool_path(p, en->meta.id);
         struct layer_open o = {.dir = dir,
-                               .run = x->p->run,
-                               .volume = x->en->meta.id,
+                               .run = p->run,
+                               .volume = en->meta.id,
                                .data = n,
                                .map = n,
                                .size = s->size,
                                .overlap = UINT64_MAX,
                                .mapped = true,
                                .writable = true,
-                               .direct = x->p->direct,
+                               .direct = p->direct,
                                .parent = s->top};
         struct layer *top = NULL;
         struct meta m = {};
         int r;
 
-        if (!dir || meta_copy(&x->en->meta, &m) < 0)
-                return err_errno(x->e, -ENOMEM, "layer");
-        r = pool_layer_files(x->p, x->en->meta.id, n, x->e);
+        if (!dir || meta_copy(&en->meta, &m) < 0)
+                return err_errno(e, -ENOMEM, "layer");
+        if (meta_push(&m, n, s->size) < 0) {
+                meta_done(&m);
+                return err_errno(e, -EMLINK, "layer");
+        }
+        r = pool_layer_files(p, en->meta.id, n, e);
         if (r == 0)
-                r = layer_open(&o, &top, x->e);
+                r = layer_open(&o, &top, e);
+        if (r == 0)
+                r = push_commit(p, en, top, &m, e);
+        meta_done(&m);
         if (r == 0) {
-                r = meta_push(&m, n, s->size);
-                if (r < 0)
-                        err_errno(x->e, r, "layer");
-        }
-        if (r == 0 && (r = FAULT("volume.push")) < 0)
-                err_errno(x->e, r, "fault point");
-        if (r == 0) {
-                r = meta_write(dir, &m, x->e);
-                if (r == 0 && (r = push_commit(x, s, top, &m)) < 0)
-                        err_errno(x->e, r, "layer");
-                if (r < 0)
-                        push_undo(x, s, dir);
-        }
-        if (r < 0 && top) {
+                *ret = top;
+        } else if (top) {
                 layer_freeze(top);
                 layer_free(top);
         }
-        meta_done(&m);
         return r;
 }
 
 int pool_push_layer(struct pool *p, struct entry *en, struct err **e)
 {
-        struct push x = {.p = p, .en = en, .e = e};
-        int r = stack_flush(en->stack); /* the bulk of it, while I/O goes on */
+        struct stack *s = en->stack;
+        struct layer *top = NULL;
+        int r;
 
-        if (r == 0)
-                r = stack_change(en->stack, push, &x);
+        /* All that waits for the disk is done while I/O goes on: before it is stopped, and after,
+         * when flushes wait for it. */
+        s->hurry = true;
+        r = stack_flush(s);
+        if (r < 0)
+                err_errno(e, r, "flush");
+        else
+                r = push(p, en, &top, e);
+        if (r == 0) {
+                stack_switch(s, top);
+                r = stack_settle(s);
+                if (r < 0)
+                        err_errno(e, r, "flush");
+        }
+        s->hurry = false;
         return r < 0 ? err_prepend(e, r, "freeze volume %s", en->meta.id) : 0;
 }
 
+struct grow {
+        struct pool *p;
+        struct entry *en;
+        struct err **e;
+        uint64_t size;
+};
+
 static int grow(struct stack *s, void *arg)
 {
-        struct push *x = arg;
+        struct grow *x = arg;
         _cleanup_free_ char *dir = pool_path(x->p, x->en->meta.id);
         struct meta m = {};
         int r;
@@ -327,7 +351,7 @@ static int grow(struct stack *s, void *arg)
 
 int pool_grow(struct pool *p, struct entry *en, uint64_t size, struct err **e)
 {
-        struct push x = {.p = p, .en = en, .e = e, .size = size};
+        struct grow x = {.p = p, .en = en, .e = e, .size = size};
 
         return stack_change(en->stack, grow, &x);
 }

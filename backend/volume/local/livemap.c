@@ -105,6 +105,7 @@ static int attach(struct layer *l, bool *ret_torn, struct err **e)
                 r = replay(l, l->log_fd, &logged, ret_torn, e);
         if (r == 0)
                 r = mark_unlogged(&l->map, &logged);
+        l->left = true;
         map_done(&logged);
         return r < 0 ? r : 1;
 }

@@ -283,6 +283,8 @@ static int freeze_origin(struct pool *p, struct entry *parent, struct meta *m, s
         top = parent->stack->top;
         if (!top->mapped || top->map.live > 0 || top->overlap < UINT64_MAX)
                 r = pool_push_layer(p, parent, e);
+        else if ((r = stack_settle(parent->stack)) < 0) /* its clones rely on what is below */
+                err_errno(e, r, "flush");
         /* The top is empty: what lies below it is the content. */
         if (r == 0 && meta_top(pm)->below >= 0)
                 set_origin(m, pm->id, meta_top(pm)->below);

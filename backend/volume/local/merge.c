@@ -224,12 +224,29 @@ static int prune(struct pool *p, struct entry *en, struct err **e)
         return r;
 }
 
+/* What is frozen is merged from its files: they must say all. */
+static int settle_below(struct pool *p, struct entry *en, struct err **e)
+{
+        for (unsigned i = 0; i + 1 < en->meta.nlayers; i++) {
+                int r = 0;
+
+                if (!pool_unsettled(p, &en->meta, i))
+                        continue;
+                r = en->stack ? stack_settle(en->stack) : pool_settle(p, en, e);
+                if (r < 0)
+                        return e && *e ? r : err_errno(e, r, "flush");
+        }
+        return 0;
+}
+
 /* 1: m is ready, 0: there is nothing to do. */
 static int look(struct pool *p, struct entry *en, struct merge *m, struct err **e)
 {
         bool pair;
-        int r = prune(p, en, e);
+        int r = settle_below(p, en, e);
 
+        if (r == 0)
+                r = prune(p, en, e);
         if (r < 0)
                 return r;
         pthread_mutex_lock(&p->lock);

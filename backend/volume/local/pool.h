@@ -64,7 +64,11 @@ void pool_drop(struct pool *p, struct entry *en); /* with the lock */
 /* layers.c: en is busy or open, the lock not held. */
 int pool_stack_open(struct pool *p, struct entry *en, struct err **e);
 void pool_stack_close(struct pool *p, struct entry *en);
-/* Freezes the top layer and puts an empty one on it; durable on return. */
+/* Whether layer i has a live map.  Below the top that is one that was frozen, and a blockd was
+ * killed before all of it was durable, or it could not be made so. */
+bool pool_unsettled(const struct pool *p, const struct meta *m, unsigned i);
+/* Freezes the top layer and puts an empty one on it; durable on return.  When making the frozen one
+ * durable has failed (-ENOSPC, say), it is tried again with each flush. */
 int pool_push_layer(struct pool *p, struct entry *en, struct err **e);
 int pool_grow(struct pool *p, struct entry *en, uint64_t size, struct err **e);
 
