@@ -39,9 +39,12 @@ static int step_down(struct pool *p, struct step *s, struct err **e)
 
 bool pool_unsettled(const struct pool *p, const struct meta *m, unsigned i)
 {
-        _cleanup_free_ char *live = layer_live_path(p->run, m->id, m->layers[i].map);
+        _cleanup_free_ char *live = NULL;
 
-        return meta_mapped(m, i) && live && access(live, F_OK) == 0;
+        if (i >= m->nlayers || !meta_mapped(m, i))
+                return false;
+        live = layer_live_path(p->run, m->id, m->layers[i].map);
+        return live && access(live, F_OK) == 0;
 }
 
 static int load_one(struct pool *p, struct step s, bool writable, struct layer *parent,

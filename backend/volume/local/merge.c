@@ -227,16 +227,14 @@ static int prune(struct pool *p, struct entry *en, struct err **e)
 /* What is frozen is merged from its files: they must say all. */
 static int settle_below(struct pool *p, struct entry *en, struct err **e)
 {
-        for (unsigned i = 0; i + 1 < en->meta.nlayers; i++) {
-                int r = 0;
+        int r;
 
-                if (!pool_unsettled(p, &en->meta, i))
-                        continue;
-                r = en->stack ? stack_settle(en->stack) : pool_settle(p, en, e);
-                if (r < 0)
-                        return e && *e ? r : err_errno(e, r, "flush");
-        }
-        return 0;
+        if (!pool_unsettled(p, &en->meta, en->meta.nlayers - 2))
+                return 0;
+        if (!en->stack)
+                return pool_settle(p, en, e);
+        r = stack_settle(en->stack);
+        return r < 0 ? err_errno(e, r, "flush") : 0;
 }
 
 /* 1: m is ready, 0: there is nothing to do. */

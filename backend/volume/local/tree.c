@@ -152,9 +152,8 @@ int pool_set_meta(struct pool *p, struct entry *en, struct meta *m, struct err *
         return r;
 }
 
-/* A new, empty top; the entry is busy and not open. */
-static int put_top(struct pool *p, struct entry *en, struct meta *m, const char *fault,
-                   struct err **e)
+int pool_put_top(struct pool *p, struct entry *en, struct meta *m, const char *fault,
+                 struct err **e)
 {
         int r = pool_layer_files(p, en->meta.id, meta_top(m)->n, e);
 
@@ -231,7 +230,7 @@ int pool_revert(struct pool *p, const char *id, const char *to, struct err **e)
         pool_prune(p, en, &m);
         en->busy = snap->busy = true;
         pthread_mutex_unlock(&p->lock);
-        r = put_top(p, en, &m, "volume.revert", e);
+        r = pool_put_top(p, en, &m, "volume.revert", e);
         pthread_mutex_lock(&p->lock);
         if (r < 0 && newly)
                 pool_find(p, m.origin)->refs--;
@@ -268,7 +267,7 @@ int pool_shrink(struct pool *p, const char *id, uint64_t size, struct err **e)
                 r = err_errno(e, -EMLINK, "resize");
         if (r == 0) {
                 m.layers[m.nlayers - 1].overlap = size;
-                r = put_top(p, en, &m, "volume.shrink", e);
+                r = pool_put_top(p, en, &m, "volume.shrink", e);
         }
         meta_done(&m);
         pthread_mutex_lock(&p->lock);
