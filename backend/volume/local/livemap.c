@@ -43,10 +43,15 @@ static int replay(struct layer *l, int log_fd, struct map *m, bool *ret_torn, st
 
 int livemap_load(struct layer *l, int log_fd, struct err **e)
 {
-        int r = map_init(&l->map, blocks_of(l), -1, 0);
+        int r = map_gather(&l->map, blocks_of(l));
         bool torn;
 
-        return r < 0 ? err_errno(e, r, "map") : replay(l, log_fd, &l->map, &torn, e);
+        if (r == 0)
+                r = replay(l, log_fd, &l->map, &torn, e);
+        if (r < 0)
+                return r;
+        r = map_pack(&l->map);
+        return r < 0 ? err_errno(e, r, "map") : 0;
 }
 
 /* What differs from the log is not on disk yet. */
