@@ -50,7 +50,7 @@ int livemap_load(struct layer *l, int log_fd, struct err **e)
                 r = replay(l, log_fd, &l->map, &torn, e);
         if (r < 0)
                 return r;
-        r = map_pack(&l->map);
+        r = map_pack(&l->map, l->dir);
         return r < 0 ? err_errno(e, r, "map") : 0;
 }
 

@@ -135,9 +135,9 @@ static int gather(struct map *m, const struct pack_line *line)
         return 0;
 }
 
-int map_pack(struct map *m)
+int map_pack(struct map *m, const char *dir)
 {
-        int r = pack_build(&m->pack, m->bytes / MAP_PAGE, m->gathered, m->ngathered);
+        int r = pack_build(&m->pack, m->bytes / MAP_PAGE, m->gathered, m->ngathered, dir);
 
         free(m->gathered);
         m->gathered = NULL;

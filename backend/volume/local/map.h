@@ -54,9 +54,10 @@ struct map {
 /* blocks may be 0.  fd: see struct map; the file must have base + map_bytes() bytes. */
 int map_init(struct map *m, uint64_t blocks, int fd, uint64_t base);
 void map_done(struct map *m);
-/* A map that map_set_line() fills, and that can be read, and only that, after map_pack(). */
+/* A map that map_set_line() fills, and that can be read, and only that, after map_pack(); dir as in
+ * pack_build(). */
 int map_gather(struct map *m, uint64_t blocks);
-int map_pack(struct map *m);
+int map_pack(struct map *m, const char *dir);
 /* Bytes of memory (and of file) for so many blocks. */
 uint64_t map_bytes(uint64_t blocks);
 /* More blocks, all holes.  The file must have been grown before. */

@@ -1,14 +1,18 @@
 #include "backend/volume/local/pack.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
+#include "common/fileio.h"
 #include "common/macro.h"
 
 enum {
         PAGE_BLOCKS = 16384,
         PAGE_LINES = 64,
+        FILE_MIN = 256 << 10,
         CELL_BLOCKS = 16,                       /* of a page that is bits */
         BITS_CELLS = PAGE_BLOCKS / CELL_BLOCKS, /* a page with so many cells is bits */
         WORD_CELLS = sizeof(uint64_t) / sizeof(uint32_t),
@@ -159,7 +163,33 @@ static int build(struct builder *b, const struct pack_line *line, const struct a
         return r;
 }
 
-int pack_build(struct pack *k, uint64_t pages, const struct pack_line *line, size_t n)
+/* What grows with the extents goes to a file; where that does not work it stays in memory. */
+static void to_file(struct pack *k, uint32_t npages, size_t ncells, const char *dir)
+{
+        const size_t start = (npages + 1) * sizeof(*k->start), cell = ncells * sizeof(*k->cell);
+        _cleanup_close_ int fd = -1;
+        char *p;
+
+        if (!dir || start + cell < FILE_MIN)
+                return;
+        fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+        if (fd < 0 || pwrite_full(fd, k->start, start, 0) < 0 ||
+            pwrite_full(fd, k->cell, cell, start) < 0)
+                return;
+        p = mmap(NULL, start + cell, PROT_READ, MAP_SHARED, fd, 0);
+        if (p == MAP_FAILED)
+                return;
+        madvise(p, start + cell, MADV_RANDOM);
+        free(k->start);
+        free(k->cell);
+        k->start = (uint32_t *)p;
+        k->cell = (uint32_t *)(p + start);
+        k->file = p;
+        k->file_bytes = start + cell;
+}
+
+int pack_build(struct pack *k, uint64_t pages, const struct pack_line *line, size_t n,
+               const char *dir)
 {
         _cleanup_free_ struct at *at = reallocarray(NULL, n + 1, sizeof(*at));
         const uint64_t words = (pages + 63) / 64;
@@ -180,6 +210,8 @@ int pack_build(struct pack *k, uint64_t pages, const struct pack_line *line, siz
                 return r;
         }
         trim(&b);
+        if (b.npages > 0)
+                to_file(k, b.npages, b.ncells, dir);
         for (uint64_t i = 0; i < words && count < b.npages; i++) {
                 k->rank[i] = count;
                 count += __builtin_popcountll(k->used[i]);
@@ -191,6 +223,10 @@ void pack_done(struct pack *k)
 {
         free(k->used);
         free(k->rank);
+        if (k->file) {
+                munmap(k->file, k->file_bytes);
+                k->start = k->cell = NULL;
+        }
         free(k->start);
         free(k->cell);
         *k = (struct pack){};

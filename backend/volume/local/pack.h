@@ -23,10 +23,14 @@ struct pack {
         uint32_t *start; /* by used page: its first cell; and the end of the last */
         uint32_t *cell;
         uint64_t live; /* lines that have anything */
+        void *file;    /* start and cell are in it; NULL: allocated */
+        size_t file_bytes;
 };
 
-/* Of a map with so many pages; -ENOMEM.  Lines lie inside. */
-int pack_build(struct pack *k, uint64_t pages, const struct pack_line *line, size_t n);
+/* Of a map with so many pages; -ENOMEM.  Lines lie inside.  A large one is kept in a nameless file
+ * in the folder dir, where that can be had, so that the kernel can evict it and read it again. */
+int pack_build(struct pack *k, uint64_t pages, const struct pack_line *line, size_t n,
+               const char *dir);
 void pack_done(struct pack *k);
 
 static inline bool pack_used(const struct pack *k, uint64_t page)
