@@ -37,6 +37,7 @@ struct layer {
         int live_fd;
         bool left; /* the live map was found: the blockd that had it open did not close it */
         struct maplog_id id; /* its layer: the number of the map's file */
+        unsigned data;       /* the number of its data file */
         uint64_t size;       /* bytes; what is past it reads as zeros */
         uint64_t bytes;      /* of the data file, which may be shorter (an import's tail) */
         bool mapped;
@@ -45,10 +46,12 @@ struct layer {
         /* What the log said when it was opened may be in the page cache alone, its name too: who
          * wrote it may have been killed before they were synced. */
         atomic_bool log_unsynced;
+        bool mark_unsynced; /* what append_mark() wrote last */
         /* First writes to a block: shared if whole, exclusive if copied up.  With direct_fd any
          * write: shared if direct, exclusive if through the page cache, because a page that was
          * read before a direct write must not be written back after it. */
         pthread_rwlock_t alloc;
+        struct sums *_Atomic sums; /* checksums of a frozen one's blocks, see sums.h; or NULL */
 };
 
 /* Where a piece of a volume comes from. */
@@ -64,6 +67,7 @@ struct layer_open {
         unsigned data, map; /* numbers of its files */
         uint64_t size, overlap;
         bool mapped, writable, direct;
+        bool may_be_torn;     /* frozen, but maybe cut off before its log was whole */
         struct layer *parent; /* its reference is taken over on success */
 };
 
@@ -81,10 +85,17 @@ int layer_grow(struct layer *l, uint64_t size);
 /* Data and then the map's changes to disk.  -ENOSPC (log did not fit; may be tried again) or
  * another -errno after which nothing may be called durable any more.  One caller at a time. */
 int layer_flush(struct layer *l);
+/* After a flush, before the layer is frozen: the log of a frozen one has no torn tail, or is
+ * damaged.  -EIO as layer_flush(). */
+int layer_settle(struct layer *l);
 /* Whether the log is much longer than what it says. */
 bool layer_wants_compact(const struct layer *l);
 /* Writes the log anew.  No writer may run; everything must be flushed. */
 int layer_compact(struct layer *l);
+
+/* The log anew from the map, under its name and synced; the new file is the caller's to close.
+ * Nothing may be dirty. */
+int layer_relog(struct layer *l, uint64_t *ret_end, int *ret_fd);
 
 /* I/O on the stack that ends in this layer, see io.c.  In range; whole or -errno. */
 struct piece layer_resolve(struct layer *l, uint64_t off, uint64_t n);

@@ -2,6 +2,7 @@
 #include "backend/volume/local/pool.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include "common/fault.h"
 #include "common/fileio.h"
@@ -47,6 +48,27 @@ bool pool_unsettled(const struct pool *p, const struct meta *m, unsigned i)
         return live && access(live, F_OK) == 0;
 }
 
+/* With layers_lock.  Whether a power cut may have come between freezing layer i and making it
+ * durable: then nothing is durable in the top, and nobody grew from the layer. */
+static bool may_be_torn(struct pool *p, const struct entry *en, const char *dir, unsigned i)
+{
+        const struct meta *m = &en->meta;
+        _cleanup_free_ char *log = NULL;
+        struct entry *o, *tmp;
+        struct stat st;
+
+        if (i + 2 != m->nlayers || m->removed || m->layers[i + 1].below != (int)m->layers[i].n)
+                return false;
+        log = layer_log_path(dir, m->layers[i + 1].map);
+        if (!log || stat(log, &st) < 0 || st.st_size > 0)
+                return false;
+        WITH_LOCK(&p->lock);
+        HASH_ITER (hh, p->entries, o, tmp)
+                if (streq(o->meta.origin, m->id) && o->meta.origin_layer == m->layers[i].n)
+                        return false;
+        return true;
+}
+
 static int load_one(struct pool *p, struct step s, bool writable, struct layer *parent,
                     struct err **e)
 {
@@ -63,6 +85,7 @@ static int load_one(struct pool *p, struct step s, bool writable, struct layer *
                 .mapped = meta_mapped(m, s.i),
                 .writable = writable || pool_unsettled(p, m, s.i),
                 .direct = p->direct,
+                .may_be_torn = dir && may_be_torn(p, s.en, dir, s.i),
                 .parent = parent,
         };
 
@@ -147,6 +170,7 @@ int pool_stack_open(struct pool *p, struct entry *en, struct err **e)
 
         if (!dir)
                 return err_errno(e, -ENOMEM, "open");
+        en->rests = false;
         r = load(p, (struct step){.en = en, .i = en->meta.nlayers - 1}, !en->meta.immutable, &top,
                  e);
         if (r < 0)
@@ -179,10 +203,13 @@ void pool_stack_close(struct pool *p, struct entry *en)
         bool abandoned = p->abandoned;
         int r = abandoned ? 0 : stack_flush(s);
 
+        if (r == 0 && !abandoned)
+                r = layer_settle(s->top);
         if (r < 0)
                 log_error("volume %s: flush at close: %s", en->meta.id, strerror(-r));
         else if (!abandoned)
                 layer_freeze(s->top); /* all is in the log: the live map may go */
+        en->rests = r == 0 && !abandoned;
         pthread_mutex_lock(&p->layers_lock);
         layer_unref(s->top);
         pthread_mutex_unlock(&p->layers_lock);

@@ -5,6 +5,7 @@
 #include <systemd/sd-id128.h>
 
 #include "common/fileio.h"
+#include "common/log.h"
 
 enum { HEADER = 4096 };
 
@@ -27,6 +28,18 @@ static uint64_t blocks_of(const struct layer *l)
         return (l->size + MAP_BLOCK - 1) / MAP_BLOCK;
 }
 
+static int mend_header(struct layer *l, struct err **e)
+{
+        uint8_t h[MAPLOG_HEADER];
+        int r;
+
+        maplog_header(h, &l->id);
+        r = pwrite_full(l->log_fd, h, sizeof(h), 0);
+        if (r == 0 && fdatasync(l->log_fd) < 0)
+                r = -errno;
+        return r < 0 ? err_errno(e, r, "mend map log") : 0;
+}
+
 static int replay(struct layer *l, int log_fd, struct map *m, bool *ret_torn, struct err **e)
 {
         const struct maplog_source src = {.read = layer_log_read, .arg = &log_fd};
@@ -38,10 +51,24 @@ static int replay(struct layer *l, int log_fd, struct map *m, bool *ret_torn, st
         l->log_end = end.end;
         l->log_next = end.next;
         *ret_torn = end.torn;
+        if (!end.header)
+                return 0;
+        log_error("layer %u in '%s': the header of its map log is damaged", l->id.layer, l->dir);
+        return log_fd == l->log_fd ? mend_header(l, e) : 0;
+}
+
+/* What is behind log_end is dropped, durably. */
+static int cut(const struct layer *l)
+{
+        _cleanup_free_ char *path = layer_log_path(l->dir, l->id.layer);
+        _cleanup_close_ int fd = path ? open(path, O_WRONLY | O_CLOEXEC) : -1;
+
+        if (fd < 0 || ftruncate(fd, l->log_end) < 0 || fdatasync(fd) < 0)
+                return path ? -errno : -ENOMEM;
         return 0;
 }
 
-int livemap_load(struct layer *l, int log_fd, struct err **e)
+int livemap_load(struct layer *l, int log_fd, bool may_be_torn, struct err **e)
 {
         int r = map_gather(&l->map, blocks_of(l));
         bool torn;
@@ -50,6 +77,11 @@ int livemap_load(struct layer *l, int log_fd, struct err **e)
                 r = replay(l, log_fd, &l->map, &torn, e);
         if (r < 0)
                 return r;
+        if (torn && !may_be_torn)
+                return err_set(e, -EUCLEAN, "the end of the map log of frozen layer %u is damaged",
+                               l->id.layer);
+        if (torn && (r = cut(l)) < 0)
+                return err_errno(e, r, "truncate map log");
         r = map_pack(&l->map, l->dir);
         return r < 0 ? err_errno(e, r, "map") : 0;
 }

@@ -270,18 +270,6 @@ static void set_origin(struct meta *m, const char *volume, unsigned layer)
         m->layers[0].below = volume[0] ? META_ORIGIN : META_GROUND;
 }
 
-/* Whether the volume was closed with all on disk, so that nothing of it need be read: its map may
- * be large. */
-static bool at_rest(struct pool *p, const struct entry *en)
-{
-        _cleanup_free_ char *failed = path_printf("%s/%s/failed", p->dir, en->meta.id);
-        const struct meta *m = &en->meta;
-
-        return en->users == 0 && failed && access(failed, F_OK) < 0 &&
-               meta_mapped(m, m->nlayers - 1) && !pool_unsettled(p, m, m->nlayers - 1) &&
-               !pool_unsettled(p, m, m->nlayers - 2);
-}
-
 /* What freeze_origin() does with a volume at rest. */
 static int freeze_at_rest(struct pool *p, struct entry *en, struct err **e)
 {
@@ -321,7 +309,9 @@ static int freeze_open(struct pool *p, struct entry *en, struct err **e)
 static int freeze_origin(struct pool *p, struct entry *parent, struct meta *m, struct err **e)
 {
         const struct meta *pm = &parent->meta;
-        bool rests = at_rest(p, parent), opened = !rests && parent->users == 0;
+        /* At rest nothing of it need be read: its map may be large. */
+        bool rests = parent->rests && meta_mapped(pm, pm->nlayers - 1);
+        bool opened = !rests && parent->users == 0;
         int r = opened ? pool_stack_open(p, parent, e) : 0;
 
         if (r < 0)

@@ -110,6 +110,8 @@ static int settle_locked(struct stack *s)
         r = FAULT("volume.settle");
         if (r == 0)
                 r = layer_flush(s->under);
+        if (r == 0)
+                r = layer_settle(s->under);
         if (r == 0) {
                 layer_freeze(s->under);
                 s->under = NULL;
@@ -147,6 +149,12 @@ static int compact(struct stack *s)
                 stack_fail(s);
         pthread_rwlock_unlock(&s->io);
         return r;
+}
+
+int stack_relog(struct stack *s)
+{
+        WITH_LOCK(&s->flush);
+        return s->top->log_fd >= 0 ? compact(s) : -ENOTSUP;
 }
 
 int stack_flush(struct stack *s)
@@ -235,6 +243,12 @@ void stack_switch(struct stack *s, struct layer *top)
         s->top = top;
         s->written = true;
         pthread_rwlock_unlock(&s->io);
+}
+
+bool stack_freezing(struct stack *s, const struct layer *l)
+{
+        WITH_LOCK(&s->flush);
+        return s->under == l;
 }
 
 int stack_settle(struct stack *s)

@@ -34,6 +34,8 @@ void stack_run(struct stack *s, struct volume_io *io, size_t n);
  * open, and what it held when it was lent is a right answer for a read that began before. */
 int stack_lend(struct stack *s, uint64_t n, uint64_t off, struct volume_file *ret);
 int stack_flush(struct stack *s);
+/* The top layer's map log anew from its map. */
+int stack_relog(struct stack *s);
 int stack_zero(struct stack *s, uint64_t n, uint64_t off, unsigned flags);
 int stack_trim(struct stack *s, uint64_t n, uint64_t off, unsigned flags);
 int stack_extents(struct stack *s, uint64_t n, uint64_t off, volume_extent_fn each, void *arg);
@@ -53,6 +55,8 @@ void stack_fail(struct stack *s);
 void stack_switch(struct stack *s, struct layer *top);
 /* Makes what was the top durable, as stack_flush() would. */
 int stack_settle(struct stack *s);
+/* Whether that has not been done, or not succeeded, with this layer. */
+bool stack_freezing(struct stack *s, const struct layer *l);
 
 /* Stops I/O, makes all durable, calls change() and lets I/O go on.  This is where the volume is
  * grown. */
