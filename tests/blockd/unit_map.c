@@ -41,6 +41,88 @@ static void runs_agree_with_gets(void **state)
         free(model);
 }
 
+/* What a packed map says is what the map says that it was made of, line by line, some told twice.
+ */
+static void packed_agrees(struct map *m, const char *dir)
+{
+        uint8_t line[MAP_LINE_BYTES], got[MAP_LINE_BYTES];
+        uint64_t lines = 0;
+        struct map k;
+
+        assert_int_equal(map_gather(&k, m->blocks), 0);
+        for (uint64_t i = map_next_line(m, 0); i != UINT64_MAX; i = map_next_line(m, i + 1)) {
+                memset(line, 0x55, sizeof(line));
+                if (i % 3 == 0)
+                        assert_int_equal(map_set_line(&k, i, line), 0);
+        }
+        for (uint64_t i = map_next_line(m, 0); i != UINT64_MAX; i = map_next_line(m, i + 1)) {
+                map_get_line(m, i, line);
+                assert_int_equal(map_set_line(&k, i, line), 0);
+                lines++;
+        }
+        assert_int_equal(map_set_line(&k, m->bytes / MAP_LINE_BYTES, line), -EINVAL);
+        assert_int_equal(map_pack(&k, dir), 0);
+        assert_int_equal(k.live, lines);
+        assert_int_equal(k.pack.file != NULL, dir != NULL);
+        for (uint64_t i = 0; i != UINT64_MAX; i = map_next_line(m, i + 1)) {
+                assert_int_equal(map_next_line(&k, i), map_next_line(m, i));
+                map_get_line(m, i, line);
+                map_get_line(&k, i, got);
+                assert_memory_equal(line, got, sizeof(line));
+        }
+        for (uint64_t b = 0; b < m->blocks;) {
+                const struct map_span span = map_span(b, 1 + b % 7);
+                enum map_state st, is;
+                uint64_t n = map_run(m, b, m->blocks - b, &st);
+
+                assert_int_equal(map_run(&k, b, m->blocks - b, &is), n);
+                assert_int_equal(is, st);
+                assert_int_equal(map_get(&k, b), st);
+                assert_int_equal(map_run(&k, b, 1 + n / 2, &is), 1 + n / 2 < n ? 1 + n / 2 : n);
+                if (span.mask && b + 7 < m->blocks)
+                        assert_int_equal(map_span_state(&k, span), map_span_state(m, span));
+                b += n;
+        }
+        map_done(&k);
+}
+
+/* So many extents that they go to a file. */
+static void large_map(struct map *m)
+{
+        assert_int_equal(map_grow(m, m->blocks + 100 * 16384), 0);
+        for (uint64_t b = m->blocks - 100 * 16384; b < m->blocks; b += 20)
+                assert_int_equal(map_set(m, b, 1 + b % 3, b % 7 ? MAP_DATA : MAP_ZERO), 0);
+}
+
+static void packed_maps_say_the_same(void **state)
+{
+        (void)state;
+        srandom(11);
+        for (int i = 0; i < 24; i++) {
+                uint64_t blocks = 200000 + random() % 50000; /* 12 pages */
+                struct map m;
+
+                assert_int_equal(map_init(&m, blocks, -1, 0), 0);
+                for (int k = 0; k < (i % 4 ? 40 * i : 60000); k++) { /* lists, or bits */
+                        uint64_t n = 1 + random() % (i % 3 ? 9 : 3000);
+                        uint64_t at = random() % (blocks - n);
+
+                        if (at / 16384 % 5 != 2) /* some pages have nothing */
+                                assert_int_equal(map_set(&m, at, i % 4 ? n : 1,
+                                                         random() % 2 ? MAP_DATA : MAP_ZERO),
+                                                 0);
+                }
+                packed_agrees(&m, NULL);
+                if (i % 4 == 0 && i < 12) {
+                        const char *tmp = getenv("TMPDIR");
+
+                        large_map(&m);
+                        packed_agrees(&m, tmp ? tmp : "/tmp");
+                }
+                map_done(&m);
+        }
+}
+
 static void large_costs_nothing(void **state)
 {
         enum map_state st;
@@ -283,6 +365,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(runs_agree_with_gets),
+                cmocka_unit_test(packed_maps_say_the_same),
                 cmocka_unit_test(large_costs_nothing),
                 cmocka_unit_test(growing_keeps_content),
                 cmocka_unit_test(dirty_is_given_once),

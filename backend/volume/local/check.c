@@ -29,6 +29,18 @@ static bool mend_header(int fd, const struct maplog_id *id)
         return pwrite_full(fd, h, sizeof(h), 0) == 0 && fdatasync(fd) == 0;
 }
 
+/* A layer that was just frozen, when nothing is durable in the one above. */
+static bool may_be_torn(const struct meta *m, const char *dir, unsigned i)
+{
+        _cleanup_free_ char *log = NULL;
+        struct stat st;
+
+        if (i + 2 != m->nlayers)
+                return false;
+        log = layer_log_path(dir, m->layers[i + 1].map);
+        return log && stat(log, &st) == 0 && st.st_size == 0;
+}
+
 static void check_log(struct check *c, const struct meta *m, const char *dir, unsigned i)
 {
         _cleanup_free_ char *path = layer_log_path(dir, m->layers[i].map);
@@ -52,7 +64,7 @@ static void check_log(struct check *c, const struct meta *m, const char *dir, un
         else if (end.header)
                 finding(c, c->repair && mend_header(fd, &id), m->id,
                         "the header of a map log is damaged; what follows it is good");
-        else if (end.torn && (m->immutable || i + 1 < m->nlayers))
+        else if (end.torn && (m->immutable || i + 1 < m->nlayers) && !may_be_torn(m, dir, i))
                 finding(c, false, m->id, "the end of a frozen layer's map log is damaged");
         else if (end.torn && !m->removed) /* nobody writes it again */
                 finding(c, c->repair && ftruncate(fd, end.end) == 0, m->id,

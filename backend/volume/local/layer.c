@@ -56,7 +56,7 @@ static int open_map(struct layer *l, const struct layer_open *o, struct err **e)
         if (fd < 0)
                 return err_errno(e, -errno, "open '%s'", path);
         if (!o->writable) {
-                int r = livemap_load(l, fd, e);
+                int r = livemap_load(l, fd, o->may_be_torn, e);
 
                 close(fd);
                 return r;
@@ -169,6 +169,11 @@ void layer_free(struct layer *l)
         free(l->live_path);
         free(l->dir);
         free(l);
+}
+
+bool layer_unsettled(const struct layer *l)
+{
+        return l && l->live_path;
 }
 
 void layer_freeze(struct layer *l)

@@ -27,14 +27,15 @@ struct layer {
         /* The data file once more, for writes that are durable each by itself: a writeback error
          * that one of them meets is told to a flush as well.  -1: not needed yet. */
         atomic_int durable_fd;
-        _Atomic bool waits;           /* its file system has no RWF_NOWAIT */
-        bool dense;                   /* when it was opened, the data file had no holes */
-        _Atomic unsigned flushes;     /* odd while one goes on, and for good after one that failed */
-        struct folios folios;         /* of a writable, buffered one */
-        int log_fd;                   /* map log; -1 unless mapped and writable */
-        char *dir;                    /* the volume's folder */
-        char *live_path;              /* of the live map; NULL unless mapped and writable */
+        _Atomic bool waits;       /* its file system has no RWF_NOWAIT */
+        bool dense;               /* when it was opened, the data file had no holes */
+        _Atomic unsigned flushes; /* odd while one goes on, and for good after one that failed */
+        struct folios folios;     /* of a writable, buffered one */
+        int log_fd;               /* map log; -1 unless mapped and writable */
+        char *dir;                /* the volume's folder */
+        char *live_path;          /* of the live map; NULL unless mapped and writable */
         int live_fd;
+        bool left; /* the live map was found: the blockd that had it open did not close it */
         struct maplog_id id; /* its layer: the number of the map's file */
         unsigned data;       /* the number of its data file */
         uint64_t size;       /* bytes; what is past it reads as zeros */
@@ -66,6 +67,7 @@ struct layer_open {
         unsigned data, map; /* numbers of its files */
         uint64_t size, overlap;
         bool mapped, writable, direct;
+        bool may_be_torn;     /* frozen, but maybe cut off before its log was whole */
         struct layer *parent; /* its reference is taken over on success */
 };
 
@@ -76,6 +78,8 @@ int layer_open(const struct layer_open *o, struct layer **ret, struct err **e);
 void layer_free(struct layer *l);
 /* No more writes: the log is closed and the live map forgotten.  Everything must be flushed. */
 void layer_freeze(struct layer *l);
+/* Whether it was not frozen yet: maybe not all of it is durable.  NULL: no. */
+bool layer_unsettled(const struct layer *l);
 int layer_grow(struct layer *l, uint64_t size);
 
 /* Data and then the map's changes to disk.  -ENOSPC (log did not fit; may be tried again) or

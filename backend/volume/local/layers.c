@@ -2,6 +2,7 @@
 #include "backend/volume/local/pool.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include "common/fault.h"
 #include "common/fileio.h"
@@ -37,6 +38,37 @@ static int step_down(struct pool *p, struct step *s, struct err **e)
         return 1;
 }
 
+bool pool_unsettled(const struct pool *p, const struct meta *m, unsigned i)
+{
+        _cleanup_free_ char *live = NULL;
+
+        if (i >= m->nlayers || !meta_mapped(m, i))
+                return false;
+        live = layer_live_path(p->run, m->id, m->layers[i].map);
+        return live && access(live, F_OK) == 0;
+}
+
+/* With layers_lock.  Whether a power cut may have come between freezing layer i and making it
+ * durable: then nothing is durable in the top, and nobody grew from the layer. */
+static bool may_be_torn(struct pool *p, const struct entry *en, const char *dir, unsigned i)
+{
+        const struct meta *m = &en->meta;
+        _cleanup_free_ char *log = NULL;
+        struct entry *o, *tmp;
+        struct stat st;
+
+        if (i + 2 != m->nlayers || m->removed || m->layers[i + 1].below != (int)m->layers[i].n)
+                return false;
+        log = layer_log_path(dir, m->layers[i + 1].map);
+        if (!log || stat(log, &st) < 0 || st.st_size > 0)
+                return false;
+        WITH_LOCK(&p->lock);
+        HASH_ITER (hh, p->entries, o, tmp)
+                if (streq(o->meta.origin, m->id) && o->meta.origin_layer == m->layers[i].n)
+                        return false;
+        return true;
+}
+
 static int load_one(struct pool *p, struct step s, bool writable, struct layer *parent,
                     struct err **e)
 {
@@ -51,8 +83,9 @@ static int load_one(struct pool *p, struct step s, bool writable, struct layer *
                 .size = m->layers[s.i].size,
                 .overlap = m->layers[s.i].overlap,
                 .mapped = meta_mapped(m, s.i),
-                .writable = writable,
+                .writable = writable || pool_unsettled(p, m, s.i),
                 .direct = p->direct,
+                .may_be_torn = dir && may_be_torn(p, s.en, dir, s.i),
                 .parent = parent,
         };
 
@@ -137,6 +170,7 @@ int pool_stack_open(struct pool *p, struct entry *en, struct err **e)
 
         if (!dir)
                 return err_errno(e, -ENOMEM, "open");
+        en->rests = false;
         r = load(p, (struct step){.en = en, .i = en->meta.nlayers - 1}, !en->meta.immutable, &top,
                  e);
         if (r < 0)
@@ -169,22 +203,18 @@ void pool_stack_close(struct pool *p, struct entry *en)
         bool abandoned = p->abandoned;
         int r = abandoned ? 0 : stack_flush(s);
 
+        if (r == 0 && !abandoned)
+                r = layer_settle(s->top);
         if (r < 0)
                 log_error("volume %s: flush at close: %s", en->meta.id, strerror(-r));
         else if (!abandoned)
                 layer_freeze(s->top); /* all is in the log: the live map may go */
+        en->rests = r == 0 && !abandoned;
         pthread_mutex_lock(&p->layers_lock);
         layer_unref(s->top);
         pthread_mutex_unlock(&p->layers_lock);
         stack_free(s);
 }
-
-struct push {
-        struct pool *p;
-        struct entry *en;
-        struct err **e;
-        uint64_t size; /* pool_grow() */
-};
 
 int pool_layer_files(struct pool *p, const char *id, unsigned n, struct err **e)
 {
@@ -210,91 +240,111 @@ int pool_layer_files(struct pool *p, const char *id, unsigned n, struct err **e)
         return 0;
 }
 
-/* Takes new as the entry's top layer and m as its metadata. */
-static int push_commit(struct push *x, struct stack *s, struct layer *top, struct meta *m)
+/* Makes m the entry's metadata, on disk and here, and loads top as its top layer. */
+static int push_commit(struct pool *p, struct entry *en, struct layer *top, struct meta *m,
+                       struct err **e)
 {
-        int r;
+        _cleanup_free_ char *dir = pool_path(p, en->meta.id);
+        int r = dir ? FAULT("volume.push") : -ENOMEM;
 
-        pthread_mutex_lock(&x->p->layers_lock);
-        pthread_mutex_lock(&x->p->lock);
-        r = pool_take_meta(x->en, m);
-        if (r == 0) {
-                x->en->loaded[x->en->meta.nlayers - 1] = top;
-                top->owner = x->en;
-        }
-        pthread_mutex_unlock(&x->p->lock);
-        pthread_mutex_unlock(&x->p->layers_lock);
         if (r < 0)
-                return r;
-        layer_freeze(s->top);
-        s->top = top;
-        return 0;
+                return err_errno(e, r, "layer");
+        r = meta_write(dir, m, e);
+        if (r == 0) {
+                pthread_mutex_lock(&p->layers_lock);
+                pthread_mutex_lock(&p->lock);
+                r = pool_take_meta(en, m);
+                if (r == 0) {
+                        en->loaded[en->meta.nlayers - 1] = top;
+                        top->owner = en;
+                }
+                pthread_mutex_unlock(&p->lock);
+                pthread_mutex_unlock(&p->layers_lock);
+                if (r < 0)
+                        err_errno(e, r, "layer");
+        }
+        if (r < 0 && pool_meta_undo(p, en) < 0)
+                en->stack->failed = true;
+        return r;
 }
 
-static int push(struct stack *s, void *arg)
+/* A new layer on the entry's top, empty, durable with the metadata that says that it is the top;
+ * the stack still writes to the old one. */
+static int push(struct pool *p, struct entry *en, struct layer **ret, struct err **e)
 {
-        struct push *x = arg;
-        unsigned n = meta_next(&x->en->meta);
-        _cleanup_free_ char *dir = pool_path(x->p, x->en->meta.id);
+        const struct stack *s = en->stack;
+        unsigned n = meta_next(&en->meta);
+        _cleanup_free_ char *dir = pool_path(p, en->meta.id);
         struct layer_open o = {.dir = dir,
-                               .run = x->p->run,
-                               .volume = x->en->meta.id,
+                               .run = p->run,
+                               .volume = en->meta.id,
                                .data = n,
                                .map = n,
                                .size = s->size,
                                .overlap = UINT64_MAX,
                                .mapped = true,
                                .writable = true,
-                               .direct = x->p->direct,
+                               .direct = p->direct,
                                .parent = s->top};
         struct layer *top = NULL;
         struct meta m = {};
         int r;
 
-        if (!dir || meta_copy(&x->en->meta, &m) < 0)
-                return err_errno(x->e, -ENOMEM, "layer");
-        r = layer_settle(s->top);
-        if (r < 0)
-                err_errno(x->e, r, "flush");
-        if (r == 0)
-                r = pool_layer_files(x->p, x->en->meta.id, n, x->e);
-        if (r == 0)
-                r = layer_open(&o, &top, x->e);
-        if (r == 0) {
-                r = meta_push(&m, n, s->size);
-                if (r < 0)
-                        err_errno(x->e, r, "layer");
+        if (!dir || meta_copy(&en->meta, &m) < 0)
+                return err_errno(e, -ENOMEM, "layer");
+        if (meta_push(&m, n, s->size) < 0) {
+                meta_done(&m);
+                return err_errno(e, -EMLINK, "layer");
         }
-        if (r == 0 && (r = FAULT("volume.push")) < 0)
-                err_errno(x->e, r, "fault point");
+        r = pool_layer_files(p, en->meta.id, n, e);
+        if (r == 0)
+                r = layer_open(&o, &top, e);
+        if (r == 0)
+                r = push_commit(p, en, top, &m, e);
+        meta_done(&m);
         if (r == 0) {
-                r = meta_write(dir, &m, x->e);
-                if (r == 0 && (r = push_commit(x, s, top, &m)) < 0)
-                        err_errno(x->e, r, "layer");
-                if (r < 0 && pool_meta_undo(x->p, x->en) < 0)
-                        s->failed = true;
-        }
-        if (r < 0 && top) {
+                *ret = top;
+        } else if (top) {
                 layer_freeze(top);
                 layer_free(top);
         }
-        meta_done(&m);
         return r;
 }
 
 int pool_push_layer(struct pool *p, struct entry *en, struct err **e)
 {
-        struct push x = {.p = p, .en = en, .e = e};
-        int r = stack_flush(en->stack); /* the bulk of it, while I/O goes on */
+        struct stack *s = en->stack;
+        struct layer *top = NULL;
+        int r;
 
-        if (r == 0)
-                r = stack_change(en->stack, push, &x);
+        /* All that waits for the disk is done while I/O goes on: before it is stopped, and after,
+         * when flushes wait for it. */
+        s->hurry = true;
+        r = stack_flush(s);
+        if (r < 0)
+                err_errno(e, r, "flush");
+        else
+                r = push(p, en, &top, e);
+        if (r == 0) {
+                stack_switch(s, top);
+                r = stack_settle(s);
+                if (r < 0)
+                        err_errno(e, r, "flush");
+        }
+        s->hurry = false;
         return r < 0 ? err_prepend(e, r, "freeze volume %s", en->meta.id) : 0;
 }
 
+struct grow {
+        struct pool *p;
+        struct entry *en;
+        struct err **e;
+        uint64_t size;
+};
+
 static int grow(struct stack *s, void *arg)
 {
-        struct push *x = arg;
+        struct grow *x = arg;
         _cleanup_free_ char *dir = pool_path(x->p, x->en->meta.id);
         struct meta m = {};
         int r;
@@ -319,7 +369,7 @@ static int grow(struct stack *s, void *arg)
 
 int pool_grow(struct pool *p, struct entry *en, uint64_t size, struct err **e)
 {
-        struct push x = {.p = p, .en = en, .e = e, .size = size};
+        struct grow x = {.p = p, .en = en, .e = e, .size = size};
 
         return stack_change(en->stack, grow, &x);
 }

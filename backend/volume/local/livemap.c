@@ -57,18 +57,33 @@ static int replay(struct layer *l, int log_fd, struct map *m, bool *ret_torn, st
         return log_fd == l->log_fd ? mend_header(l, e) : 0;
 }
 
-int livemap_load(struct layer *l, int log_fd, struct err **e)
+/* What is behind log_end is dropped, durably. */
+static int cut(const struct layer *l)
 {
-        int r = map_init(&l->map, blocks_of(l), -1, 0);
+        _cleanup_free_ char *path = layer_log_path(l->dir, l->id.layer);
+        _cleanup_close_ int fd = path ? open(path, O_WRONLY | O_CLOEXEC) : -1;
+
+        if (fd < 0 || ftruncate(fd, l->log_end) < 0 || fdatasync(fd) < 0)
+                return path ? -errno : -ENOMEM;
+        return 0;
+}
+
+int livemap_load(struct layer *l, int log_fd, bool may_be_torn, struct err **e)
+{
+        int r = map_gather(&l->map, blocks_of(l));
         bool torn;
 
+        if (r == 0)
+                r = replay(l, log_fd, &l->map, &torn, e);
         if (r < 0)
-                return err_errno(e, r, "map");
-        r = replay(l, log_fd, &l->map, &torn, e);
-        if (r == 0 && torn)
-                r = err_set(e, -EUCLEAN, "the end of the map log of frozen layer %u is damaged",
-                            l->id.layer);
-        return r;
+                return r;
+        if (torn && !may_be_torn)
+                return err_set(e, -EUCLEAN, "the end of the map log of frozen layer %u is damaged",
+                               l->id.layer);
+        if (torn && (r = cut(l)) < 0)
+                return err_errno(e, r, "truncate map log");
+        r = map_pack(&l->map, l->dir);
+        return r < 0 ? err_errno(e, r, "map") : 0;
 }
 
 /* What differs from the log is not on disk yet. */
@@ -127,6 +142,7 @@ static int attach(struct layer *l, bool *ret_torn, struct err **e)
                 r = replay(l, l->log_fd, &logged, ret_torn, e);
         if (r == 0)
                 r = mark_unlogged(&l->map, &logged);
+        l->left = true;
         map_done(&logged);
         return r < 0 ? r : 1;
 }

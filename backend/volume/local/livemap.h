@@ -7,7 +7,8 @@
  * What the live map has and the log has not is dirty.  Sets live_fd, log_end, log_next,
  * log_unsynced. */
 int livemap_open(struct layer *l, struct err **e);
-/* The same without a live map, read-only, in private memory: for frozen layers. */
-int livemap_load(struct layer *l, int log_fd, struct err **e);
+/* The same without a live map, read-only, packed: for frozen layers.  A torn tail is damage, unless
+ * it may be there: then it is cut off. */
+int livemap_load(struct layer *l, int log_fd, bool may_be_torn, struct err **e);
 /* Room for more blocks in file and memory. */
 int livemap_grow(struct layer *l, uint64_t blocks);

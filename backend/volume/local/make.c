@@ -270,19 +270,53 @@ static void set_origin(struct meta *m, const char *volume, unsigned layer)
         m->layers[0].below = volume[0] ? META_ORIGIN : META_GROUND;
 }
 
+/* What freeze_origin() does with a volume at rest. */
+static int freeze_at_rest(struct pool *p, struct entry *en, struct err **e)
+{
+        const struct meta_layer *top = meta_top(&en->meta);
+        _cleanup_free_ char *dir = pool_path(p, en->meta.id);
+        _cleanup_free_ char *log = dir ? layer_log_path(dir, top->map) : NULL;
+        struct stat st;
+        struct meta m;
+        int r;
+
+        if (!log || stat(log, &st) < 0)
+                return err_errno(e, log ? -errno : -ENOMEM, "map log of volume %s", en->meta.id);
+        if (st.st_size == 0 && top->overlap == UINT64_MAX)
+                return 0;
+        if (meta_copy(&en->meta, &m) < 0)
+                return err_errno(e, -ENOMEM, "layer");
+        if (meta_push(&m, meta_next(&m), top->size) < 0)
+                r = err_errno(e, -EMLINK, "layer");
+        else
+                r = pool_put_top(p, en, &m, "volume.push", e);
+        meta_done(&m);
+        return r < 0 ? err_prepend(e, r, "freeze volume %s", en->meta.id) : 0;
+}
+
+static int freeze_open(struct pool *p, struct entry *en, struct err **e)
+{
+        const struct layer *top = en->stack->top;
+        int r;
+
+        if (!top->mapped || top->map.live > 0 || top->overlap < UINT64_MAX)
+                return pool_push_layer(p, en, e);
+        r = stack_settle(en->stack); /* clones will rely on what is below it */
+        return r < 0 ? err_errno(e, r, "flush") : 0;
+}
+
 /* Sets m's origin to the frozen layer that holds what the writable parent has now. */
 static int freeze_origin(struct pool *p, struct entry *parent, struct meta *m, struct err **e)
 {
         const struct meta *pm = &parent->meta;
-        const struct layer *top;
-        bool opened = parent->users == 0;
+        /* At rest nothing of it need be read: its map may be large. */
+        bool rests = parent->rests && meta_mapped(pm, pm->nlayers - 1);
+        bool opened = !rests && parent->users == 0;
         int r = opened ? pool_stack_open(p, parent, e) : 0;
 
         if (r < 0)
                 return r;
-        top = parent->stack->top;
-        if (!top->mapped || top->map.live > 0 || top->overlap < UINT64_MAX)
-                r = pool_push_layer(p, parent, e);
+        r = rests ? freeze_at_rest(p, parent, e) : freeze_open(p, parent, e);
         /* The top is empty: what lies below it is the content. */
         if (r == 0 && meta_top(pm)->below >= 0)
                 set_origin(m, pm->id, meta_top(pm)->below);

@@ -106,6 +106,73 @@ void map_done(struct map *m)
         free(m->dirty);
         free(m->list);
         m->words = m->used = m->dirty = m->list = NULL;
+        if (m->packed)
+                pack_done(&m->pack);
+        free(m->gathered);
+        m->gathered = NULL;
+}
+
+int map_gather(struct map *m, uint64_t blocks)
+{
+        *m = (struct map){.fd = -1, .blocks = blocks, .bytes = map_bytes(blocks)};
+        pthread_mutex_init(&m->lock, NULL);
+        return 0;
+}
+
+/* Room for lines of the log is doubled as they come. */
+static int gather(struct map *m, const struct pack_line *line)
+{
+        if (m->ngathered == m->agathered) {
+                size_t n = MAX(m->agathered * 2, (size_t)16);
+                struct pack_line *p = reallocarray(m->gathered, n, sizeof(*p));
+
+                if (!p)
+                        return -ENOMEM;
+                m->gathered = p;
+                m->agathered = n;
+        }
+        m->gathered[m->ngathered++] = *line;
+        return 0;
+}
+
+int map_pack(struct map *m, const char *dir)
+{
+        int r = pack_build(&m->pack, m->bytes / MAP_PAGE, m->gathered, m->ngathered, dir);
+
+        free(m->gathered);
+        m->gathered = NULL;
+        m->ngathered = m->agathered = 0;
+        m->packed = r == 0;
+        m->live = m->pack.live;
+        return r;
+}
+
+enum map_state map_span_packed(const struct map *m, struct map_span s)
+{
+        unsigned state;
+        uint64_t block = s.word * WORD_BLOCKS + __builtin_ctzll(s.mask) / 2;
+        uint64_t n = pack_run(&m->pack, block, &state);
+
+        return n * 2 >= (uint64_t)__builtin_popcountll(s.mask) ? state : MAP_MIXED;
+}
+
+/* map_run() in a packed map. */
+static uint64_t run_packed(const struct map *m, uint64_t block, uint64_t max, enum map_state *ret)
+{
+        uint64_t n = 0;
+
+        *ret = MAP_HOLE;
+        while (n < max && block + n < m->blocks) {
+                unsigned state;
+                uint64_t k = pack_run(&m->pack, block + n, &state);
+
+                if (n == 0)
+                        *ret = state;
+                if (state != *ret)
+                        return n;
+                n += k;
+        }
+        return n < max && *ret == MAP_HOLE ? max : MIN(n, max);
 }
 
 static bool line_empty(const struct map *m, uint64_t line)
@@ -133,6 +200,10 @@ int map_adopt(struct map *m)
 
 enum map_state map_get(const struct map *m, uint64_t block)
 {
+        unsigned state;
+
+        if (block < m->blocks && m->packed)
+                return pack_run(&m->pack, block, &state) > 0 ? state : MAP_HOLE;
         if (block >= m->blocks || !bit_get(m->used, block / PAGE_BLOCKS))
                 return MAP_HOLE;
         return word_get(m, block / WORD_BLOCKS) >> (block % WORD_BLOCKS * 2) & 3;
@@ -140,9 +211,12 @@ enum map_state map_get(const struct map *m, uint64_t block)
 
 uint64_t map_run(const struct map *m, uint64_t block, uint64_t max, enum map_state *ret)
 {
-        enum map_state state = map_get(m, block);
+        enum map_state state;
         uint64_t n = 0;
 
+        if (m->packed)
+                return run_packed(m, block, max, ret);
+        state = map_get(m, block);
         *ret = state;
         while (n < max) {
                 uint64_t b = block + n, differ;
@@ -251,8 +325,25 @@ int map_set(struct map *m, uint64_t block, uint64_t n, enum map_state state)
         return 0;
 }
 
+static void get_line_packed(const struct map *m, uint64_t line, uint8_t out[MAP_LINE_BYTES])
+{
+        memset(out, 0, MAP_LINE_BYTES);
+        for (unsigned b = 0; b < MAP_LINE_BLOCKS;) {
+                unsigned state;
+                uint64_t n = pack_run(&m->pack, line * MAP_LINE_BLOCKS + b, &state);
+                unsigned end = MIN(b + n, (uint64_t)MAP_LINE_BLOCKS);
+
+                for (; b < end; b++)
+                        out[b / 4] |= state << b % 4 * 2;
+        }
+}
+
 void map_get_line(const struct map *m, uint64_t line, uint8_t out[MAP_LINE_BYTES])
 {
+        if (m->packed && line * MAP_LINE_BYTES < m->bytes) {
+                get_line_packed(m, line, out);
+                return;
+        }
         if (line * MAP_LINE_BYTES >= m->bytes || !bit_get(m->used, line / PAGE_LINES)) {
                 memset(out, 0, MAP_LINE_BYTES);
                 return;
@@ -281,6 +372,12 @@ int map_set_line(struct map *m, uint64_t line, const uint8_t in[MAP_LINE_BYTES])
                 any |= words[i];
         }
         WITH_LOCK(&m->lock);
+        if (!m->words) {
+                struct pack_line l = {.line = line};
+
+                memcpy(l.word, words, sizeof(words));
+                return gather(m, &l);
+        }
         if (!any && !bit_get(m->used, line / PAGE_LINES))
                 return 0;
         r = page_use(m, line / PAGE_LINES);
@@ -296,10 +393,25 @@ int map_set_line(struct map *m, uint64_t line, const uint8_t in[MAP_LINE_BYTES])
         return 0;
 }
 
+static uint64_t next_line_packed(const struct map *m, uint64_t line)
+{
+        while (line < m->bytes / MAP_LINE_BYTES) {
+                unsigned state;
+                uint64_t n = pack_run(&m->pack, line * MAP_LINE_BLOCKS, &state);
+
+                if (state != MAP_HOLE || n < MAP_LINE_BLOCKS)
+                        return line;
+                line += n / MAP_LINE_BLOCKS;
+        }
+        return UINT64_MAX;
+}
+
 uint64_t map_next_line(const struct map *m, uint64_t line)
 {
         uint64_t lines = m->bytes / MAP_LINE_BYTES;
 
+        if (m->packed)
+                return next_line_packed(m, line);
         while (line < lines) {
                 if (!bit_get(m->used, line / PAGE_LINES))
                         line = (line / PAGE_LINES + 1) * PAGE_LINES;

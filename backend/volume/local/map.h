@@ -5,12 +5,15 @@
  * either private or a file (see shm.h) that outlives the process.  A line is 64 bytes of it
  * (256 blocks, 1 MiB of volume): the unit in which changes are logged.
  *
+ * A map that is only read, a frozen layer's, is packed (pack.h): its cost follows its extents.
+ *
  * Threads: get and run need no lock against set; map_grow excludes everything else. */
 #pragma once
 
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include "backend/volume/local/pack.h"
 #include "common/err.h"
 
 enum map_state {
@@ -41,11 +44,20 @@ struct map {
         uint64_t *list;  /* the dirty lines */
         size_t nlist, alist;
         _Atomic uint64_t live; /* lines that are not all holes */
+        /* Instead of all that, in a map that is only read: */
+        bool packed;
+        struct pack pack;
+        struct pack_line *gathered; /* until it is packed */
+        size_t ngathered, agathered;
 };
 
 /* blocks may be 0.  fd: see struct map; the file must have base + map_bytes() bytes. */
 int map_init(struct map *m, uint64_t blocks, int fd, uint64_t base);
 void map_done(struct map *m);
+/* A map that map_set_line() fills, and that can be read, and only that, after map_pack(); dir as in
+ * pack_build(). */
+int map_gather(struct map *m, uint64_t blocks);
+int map_pack(struct map *m, const char *dir);
 /* Bytes of memory (and of file) for so many blocks. */
 uint64_t map_bytes(uint64_t blocks);
 /* More blocks, all holes.  The file must have been grown before. */
@@ -69,6 +81,7 @@ static inline struct map_span map_span(uint64_t block, uint64_t n)
                 return (struct map_span){};
         return (struct map_span){block / MAP_WORD_BLOCKS, UINT64_MAX >> (64 - 2 * n) << 2 * first};
 }
+enum map_state map_span_packed(const struct map *m, struct map_span s);
 /* The state that all of them have, n > 0 and inside the map; MAP_MIXED when they differ. */
 static inline enum map_state map_span_state(const struct map *m, struct map_span s)
 {
@@ -76,6 +89,8 @@ static inline enum map_state map_span_state(const struct map *m, struct map_span
         const uint64_t data = UINT64_C(0x5555555555555555);
         uint64_t is;
 
+        if (m->packed)
+                return pack_used(&m->pack, page) ? map_span_packed(m, s) : MAP_HOLE;
         if (!(__atomic_load_n(&m->used[page / 64], __ATOMIC_ACQUIRE) >> page % 64 & 1))
                 return MAP_HOLE;
         is = __atomic_load_n(&m->words[s.word], __ATOMIC_ACQUIRE) & s.mask;

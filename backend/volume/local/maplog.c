@@ -63,9 +63,12 @@ size_t maplog_batch(uint8_t *out, uint64_t group, bool last, const uint64_t *lin
         return len;
 }
 
-/* Reads the batch at off into buf.  1 when it is good, 0 when it is not one, -errno. */
-static int batch_read(const struct maplog_source *src, uint64_t off, uint8_t *buf, size_t *ret_len)
+/* Reads the batch at off into *pbuf, which has MAPLOG_BATCH bytes and is made as large as the batch
+ * is.  1 when it is good, 0 when it is not one, -errno. */
+static int batch_read(const struct maplog_source *src, uint64_t off, uint8_t **pbuf,
+                      size_t *ret_len)
 {
+        uint8_t *buf = *pbuf;
         ssize_t got = src->read(src->arg, buf, MAPLOG_BATCH, off);
         size_t count, rest;
 
@@ -77,6 +80,10 @@ static int batch_read(const struct maplog_source *src, uint64_t off, uint8_t *bu
         if (count == 0 || count > MAPLOG_COUNT_MAX)
                 return 0;
         rest = count * MAPLOG_RECORD;
+        buf = realloc(buf, MAPLOG_BATCH + rest);
+        if (!buf)
+                return -ENOMEM;
+        *pbuf = buf;
         got = src->read(src->arg, buf + MAPLOG_BATCH, rest, off + MAPLOG_BATCH);
         if (got < 0)
                 return got;
@@ -85,7 +92,7 @@ static int batch_read(const struct maplog_source *src, uint64_t off, uint8_t *bu
 }
 
 /* Whether a good batch of group >= group lies anywhere at or after off. */
-static int later_batch(const struct maplog_source *src, uint64_t off, uint64_t group, uint8_t *buf)
+static int later_batch(const struct maplog_source *src, uint64_t off, uint64_t group, uint8_t **buf)
 {
         uint8_t window[4096];
         size_t len;
@@ -101,7 +108,7 @@ static int later_batch(const struct maplog_source *src, uint64_t off, uint64_t g
                         if (memcmp(window + i, batch_magic, 4) != 0)
                                 continue;
                         r = batch_read(src, off + i, buf, &len);
-                        if (r < 0 || (r == 1 && get64(buf + 8) >= group))
+                        if (r < 0 || (r == 1 && get64(*buf + 8) >= group))
                                 return r;
                 }
                 off += got / 4 * 4;
@@ -144,7 +151,7 @@ static int header_read(const struct maplog_source *src, const struct maplog_id *
 
 /* Whether what is there is that header but for a few bytes, and a first batch is behind it. */
 static bool header_damaged(const struct maplog_source *src, const struct maplog_id *id,
-                           uint8_t *buf)
+                           uint8_t **buf)
 {
         uint8_t got[MAPLOG_HEADER], want[MAPLOG_HEADER];
         unsigned bad = 0;
@@ -155,13 +162,13 @@ static bool header_damaged(const struct maplog_source *src, const struct maplog_
         maplog_header(want, id);
         for (size_t i = 0; i < MAPLOG_HEADER; i++)
                 bad += got[i] != want[i];
-        return bad <= 4 && batch_read(src, MAPLOG_HEADER, buf, &len) == 1 && get64(buf + 8) == 1;
+        return bad <= 4 && batch_read(src, MAPLOG_HEADER, buf, &len) == 1 && get64(*buf + 8) == 1;
 }
 
 int maplog_replay(const struct maplog_source *src, const struct maplog_id *id, struct map *m,
                   struct maplog_end *ret, struct err **e)
 {
-        _cleanup_free_ uint8_t *buf = malloc(MAPLOG_BATCH_MAX);
+        _cleanup_free_ uint8_t *buf = malloc(MAPLOG_BATCH);
         bool whole = true; /* the last group read is complete */
         uint64_t group = 0;
         size_t len = 0;
@@ -173,10 +180,10 @@ int maplog_replay(const struct maplog_source *src, const struct maplog_id *id, s
         r = header_read(src, id, e);
         if (r < 0)
                 return r;
-        ret->header = r == 0 && header_damaged(src, id, buf);
+        ret->header = r == 0 && header_damaged(src, id, &buf);
         if (r == 1 || ret->header) {
                 ret->end = MAPLOG_HEADER;
-                while ((r = batch_read(src, ret->end, buf, &len)) == 1) {
+                while ((r = batch_read(src, ret->end, &buf, &len)) == 1) {
                         if (get64(buf + 8) != group + whole)
                                 break;
                         r = apply(m, buf);
@@ -190,7 +197,7 @@ int maplog_replay(const struct maplog_source *src, const struct maplog_id *id, s
                 }
         }
         if (r >= 0)
-                r = later_batch(src, ret->end, group + 1 + whole, buf);
+                r = later_batch(src, ret->end, group + 1 + whole, &buf);
         if (r < 0)
                 return err_errno(e, r, "read map log");
         if (r == 1)

@@ -249,6 +249,19 @@ static int prune(struct pool *p, struct entry *en, struct err **e)
         return r;
 }
 
+/* What is frozen is merged from its files: they must say all. */
+static int settle_below(struct pool *p, struct entry *en, struct err **e)
+{
+        int r;
+
+        if (en->meta.removed || en->rests)
+                return 0;
+        if (!en->stack)
+                return pool_settle(p, en, e);
+        r = stack_settle(en->stack);
+        return r < 0 ? err_errno(e, r, "flush") : 0;
+}
+
 /* 1: m is ready, 0: there is nothing to do. */
 static int look(struct pool *p, struct entry *en, struct merge *m, struct err **e)
 {
@@ -264,6 +277,9 @@ static int look(struct pool *p, struct entry *en, struct merge *m, struct err **
                 return flattened(p, en, e);
         if (!pair && (!en->meta.flatten || en->flatten_failed))
                 return 0;
+        r = settle_below(p, en, e);
+        if (r < 0)
+                return r;
         if (!pair)
                 r = find_on_origin(p, en, m, e);
         else if (m->top)

@@ -22,6 +22,7 @@ struct entry {
         unsigned refs;         /* volumes whose origin is this one */
         struct stack *stack;   /* while users > 0 */
         struct layer **loaded; /* by index in meta.layers, NULL where not open; under layers_lock */
+        bool rests;            /* it was closed with all on disk, and its top's log whole */
         unsigned opened;       /* counts: whether somebody may have written meanwhile */
         bool todo;             /* work.c is to look at it */
         bool stuck;            /* merging has failed: not again before the next start */
@@ -67,7 +68,11 @@ void pool_drop(struct pool *p, struct entry *en); /* with the lock */
 /* layers.c: en is busy or open, the lock not held. */
 int pool_stack_open(struct pool *p, struct entry *en, struct err **e);
 void pool_stack_close(struct pool *p, struct entry *en);
-/* Freezes the top layer and puts an empty one on it; durable on return. */
+/* Whether layer i is there and has a live map.  Below the top that is one that was frozen, and a
+ * blockd was killed before all of it was durable, or it could not be made so. */
+bool pool_unsettled(const struct pool *p, const struct meta *m, unsigned i);
+/* Freezes the top layer and puts an empty one on it; durable on return.  When making the frozen one
+ * durable has failed (-ENOSPC, say), it is tried again with each flush. */
 int pool_push_layer(struct pool *p, struct entry *en, struct err **e);
 int pool_grow(struct pool *p, struct entry *en, uint64_t size, struct err **e);
 
@@ -95,6 +100,10 @@ int pool_meta_undo(struct pool *p, const struct entry *en);
 /* The second half of that, with both locks: on disk it is already. */
 int pool_take_meta(struct entry *en, struct meta *m);
 void pool_unlink_layer(struct pool *p, const char *id, const struct meta_layer *l);
+/* m has one layer more, the new top, and is made the entry's with empty files for that.  It is not
+ * open, and what is its top so far is all on disk or not needed any more. */
+int pool_put_top(struct pool *p, struct entry *en, struct meta *m, const char *fault,
+                 struct err **e);
 /* Takes the layers that nobody needs out of m, which is to be en's. With the lock. */
 bool pool_prune(struct pool *p, const struct entry *en, struct meta *m);
 /* With the lock: one volume less grows from it. */

@@ -28,7 +28,8 @@ static int destroy_files(struct pool *p, const struct meta *m, struct err **e)
         r = fsync_parent(meta);
         if (r < 0)
                 return err_errno(e, r, "sync '%s'", dir);
-        unlink_live(p, m->id, meta_top(m)->map);
+        for (unsigned i = 0; i < m->nlayers; i++)
+                unlink_live(p, m->id, m->layers[i].map);
         if (remove_tree(dir, NULL) < 0)
                 log_warning("'%s' could not be emptied; it will be tried again at start", dir);
         return 0;
@@ -169,7 +170,15 @@ static void collect_folder(struct pool *p, const char *name)
         closedir(d);
 }
 
-/* Live maps of anything but a top layer that may be written. */
+static bool has_map(const struct meta *m, unsigned n)
+{
+        for (unsigned i = 0; i < m->nlayers; i++)
+                if (meta_mapped(m, i) && m->layers[i].map == n)
+                        return true;
+        return false;
+}
+
+/* Live maps of anything but layers that may be written, or have to be settled. */
 static void collect_live(struct pool *p, const char *dir, const char *name)
 {
         _cleanup_free_ char *path = path_printf("%s/%s", dir, name);
@@ -181,7 +190,7 @@ static void collect_live(struct pool *p, const char *dir, const char *name)
 
         if (sscanf(name, "%36[0-9a-f-].%u%n", id, &n, &end) == 2 && end > 0 && !name[end]) {
                 en = pool_find(p, id);
-                if (en && !en->meta.removed && meta_top(&en->meta)->map == n)
+                if (en && !en->meta.removed && has_map(&en->meta, n))
                         return;
                 folder = pool_path(p, id);
                 if (!en && folder && access(folder, F_OK) == 0)

@@ -150,7 +150,7 @@ static int read_one(struct batch *b, struct volume_io *io)
 static int write_direct(struct batch *b, struct volume_io *io)
 {
         struct layer *top = b->s->top;
-        bool durable = io->flags & VOLUME_FUA && layer_settled(top, io->n, io->off);
+        bool durable = io->flags & VOLUME_FUA && !b->s->hurry && layer_settled(top, io->n, io->off);
         struct ring_io r = {.fd = top->direct_fd,
                             .write = true,
                             .flags = durable ? RWF_DSYNC : 0,
@@ -177,7 +177,7 @@ static int write_one(struct batch *b, struct volume_io *io)
                 return write_direct(b, io);
         if (b->alloc)
                 drain(b); /* what follows may want the lock for itself */
-        if (io->flags & VOLUME_FUA && top->direct_fd < 0 && b->durable < DURABLE &&
+        if (io->flags & VOLUME_FUA && top->direct_fd < 0 && b->durable < DURABLE && !b->s->hurry &&
             layer_settled(top, io->n, io->off) && layer_durable_ready(top)) {
                 b->durable++;
                 return wrote(b, io, layer_write_durable(top, io->p, io->n, io->off), true);

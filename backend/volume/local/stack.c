@@ -1,7 +1,9 @@
 #include "backend/volume/local/stack.h"
 
+#include <assert.h>
 #include <fcntl.h>
 
+#include "common/fault.h"
 #include "common/fileio.h"
 
 static void unlock_io(pthread_rwlock_t **l)
@@ -11,6 +13,18 @@ static void unlock_io(pthread_rwlock_t **l)
 #define WITH_IO(s)                                                                                 \
         _cleanup_(unlock_io) _unused_ pthread_rwlock_t *io_lock_ =                                 \
                 (pthread_rwlock_rdlock(&(s)->io), &(s)->io)
+
+/* Whether what is below the top was frozen by a blockd that was killed before all of it was
+ * durable. A layer without a map has nothing that says so: it is, as a rule, and is synced once
+ * more. */
+static bool left_unsettled(struct layer *top)
+{
+        const struct layer *below = top->parent;
+
+        if (!below || !sd_id128_equal(below->id.volume, top->id.volume))
+                return false;
+        return below->mapped ? layer_unsettled(below) : top->left;
+}
 
 int stack_new(struct layer *top, bool readonly, const char *dir, struct stack **ret)
 {
@@ -31,6 +45,8 @@ int stack_new(struct layer *top, bool readonly, const char *dir, struct stack **
         pthread_rwlockattr_destroy(&attr);
         pthread_mutex_init(&s->flush, NULL);
         s->top = top;
+        if (!readonly && left_unsettled(top))
+                s->under = top->parent;
         s->size = top->size;
         s->readonly = readonly;
         s->failed = access(s->failed_path, F_OK) == 0;
@@ -93,13 +109,36 @@ int stack_write(struct stack *s, const void *p, size_t n, uint64_t off, unsigned
         return io.result;
 }
 
-/* With the flush lock, and io in either way. */
-static int flush_locked(struct stack *s)
+/* With the flush lock, and io in either way, like the next.  Until it is done, nothing that lies
+ * in the top may be called durable. */
+static int settle_locked(struct stack *s)
 {
         int r;
 
         if (s->failed)
                 return -EIO;
+        if (!s->under)
+                return 0;
+        r = FAULT("volume.settle");
+        if (r == 0)
+                r = layer_flush(s->under);
+        if (r == 0)
+                r = layer_settle(s->under);
+        if (r == 0) {
+                layer_freeze(s->under);
+                s->under = NULL;
+        } else if (r != -ENOSPC) {
+                stack_fail(s);
+        }
+        return r;
+}
+
+static int flush_locked(struct stack *s)
+{
+        int r = settle_locked(s);
+
+        if (r < 0)
+                return r;
         if (s->readonly || !atomic_exchange(&s->written, false))
                 return 0;
         r = layer_flush(s->top);
@@ -138,7 +177,7 @@ int stack_flush(struct stack *s)
         WITH_LOCK(&s->flush);
         pthread_rwlock_rdlock(&s->io);
         r = flush_locked(s);
-        wants = r == 0 && layer_wants_compact(s->top);
+        wants = r == 0 && !s->hurry && layer_wants_compact(s->top);
         pthread_rwlock_unlock(&s->io);
         /* A log that could not be shortened is only long, unless that broke it. */
         if (wants && compact(s) == -EIO)
@@ -205,6 +244,34 @@ bool stack_starts_sparse(struct stack *s, uint64_t n, uint64_t off)
 uint64_t stack_size(struct stack *s)
 {
         return s->size;
+}
+
+void stack_switch(struct stack *s, struct layer *top)
+{
+        WITH_LOCK(&s->flush);
+        pthread_rwlock_wrlock(&s->io);
+        assert(!s->under && top->parent == s->top);
+        s->under = s->top;
+        s->top = top;
+        s->written = true;
+        pthread_rwlock_unlock(&s->io);
+}
+
+bool stack_freezing(struct stack *s, const struct layer *l)
+{
+        WITH_LOCK(&s->flush);
+        return s->under == l;
+}
+
+int stack_settle(struct stack *s)
+{
+        int r;
+
+        WITH_LOCK(&s->flush);
+        pthread_rwlock_rdlock(&s->io);
+        r = settle_locked(s);
+        pthread_rwlock_unlock(&s->io);
+        return r;
 }
 
 int stack_change(struct stack *s, int (*change)(struct stack *s, void *arg), void *arg)

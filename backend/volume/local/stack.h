@@ -10,11 +10,15 @@ struct stack {
         pthread_rwlock_t io;   /* shared: any I/O; exclusive: change of layers or size */
         pthread_mutex_t flush; /* one flush at a time; the others then find nothing to do */
         struct layer *top;
+        /* The layer below the top, while not all of it is durable: it is flushed before the top
+         * is.  With the flush lock; NULL: no such. */
+        struct layer *under;
         _Atomic uint64_t size; /* bytes: the top layer's */
         bool readonly;
         char *failed_path;   /* the marker file that says so */
         atomic_bool written; /* since the last good flush */
         atomic_bool failed;  /* a sync failed: only reads until checked */
+        atomic_bool hurry;   /* I/O is about to be stopped: no write is to wait for the disk */
 };
 
 /* dir: the volume's folder, for the marker.  Takes top. */
@@ -47,6 +51,15 @@ void stack_fail(struct stack *s);
 /* The same for a volume, by its folder, that is not open. */
 void stack_mark_failed(const char *dir);
 
-/* Stops I/O, makes all durable, calls change() and lets I/O go on.  This is where a layer is
- * pushed or the volume grown. */
+/* A new, empty layer on the top becomes the top; the metadata on disk says so already.  I/O is
+ * stopped for as long as what is under way takes.  What was the top stays to be flushed: see
+ * stack_settle().  The stack must be settled before. */
+void stack_switch(struct stack *s, struct layer *top);
+/* Makes what was the top durable, as stack_flush() would. */
+int stack_settle(struct stack *s);
+/* Whether that has not been done, or not succeeded, with this layer. */
+bool stack_freezing(struct stack *s, const struct layer *l);
+
+/* Stops I/O, makes all durable, calls change() and lets I/O go on.  This is where the volume is
+ * grown. */
 int stack_change(struct stack *s, int (*change)(struct stack *s, void *arg), void *arg);

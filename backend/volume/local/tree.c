@@ -169,9 +169,8 @@ int pool_set_meta(struct pool *p, struct entry *en, struct meta *m, struct err *
         return r;
 }
 
-/* A new, empty top; the entry is busy and not open. */
-static int put_top(struct pool *p, struct entry *en, struct meta *m, const char *fault,
-                   struct err **e)
+int pool_put_top(struct pool *p, struct entry *en, struct meta *m, const char *fault,
+                 struct err **e)
 {
         int r = pool_layer_files(p, en->meta.id, meta_top(m)->n, e);
 
@@ -250,7 +249,7 @@ int pool_revert(struct pool *p, const char *id, const char *to, struct err **e)
         pthread_mutex_unlock(&p->lock);
         r = pool_settle(p, en, e); /* its top is frozen now */
         if (r == 0)
-                r = put_top(p, en, &m, "volume.revert", e);
+                r = pool_put_top(p, en, &m, "volume.revert", e);
         pthread_mutex_lock(&p->lock);
         if (r < 0 && newly)
                 pool_find(p, m.origin)->refs--;
@@ -287,7 +286,7 @@ int pool_shrink(struct pool *p, const char *id, uint64_t size, struct err **e)
                 r = err_errno(e, -EMLINK, "resize");
         if (r == 0) {
                 m.layers[m.nlayers - 1].overlap = size;
-                r = put_top(p, en, &m, "volume.shrink", e);
+                r = pool_put_top(p, en, &m, "volume.shrink", e);
         }
         meta_done(&m);
         pthread_mutex_lock(&p->lock);

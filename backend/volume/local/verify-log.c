@@ -54,7 +54,7 @@ static bool settled_line(struct map *m, uint64_t line, uint8_t out[MAP_LINE_BYTE
 {
         WITH_LOCK(&m->lock);
         map_get_line(m, line, out);
-        return !(m->dirty[line / 64] >> line % 64 & 1);
+        return m->packed || !(m->dirty[line / 64] >> line % 64 & 1);
 }
 
 /* The first line from there on that either has. */

@@ -187,7 +187,8 @@ static int run(struct verify *v, struct layer *top)
         for (struct layer *l = top; l; l = l->parent)
                 v->total += v->how->scrub ? verify_data_bytes(v, l) : 1;
         for (struct layer *l = top, *above = NULL; l && r == 0; above = l, l = l->parent)
-                r = check_layer(v, l, l != top || v->stack->readonly,
+                r = check_layer(v, l,
+                                (l != top && !stack_freezing(v->stack, l)) || v->stack->readonly,
                                 above && above->owner == l->owner);
         return r;
 }
