@@ -4,7 +4,7 @@
 
 #include <sys/uio.h>
 
-#include "backend/volume/local/layer.h"
+#include "backend/volume/local/index.h"
 #include "backend/volume/local/ring.h"
 #include "common/fault.h"
 #include "common/fileio.h"
@@ -39,7 +39,7 @@ static bool resolve_whole(struct layer **l, uint64_t off, uint64_t n, struct pie
         return false;
 }
 
-struct piece layer_resolve(struct layer *l, uint64_t off, uint64_t n)
+struct piece layer_walk(struct layer *l, uint64_t off, uint64_t n)
 {
         struct piece whole;
 
@@ -65,6 +65,39 @@ struct piece layer_resolve(struct layer *l, uint64_t off, uint64_t n)
                 n = MIN(n, l->overlap - off);
         }
         return (struct piece){.len = n, .hole = true};
+}
+
+/* What the layer itself has not is looked up. */
+static struct piece resolve_below(struct layer *l, uint64_t off, uint64_t n)
+{
+        struct piece k;
+
+        if (off >= l->overlap)
+                return (struct piece){.len = n, .hole = true};
+        n = MIN(n, l->overlap - off);
+        return index_find(l->index, off, n, &k) == INDEX_FOUND ? k : layer_walk(l, off, k.len);
+}
+
+struct piece layer_resolve(struct layer *l, uint64_t off, uint64_t n)
+{
+        const struct map_span span = map_span(off / MAP_BLOCK, blocks_of(off, n));
+        enum map_state state;
+        uint64_t blocks;
+
+        if (!l->index || n == 0 || n > INDEX_SPAN || n > l->size || off > l->size - n)
+                return layer_walk(l, off, n);
+        if (span.mask) {
+                state = map_span_state(&l->map, span);
+                if (state == MAP_DATA)
+                        return (struct piece){.layer = l, .len = n};
+                if (state == MAP_HOLE)
+                        return resolve_below(l, off, n);
+        }
+        blocks = map_run(&l->map, off / MAP_BLOCK, blocks_of(off, n), &state);
+        n = MIN(n, blocks * MAP_BLOCK - off % MAP_BLOCK);
+        if (state == MAP_HOLE)
+                return resolve_below(l, off, n);
+        return (struct piece){.layer = state == MAP_DATA ? l : NULL, .len = n};
 }
 
 /* A data file may be shorter than its layer: the rest is zeros. */

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 
+#include "backend/volume/local/index.h"
 #include "common/fault.h"
 #include "common/fileio.h"
 #include "common/log.h"
@@ -173,6 +174,7 @@ void pool_stack_close(struct pool *p, struct entry *en)
                 log_error("volume %s: flush at close: %s", en->meta.id, strerror(-r));
         else if (!abandoned)
                 layer_freeze(s->top); /* all is in the log: the live map may go */
+        index_free(TAKE_PTR(s->top->index));
         pthread_mutex_lock(&p->layers_lock);
         layer_unref(s->top);
         pthread_mutex_unlock(&p->layers_lock);
@@ -227,6 +229,7 @@ static int push_commit(struct push *x, struct stack *s, struct layer *top, struc
         if (r < 0)
                 return r;
         layer_freeze(s->top);
+        top->index = index_push(TAKE_PTR(s->top->index), top);
         s->top = top;
         return 0;
 }

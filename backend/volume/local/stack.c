@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include "backend/volume/local/index.h"
 #include "common/fileio.h"
 
 static void unlock_io(pthread_rwlock_t **l)
@@ -30,6 +31,7 @@ int stack_new(struct layer *top, bool readonly, const char *dir, struct stack **
         pthread_rwlock_init(&s->io, &attr);
         pthread_rwlockattr_destroy(&attr);
         pthread_mutex_init(&s->flush, NULL);
+        top->index = index_new(top);
         s->top = top;
         s->size = top->size;
         s->readonly = readonly;
