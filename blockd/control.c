@@ -204,10 +204,11 @@ static int op_remove(struct call *c, struct err **e)
 
         if (r < 0)
                 return r;
-        WITH_LOCK(&c->server->change);
+        WITH_LOCK(&c->server->change); /* so that nobody exports it meanwhile */
         r = not_exported(c->server, "remove", id, e);
         if (r < 0)
                 return r;
+        check_cancel(c->server, id);
         r = volume_remove(c->server->pool, id, e);
         return r < 0 ? r : meter_remove(c->server, id, e);
 }
@@ -325,6 +326,31 @@ static int op_unexport(struct call *c, struct err **e)
 static int by_id(const struct export *a, const struct export *b)
 {
         return strcmp(a->id, b->id);
+}
+
+static int op_check(struct call *c, struct err **e)
+{
+        int start = 0, scrub = 0, sums = 0, cancel = 0;
+        const char *id, *token = "";
+        struct volume_info info;
+        json_int_t rate = 0;
+        int r = args(c, e, "{s:s, s?b, s?b, s?b, s?b, s?s, s?I}", "id", &id, "start", &start,
+                     "scrub", &scrub, "sums", &sums, "cancel", &cancel, "token", &token, "rate",
+                     &rate);
+        struct volume_check how = {.scrub = scrub, .sums = sums};
+
+        if (r == 0)
+                r = arg_size(rate, &how.rate, e);
+        if (r == 0)
+                r = volume_stat(c->server->pool, id, &info, e);
+        if (r == 0 && start)
+                r = check_start(c->server, id, token, &how, e);
+        if (r < 0)
+                return r;
+        if (cancel)
+                check_cancel(c->server, id);
+        check_show(c->server, id, c->answer);
+        return 0;
 }
 
 static int op_list_exports(struct call *c, struct err **e)
@@ -473,6 +499,7 @@ static const struct {
         {"export", op_export},
         {"unexport", op_unexport},
         {"list_exports", op_list_exports},
+        {"check", op_check},
         {"limit", op_limit},
         {"stats", op_stats},
         {"loglevel", op_loglevel},

@@ -251,6 +251,7 @@ static int hand_over(struct server *s, int sock, struct err **e)
         r = control_freeze(s);
         if (r < 0)
                 return err_set(e, r, "a call of the control socket takes too long: try again");
+        check_cancel(s, NULL); /* who wanted one asks again */
         volume_pool_background(s->pool, false); /* the pool's metadata is not to change any more */
         r = freeze(s, true);
         if (r < 0)

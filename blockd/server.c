@@ -135,6 +135,8 @@ int server_start(const char *state, const char *run, bool direct, const struct t
 struct server *server_stop(struct server *s)
 {
         control_stop(s);
+        check_cancel(s, NULL);
+        checks_free(s);
         exports_disconnect(s, NULL);
         exports_free(s);
         tcp_stop(s);

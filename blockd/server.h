@@ -19,6 +19,7 @@
 #include "blockd/wire.h"
 #include "common/err.h"
 
+struct checkup;
 struct meter;
 struct takeover;
 
@@ -115,6 +116,7 @@ struct server {
         pthread_cond_t gone; /* a connection ended */
         struct export *exports;
         struct meter *meters; /* by volume, see meter.h */
+        struct checkup *checks; /* by volume: the last of each */
         uint64_t next_serial;
         struct conn *conns;
         struct control *controls;
@@ -204,6 +206,16 @@ unsigned exports_of(struct server *s, const char *volume);
 /* Ends all connections to x (NULL: all there are) and waits until they are gone. */
 void exports_disconnect(struct server *s, struct export *x);
 void exports_free(struct server *s);
+
+/* checks.c: begins a check in the background.  One with that token (not "") that was begun already is
+ * that one.  -EBUSY: another of that volume runs, or as many as may.  how: callbacks are ours. */
+int check_start(struct server *s, const char *volume, const char *token,
+                const struct volume_check *how, struct err **e);
+/* Ends that of the volume (NULL: all) and waits until it has. */
+void check_cancel(struct server *s, const char *volume);
+/* The last one of the volume, as members of the answer. */
+void check_show(struct server *s, const char *volume, json_t *answer);
+void checks_free(struct server *s);
 
 /* control.c: takes fd. */
 void control_start(struct server *s, int fd);

@@ -135,6 +135,13 @@ void control_close_data(struct control *c, struct data *d, const char *cut);
  * -ENOTSUP: it cannot be. */
 int control_adopt(struct control *c, uint64_t no, uint64_t from, struct err **e);
 bool control_adopted(struct control *c, uint64_t no, uint64_t from);
+/* --- space -------------------------------------------------------------------------------- */
+
+/* Of the tenant that o belongs to or is: how many bytes its volumes may have together (VALUE_MAX: no
+ * limit), and what they take on disk, as of the last second somebody looked.  -ENOENT: of none.
+ * Model held; from memory. */
+int control_space(struct control *c, const struct object *o, uint64_t *ret_limit,
+                  uint64_t *ret_used);
 
 /* --- waiting ------------------------------------------------------------------------------ */
 

@@ -176,6 +176,8 @@ int seed_cloud(struct control *c, struct err **e);
 /* stats.c: what o, a volume, has done; all zeros when nothing is known.  Gives the time of the
  * figures, 0: there are none yet.  From memory, never waits; model held or not. */
 int64_t stats_look(struct control *c, const struct object *o, struct volume_stats *ret);
+/* Bytes of disk that o, a volume, takes; 0: not known yet.  Like stats_look(). */
+uint64_t stats_used(struct control *c, const struct object *o);
 int stats_start(struct control *c, struct err **e);
 void stats_stop(struct control *c);
 void stats_free(struct control *c);

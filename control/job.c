@@ -424,6 +424,12 @@ static void job_run(struct job *j)
         pthread_mutex_unlock(&j->c->jobs->lock);
 }
 
+/* Whether j has to wait for k, which is older.  Lock held. */
+static bool job_before(const struct job *k, const struct job *j)
+{
+        return k->target == j->target && !(k->def && k->def->aside);
+}
+
 /* The first job that may run: not parked, no older job of its target.  Lock held. */
 static struct job *job_pick(struct job_engine *g, int64_t *ret_wake)
 {
@@ -440,7 +446,7 @@ static struct job *job_pick(struct job_engine *g, int64_t *ret_wake)
                         *ret_wake = j->wake;
                 if (j->parked || j->running)
                         continue;
-                for (k = g->v; k != j && k->target != j->target; k = k->next)
+                for (k = g->v; k != j && !job_before(k, j); k = k->next)
                         ;
                 if (k == j)
                         return j;

@@ -41,6 +41,7 @@ struct job_def {
         const char *op;
         unsigned deadline; /* seconds */
         bool cancellable;
+        bool aside;        /* younger jobs of its target need not wait for it */
         bool patient;      /* ECONNREFUSED and ETIMEDOUT of a driver mean "again", not failure */
         const struct job_step *steps;
         unsigned nsteps;

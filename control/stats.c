@@ -11,6 +11,7 @@ enum { EVERY_US = 1000000, KEEP_US = 10000000 };
 struct figures {
         UT_hash_handle hh; /* by stats.id */
         struct volume_stats stats;
+        uint64_t used; /* bytes of disk */
 };
 
 struct stats_keeper {
@@ -42,6 +43,20 @@ static int keep(void *arg, const struct volume_stats *v)
         return 0;
 }
 
+static int keep_used(void *arg, const struct volume_facts *v)
+{
+        struct figures **table = arg, *f;
+
+        HASH_FIND_STR(*table, v->id, f);
+        if (!f) { /* nobody used it since blockd's start */
+                f = xcalloc(1, sizeof(*f));
+                strcpy(f->stats.id, v->id);
+                HASH_ADD_STR(*table, stats.id, f);
+        }
+        f->used = v->used;
+        return 0;
+}
+
 /* When blockd does not answer, what was known stays. */
 static void fetch(struct control *c)
 {
@@ -50,7 +65,8 @@ static void fetch(struct control *c)
         struct figures *table = NULL, *old = NULL;
         int64_t now = clock_now();
 
-        if (s->ops->stats(s, keep, &table, NULL) < 0) {
+        if (s->ops->stats(s, keep, &table, NULL) < 0 ||
+            s->ops->list(s, keep_used, &table, NULL) < 0) {
                 free_table(table);
                 return;
         }
@@ -92,18 +108,36 @@ static void *stats_main(void *arg)
         return NULL;
 }
 
-int64_t stats_look(struct control *c, const struct object *o, struct volume_stats *ret)
+/* Lock held. */
+static struct figures *look(struct stats_keeper *k, const struct object *o)
 {
-        struct stats_keeper *k = c->stats;
         char id[ID_TEXT_SIZE];
         struct figures *f;
 
         id_text(id, o->id);
-        WITH_LOCK(&k->lock);
         k->looked = clock_mono();
         if (k->idle)
                 pthread_cond_signal(&k->cond);
         HASH_FIND_STR(k->table, id, f);
+        return f;
+}
+
+uint64_t stats_used(struct control *c, const struct object *o)
+{
+        struct figures *f;
+
+        WITH_LOCK(&c->stats->lock);
+        f = look(c->stats, o);
+        return f ? f->used : 0;
+}
+
+int64_t stats_look(struct control *c, const struct object *o, struct volume_stats *ret)
+{
+        struct stats_keeper *k = c->stats;
+        struct figures *f;
+
+        WITH_LOCK(&k->lock);
+        f = look(k, o);
         *ret = f ? f->stats : (struct volume_stats){};
         return k->as_of;
 }

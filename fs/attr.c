@@ -334,6 +334,29 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set, struct
         op_getattr(req, ino, fi);
 }
 
+/* A tenant's directory is as large as what its volumes may have, or as the disk, and as full as its
+ * volumes make it. */
+static void tenant_space(struct fs *fs, fuse_ino_t ino, struct statvfs *v)
+{
+        const uint64_t all = v->f_blocks * v->f_frsize;
+        uint64_t limit, used;
+        struct node n;
+        int r;
+
+        control_rdlock(fs->control);
+        r = node_get(fs, ino, &n);
+        if (r == 0)
+                r = control_space(fs->control, n.o ? n.o : model_by_no(fs->control, n.no), &limit,
+                                  &used);
+        control_unlock(fs->control);
+        if (r < 0 || !v->f_frsize)
+                return;
+        limit = MIN(limit, all);
+        v->f_blocks = limit / v->f_frsize;
+        v->f_bfree = (limit - MIN(used, limit)) / v->f_frsize;
+        v->f_bavail = MIN(v->f_bavail, v->f_bfree);
+}
+
 void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
         struct fs *fs = fs_of(req);
@@ -341,6 +364,8 @@ void op_statfs(fuse_req_t req, fuse_ino_t ino)
 
         if (fs->state && statvfs(fs->state, &v) < 0)
                 log_debug("statvfs %s: %m", fs->state);
+        if (fs->state)
+                tenant_space(fs, ino, &v);
         v.f_namemax = NAME_MAX;
         fuse_reply_statfs(req, &v);
 }

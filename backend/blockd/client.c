@@ -1,11 +1,13 @@
 #include "backend/blockd/client.h"
 
+#include "common/buf.h"
 #include "common/fileio.h"
 #include "common/jsonl.h"
 
 enum {
-        QUICK_MS = 10000, /* a few syncs on a busy disk */
-        LONG_MS = 120000, /* import may sync or copy a whole image, remove may free one */
+        QUICK_MS = 10000,      /* a few syncs on a busy disk */
+        LONG_MS = 120000,      /* import may sync or copy a whole image, remove may free one */
+        REPORT_MAX = 24 << 10, /* bytes of findings worth keeping */
 };
 
 struct client {
@@ -297,6 +299,51 @@ static int client_set_limits(struct volume_service *s, const char *id,
                     QUICK_MS, NULL, e);
 }
 
+static int report_from(json_t *a, struct volume_report *ret)
+{
+        static const char *const states[] = {"none", "running", "done", "cancelled", "failed"};
+        json_int_t done = 0, total = 0, found = 0, repaired = 0;
+        const char *state, *words = "";
+        json_t *findings = NULL, *line;
+        _cleanup_buf_ struct buf text = {};
+        size_t i;
+
+        if (json_unpack(a, "{s:s, s?I, s?I, s?I, s?I, s?s, s?o}", "state", &state, "done", &done,
+                        "total", &total, "found", &found, "repaired", &repaired, "words", &words,
+                        "findings", &findings) < 0)
+                return -EPROTO;
+        for (i = 0; i < ARRAY_SIZE(states) && !streq(state, states[i]); i++)
+                ;
+        if (i == ARRAY_SIZE(states))
+                return -EPROTO;
+        *ret = (struct volume_report){
+                .state = i, .done = done, .total = total, .found = found, .repaired = repaired};
+        json_array_foreach (findings, i, line)
+                if (json_is_string(line) && text.len < REPORT_MAX)
+                        buf_printf(&text, "%s\n", json_string_value(line));
+        ret->findings = strdup(buf_str(&text));
+        ret->words = strdup(words);
+        return ret->findings && ret->words ? 0 : -ENOMEM;
+}
+
+static int client_check(struct volume_service *s, const struct volume_check_request *q,
+                        struct volume_report *ret, struct err **e)
+{
+        json_auto_t *a = NULL;
+        int r = call(s,
+                     json_pack("{s:s, s:s, s:s, s:b, s:b, s:b, s:b}", "op", "check", "id", q->id,
+                               "token", q->token, "start", (int)q->start, "cancel", (int)q->cancel,
+                               "scrub", (int)q->scrub, "sums", (int)q->sums),
+                     QUICK_MS, &a, e);
+
+        *ret = (struct volume_report){};
+        if (r == 0 && (r = report_from(a, ret)) < 0) {
+                volume_report_done(ret);
+                err_set(e, r, "blockd's answer makes no sense");
+        }
+        return r;
+}
+
 static int op_stats_from(json_t *o, struct volume_req_stats *ret)
 {
         json_int_t ops, bytes, errors, usec;
@@ -373,6 +420,7 @@ static const struct volume_service_ops client_ops = {
         .flatten = client_flatten,
         .set_limits = client_set_limits,
         .stats = client_stats,
+        .check = client_check,
         .remove = client_remove,
         .stat = client_stat,
         .list = client_list,

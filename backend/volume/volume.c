@@ -469,6 +469,13 @@ int volume_cache(struct volume *v, uint64_t n, uint64_t off)
         return r < 0 || n == 0 || !v->driver->cache ? r : v->driver->cache(v->handle, n, off);
 }
 
+int volume_check(struct volume *v, const struct volume_check *how, struct err **e)
+{
+        if (!v->driver->check)
+                return err_set(e, -ENOTSUP, "%s pools have no checks", v->driver->name);
+        return checked(v->driver->check(v->handle, how, e), e, "check", v->id);
+}
+
 bool volume_sparse_hint(struct volume *v, uint64_t n, uint64_t off)
 {
         return v->driver->sparse_hint && v->driver->sparse_hint(v->handle, n, off);

@@ -77,6 +77,20 @@ struct volume_file {
         void *lender;
 };
 
+enum { VOLUME_FINDINGS = 200 }; /* lines of a check that are worth keeping */
+
+/* How to check an open volume. */
+struct volume_check {
+        bool scrub;    /* read all blocks, not only what describes them */
+        bool sums;     /* with scrub: give checksums to what has none and will not change any more */
+        uint64_t rate; /* bytes read a second, about; 0: no bound */
+        /* Often; not 0: stop. */
+        int (*progress)(void *arg, uint64_t done, uint64_t total);
+        /* One line without newline: what, where, what it means, repaired or not. */
+        void (*finding)(void *arg, bool repaired, const char *line);
+        void *arg;
+};
+
 struct volume_pool_config {
         const char *state; /* durable folder; the pool is its subfolder "pool" */
         const char *run;   /* folder that lives as long as the boot, best on tmpfs */
@@ -149,6 +163,8 @@ struct volume_driver {
         int (*changes_open)(void *v, const char *since, void **ret, struct err **e);
         int (*changes_walk)(void *c, uint64_t n, uint64_t off, volume_extent_fn each, void *arg);
         void (*changes_close)(void *c);
+        /* Optional: see volume_check(). */
+        int (*check)(void *v, const struct volume_check *how, struct err **e);
         /* Optional: read ahead. */
         int (*cache)(void *v, uint64_t n, uint64_t off);
         /* Optional: whether a read of the range is worth cutting into data and holes first, because
@@ -248,6 +264,9 @@ int volume_trim(struct volume *v, uint64_t n, uint64_t off, unsigned flags);
 int volume_extents(struct volume *v, uint64_t n, uint64_t off, volume_extent_fn each, void *arg);
 int volume_cache(struct volume *v, uint64_t n, uint64_t off);
 bool volume_sparse_hint(struct volume *v, uint64_t n, uint64_t off);
+/* Looks through what is stored of the volume and mends what can be mended without losing anything,
+ * while it is in use.  0 whatever was found, -ECANCELED, -ENOTSUP, or why it could not go on. */
+int volume_check(struct volume *v, const struct volume_check *how, struct err **e);
 
 /* Does all of them, in no particular order and at once where the driver can; each gets its result,
  * 0 or -errno, checked like volume_pread and volume_pwrite.  Blocks until the last is done. */

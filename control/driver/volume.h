@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/types.h>
 #include "common/err.h"
 
@@ -64,6 +65,34 @@ struct volume_stats {
         } op[VOLUME_REQS];
 };
 
+enum volume_check_state {
+        VOLUME_CHECK_NONE, /* none was begun, or the volume service has restarted */
+        VOLUME_CHECK_RUNNING,
+        VOLUME_CHECK_DONE,
+        VOLUME_CHECK_CANCELLED,
+        VOLUME_CHECK_FAILED,
+};
+struct volume_check_request {
+        char id[37];
+        char token[24]; /* one that was begun under it is not begun again */
+        bool start, cancel;
+        bool scrub; /* read all blocks */
+        bool sums;  /* give checksums to those that will not change any more */
+};
+struct volume_report {
+        enum volume_check_state state;
+        uint64_t done, total;     /* bytes or steps */
+        uint64_t found, repaired; /* repaired of found */
+        char *findings;           /* a line each, perhaps not all of them */
+        char *words;              /* of a failure */
+};
+static inline void volume_report_done(struct volume_report *r)
+{
+        free(r->findings);
+        free(r->words);
+        *r = (struct volume_report){};
+}
+
 struct volume_service;
 struct volume_service_ops {
         const char *name;
@@ -110,6 +139,10 @@ struct volume_service_ops {
          * the size of `from` after the last.  Repeatable. */
         int (*copy)(struct volume_service *s, const char *id, const char *from, uint64_t off,
                     uint64_t *ret_next, struct err **e);
+        /* Begins, shows or cancels a check of the volume; it runs by itself, also while the volume is
+         * used.  -EBUSY: another one runs.  The caller gives *ret to volume_report_done(). */
+        int (*check)(struct volume_service *s, const struct volume_check_request *q,
+                     struct volume_report *ret, struct err **e);
         /* A parent's bytes live on, nameless, until its last clone is gone.  Missing is success. */
         int (*remove)(struct volume_service *s, const char *id, struct err **e);
         int (*stat)(struct volume_service *s, const char *id, struct volume_facts *ret,

@@ -17,6 +17,8 @@ const struct job_def *const job_defs[] = {
         &job_volume_revert,
         &job_volume_flatten,
         &job_volume_shrink,
+        &job_volume_check,
+        &job_volume_scrub,
         &job_volume_delete,
         &job_volume_restore,
         &job_backup_create,

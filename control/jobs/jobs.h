@@ -6,6 +6,7 @@
 extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publish,
         job_image_delete, job_volume_create, job_volume_extend, job_volume_delete, job_volume_limit,
         job_snapshot_create, job_snapshot_delete,
+        job_volume_check, job_volume_scrub,
         job_instance_start, job_instance_stop, job_instance_reboot, job_instance_pause,
         job_instance_resume, job_instance_attach, job_instance_detach, job_instance_delete,
         job_instance_snapshot, job_instance_sync;

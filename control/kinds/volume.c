@@ -236,6 +236,34 @@ static int verb_reset(struct txn *t, struct object *o, const char *args, struct 
         return 0;
 }
 
+static int begin(struct txn *t, struct object *o, const struct job_def *def, struct err **e)
+{
+        if (job_live(t->c, o->no, &job_volume_check) || job_live(t->c, o->no, &job_volume_scrub))
+                return err_set(e, -EBUSY, "it is being checked: see jobs/, or cancel that");
+        job_start(t, o, def, NULL);
+        return 0;
+}
+
+static int verb_check(struct txn *t, struct object *o, const char *args, struct err **e)
+{
+        return begin(t, o, &job_volume_check, e);
+}
+
+static int verb_scrub(struct txn *t, struct object *o, const char *args, struct err **e)
+{
+        return begin(t, o, &job_volume_scrub, e);
+}
+
+static void render_findings(struct control *c, const struct object *o, struct buf *out)
+{
+        buf_addstr(out, object_str(o, "report"));
+}
+
+static void render_used(struct control *c, const struct object *o, struct buf *out)
+{
+        buf_printf(out, "%" PRIu64, stats_used(c, o));
+}
+
 /* One that was made before there were limits has none. */
 static void render_limit(const struct object *o, const char *attr, struct buf *out)
 {
@@ -294,6 +322,15 @@ static const struct attr_def attrs[] = {
         {"keep", ATTR_TEXT, ROLE_MEMBER, .max = 255, .set = set_keep,
          .help = "backups of it that are kept, such as daily:7,weekly:4; also last, hourly, "
                  "monthly, yearly; empty: all"},
+        {"checksums", ATTR_BOOL, ROLE_MEMBER,
+         STATE(VOLUME_DRAFT) | STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE),
+         .help = "a scrub gives checksums to what lies frozen below it; from then on reads of that "
+                 "are checked, and fail rather than give wrong bytes"},
+        {"used", ATTR_SIZE, ROLE_NOBODY, .render = render_used, .changes = true, .index = true,
+         .help = "bytes of disk that it takes itself, as of the last second somebody looked"},
+        {"checked", ATTR_TEXT, ROLE_NOBODY,
+         .help = "the last check or scrub: when, how much was found and of that repaired"},
+        {"report", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "what it found"},
         {"description", ATTR_TEXT, ROLE_MEMBER, .max = 255, .help = "words for people"},
         {"transfer", ATTR_TEXT, ROLE_MEMBER, STATE(VOLUME_DRAFT), .max = 64, .no_spec = true,
          .changes = true, .set = volume_accept, .render = volume_render_transfer,
@@ -333,10 +370,18 @@ static const struct link_def links[] = {
 
 static const struct file_def files[] = {
         {"data", FILE_DATA, ROLE_MEMBER, .suffix = "", .help = "its bytes, while no guest has it"},
+        {"findings", FILE_TEXT, ROLE_NOBODY, .render = render_findings,
+         .help = "of the last check or scrub, a line each: where, what, what it means, repaired or "
+                 "not"},
         {"nbd", FILE_TEXT, ROLE_NOBODY, .render = render_nbd, .help = "its URI for admins' tools"},
         VOLUME_STATS_FILES};
 
 static const struct verb_def verbs[] = {
+        {"check", "", ROLE_MEMBER, STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE),
+         "look through what describes its bytes, mend what can be mended; see findings",
+         verb_check},
+        {"scrub", "", ROLE_MEMBER, STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE),
+         "check, and read all its bytes, slowly", verb_scrub},
         {"expire", "", ROLE_MEMBER,
          STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE) | STATE(VOLUME_ATTACHING) |
                  STATE(VOLUME_DETACHING) | STATE(VOLUME_EXTENDING) | STATE(VOLUME_ERROR),

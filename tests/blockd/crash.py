@@ -167,15 +167,17 @@ class Crash(Case):
             open(os.path.join(pool, v, name), "w").close()
         d.start()
         self.assertEqual(os.listdir(pool), [v])
-        self.assertEqual(sorted(os.listdir(os.path.join(pool, v))), ["data.0", "meta"])
+        self.assertEqual(sorted(os.listdir(os.path.join(pool, v))),
+                         ["data.0", "meta", "meta.bak"])
 
     def test_a_bad_volume_does_not_stop_the_others(self):
         d = self.d
         bad, good = d.create(MB), d.create(MB)
         d.stop()
         meta = os.path.join(d.state, "pool", bad, "meta")
-        with open(meta, "w") as f:
-            f.write("garbage")
+        for path in meta, meta + ".bak":
+            with open(path, "w") as f:
+                f.write("garbage")
         d.start()
         self.assertEqual([v["id"] for v in d.ok("list")["volumes"]], [good])
         self.assertIn(bad, d.log())
@@ -190,7 +192,7 @@ class Crash(Case):
         with open(meta) as f:
             text = f.read()
         with open(meta, "w") as f:
-            f.write(text.replace('"format":1', '"format":4'))
+            f.write(text.replace('"format":1', '"format":4').split(',"crc32c"')[0] + "}")
         with self.assertRaises(AssertionError) as c:
             d.start()
         self.assertIn("format 4", str(c.exception))

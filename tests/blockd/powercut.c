@@ -35,7 +35,7 @@ struct test {
         struct model *m;    /* as of `at` */
         struct disk *disk;
         uint64_t kills, things;
-        uint64_t by_op[32], by_event[8], torn, half;
+        uint64_t by_op[32], by_event[8], torn, half, copies;
 };
 static struct test t;
 
@@ -84,6 +84,8 @@ static void check_before(const char *state)
                         t.torn++;
                 else if (strstr(line, "half made or removed"))
                         t.half++;
+                else if (strstr(line, "meta.bak is damaged; meta is good"))
+                        t.copies++; /* it is not synced before meta has its name */
                 else
                         broken("check says: %s", line);
         }
@@ -326,8 +328,10 @@ static void report(uint64_t first, int64_t took)
                (unsigned long long)t.states, (unsigned long long)first,
                (unsigned long long)t.seed - 1, took / 1e6, (unsigned long long)t.kills,
                (double)t.things / t.states);
-        printf("torn map logs %llu, half made or removed volumes %llu\n",
-               (unsigned long long)t.torn, (unsigned long long)t.half);
+        printf("torn map logs %llu, half made or removed volumes %llu, torn copies of metadata "
+               "%llu\n",
+               (unsigned long long)t.torn, (unsigned long long)t.half,
+               (unsigned long long)t.copies);
         printf("cut before a write %llu, zero or punch %llu, size %llu, name %llu, sync %llu, "
                "synchronous write's end %llu\n",
                (unsigned long long)t.by_event[EV_WRITE], (unsigned long long)t.by_event[EV_ZERO],

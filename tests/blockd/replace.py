@@ -179,6 +179,24 @@ class Replace(Replacing):
         for c in clients:
             c.check()
 
+    def test_checks_meanwhile(self):
+        """A check that runs is ended, and who asks the successor finds that there is none."""
+        clients = self.clients()
+        v = self.d.create(64 * MB)
+        h = nbd.NBD()
+        h.connect_uri(self.d.uri(v))
+        h.pwrite(b"x" * (32 * MB), 0)
+        h.shutdown()
+        with load(clients) as step:
+            for _ in range(3):
+                self.d.ok("check", id=v, start=True, scrub=True, rate=MB, token="9")
+                self.replace()
+                step()
+                self.assertEqual(self.d.ok("check", id=v)["state"], "none")
+        for c in clients:
+            self.assertEqual(c.reconnects, 0)
+            c.check()
+
     def test_in_the_middle(self):
         """Of a payload, of a request's head, of the handshake, of nothing; unread replies."""
         v = self.d.create(8 * MB)

@@ -433,12 +433,14 @@ static void facts_must_agree(void **state)
         assert_int_equal(volume_snapshot(r->pool, nobody, v[0].id, NULL), -ENOENT);
 }
 
-/* Its metadata is spoilt: the next start leaves it out. */
+/* Its metadata is spoilt, twice: the next start leaves it out. */
 static void spoil(struct rig *r, int i)
 {
         _cleanup_free_ char *meta = path_printf("%s/pool/%s/meta", r->state, r->f->v[i].id);
+        _cleanup_free_ char *copy = path_printf("%s.bak", meta);
 
         OK(file_replace(meta, "x", 1, 0600, &e));
+        OK(file_replace(copy, "x", 1, 0600, &e));
 }
 
 /* What grows from a snapshot whose origin was left out at start is refused. */

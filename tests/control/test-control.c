@@ -107,6 +107,11 @@ static int v_stats(struct volume_service *s, int (*each)(void *arg, const struct
         pthread_mutex_unlock(&fake.lock);
         return each(arg, &v);
 }
+static int v_list(struct volume_service *s, int (*each)(void *arg, const struct volume_facts *f),
+                  void *arg, struct err **e)
+{
+        return 0;
+}
 static int v_stat(struct volume_service *s, const char *id, struct volume_facts *ret,
                   struct err **e)
 {
@@ -129,7 +134,7 @@ static int v_unexport(struct volume_service *s, const char *id, struct err **e)
 static const struct volume_service_ops volume_ops = {
         .name = "fake", .ping = v_ping, .create = v_create, .import = v_import, .clone = v_clone,
         .snapshot = v_snapshot, .resize = v_resize, .shrink = v_resize, .remove = v_remove, .stat = v_stat, .export = v_export,
-        .set_limits = v_set_limits, .stats = v_stats,
+        .set_limits = v_set_limits, .stats = v_stats, .list = v_list,
         .unexport = v_unexport};
 
 static int i_create(struct image_service *s, const char *id, struct err **e)

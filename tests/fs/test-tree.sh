@@ -61,7 +61,7 @@ is "rsync" "$(cat volumes/v/description)" "by rsync"
 echo 'by cp' >"$T/description"
 expect "cp" cp "$T/description" volumes/v/
 is "cp" "$(cat volumes/v/description)" "by cp"
-is "nothing is left" "$(ls -A volumes/v | grep -E 'sed|swp|~')" ""
+is "nothing is left" "$(ls -A volumes/v | grep -E '^sed|swp|~')" ""
 
 # --- scratch files: their user's alone, bounded
 echo mine >volumes/v/.x.swp || fail "scratch"

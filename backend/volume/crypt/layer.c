@@ -401,6 +401,16 @@ static bool layer_sparse_hint(void *v, uint64_t n, uint64_t off)
 }
 
 /* Sectors that a large write is cut through cost less than gathering it would. */
+/* Of the driver's bytes, which are as good without the key. */
+static int layer_check(void *v, const struct volume_check *how, struct err **e)
+{
+        struct handle *h = v;
+
+        if (!h->driver->check)
+                return err_set(e, -ENOTSUP, "%s pools have no checks", h->driver->name);
+        return h->driver->check(h->inner, how, e);
+}
+
 static size_t layer_alignment(void *v)
 {
         struct handle *h = v;
@@ -423,6 +433,7 @@ const struct volume_driver volume_layer_crypt = {
         .changes_walk = layer_changes_walk,
         .changes_close = layer_changes_close,
         .cache = layer_cache,
+        .check = layer_check,
         .sparse_hint = layer_sparse_hint,
         .run = layer_run,
         .alignment = layer_alignment,

@@ -21,6 +21,14 @@ static void finding(struct check *c, bool mended, const char *id, const char *wo
         c->findings += !mended;
 }
 
+static bool mend_header(int fd, const struct maplog_id *id)
+{
+        uint8_t h[MAPLOG_HEADER];
+
+        maplog_header(h, id);
+        return pwrite_full(fd, h, sizeof(h), 0) == 0 && fdatasync(fd) == 0;
+}
+
 static void check_log(struct check *c, const struct meta *m, const char *dir, unsigned i)
 {
         _cleanup_free_ char *path = layer_log_path(dir, m->layers[i].map);
@@ -41,10 +49,31 @@ static void check_log(struct check *c, const struct meta *m, const char *dir, un
         if (map_init(&map, (m->layers[i].size + MAP_BLOCK - 1) / MAP_BLOCK, -1, 0) < 0 ||
             maplog_replay(&src, &id, &map, &end, &e) < 0)
                 finding(c, false, m->id, err_msg(e));
+        else if (end.header)
+                finding(c, c->repair && mend_header(fd, &id), m->id,
+                        "the header of a map log is damaged; what follows it is good");
+        else if (end.torn && (m->immutable || i + 1 < m->nlayers))
+                finding(c, false, m->id, "the end of a frozen layer's map log is damaged");
         else if (end.torn)
                 finding(c, c->repair && ftruncate(fd, end.end) == 0, m->id,
                         "a map log has a torn tail; nobody was told that it is durable");
         map_done(&map);
+}
+
+/* One of the two was good: m. */
+static void check_copies(struct check *c, const struct meta *m, const char *dir)
+{
+        static const char *const names[] = {META_NAME, META_COPY};
+        bool bad[ARRAY_SIZE(names)], any = false, mended;
+
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                any |= bad[i] = meta_damaged(dir, names[i]);
+        mended = any && c->repair && meta_write(dir, m, NULL) == 0;
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                if (bad[i])
+                        finding(c, mended, m->id,
+                                i == 0 ? "meta is damaged; meta.bak is good"
+                                       : "meta.bak is damaged; meta is good");
 }
 
 static void check_origin(struct check *c, const struct meta *m)
@@ -89,6 +118,7 @@ static void check_volume(struct check *c, const char *name)
                 meta_done(&m);
                 return;
         }
+        check_copies(c, &m, dir);
         for (unsigned i = 0; i < m.nlayers; i++) {
                 _cleanup_free_ char *data = layer_data_path(dir, m.layers[i].data);
                 struct stat st;

@@ -6,6 +6,7 @@
 
 #include "backend/volume/local/index.h"
 #include "backend/volume/local/ring.h"
+#include "backend/volume/local/sums.h"
 #include "common/fault.h"
 #include "common/fileio.h"
 
@@ -101,11 +102,11 @@ struct piece layer_resolve(struct layer *l, uint64_t off, uint64_t n)
 }
 
 /* A data file may be shorter than its layer: the rest is zeros. */
-static int read_data(int fd, char *p, size_t n, uint64_t off)
+static int read_data(struct layer *l, char *p, size_t n, uint64_t off)
 {
-        struct ring_io io = {.fd = fd, .p = p, .n = n, .off = off};
+        struct ring_io io = {.fd = l->fd, .p = p, .n = n, .off = off};
 
-        return ring_plain(&io);
+        return l->sums ? sums_read(l, p, n, off) : ring_plain(&io);
 }
 
 int layer_read(struct layer *l, void *p, size_t n, uint64_t off)
@@ -115,7 +116,7 @@ int layer_read(struct layer *l, void *p, size_t n, uint64_t off)
                 int r = 0;
 
                 if (k.layer)
-                        r = read_data(k.layer->fd, p, k.len, off);
+                        r = read_data(k.layer, p, k.len, off);
                 else
                         memset(p, 0, k.len);
                 if (r < 0)
@@ -131,7 +132,7 @@ int layer_lend(struct layer *l, uint64_t n, uint64_t off, struct volume_file *re
 {
         struct piece k = layer_resolve(l, off, n);
 
-        if (!k.layer || off >= k.layer->bytes)
+        if (!k.layer || off >= k.layer->bytes || k.layer->sums)
                 return 0;
         folios_read(&k.layer->folios, k.layer->fd, k.len, off);
         *ret = (struct volume_file){.fd = k.layer->fd,

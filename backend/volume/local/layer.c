@@ -4,8 +4,10 @@
 #include <sys/stat.h>
 
 #include "backend/volume/local/livemap.h"
+#include "backend/volume/local/sums.h"
 #include "common/fault.h"
 #include "common/fileio.h"
+#include "common/log.h"
 #include "common/name.h"
 
 enum { COMPACT_MIN = 1 << 20 };
@@ -107,6 +109,8 @@ static int open_files(struct layer *l, const struct layer_open *o, struct err **
                 l->direct_fd = open_direct(path, o->writable);
         if (o->writable && l->direct_fd < 0)
                 folios_init(&l->folios, l->fd, o->size);
+        if (!o->writable && (r = sums_open(l, e)) < 0)
+                return r;
         return o->mapped ? open_map(l, o, e) : 0;
 }
 
@@ -128,7 +132,8 @@ int layer_open(const struct layer_open *o, struct layer **ret, struct err **e)
                             .size = o->size,
                             .overlap = o->overlap,
                             .mapped = o->mapped,
-                            .id.layer = o->map};
+                            .id.layer = o->map,
+                            .data = o->data};
         pthread_rwlockattr_init(&attr);
         pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
         pthread_rwlock_init(&l->alloc, &attr);
@@ -148,6 +153,7 @@ void layer_free(struct layer *l)
         if (!l || atomic_fetch_sub(&l->lent, 1) > 1)
                 return;
         map_done(&l->map);
+        sums_free(l->sums);
         if (l->fd >= 0)
                 close(l->fd);
         if (l->direct_fd >= 0)
@@ -227,6 +233,30 @@ static int append_header(int fd, const struct maplog_id *id, uint64_t *end)
         return r;
 }
 
+/* Behind a group that was synced: the next group, which says a line of it again and is overwritten
+ * by the next flush.  With it behind, a group that is bad was damaged and is no torn tail.  It is
+ * not waited for until the layer is frozen. */
+static void append_mark(struct layer *l, uint64_t line, const uint8_t *bytes)
+{
+        uint64_t at = l->log_end;
+
+        if (append(l->log_fd, &at, l->log_next, &line, bytes, 1, true) < 0 &&
+            ftruncate(l->log_fd, l->log_end) < 0)
+                log_debug("a map log has half a mark: %m");
+        l->mark_unsynced = true;
+}
+
+int layer_settle(struct layer *l)
+{
+        int r = l->mark_unsynced ? FAULT("volume.maplog.sync") : 0;
+
+        if (r == 0 && l->mark_unsynced && fdatasync(l->log_fd) < 0)
+                r = -errno;
+        if (r == 0)
+                l->mark_unsynced = false;
+        return r < 0 ? -EIO : 0;
+}
+
 static int log_lines(struct layer *l, const uint64_t *lines, const uint8_t *bytes, size_t n)
 {
         uint64_t end = l->log_end;
@@ -249,6 +279,7 @@ static int log_lines(struct layer *l, const uint64_t *lines, const uint8_t *byte
                 return -EIO;
         l->log_end = end;
         l->log_next++;
+        append_mark(l, lines[n - 1], bytes + (n - 1) * MAP_LINE_BYTES);
         return 0;
 }
 
@@ -331,12 +362,25 @@ static int write_all(const struct map *m, const struct maplog_id *id, int fd, ui
         return r;
 }
 
-int layer_compact(struct layer *l)
+/* With a mark behind, as append_mark() makes: here all of the file is synced before it counts. */
+static int write_log(const struct map *m, const struct maplog_id *id, int fd, uint64_t *ret_end)
+{
+        uint64_t line = map_next_line(m, 0), end = 0;
+        uint8_t bytes[MAP_LINE_BYTES];
+        int r = write_all(m, id, fd, &end);
+
+        *ret_end = end;
+        if (r < 0 || line == UINT64_MAX)
+                return r;
+        map_get_line(m, line, bytes);
+        return append(fd, &end, 2, &line, bytes, 1, true);
+}
+
+int layer_relog(struct layer *l, uint64_t *ret_end, int *ret_fd)
 {
         _cleanup_free_ char *path = layer_log_path(l->dir, l->id.layer);
         _cleanup_free_ char *tmp = path ? path_printf("%s.new", path) : NULL;
         _cleanup_close_ int fd = -1;
-        uint64_t end = 0;
         int r;
 
         if (!tmp)
@@ -344,7 +388,7 @@ int layer_compact(struct layer *l)
         fd = open(tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         if (fd < 0)
                 return -errno;
-        r = write_all(&l->map, &l->id, fd, &end);
+        r = write_log(&l->map, &l->id, fd, ret_end);
         if (r == 0 && fdatasync(fd) < 0)
                 r = -errno;
         if (r == 0 && rename(tmp, path) < 0)
@@ -353,10 +397,7 @@ int layer_compact(struct layer *l)
                 unlink(tmp); /* the old log is as good */
                 return r;
         }
-        close(l->log_fd);
-        l->log_fd = TAKE_FD(fd);
-        l->log_end = end;
-        l->log_next = 2;
+        *ret_fd = TAKE_FD(fd);
         /* Were the new name lost, later appends would be too. */
         return fsync_parent(path) < 0 ? -EIO : 0;
 }
@@ -365,7 +406,21 @@ int layer_log_write(const struct map *m, const struct maplog_id *id, const char 
 {
         _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         uint64_t end;
-        int r = fd < 0 ? -errno : write_all(m, id, fd, &end);
+        int r = fd < 0 ? -errno : write_log(m, id, fd, &end);
 
         return r == 0 && fdatasync(fd) < 0 ? -errno : r;
+}
+
+int layer_compact(struct layer *l)
+{
+        uint64_t end = 0;
+        int fd = -1, r = layer_relog(l, &end, &fd);
+
+        if (fd < 0)
+                return r;
+        close(l->log_fd);
+        l->log_fd = fd;
+        l->log_end = end;
+        l->log_next = 2;
+        return r;
 }

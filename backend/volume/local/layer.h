@@ -39,6 +39,7 @@ struct layer {
         char *live_path;              /* of the live map; NULL unless mapped and writable */
         int live_fd;
         struct maplog_id id; /* its layer: the number of the map's file */
+        unsigned data;       /* the number of its data file */
         uint64_t size;       /* bytes; what is past it reads as zeros */
         uint64_t bytes;      /* of the data file, which may be shorter (an import's tail) */
         bool mapped;
@@ -47,10 +48,12 @@ struct layer {
         /* What the log said when it was opened may be in the page cache alone, its name too: who
          * wrote it may have been killed before they were synced. */
         atomic_bool log_unsynced;
+        bool mark_unsynced; /* what append_mark() wrote last */
         /* First writes to a block: shared if whole, exclusive if copied up.  With direct_fd any
          * write: shared if direct, exclusive if through the page cache, because a page that was
          * read before a direct write must not be written back after it. */
         pthread_rwlock_t alloc;
+        struct sums *_Atomic sums; /* checksums of a frozen one's blocks, see sums.h; or NULL */
 };
 
 /* Where a piece of a volume comes from. */
@@ -81,10 +84,17 @@ int layer_grow(struct layer *l, uint64_t size);
 /* Data and then the map's changes to disk.  -ENOSPC (log did not fit; may be tried again) or
  * another -errno after which nothing may be called durable any more.  One caller at a time. */
 int layer_flush(struct layer *l);
+/* After a flush, before the layer is frozen: the log of a frozen one has no torn tail, or is
+ * damaged.  -EIO as layer_flush(). */
+int layer_settle(struct layer *l);
 /* Whether the log is much longer than what it says. */
 bool layer_wants_compact(const struct layer *l);
 /* Writes the log anew.  No writer may run; everything must be flushed. */
 int layer_compact(struct layer *l);
+
+/* The log anew from the map, under its name and synced; the new file is the caller's to close.
+ * Nothing may be dirty. */
+int layer_relog(struct layer *l, uint64_t *ret_end, int *ret_fd);
 
 /* I/O on the stack that ends in this layer, see io.c.  In range; whole or -errno. */
 struct piece layer_resolve(struct layer *l, uint64_t off, uint64_t n);

@@ -268,7 +268,11 @@ static int push(struct stack *s, void *arg)
 
         if (!dir || meta_copy(&x->en->meta, &m) < 0)
                 return err_errno(x->e, -ENOMEM, "layer");
-        r = pool_layer_files(x->p, x->en->meta.id, n, x->e);
+        r = layer_settle(s->top);
+        if (r < 0)
+                err_errno(x->e, r, "flush");
+        if (r == 0)
+                r = pool_layer_files(x->p, x->en->meta.id, n, x->e);
         if (r == 0)
                 r = layer_open(&o, &top, x->e);
         if (r == 0) {

@@ -5,6 +5,7 @@
 #include <systemd/sd-id128.h>
 
 #include "common/fileio.h"
+#include "common/log.h"
 
 enum { HEADER = 4096 };
 
@@ -27,6 +28,18 @@ static uint64_t blocks_of(const struct layer *l)
         return (l->size + MAP_BLOCK - 1) / MAP_BLOCK;
 }
 
+static int mend_header(struct layer *l, struct err **e)
+{
+        uint8_t h[MAPLOG_HEADER];
+        int r;
+
+        maplog_header(h, &l->id);
+        r = pwrite_full(l->log_fd, h, sizeof(h), 0);
+        if (r == 0 && fdatasync(l->log_fd) < 0)
+                r = -errno;
+        return r < 0 ? err_errno(e, r, "mend map log") : 0;
+}
+
 static int replay(struct layer *l, int log_fd, struct map *m, bool *ret_torn, struct err **e)
 {
         const struct maplog_source src = {.read = layer_log_read, .arg = &log_fd};
@@ -38,7 +51,10 @@ static int replay(struct layer *l, int log_fd, struct map *m, bool *ret_torn, st
         l->log_end = end.end;
         l->log_next = end.next;
         *ret_torn = end.torn;
-        return 0;
+        if (!end.header)
+                return 0;
+        log_error("layer %u in '%s': the header of its map log is damaged", l->id.layer, l->dir);
+        return log_fd == l->log_fd ? mend_header(l, e) : 0;
 }
 
 int livemap_load(struct layer *l, int log_fd, struct err **e)
@@ -46,7 +62,13 @@ int livemap_load(struct layer *l, int log_fd, struct err **e)
         int r = map_init(&l->map, blocks_of(l), -1, 0);
         bool torn;
 
-        return r < 0 ? err_errno(e, r, "map") : replay(l, log_fd, &l->map, &torn, e);
+        if (r < 0)
+                return err_errno(e, r, "map");
+        r = replay(l, log_fd, &l->map, &torn, e);
+        if (r == 0 && torn)
+                r = err_set(e, -EUCLEAN, "the end of the map log of frozen layer %u is damaged",
+                            l->id.layer);
+        return r;
 }
 
 /* What differs from the log is not on disk yet. */

@@ -1,5 +1,6 @@
 /* The local driver's table: from the front door's calls to the pool's and the stacks'. */
 #include "backend/volume/local/pool.h"
+#include "backend/volume/local/verify.h"
 
 struct handle {
         struct pool *pool;
@@ -187,6 +188,13 @@ static void local_changes_close(void *c)
         pool_changes_close(c);
 }
 
+static int local_check_open(void *v, const struct volume_check *how, struct err **e)
+{
+        struct handle *h = v;
+
+        return pool_verify(h->pool, h->stack, how, e);
+}
+
 static int local_cache(void *v, uint64_t n, uint64_t off)
 {
         stack_cache(stack_of(v), n, off);
@@ -251,6 +259,7 @@ const struct volume_driver volume_driver_local = {
         .changes_open = local_changes_open,
         .changes_walk = local_changes_walk,
         .changes_close = local_changes_close,
+        .check = local_check_open,
         .cache = local_cache,
         .sparse_hint = local_sparse_hint,
         .run = local_run,

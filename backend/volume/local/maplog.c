@@ -30,25 +30,6 @@ static uint64_t get64(const uint8_t *p)
         return le64toh(v);
 }
 
-/* Castagnoli, a nibble at a time: the log is short and the table small. */
-uint32_t crc32c(uint32_t crc, const void *p, size_t n)
-{
-        static const uint32_t nibble[16] = {
-                0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3,
-                0x61c69362, 0x7198540d, 0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9,
-                0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75,
-        };
-        const uint8_t *b = p;
-
-        crc = ~crc;
-        for (size_t i = 0; i < n; i++) {
-                crc ^= b[i];
-                crc = (crc >> 4) ^ nibble[crc & 15];
-                crc = (crc >> 4) ^ nibble[crc & 15];
-        }
-        return ~crc;
-}
-
 static const char header_magic[8] = {'S', 'T', 'R', 'A', 'M', 'A', 'P', '1'};
 static const char batch_magic[4] = {'S', 'M', 'L', 'B'};
 
@@ -161,6 +142,22 @@ static int header_read(const struct maplog_source *src, const struct maplog_id *
         return 1;
 }
 
+/* Whether what is there is that header but for a few bytes, and a first batch is behind it. */
+static bool header_damaged(const struct maplog_source *src, const struct maplog_id *id,
+                           uint8_t *buf)
+{
+        uint8_t got[MAPLOG_HEADER], want[MAPLOG_HEADER];
+        unsigned bad = 0;
+        size_t len;
+
+        if (src->read(src->arg, got, MAPLOG_HEADER, 0) != MAPLOG_HEADER)
+                return false;
+        maplog_header(want, id);
+        for (size_t i = 0; i < MAPLOG_HEADER; i++)
+                bad += got[i] != want[i];
+        return bad <= 4 && batch_read(src, MAPLOG_HEADER, buf, &len) == 1 && get64(buf + 8) == 1;
+}
+
 int maplog_replay(const struct maplog_source *src, const struct maplog_id *id, struct map *m,
                   struct maplog_end *ret, struct err **e)
 {
@@ -176,7 +173,8 @@ int maplog_replay(const struct maplog_source *src, const struct maplog_id *id, s
         r = header_read(src, id, e);
         if (r < 0)
                 return r;
-        if (r == 1) {
+        ret->header = r == 0 && header_damaged(src, id, buf);
+        if (r == 1 || ret->header) {
                 ret->end = MAPLOG_HEADER;
                 while ((r = batch_read(src, ret->end, buf, &len)) == 1) {
                         if (get64(buf + 8) != group + whole)

@@ -46,7 +46,9 @@ struct maplog_end {
         uint64_t end;  /* length of what is good: append here */
         uint64_t next; /* the group to append next */
         bool torn;     /* something after `end` was dropped */
+        bool header;   /* the header was damaged: the caller knows what it must be */
 };
-/* Replays into m.  -EUCLEAN with words when the log is damaged, -ENOTSUP of a newer version. */
+/* Replays into m.  A header with a few bad bytes before good batches is no obstacle.  -EUCLEAN with
+ * words when the log is damaged, -ENOTSUP of a newer version. */
 int maplog_replay(const struct maplog_source *src, const struct maplog_id *id, struct map *m,
                   struct maplog_end *ret, struct err **e);

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "backend/volume/local/merge.h"
+#include "backend/volume/local/sums.h"
 #include "common/fault.h"
 #include "common/fileio.h"
 
@@ -41,6 +42,55 @@ void merge_choose(struct merge *m)
         m->up = m->flatten || blocks_in(m->below) < count_data(&m->u->map);
 }
 
+/* Of a map: the run at m->off, at most n bytes. */
+static enum map_state run_at(const struct map *map, uint64_t off, uint64_t *n)
+{
+        enum map_state state;
+        uint64_t blocks = (off % MAP_BLOCK + *n + MAP_BLOCK - 1) / MAP_BLOCK;
+
+        blocks = map_run(map, off / MAP_BLOCK, blocks, &state);
+        *n = MIN(*n, blocks * MAP_BLOCK - off % MAP_BLOCK);
+        return state;
+}
+
+/* The stored piece of a layer's own file at off, at most n bytes of it; false: nothing is there. */
+static bool own_data(struct layer *l, uint64_t off, uint64_t *n)
+{
+        off_t at;
+
+        if (l->mapped)
+                return run_at(&l->map, off, n) == MAP_DATA;
+        at = lseek(l->fd, off, SEEK_DATA);
+        if (at < 0 || (uint64_t)at >= off + *n)
+                return false;
+        if ((uint64_t)at < off + MAP_BLOCK)
+                return true;
+        *n = (uint64_t)at / MAP_BLOCK * MAP_BLOCK - off;
+        return false;
+}
+
+int merge_check(struct merge *m)
+{
+        struct layer *l = m->up ? m->u : m->below;
+        const uint64_t end = MIN(l->size, l->bytes);
+        _cleanup_free_ char *p = l->sums ? malloc(PIECE) : NULL;
+
+        if (l->sums && !p)
+                return -ENOMEM;
+        m->copied = 0;
+        for (int i = 0; l->sums && i < RUNS && m->copied < MERGE_SLICE && m->checked < end; i++) {
+                uint64_t n = MIN(end - m->checked, (uint64_t)PIECE);
+                bool data = own_data(l, m->checked, &n);
+                int r = data ? sums_read(l, p, n, m->checked) : 0;
+
+                if (r < 0)
+                        return r;
+                m->checked += n;
+                m->copied += data ? n : 0;
+        }
+        return !l->sums || m->checked >= end;
+}
+
 static int punch(struct merge *m, uint64_t n)
 {
         int r = fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, m->off, n);
@@ -67,7 +117,9 @@ static int copy(struct merge *m, struct layer *from, bool plain, uint64_t n)
         while (off < end && r == 0) {
                 size_t k = MIN(end - off, (uint64_t)PIECE);
 
-                if (plain) {
+                if (plain && from->sums) {
+                        r = sums_read(from, p, k, off);
+                } else if (plain) {
                         ssize_t got = layer_log_read(&from->fd, p, k, off);
 
                         r = got < 0 ? (int)got : 0;
@@ -82,17 +134,6 @@ static int copy(struct merge *m, struct layer *from, bool plain, uint64_t n)
         }
         m->copied += n;
         return r;
-}
-
-/* Of the upper's map: the run at m->off, at most n bytes. */
-static enum map_state run_at(const struct map *map, uint64_t off, uint64_t *n)
-{
-        enum map_state state;
-        uint64_t blocks = (off % MAP_BLOCK + *n + MAP_BLOCK - 1) / MAP_BLOCK;
-
-        blocks = map_run(map, off / MAP_BLOCK, blocks, &state);
-        *n = MIN(*n, blocks * MAP_BLOCK - off % MAP_BLOCK);
-        return state;
 }
 
 /* A piece of what the step may still copy. */

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "backend/volume/local/index.h"
+#include "backend/volume/local/sums.h"
 #include "common/fault.h"
 #include "common/fileio.h"
 #include "common/log.h"
@@ -32,6 +33,20 @@ static void merge_free(struct pool *p, struct merge *m)
 void merge_drop(struct pool *p)
 {
         merge_free(p, TAKE_PTR(p->merge));
+}
+
+void merge_put_off(struct pool *p)
+{
+        struct entry *en;
+
+        if (!p->merge)
+                return;
+        pthread_mutex_lock(&p->lock);
+        en = pool_find(p, p->merge->id);
+        if (en)
+                pool_todo(p, en);
+        pthread_mutex_unlock(&p->lock);
+        merge_drop(p);
 }
 
 /* With the lock: the entry, removed or not, marked busy; NULL if there is none. */
@@ -165,7 +180,6 @@ static int open_lower(struct pool *p, struct entry *en, struct merge *m, struct 
 static int open_both(struct pool *p, struct entry *en, struct merge *m, struct err **e)
 {
         _cleanup_free_ char *dir = pool_path(p, m->id), *path = NULL;
-        uint64_t cut;
         int r = open_one(p, &en->meta, &m->upper, &m->u, e);
 
         if (r == 0)
@@ -179,10 +193,6 @@ static int open_both(struct pool *p, struct entry *en, struct merge *m, struct e
         m->fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
         if (m->fd < 0)
                 return err_errno(e, path ? -errno : -ENOMEM, "open data file");
-        /* The lower's file ends where it is not seen any more, then it is the upper's. */
-        cut = MIN(m->vis, m->upper.size);
-        if (!m->up && (ftruncate(m->fd, cut) < 0 || ftruncate(m->fd, m->upper.size) < 0))
-                return err_errno(e, -errno, "truncate data file");
         if (!m->ground && map_init(&m->map, (m->end + MAP_BLOCK - 1) / MAP_BLOCK, -1, 0) < 0)
                 return err_errno(e, -ENOMEM, "map");
         if (m->flatten)
@@ -485,6 +495,9 @@ static int commit(struct pool *p, struct entry *en, const struct merge *m, struc
                 r = FAULT("volume.merge");
         if (r < 0)
                 err_errno(e, r, "write merged map");
+        /* All that was copied was checked; what comes out may have that one's number. */
+        if (r == 0 && !m->up && (r = sums_drop(dir, m->upper.map)) < 0)
+                err_errno(e, r, "remove checksums");
         if (r == 0)
                 r = open_one(p, &meta, &now, &new, e);
         if (r == 0)
@@ -519,10 +532,38 @@ static void finish(struct pool *p, struct entry *en, struct merge *m)
 
 /* ---- step by step ---- */
 
-static int copy_slice(struct pool *p, struct merge *m)
+/* The file is about to change: its checksums go, and of the lower one's what is not seen. */
+static int begin_writing(struct pool *p, struct merge *m)
 {
-        int r = merge_copy(m);
+        const struct meta_layer *kept = m->up ? &m->upper : &m->lower;
+        _cleanup_free_ char *dir = pool_path(p, m->id);
+        const uint64_t cut = MIN(m->vis, m->upper.size);
+        struct entry *en;
+        int r, i;
 
+        pthread_mutex_lock(&p->layers_lock);
+        pthread_mutex_lock(&p->lock);
+        en = pool_find(p, m->id);
+        i = en ? meta_find(&en->meta, kept->n) : -1;
+        if (i >= 0 && en->loaded[i] && en->loaded[i]->sums)
+                en->loaded[i]->sums->off = true; /* for reads that are under way, too */
+        pthread_mutex_unlock(&p->lock);
+        pthread_mutex_unlock(&p->layers_lock);
+        r = dir ? sums_drop(dir, kept->map) : -ENOMEM;
+        if (r == 0 && !m->up && (ftruncate(m->fd, cut) < 0 || ftruncate(m->fd, m->upper.size) < 0))
+                r = -errno;
+        m->writing = r == 0;
+        return r;
+}
+
+static int slice(struct pool *p, struct merge *m)
+{
+        int r = m->writing ? 0 : merge_check(m);
+
+        if (r == 1)
+                r = begin_writing(p, m);
+        if (r == 0 && m->writing)
+                r = merge_copy(m);
         write_mark(p, m);
         return r;
 }
@@ -550,7 +591,7 @@ void merge_step(struct pool *p)
                 return;
         }
         if (so)
-                r = copy_slice(p, m);
+                r = slice(p, m);
         pthread_mutex_lock(&p->lock);
         if (!so || m->top || r < 0) {
                 en = !so || m->top ? en : take_entry(p, m->id);

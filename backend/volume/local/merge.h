@@ -26,11 +26,16 @@ struct merge {
         int fd;                  /* the file that is written */
         struct map map;          /* what comes out */
         uint64_t off, end, vis;  /* bytes; vis: what of below is seen */
+        bool writing;            /* the file is changed from now on; checked first, so far: */
+        uint64_t checked;        /* bytes of what it has and keeps */
         uint64_t copied;         /* in this step */
         uint64_t marked;         /* flatten: where the mark on disk is */
 };
 
 /* merge-copy.c */
+/* Checks by about MERGE_SLICE what the file that is to be written has and keeps, where there are
+ * checksums: they do not survive.  1: that was all. */
+int merge_check(struct merge *m);
 /* Goes on by about MERGE_SLICE; m->off == m->end when it was the last. */
 int merge_copy(struct merge *m);
 /* Blocks of the two files, to choose the way. */

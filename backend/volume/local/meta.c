@@ -1,9 +1,12 @@
 #include "backend/volume/local/meta.h"
 
+#include <fcntl.h>
 #include <jansson.h>
 
+#include "backend/volume/local/maplog.h"
 #include "common/fault.h"
 #include "common/fileio.h"
+#include "common/log.h"
 #include "common/name.h"
 
 /* A volume is written in the lowest format that can say it. */
@@ -200,9 +203,28 @@ int meta_parse(const char *text, size_t n, struct meta *ret, struct err **e)
         return 0;
 }
 
-int meta_read(const char *dir, struct meta *ret, struct err **e)
+/* The text ends with its own checksum, as JSON's last member: of all bytes before the comma. */
+enum { SEAL = sizeof(",\"crc32c\":\"01234567\"}") - 1 };
+
+static void seal(char out[SEAL + 1], const char *text, size_t n)
 {
-        _cleanup_free_ char *path = path_printf("%s/meta", dir);
+        snprintf(out, SEAL + 1, ",\"crc32c\":\"%08x\"}", crc32c(0, text, n));
+}
+
+/* Text without a checksum is from before there were any. */
+static bool seal_broken(const char *text, size_t n)
+{
+        char want[SEAL + 1];
+
+        if (n <= SEAL || memcmp(text + n - SEAL, ",\"crc32c\":\"", 11) != 0)
+                return false;
+        seal(want, text, n - SEAL);
+        return memcmp(text + n - SEAL, want, SEAL) != 0;
+}
+
+static int read_copy(const char *dir, const char *name, struct meta *ret, struct err **e)
+{
+        _cleanup_free_ char *path = path_printf("%s/%s", dir, name);
         _cleanup_free_ char *text = NULL;
         size_t n;
         int r;
@@ -212,8 +234,30 @@ int meta_read(const char *dir, struct meta *ret, struct err **e)
         r = file_read(path, META_FILE_MAX, &text, &n, e);
         if (r < 0)
                 return r;
-        r = meta_parse(text, n, ret, e);
+        r = seal_broken(text, n) ? err_set(e, -EUCLEAN, "metadata does not match its checksum")
+                                 : meta_parse(text, n, ret, e);
         return r < 0 ? err_prepend(e, r, "'%s'", path) : 0;
+}
+
+bool meta_damaged(const char *dir, const char *name)
+{
+        struct meta m = {};
+        int r = read_copy(dir, name, &m, NULL);
+
+        meta_done(&m);
+        return r == -EUCLEAN;
+}
+
+int meta_read(const char *dir, struct meta *ret, struct err **e)
+{
+        _cleanup_err_ struct err *why = NULL;
+        int r = read_copy(dir, META_NAME, ret, &why);
+
+        if (r == -EUCLEAN && read_copy(dir, META_COPY, ret, NULL) == 0) {
+                log_error("%s: its copy is used", err_msg(why));
+                return 0;
+        }
+        return r < 0 ? err_move(e, TAKE_PTR(why)) : 0;
 }
 
 static bool is_default(const struct meta *m, unsigned i)
@@ -273,19 +317,72 @@ static json_t *meta_json(const struct meta *m)
         return o;
 }
 
-int meta_write(const char *dir, const struct meta *m, struct err **e)
+/* The caller frees; NULL without memory. */
+static char *meta_text(const struct meta *m)
 {
         json_auto_t *o = meta_json(m);
         _cleanup_free_ char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
-        _cleanup_free_ char *path = path_printf("%s/meta", dir);
+        size_t n = text ? strlen(text) - 1 : 0; /* without the last brace */
+        char end[SEAL + 1];
+
+        if (!text)
+                return NULL;
+        seal(end, text, n);
+        return path_printf("%.*s%s", (int)n, text, end);
+}
+
+/* Under its name, but not synced. */
+static int copy_write(const char *path, const char *text)
+{
+        _cleanup_free_ char *tmp = path_printf("%s.new", path);
+        _cleanup_close_ int fd =
+                tmp ? open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : -1;
         int r;
 
-        if (!text || !path)
+        if (fd < 0)
+                return tmp ? -errno : -ENOMEM;
+        r = write_full(fd, text, strlen(text));
+        return r == 0 && rename(tmp, path) < 0 ? -errno : r;
+}
+
+int meta_write(const char *dir, const struct meta *m, struct err **e)
+{
+        _cleanup_free_ char *path = path_printf("%s/" META_NAME, dir);
+        _cleanup_free_ char *copy = path_printf("%s/" META_COPY, dir);
+        _cleanup_free_ char *text = meta_text(m);
+        int r;
+
+        if (!text || !path || !copy)
                 return err_errno(e, -ENOMEM, "metadata");
+        /* The copy's new name is in the folder before the other's, so it is never older;
+         * whether its bytes got there its checksum tells, and the next start sees to it. */
+        r = copy_write(copy, text);
+        if (r < 0)
+                return err_errno(e, r, "write '%s'", copy);
         r = file_replace(path, text, strlen(text), 0600, e);
-        if (r == 0 && (r = FAULT("volume.meta")) < 0)
+        if (r < 0)
+                unlink(copy); /* it says what did not happen */
+        else if ((r = FAULT("volume.meta")) < 0)
                 err_errno(e, r, "sync '%s'", dir);
         return r;
+}
+
+unsigned meta_bad(const char *dir, const struct meta *m)
+{
+        static const char *const names[] = {META_NAME, META_COPY};
+        _cleanup_free_ char *want = meta_text(m);
+        unsigned bad = 0;
+
+        for (size_t i = 0; want && i < ARRAY_SIZE(names); i++) {
+                _cleanup_free_ char *path = path_printf("%s/%s", dir, names[i]);
+                _cleanup_free_ char *text = NULL;
+                size_t n = 0;
+
+                if (!path || file_read(path, META_FILE_MAX, &text, &n, NULL) < 0 ||
+                    n != strlen(want) || memcmp(text, want, n) != 0)
+                        bad |= 1U << i;
+        }
+        return bad;
 }
 
 void meta_done(struct meta *m)

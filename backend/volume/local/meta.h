@@ -30,12 +30,23 @@ struct meta {
         unsigned nlayers;          /* >= 1 */
 };
 
+/* Kept twice, each with a checksum. */
+#define META_NAME "meta"
+#define META_COPY "meta.bak"
+enum { META_BAD_FIRST = 1, META_BAD_COPY = 2 };
+
 /* Text to struct.  -ENOTSUP of a newer format, -EUCLEAN with words for anything odd. */
 int meta_parse(const char *text, size_t n, struct meta *ret, struct err **e);
+/* From the copy when the first is damaged, which is logged; never when it is missing, because a
+ * volume is removed by removing the first. */
 int meta_read(const char *dir, struct meta *ret, struct err **e);
 /* Durable on return, together with the names in the folder.  When it fails the new one may be there
  * nevertheless. */
 int meta_write(const char *dir, const struct meta *m, struct err **e);
+/* Whether that one of the two (META_NAME, META_COPY) is there and damaged. */
+bool meta_damaged(const char *dir, const char *name);
+/* Which of the two files is not what meta_write() of m writes. */
+unsigned meta_bad(const char *dir, const struct meta *m);
 void meta_done(struct meta *m);
 int meta_copy(const struct meta *from, struct meta *ret);
 /* A layer on what is the top so far (or the origin, or the ground), the new top. */

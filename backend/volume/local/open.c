@@ -52,6 +52,8 @@ int pool_settle(struct pool *p, struct entry *en, struct err **e)
         if (r < 0)
                 return r;
         r = stack_flush(en->stack);
+        if (r == 0)
+                r = layer_settle(en->stack->top);
         pool_stack_close(p, en);
         return r < 0 ? err_errno(e, r, "flush") : 0;
 }

@@ -131,6 +131,27 @@ static int scan(struct pool *p, bool shared, struct err **e)
         return 0;
 }
 
+/* Both copies of the metadata as they should be: one that is damaged, or from before there were
+ * two, is written anew. */
+static void refresh(struct pool *p)
+{
+        struct entry *en, *tmp;
+
+        HASH_ITER (hh, p->entries, en, tmp) {
+                _cleanup_free_ char *dir = pool_path(p, en->meta.id);
+                _cleanup_err_ struct err *e = NULL;
+
+                if (!dir || !meta_bad(dir, &en->meta))
+                        continue;
+                log_warning("volume %s: its metadata was damaged, or from before there were two "
+                            "copies: written anew",
+                            en->meta.id);
+                if (meta_write(dir, &en->meta, &e) < 0)
+                        log_error("volume %s: its metadata stays as it is: %s", en->meta.id,
+                                  err_msg(e));
+        }
+}
+
 static int count_refs(struct pool *p)
 {
         struct entry *en, *tmp;
@@ -184,8 +205,10 @@ int pool_open(const struct volume_pool_config *c, struct pool **ret, struct err 
                 r = scan(p, c->shared, e);
         if (r == 0)
                 r = count_refs(p);
-        if (r == 0 && !c->shared)
+        if (r == 0 && !c->shared) {
+                refresh(p);
                 r = pool_collect(p, e);
+        }
         if (r < 0) {
                 pool_close(p);
                 return r;

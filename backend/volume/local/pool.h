@@ -46,6 +46,7 @@ struct pool {
         struct merge *merge;   /* under way; with work */
         bool running;          /* with lock, like the next */
         bool stop;
+        unsigned checks; /* with lock: under way; nothing is merged meanwhile */
         pthread_t worker;
 };
 
@@ -102,11 +103,16 @@ int merge_begin(struct pool *p, const char *id);
 /* A piece of the one under way, the last included. */
 void merge_step(struct pool *p);
 void merge_drop(struct pool *p);
+/* The one under way is begun anew later. */
+void merge_put_off(struct pool *p);
 
 /* work.c */
 /* With the lock: the entry may have layers to drop or merge. */
 void pool_todo(struct pool *p, struct entry *en);
 int pool_work(struct pool *p);
+/* From the first to the second no layer is merged, so that what lies below a layer stays. */
+void pool_work_suspend(struct pool *p);
+void pool_work_resume(struct pool *p);
 void pool_background(struct pool *p, bool on);
 int pool_flatten(struct pool *p, const char *id, bool cancel, struct err **e);
 

@@ -126,16 +126,18 @@ static bool known_file(const struct meta *m, const char *name)
         unsigned n;
         int end = -1;
 
-        if (streq(name, "meta") || streq(name, "failed"))
+        if (streq(name, META_NAME) || streq(name, META_COPY) || streq(name, "failed"))
                 return true;
         if (sscanf(name, "flatten.%u%n", &n, &end) == 1 && end > 0 && name[end] == '\0')
                 return m->flatten && meta_find(m, n) >= 0;
         for (unsigned i = 0; i < m->nlayers; i++) {
-                char data[32], map[32];
+                char data[32], map[32], sum[32];
 
                 snprintf(data, sizeof(data), "data.%u", m->layers[i].data);
                 snprintf(map, sizeof(map), "map.%u", m->layers[i].map);
-                if (streq(name, data) || (meta_mapped(m, i) && streq(name, map)))
+                snprintf(sum, sizeof(sum), "sum.%u", m->layers[i].map);
+                if (streq(name, data) || (meta_mapped(m, i) && streq(name, map)) ||
+                    streq(name, sum))
                         return true;
         }
         return false;

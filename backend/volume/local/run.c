@@ -135,7 +135,7 @@ static int read_one(struct batch *b, struct volume_io *io)
         struct piece k = layer_resolve(top, io->off, io->n);
         struct ring_io r;
 
-        if (k.len < io->n || (k.layer && k.layer->bytes < io->off + io->n))
+        if (k.len < io->n || (k.layer && (k.layer->sums || k.layer->bytes < io->off + io->n)))
                 return layer_read(top, io->p, io->n, io->off);
         if (!k.layer) {
                 memset(io->p, 0, io->n);

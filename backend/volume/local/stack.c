@@ -114,6 +114,12 @@ static int compact(struct stack *s)
         return r;
 }
 
+int stack_relog(struct stack *s)
+{
+        WITH_LOCK(&s->flush);
+        return s->top->log_fd >= 0 ? compact(s) : -ENOTSUP;
+}
+
 int stack_flush(struct stack *s)
 {
         bool wants;

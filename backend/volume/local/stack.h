@@ -30,6 +30,8 @@ void stack_run(struct stack *s, struct volume_io *io, size_t n);
  * open, and what it held when it was lent is a right answer for a read that began before. */
 int stack_lend(struct stack *s, uint64_t n, uint64_t off, struct volume_file *ret);
 int stack_flush(struct stack *s);
+/* The top layer's map log anew from its map. */
+int stack_relog(struct stack *s);
 int stack_zero(struct stack *s, uint64_t n, uint64_t off, unsigned flags);
 int stack_trim(struct stack *s, uint64_t n, uint64_t off, unsigned flags);
 int stack_extents(struct stack *s, uint64_t n, uint64_t off, volume_extent_fn each, void *arg);

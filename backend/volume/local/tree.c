@@ -1,6 +1,7 @@
 /* The layers of a volume as a tree: who needs which, and new tops on old layers. */
 #include "backend/volume/local/pool.h"
 
+#include "backend/volume/local/sums.h"
 #include "common/fault.h"
 #include "common/fileio.h"
 
@@ -89,6 +90,7 @@ void pool_unlink_layer(struct pool *p, const char *id, const struct meta_layer *
         unlink(log);
         unlink(live);
         unlink(mark);
+        sums_drop(dir, l->map);
 }
 
 int pool_take_meta(struct entry *en, struct meta *m)

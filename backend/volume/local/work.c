@@ -22,6 +22,8 @@ static bool next_todo(struct pool *p, char ret[VOLUME_ID_SIZE])
 {
         struct entry *en, *tmp;
 
+        if (p->checks > 0)
+                return false;
         HASH_ITER (hh, p->entries, en, tmp) {
                 if (en->todo && !en->busy) {
                         strcpy(ret, en->meta.id);
@@ -80,6 +82,22 @@ static void *worker(void *arg)
                 pthread_mutex_unlock(&p->work);
         }
         return NULL;
+}
+
+void pool_work_suspend(struct pool *p)
+{
+        WITH_LOCK(&p->work);
+        pthread_mutex_lock(&p->lock);
+        p->checks++;
+        pthread_mutex_unlock(&p->lock);
+        merge_put_off(p);
+}
+
+void pool_work_resume(struct pool *p)
+{
+        WITH_LOCK(&p->lock);
+        p->checks--;
+        pthread_cond_signal(&p->wanted);
 }
 
 void pool_background(struct pool *p, bool on)
