@@ -4,7 +4,7 @@
 
 #include <sys/uio.h>
 
-#include "backend/volume/local/layer.h"
+#include "backend/volume/local/index.h"
 #include "backend/volume/local/ring.h"
 #include "backend/volume/local/sums.h"
 #include "common/fault.h"
@@ -40,7 +40,7 @@ static bool resolve_whole(struct layer **l, uint64_t off, uint64_t n, struct pie
         return false;
 }
 
-struct piece layer_resolve(struct layer *l, uint64_t off, uint64_t n)
+struct piece layer_walk(struct layer *l, uint64_t off, uint64_t n)
 {
         struct piece whole;
 
@@ -68,6 +68,39 @@ struct piece layer_resolve(struct layer *l, uint64_t off, uint64_t n)
         return (struct piece){.len = n, .hole = true};
 }
 
+/* What the layer itself has not is looked up. */
+static struct piece resolve_below(struct layer *l, uint64_t off, uint64_t n)
+{
+        struct piece k;
+
+        if (off >= l->overlap)
+                return (struct piece){.len = n, .hole = true};
+        n = MIN(n, l->overlap - off);
+        return index_find(l->index, off, n, &k) == INDEX_FOUND ? k : layer_walk(l, off, k.len);
+}
+
+struct piece layer_resolve(struct layer *l, uint64_t off, uint64_t n)
+{
+        const struct map_span span = map_span(off / MAP_BLOCK, blocks_of(off, n));
+        enum map_state state;
+        uint64_t blocks;
+
+        if (!l->index || n == 0 || n > INDEX_SPAN || n > l->size || off > l->size - n)
+                return layer_walk(l, off, n);
+        if (span.mask) {
+                state = map_span_state(&l->map, span);
+                if (state == MAP_DATA)
+                        return (struct piece){.layer = l, .len = n};
+                if (state == MAP_HOLE)
+                        return resolve_below(l, off, n);
+        }
+        blocks = map_run(&l->map, off / MAP_BLOCK, blocks_of(off, n), &state);
+        n = MIN(n, blocks * MAP_BLOCK - off % MAP_BLOCK);
+        if (state == MAP_HOLE)
+                return resolve_below(l, off, n);
+        return (struct piece){.layer = state == MAP_DATA ? l : NULL, .len = n};
+}
+
 /* A data file may be shorter than its layer: the rest is zeros. */
 static int read_data(struct layer *l, char *p, size_t n, uint64_t off)
 {
@@ -76,23 +109,62 @@ static int read_data(struct layer *l, char *p, size_t n, uint64_t off)
         return l->sums ? sums_read(l, p, n, off) : ring_plain(&io);
 }
 
+/* Pieces that were not in the page cache: started, to be waited for when all are. */
+struct started {
+        size_t n;
+        struct ring_io io[RING_DEPTH];
+};
+
+static int wait_started(struct started *s)
+{
+        int r = 0;
+
+        for (size_t i = 0; i < s->n && r == 0; i++)
+                r = ring_plain(&s->io[i]);
+        s->n = 0;
+        return r;
+}
+
+/* A piece of a read that has more of them. */
+static int start_data(struct started *s, struct layer *l, char *p, size_t n, uint64_t off)
+{
+        struct iovec v = {.iov_base = p, .iov_len = n};
+        ssize_t got;
+
+        if (l->sums || l->waits)
+                return read_data(l, p, n, off);
+        got = preadv2(l->fd, &v, 1, off, RWF_NOWAIT);
+        if (got == (ssize_t)n)
+                return 0;
+        if (got < 0 && errno == EOPNOTSUPP)
+                l->waits = true;
+        else if (got < 0 && errno != EAGAIN && errno != EINTR)
+                return -errno;
+        got = MAX(got, 0);
+        s->io[s->n++] = (struct ring_io){.fd = l->fd, .p = p + got, .n = n - got, .off = off + got};
+        return s->n == RING_DEPTH ? wait_started(s) : 0;
+}
+
 int layer_read(struct layer *l, void *p, size_t n, uint64_t off)
 {
-        while (n > 0) {
-                struct piece k = layer_resolve(l, off, n);
-                int r = 0;
+        struct started s;
+        int r = 0;
 
-                if (k.layer)
+        s.n = 0; /* its array is filled as far as used */
+        while (n > 0 && r == 0) {
+                struct piece k = layer_resolve(l, off, n);
+
+                if (k.layer && k.len == n)
                         r = read_data(k.layer, p, k.len, off);
+                else if (k.layer)
+                        r = start_data(&s, k.layer, p, k.len, off);
                 else
                         memset(p, 0, k.len);
-                if (r < 0)
-                        return r;
                 p = (char *)p + k.len;
                 off += k.len;
                 n -= k.len;
         }
-        return 0;
+        return r < 0 ? r : wait_started(&s);
 }
 
 int layer_lend(struct layer *l, uint64_t n, uint64_t off, struct volume_file *ret)

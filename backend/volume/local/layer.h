@@ -16,11 +16,14 @@
 #include "backend/volume/local/maplog.h"
 #include "backend/volume/volume.h"
 
+struct index;
+
 struct layer {
         struct layer *_Atomic parent; /* a reference; changes when a merge has replaced it */
         unsigned refs;                /* guarded by the pool's layers_lock */
         atomic_uint lent;             /* 1 for itself, 1 for each descriptor that is lent */
         uint64_t overlap;             /* bytes of the parent that are seen */
+        struct index *index;          /* of an open stack's top: what is below it; may be NULL */
         void *owner;                  /* the pool's entry that lists it */
         int fd;                       /* data file */
         int direct_fd;                /* the same past the page cache; -1: buffered only */
@@ -99,6 +102,8 @@ int layer_relog(struct layer *l, uint64_t *ret_end, int *ret_fd);
 
 /* I/O on the stack that ends in this layer, see io.c.  In range; whole or -errno. */
 struct piece layer_resolve(struct layer *l, uint64_t off, uint64_t n);
+/* The same layer by layer, without the index. */
+struct piece layer_walk(struct layer *l, uint64_t off, uint64_t n);
 int layer_read(struct layer *l, void *p, size_t n, uint64_t off);
 int layer_write(struct layer *l, const void *p, size_t n, uint64_t off);
 /* Whether a write there is durable once its bytes are: no change of the map is part of it or under

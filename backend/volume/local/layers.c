@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "backend/volume/local/index.h"
 #include "common/fault.h"
 #include "common/fileio.h"
 #include "common/log.h"
@@ -210,6 +211,7 @@ void pool_stack_close(struct pool *p, struct entry *en)
         else if (!abandoned)
                 layer_freeze(s->top); /* all is in the log: the live map may go */
         en->rests = r == 0 && !abandoned;
+        index_free(TAKE_PTR(s->top->index));
         pthread_mutex_lock(&p->layers_lock);
         layer_unref(s->top);
         pthread_mutex_unlock(&p->layers_lock);

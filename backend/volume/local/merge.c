@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 
+#include "backend/volume/local/index.h"
 #include "backend/volume/local/sums.h"
 #include "common/fault.h"
 #include "common/fileio.h"
@@ -399,6 +400,7 @@ static int write_map(struct pool *p, const struct merge *m, unsigned n)
 /* The layers that were replaced in memory, to be freed when nobody can be reading them. */
 struct old {
         struct layer *upper, *lower, *foreign;
+        struct layer *new; /* what took their place */
 };
 
 /* With both locks: who has the old layers gets the new one. */
@@ -412,7 +414,7 @@ static void replace_layer(struct pool *p, struct entry *en, const struct merge *
         new->refs = upper->refs;
         new->owner = en;
         new->parent = lower ? lower->parent : NULL;
-        *old = (struct old){upper, lower, lower ? NULL : upper->parent};
+        *old = (struct old){upper, lower, lower ? NULL : upper->parent, new};
         HASH_ITER (hh, p->entries, o, tmp)
                 for (unsigned k = 0; k < o->meta.nlayers; k++)
                         if (o->loaded[k] && o->loaded[k]->parent == upper)
@@ -466,8 +468,9 @@ static void unlink_old(struct pool *p, const struct merge *m)
         }
 }
 
-/* Waits until no I/O that began before goes on in any open volume. */
-static void wait_for_readers(struct pool *p)
+/* Waits until no I/O that began before goes on in any open volume, whose indexes forget the old
+ * layers. */
+static void wait_for_readers(struct pool *p, const struct old *old)
 {
         char(*ids)[VOLUME_ID_SIZE];
         struct entry *en, *tmp;
@@ -487,6 +490,7 @@ static void wait_for_readers(struct pool *p)
                 en->busy = true;
                 pthread_mutex_unlock(&p->lock);
                 pthread_rwlock_wrlock(&en->stack->io);
+                index_replace(en->stack->top->index, old->upper, old->lower, old->new);
                 pthread_rwlock_unlock(&en->stack->io);
                 pthread_mutex_lock(&p->lock);
                 pool_release(p, en);
@@ -498,7 +502,7 @@ static void free_old(struct pool *p, struct old *old)
 {
         if (!old->upper)
                 return;
-        wait_for_readers(p);
+        wait_for_readers(p, old);
         layer_free(old->upper);
         layer_free(old->lower);
         if (old->foreign)

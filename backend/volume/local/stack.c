@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <fcntl.h>
 
+#include "backend/volume/local/index.h"
 #include "common/fault.h"
 #include "common/fileio.h"
 
@@ -44,6 +45,7 @@ int stack_new(struct layer *top, bool readonly, const char *dir, struct stack **
         pthread_rwlock_init(&s->io, &attr);
         pthread_rwlockattr_destroy(&attr);
         pthread_mutex_init(&s->flush, NULL);
+        top->index = index_new(top);
         s->top = top;
         if (!readonly && left_unsettled(top))
                 s->under = top->parent;
@@ -252,6 +254,7 @@ void stack_switch(struct stack *s, struct layer *top)
         pthread_rwlock_wrlock(&s->io);
         assert(!s->under && top->parent == s->top);
         s->under = s->top;
+        top->index = index_push(TAKE_PTR(s->top->index), top);
         s->top = top;
         s->written = true;
         pthread_rwlock_unlock(&s->io);

@@ -23,7 +23,7 @@ struct stack {
 
 /* dir: the volume's folder, for the marker.  Takes top. */
 int stack_new(struct layer *top, bool readonly, const char *dir, struct stack **ret);
-/* Does not free the layers. */
+/* Does not free the layers, nor the top's index. */
 void stack_free(struct stack *s);
 
 int stack_read(struct stack *s, void *p, size_t n, uint64_t off);
