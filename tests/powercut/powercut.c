@@ -20,7 +20,7 @@ enum {
         GENERATIONS = 3,
         ONE_IN = 8,        /* events before which there is a state */
         LARGE_ONE_IN = 40, /* of a large seed */
-        ENOUGH = 2000,     /* states, in which everything must have been seen */
+        ENOUGH = 2000,     /* states from seed 1, in which everything must have been seen */
 };
 
 struct test {
@@ -293,7 +293,7 @@ int main(int argc, char **argv)
                 seed();
         report(first, clock_mono() - began);
         subject.end();
-        if (t.states >= ENOUGH)
+        if (t.states >= ENOUGH && first == 1)
                 all_seen();
         remove_tree(own, NULL);
         free(own);
