@@ -265,8 +265,10 @@ static int push_commit(struct pool *p, struct entry *en, struct layer *top, stru
                 if (r < 0)
                         err_errno(e, r, "layer");
         }
-        if (r < 0 && pool_meta_undo(p, en) < 0)
-                en->stack->failed = true;
+        /* Should it speak of a layer that we do not write nevertheless, the next start finds that
+         * one empty, and what lies below it unsettled. */
+        if (r < 0 && pool_meta_restore(p, en) < 0)
+                log_error("volume %s: its metadata speaks of a layer too many", en->meta.id);
         return r;
 }
 

@@ -93,10 +93,12 @@ unsigned *pool_layer_users(struct pool *p, const struct entry *en);
 /* Makes m the entry's metadata on disk and in memory, or leaves it as it is in both, and drops the
  * files of layers that are not in it any more.  Without the lock.  Takes what m holds on success. */
 int pool_set_meta(struct pool *p, struct entry *en, struct meta *m, struct err **e);
-/* After metadata that could not be written, which may be on disk nevertheless: the old one is again,
- * or else the next start would take away what is written from here on.  Where even that fails the
- * volume is marked as failed. */
-int pool_meta_undo(struct pool *p, const struct entry *en);
+/* After metadata that could not be written, which may be on disk nevertheless: the old one is
+ * again. */
+int pool_meta_restore(struct pool *p, const struct entry *en);
+/* The same where the next start would take away what is written from here on: if even that fails
+ * the volume is marked as failed. */
+void pool_meta_undo(struct pool *p, const struct entry *en);
 /* The second half of that, with both locks: on disk it is already. */
 int pool_take_meta(struct entry *en, struct meta *m);
 void pool_unlink_layer(struct pool *p, const char *id, const struct meta_layer *l);

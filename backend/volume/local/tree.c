@@ -129,7 +129,7 @@ void pool_origin_put(struct pool *p, const char *origin)
         pool_todo(p, o);
 }
 
-int pool_meta_undo(struct pool *p, const struct entry *en)
+int pool_meta_restore(struct pool *p, const struct entry *en)
 {
         _cleanup_free_ char *dir = pool_path(p, en->meta.id);
         struct meta now = {};
@@ -137,9 +137,15 @@ int pool_meta_undo(struct pool *p, const struct entry *en)
         int r = old ? 0 : dir ? meta_write(dir, &en->meta, NULL) : -ENOMEM;
 
         meta_done(&now);
-        if (r < 0 && dir)
-                stack_mark_failed(dir);
         return r;
+}
+
+void pool_meta_undo(struct pool *p, const struct entry *en)
+{
+        _cleanup_free_ char *dir = pool_path(p, en->meta.id);
+
+        if (pool_meta_restore(p, en) < 0 && dir)
+                stack_mark_failed(dir);
 }
 
 int pool_set_meta(struct pool *p, struct entry *en, struct meta *m, struct err **e)
