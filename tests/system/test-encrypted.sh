@@ -65,6 +65,40 @@ esac
 ok "the snapshot is gone"
 rmdir volumes/x volumes/p
 
+# --- what grows from it has its key; types may ask for it
+mkdir volumes/v/snapshots/s
+[ "$(cat volumes/v/snapshots/s/.wait/available@60)" = available ] || fail "no snapshot"
+mkdir volumes/clone
+ln -s ../v/snapshots/s volumes/clone/source
+made clone
+[ "$(cat volumes/clone/encrypted)" = 1 ] || fail "a clone of an encrypted volume does not say so"
+expect "in the same family" test -e "$T/state/blockd/crypt/$id/m.$(cat volumes/clone/id)"
+expect "with its bytes" cmp -n 8388608 "$T/text" volumes/clone/data
+dd if=/dev/zero of=volumes/v/data bs=1M count=1 conv=notrunc,fsync status=none
+expect "reverted" bash -c 'echo "revert s" >volumes/v/ctl'
+made v
+expect "as it was" cmp -n 8388608 "$T/text" volumes/v/data
+expect_errno EINVAL 'echo "shrink 8389120" >volumes/v/ctl'
+mkdir "$C/volume_types/vault"
+echo 1 >"$C/volume_types/vault/encrypted"
+mkdir volumes/typed
+echo vault >volumes/typed/type
+[ "$(cat volumes/typed/encrypted)" = 1 ] || fail "the type encrypts nothing"
+expect_errno EINVAL 'echo 0 >volumes/typed/encrypted'
+ln -s ../clone volumes/typed/source
+made typed
+expect "of the clone's family, too" test -e "$T/state/blockd/crypt/$id/m.$(cat volumes/typed/id)"
+expect "with its bytes" cmp -n 8388608 "$T/text" volumes/typed/data
+mkdir volumes/more
+echo vault >volumes/more/type
+ln -s ../../images/disk volumes/more/source
+made more
+expect "a type makes a copy of a plain image" test -e "$T/state/blockd/crypt/$(cat volumes/more/id)/header"
+! grep -rlqs 'plain text of ours' "$T/state" || fail "plain text on disk"
+expect "rmdir" rmdir volumes/typed volumes/more
+rmdir volumes/clone || fail "rmdir clone"
+rmdir volumes/v/snapshots/s || fail "rmdir snapshot"
+
 # --- the tenant's key is nobody's to see
 key=$T/state/keys/$(cat id)
 [ "$(stat -c '%a %s' "$key")" = "600 32" ] || fail "the key's file"
