@@ -6,8 +6,8 @@
 #include "common/clock.h"
 
 enum {
-        REJOIN_US = 3000000, /* an agent that was there is found again within that time */
-        AGENT_S = 30,        /* a file system that freezes writes out first what it has */
+        REJOIN_US = 10000000, /* an agent that was there is found again within that time */
+        AGENT_S = 30,         /* a file system that freezes writes out first what it has */
 };
 
 /* libvirt waits 5 s for an agent's sign of life; without a limit of ours it would wait for ever for
