@@ -319,7 +319,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set, struct
         }
         /* who copies a file's mode along with its text (cp -a, Node) meant the text */
         ours = n.type == NODE_SCRATCH || n.type == NODE_UPLOAD ||
-               (node_is_text(n.type) && handle_writes(fs, ino, who.pid));
+               ((node_is_text(n.type) || n.type == NODE_DATA) && handle_writes(fs, ino, who.pid));
         if (!ours && (set & FUSE_SET_ATTR_MODE) && ((st->st_mode ^ now.st_mode) & 07777))
                 r = err_set(&e, -EPERM, "modes here follow from the tenant and the table of kinds");
         if (!r && !ours &&

@@ -10,7 +10,7 @@ struct parked {
         fuse_req_t req;
         struct handle *h;
         struct fuse_file_info fi; /* of an open */
-        size_t written; /* of an O_DSYNC write whose flush is under way */
+        size_t written;           /* of an O_DSYNC write whose flush is under way */
 };
 
 uint64_t data_known_size(struct fs *fs, const struct object *o, unsigned file)
@@ -167,6 +167,8 @@ void data_open(fuse_req_t req, const struct node *n, struct fuse_file_info *fi)
         struct handle *h = handle_new(fs, n, fi->flags);
         int r = h ? 0 : -ENOMEM;
 
+        if (h)
+                h->writer = who;
         if (!r && (fi->flags & O_APPEND))
                 r = err_set(&e, -EINVAL, "a disk has no end to append to");
         if (!r)
