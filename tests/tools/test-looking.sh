@@ -1,9 +1,10 @@
 #!/bin/bash
 # Walks, watchers, and who looks: none starts work, waits, reads a disk or takes anything away.
 . "$(dirname "$0")/lib-tools.sh"
-requires find grep tar du df stat file watch tail inotifywait git sudo su nbdkit setpriv
+requires find grep tar du df stat file watch tail inotifywait git sudo su updatedb.plocate setpriv
 requires_root
 begin looking
+export T
 
 # No block service runs: a disk that is read is a failure, and a wait would hang.
 facts() {
@@ -39,7 +40,10 @@ looks 'du -sh .'
 shows 1 "du -s volumes/v/metadata | cut -f1" "its keys, rounded up"
 looks 'df . && df -i .'
 shows stratofs "df --output=source . | tail -n 1"
-shows fuse.stratofs "findmnt -no FSTYPE \$C" "what updatedb leaves out by PRUNEFS"
+looks 'updatedb.plocate -l 0 --prunefs none -U $C -o $O/db; plocate -cd $O/db volumes/v/size' "a walk like any other"
+looks 'updatedb.plocate -l 0 --prunefs fuse.stratofs -U $T -o $O/db; ! plocate -d $O/db cloud/tenants' \
+        "left out by its type, as \`contrib/updatedb\` has it"
+shows fuse.stratofs "findmnt -no FSTYPE \$C" "the type"
 shows 'regular file 4' "stat -c '%F %s' volumes/v/description"
 shows 'volumes/v/description: ASCII text' 'file volumes/v/description'
 shows 'volumes/v: directory' "file volumes/v | tr -s ' '"
