@@ -10,6 +10,7 @@ volume w
 rm -f "$T/nbd.sock"
 : >"$T/requests"
 spawn nbdkit -f -U "$T/nbd.sock" --filter=log file dir="$T/d/vol" logfile="$T/requests"
+nbd_pid=$!
 wait_until 10 test -S "$T/nbd.sock" || fail "nbdkit does not start"
 # What was asked for, in order: "Write Write Flush".
 asked() {
@@ -91,4 +92,17 @@ works 'cp --sparse=always volumes/w/data volumes/k/data && cmp volumes/w/data vo
 is "no clone" "$(clones k)" 0
 refused EPERM 'cp -a volumes/w/data volumes/k/data' "it copies the link: \`cp -Lp\`"
 stopped 'not supported' 'cp --reflink=always volumes/w/data volumes/k/data' "the kernel asks no FUSE file system; plain \`cp\` clones"
+
+# --- a back end that is full behind its first half and cannot flush
+kill $nbd_pid
+wait_gone $nbd_pid 10
+rm -f "$T/nbd.sock"
+spawn nbdkit -f -U "$T/nbd.sock" eval get_size='echo 1048576' pread='head -c $3 /dev/zero' \
+        pwrite='cat >/dev/null; [ $4 -lt 524288 ] || { echo ENOSPC >&2; exit 1; }' \
+        flush='echo EIO >&2; exit 1'
+wait_until 10 test -S "$T/nbd.sock" || fail "nbdkit does not start"
+works "$dd if=/dev/zero bs=64k count=1"
+refused ENOSPC "$dd if=/dev/zero bs=64k seek=15 count=1"
+refused EIO "$dd if=/dev/zero bs=64k count=1 conv=fsync,notrunc" "no fsync that pretends"
+refused EIO "$dd if=/dev/zero bs=64k count=1 oflag=dsync"
 finish
