@@ -19,6 +19,7 @@ begin() {
         volume v 1M
         echo old >volumes/v/description
         mkdir "$O" instances/web && ln -s volumes/v instances/web/volumes/vda || fail "a guest"
+        [ "$(cat volumes/v/.wait/in-use@20)" = in-use ] || fail "volumes/v is no disk of web"
         echo text >"$O/text"
         echo 'key=a' >volumes/v/metadata/k
         : >"$T/rows"
