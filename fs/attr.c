@@ -290,6 +290,8 @@ static int set_size(struct fs *fs, const struct caller *who, const struct node *
         default:
                 if (!node_is_text(n->type))
                         return err_set(e, -EPERM, "not a file that can be cut");
+                if (h)
+                        return text_cut(fs, who, n, h, size, e);
                 if (size)
                         return err_set(e, -EINVAL, "a value has no length of its own: write it");
                 return text_truncate(fs, who, n, e);
@@ -315,7 +317,9 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set, struct
                 fuse_reply_err(req, fs_errno(r));
                 return;
         }
-        ours = n.type == NODE_SCRATCH || n.type == NODE_UPLOAD;
+        /* who copies a file's mode along with its text (cp -a, Node) meant the text */
+        ours = n.type == NODE_SCRATCH || n.type == NODE_UPLOAD ||
+               ((node_is_text(n.type) || n.type == NODE_DATA) && handle_writes(fs, ino, who.pid));
         if (!ours && (set & FUSE_SET_ATTR_MODE) && ((st->st_mode ^ now.st_mode) & 07777))
                 r = err_set(&e, -EPERM, "modes here follow from the tenant and the table of kinds");
         if (!r && !ours &&

@@ -197,6 +197,8 @@ int text_open(struct fs *fs, const struct caller *who, const struct node *n, str
         struct node now;
         int r = writes ? check_writable(n, e) : 0;
 
+        if (writes)
+                h->writer = *who;
         if (!r && writes && (h->flags & O_TRUNC))
                 r = text_truncate(fs, who, n, e);
         if (!r)
