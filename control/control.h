@@ -82,9 +82,10 @@ int control_write_line(struct control *c, const struct caller *who, uint64_t no,
 /* One line of `ctl`. */
 int control_verb(struct control *c, const struct caller *who, uint64_t no, const char *text,
                  size_t n, struct err **e);
-/* A whole `spec`, all or nothing. */
+/* A whole `spec`, all or nothing.  ret_said (optional) gets what it changed, a line a key, "KEY: OLD
+ * -> NEW"; NULL or "" when all was so already; the caller frees it. */
 int control_apply(struct control *c, const struct caller *who, uint64_t no, const char *json,
-                  size_t n, struct err **e);
+                  size_t n, char **ret_said, struct err **e);
 /* symlink(target, <object>/<def>[/name]).  Gives the canonical name (NAME_SIZE bytes). */
 int control_link(struct control *c, const struct caller *who, uint64_t no, unsigned def,
                  const char *name, const char *target, char *ret_name, struct err **e);

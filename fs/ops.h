@@ -97,7 +97,8 @@ struct handle {
         struct ephemeral *e;        /* scratch, upload: open count held */
 
         pthread_mutex_t lock;       /* what follows */
-        struct buf text;            /* what reads see; NODE_NEW: answers; NODE_META: the value */
+        struct buf text;            /* what reads see; NODE_NEW, a written NODE_SPEC: answers;
+                                       NODE_META: the value */
         bool rendered, read, wrote;
         size_t cursor;              /* NODE_NEW: how much of text was read */
         uint64_t next;              /* offset behind the last write */

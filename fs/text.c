@@ -235,7 +235,7 @@ static void render_again(struct fs *fs, struct handle *h)
         control_unlock(fs->control);
 }
 
-/* `new` answers on the descriptor that wrote: its position is behind the request by then, so what
+/* `new` and `spec` answer on the descriptor that wrote: its position is behind the request by then, so what
  * counts is how much of the answers was read. */
 static void take_answers(struct handle *h, size_t size, off_t off, struct buf *out)
 {
@@ -266,7 +266,7 @@ void text_read(fuse_req_t req, struct handle *h, size_t size, off_t off)
         _cleanup_buf_ struct buf out = {0};
 
         pthread_mutex_lock(&h->lock);
-        if (h->type == NODE_NEW)
+        if (h->type == NODE_NEW || (h->type == NODE_SPEC && h->wrote))
                 take_answers(h, size, off, &out);
         else
                 take_text(fs_of(req), h, size, off, &out);
