@@ -25,7 +25,7 @@ struct cloud {
         char *mount, *state, *run;
         char *conf;           /* NULL: none */
         const char *loglevel; /* NULL: the daemons' own default */
-        bool json, guests, force, fsck, once;
+        bool json, guests, force, fsck, once, prune;
         int timeout; /* seconds; -1 when not given */
         char **words;
         int nwords; /* arguments that are no options */
@@ -47,6 +47,8 @@ int verb_up(struct cloud *c, struct err **e);
 int verb_down(struct cloud *c, struct err **e);
 int verb_status(struct cloud *c, struct err **e);
 int verb_wait(struct cloud *c, struct err **e);
+int verb_apply(struct cloud *c, struct err **e);
+int verb_diff(struct cloud *c, struct err **e);
 int verb_doctor(struct cloud *c, struct err **e);
 int verb_top(struct cloud *c, struct err **e);
 int verb_serve(struct cloud *c, struct err **e);
