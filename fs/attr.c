@@ -74,6 +74,7 @@ static mode_t node_mode(const struct node *n)
                 return 0660;
         case NODE_LOG:
         case NODE_WAIT:
+        case NODE_FOLLOW:
                 return file_mode(v, ROLE_NOBODY);
         case NODE_DATA:
                 return file_mode(v, n->kind->files[n->index].writer);
@@ -148,6 +149,7 @@ static uint64_t node_size(struct fs *fs, const struct node *n)
         case NODE_SCRATCH:
                 return n->e->len;
         case NODE_WAIT:
+        case NODE_FOLLOW:
                 return 0;
         default:
                 link_render(fs, n, n->uid, &b);

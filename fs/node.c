@@ -21,6 +21,7 @@ static const struct {
         [SLOT_WAITS] = {NODE_WAITS, ".wait"},
         [SLOT_JOB] = {NODE_JOB, "job"},
         [SLOT_IDLINK] = {NODE_IDLINK, NULL},
+        [SLOT_FOLLOW] = {NODE_FOLLOW, ".follow"},
         [SLOT_HELP] = {NODE_HELP, "help"},
         [SLOT_VERSION] = {NODE_VERSION, "version"},
         [SLOT_LOGLEVEL] = {NODE_LOGLEVEL, "loglevel"},

@@ -101,6 +101,7 @@ enum node_type {
         NODE_DATA, /* .data/<uuid><suffix>; index: file_def */
         NODE_LOG,  /* FILE_LOG; index: file_def */
         NODE_WAIT,
+        NODE_FOLLOW, /* <object>/.follow */
         NODE_SCRATCH, /* ephemeral, as is */
         NODE_UPLOAD,
 };
@@ -137,6 +138,7 @@ enum {
         SLOT_WAITS,
         SLOT_JOB,
         SLOT_IDLINK,
+        SLOT_FOLLOW,
         SLOT_ROOT_FIRST = 0x20, /* of the cloud object only */
         SLOT_HELP = SLOT_ROOT_FIRST,
         SLOT_VERSION,
