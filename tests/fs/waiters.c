@@ -49,5 +49,6 @@ int main(int argc, char **argv)
         for (int i = 0; i < n; i++)
                 pthread_join(threads[i], NULL);
         printf("ended %d failed %d\n", atomic_load(&ended), atomic_load(&failed));
+        free(threads);
         return 0;
 }
