@@ -26,6 +26,7 @@ static enum view node_view(const struct node *n)
                 return kind_view(n->kind);
         case NODE_ADMIN:
         case NODE_LOGLEVEL:
+        case NODE_ADMIN_HELP:
                 return VIEW_ADMIN;
         default:
                 if (!n->kind || n->no == OBJECT_CLOUD)

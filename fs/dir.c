@@ -91,6 +91,7 @@ static void list_object(struct listing *l, const struct node *dir)
         if (node_has_collections(o)) {
                 put_fixed(l, o->no, SLOT_ERRORS, NODE_ERRORS);
                 put_fixed(l, o->no, SLOT_TENANT_INDEX, NODE_TENANT_INDEX);
+                put_fixed(l, o->no, SLOT_TENANT_HELP, NODE_TENANT_HELP);
         }
         for (unsigned i = 0; i < k->nattrs; i++)
                 if (!k->attrs[i].hidden)
@@ -193,6 +194,7 @@ void dir_list(struct fs *fs, const struct node *dir, uint64_t from, dir_emit emi
                 break;
         case NODE_ADMIN:
                 put_fixed(&l, OBJECT_CLOUD, SLOT_LOGLEVEL, NODE_LOGLEVEL);
+                put_fixed(&l, OBJECT_CLOUD, SLOT_ADMIN_HELP, NODE_ADMIN_HELP);
                 put_collections(&l, dir, "admin");
                 break;
         case NODE_USER:

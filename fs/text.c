@@ -77,6 +77,9 @@ static void render_of_object(struct fs *fs, const struct node *n, struct buf *ou
         case NODE_TENANT_INDEX:
                 render_tenant_index(fs, o, out);
                 return;
+        case NODE_TENANT_HELP:
+                kinds_help(NULL, out);
+                return;
         case NODE_ATTR:
                 render_attr(c, o, n->index, out);
                 return;
@@ -103,6 +106,9 @@ void text_render(struct fs *fs, const struct node *n, struct buf *out)
         switch (n->type) {
         case NODE_HELP:
                 render_help(c, out);
+                return;
+        case NODE_ADMIN_HELP:
+                kinds_help("admin", out);
                 return;
         case NODE_VERSION:
                 render_version(c, out);

@@ -19,6 +19,12 @@ for kind in "$C" "$C"/*/ "$C"/tenants/default/*/; do
         grep -q "^$name: " "$kind/help" || fail "$kind/help does not say what $name are"
         grep -q "^  $name " "$C/help" || fail "$C/help does not name $name"
 done
+for level in "$C/tenants/default" "$C/admin"; do
+        for kind in "$level"/*/; do
+                [ ! -e "$kind/new" ] || grep -q "^  $(basename "$kind") " "$level/help" ||
+                        fail "$level/help does not name $kind"
+        done
+done
 ok "help"
 
 # --- strato complete: verbs and options are those that there are
