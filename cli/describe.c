@@ -47,7 +47,7 @@ static int place_file(const char *path, json_t *want, struct err **e)
 {
         json_t *file = json_object_get(want, "file");
         const char *name = json_string_value(file), *slash = strrchr(path, '/');
-        _cleanup_free_ char *dir = NULL, *whole = NULL;
+        _cleanup_free_ char *whole = NULL;
 
         if (!file)
                 return 0;

@@ -200,6 +200,8 @@ int item_settle(struct item *it, int timeout, struct err **e)
         it->touched = false;
         if (item_is(it, "images") && json_object_get(it->want, "file"))
                 r = wait_for(it->path, "active", timeout);
+        if (r == -ETIMEDOUT)
+                return err_set(e, r, "not active after %d s", timeout);
         /* A job that ends between the look and the wait costs a second, no more. */
         while (r != -ENOENT && has_job(it) && clock_mono() < end)
                 r = wait_for(it->path, "change", 1);

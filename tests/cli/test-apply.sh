@@ -94,6 +94,14 @@ expect_text "$T/err" "strato apply: volumes/clone: not done: it needs volumes/ba
 expect_text "$T/err" "strato apply: volumes/data: "
 expect_text "$T/out" "+ volumes/good size=1M"
 is "all or nothing" "$(cat volumes/data/size)" 2147483648
+# this mount has nothing to run guests with: a start waits for it, apply no longer than told
+echo 'instances: {guest: {flavor: small, running: yes, volumes: {vda: volumes/data}}}' >"$T/run.yaml"
+expect_status 1 strato diff "$T/run.yaml"
+expect_text "$T/out" "~ instances/guest start"
+expect_status 1 strato apply --timeout 1 "$T/run.yaml"
+expect_text "$T/out" "~ instances/guest start"
+expect_text "$T/err" "strato apply: instances/guest: its job goes on after 1 s"
+expect_status 0 strato apply - <<<'volumes: {data: {description: mine}}'
 bad() {
         printf "$1" >"$T/bad.yaml"
         expect_status 2 strato apply "$T/bad.yaml"
