@@ -315,6 +315,8 @@ static void txn_tell(struct txn *t)
                 pthread_mutex_unlock(&c->changed_lock);
                 jobs_changed(c, no);
         }
+        for (size_t i = 0; i < t->nevents; i++)
+                wait_changed(c, t->events[i].no);
 }
 
 struct commit {

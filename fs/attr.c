@@ -26,6 +26,7 @@ static enum view node_view(const struct node *n)
                 return kind_view(n->kind);
         case NODE_ADMIN:
         case NODE_LOGLEVEL:
+        case NODE_ADMIN_HELP:
                 return VIEW_ADMIN;
         default:
                 if (!n->kind || n->no == OBJECT_CLOUD)
@@ -74,6 +75,7 @@ static mode_t node_mode(const struct node *n)
                 return 0660;
         case NODE_LOG:
         case NODE_WAIT:
+        case NODE_FOLLOW:
                 return file_mode(v, ROLE_NOBODY);
         case NODE_DATA:
                 return file_mode(v, n->kind->files[n->index].writer);
@@ -148,6 +150,7 @@ static uint64_t node_size(struct fs *fs, const struct node *n)
         case NODE_SCRATCH:
                 return n->e->len;
         case NODE_WAIT:
+        case NODE_FOLLOW:
                 return 0;
         default:
                 link_render(fs, n, n->uid, &b);

@@ -80,6 +80,7 @@ static void opened(fuse_req_t req, struct handle *h, struct fuse_file_info *fi)
         fi->fh = (uintptr_t)h;
         fi->direct_io = 1;
         fi->noflush = (h->flags & O_ACCMODE) == O_RDONLY && h->type != NODE_UPLOAD;
+        fi->nonseekable = h->type == NODE_FOLLOW; /* a shell then reads no more than its line */
         if (fuse_reply_open(req, fi) == -ENOENT) {
                 if (h->e)
                         ephemeral_closed(fs->ephemerals, h->e);
@@ -156,6 +157,8 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 r = -ENOMEM;
         else if (node_is_text(n.type))
                 r = text_open(fs, &who, &n, h, &e);
+        else if (n.type == NODE_FOLLOW)
+                r = follow_open(fs, h, &e);
         else if (n.type == NODE_SCRATCH && (fi->flags & O_TRUNC))
                 r = ephemeral_truncate(fs->ephemerals, n.e, 0);
         else if (n.type == NODE_LOG && (fi->flags & O_ACCMODE) != O_RDONLY)
@@ -348,6 +351,9 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
                 return;
         case NODE_WAIT:
                 wait_read(req, h, size, off);
+                return;
+        case NODE_FOLLOW:
+                follow_read(req, h, size);
                 return;
         case NODE_UPLOAD:
                 upload_read(req, h, size, off);

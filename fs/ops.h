@@ -97,10 +97,11 @@ struct handle {
         struct ephemeral *e;        /* scratch, upload: open count held */
 
         pthread_mutex_t lock;       /* what follows */
-        struct buf text;            /* what reads see; NODE_NEW: answers; NODE_META: the value */
+        struct buf text;            /* what reads see; NODE_NEW, a written NODE_SPEC: answers;
+                                       NODE_META: the value */
         bool rendered, read, wrote;
-        size_t cursor;              /* NODE_NEW: how much of text was read */
-        uint64_t next;              /* offset behind the last write */
+        size_t cursor;              /* NODE_NEW, NODE_FOLLOW: how much of text was read */
+        uint64_t next;              /* offset behind the last write; NODE_FOLLOW: its cursor */
         struct frame frame;         /* what was written and is not complete yet */
         struct buf line;            /* NODE_ATTR: the value written, while no newline ends it */
         struct caller writer;       /* who opened to write, then who wrote last */
@@ -211,6 +212,12 @@ void upload_free(struct upload *u);
 int waits_new(struct waits **ret);
 void waits_free(struct fs *fs);
 void wait_read(fuse_req_t req, struct handle *h, size_t size, off_t off);
+/* .follow: events from the open on, each once; a read waits for one. */
+int follow_open(struct fs *fs, struct handle *h, struct err **e);
+void follow_read(fuse_req_t req, struct handle *h, size_t size);
+bool follow_ready(struct fs *fs, struct handle *h);
+
+/* --- poll.c -------------------------------------------------------------------------------- */
 
 int polls_new(struct fs *fs);
 void polls_free(struct fs *fs);

@@ -12,7 +12,7 @@ struct writing {
         uint64_t no;
         unsigned index;
         const struct kind *kind;
-        struct buf *answer; /* of `new`; may be NULL */
+        struct buf *answer; /* of `new` and `spec`; may be NULL */
 };
 
 static int take_verb(void *arg, const char *p, size_t n, struct err **e)
@@ -32,8 +32,12 @@ static int take_file_line(void *arg, const char *p, size_t n, struct err **e)
 static int take_spec(void *arg, const char *p, size_t n, struct err **e)
 {
         struct writing *w = arg;
+        _cleanup_free_ char *said = NULL;
+        int r = control_apply(w->fs->control, w->who, w->no, p, n, &said, e);
 
-        return control_apply(w->fs->control, w->who, w->no, p, n, e);
+        if (!r && said && w->answer)
+                buf_addstr(w->answer, said);
+        return r;
 }
 
 static int take_new(void *arg, const char *p, size_t n, struct err **e)
@@ -188,6 +192,9 @@ static int dispatch(struct writing *w, struct handle *h, const char *p, size_t n
         case NODE_FILE:
                 return frame_lines(&h->frame, p, n, TEXT_MAX, take_file_line, w, e);
         case NODE_SPEC:
+                if (!h->wrote)
+                        buf_clear(&h->text); /* reads are of answers from now on */
+                w->answer = &h->text;
                 return frame_json(&h->frame, p, n, TEXT_MAX, take_spec, w, e);
         case NODE_NEW:
                 w->answer = &h->text;
