@@ -1,5 +1,6 @@
 /* strato tour: two minutes with a running cloud, typed before one's eyes.  What it makes is called
  * `tour` and goes at the end, also after Ctrl-C or a failure. */
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,14 +64,21 @@ static void stop(int sig)
 /* Enter goes on; what is no terminal does not wait. */
 static void pause_for_enter(void)
 {
+        struct pollfd in = {.fd = 0, .events = POLLIN};
+        sigset_t block, before;
         char line[64];
 
         if (!isatty(0) || stopped)
                 return;
         printf("\n[Enter goes on, Ctrl-C ends] ");
         fflush(stdout);
-        if (!fgets(line, sizeof(line), stdin))
+        /* A signal that comes just before the wait must end it, too. */
+        sigemptyset(&block);
+        sigaddset(&block, SIGINT);
+        sigprocmask(SIG_BLOCK, &block, &before);
+        if (!stopped && (ppoll(&in, 1, NULL, &before) < 0 || read(0, line, sizeof(line)) <= 0))
                 stopped = 1;
+        sigprocmask(SIG_SETMASK, &before, NULL);
 }
 
 static int run_step(const struct step *s)
