@@ -69,6 +69,24 @@ struct compute_ops {
         int (*reboot)(struct compute *c, const char *uuid, bool hard, struct err **e);
         int (*pause)(struct compute *c, const char *uuid, struct err **e);
         int (*resume)(struct compute *c, const char *uuid, struct err **e);
+        /* The guest's memory and devices go to the file at path (made by the engine, readable by
+         * nobody else), and the guest with them: suspended to storage.  On failure it goes on as it
+         * was.  Takes as long as its memory takes to write. */
+        int (*save)(struct compute *c, const char *uuid, const char *path, struct err **e);
+        /* Whether a save to path came to its end: 0, -ENOENT (there is none), -EIO (half of one). */
+        int (*saved)(struct compute *c, const char *path, struct err **e);
+        /* The guest as it was saved, paused; its disks are exported where they were.  The file
+         * stays, and must be gone before the guest goes on: its disks would be newer than it.
+         * Success if that guest is there. */
+        int (*restore)(struct compute *c, const char *uuid, const char *path, struct err **e);
+        /* Presses keys together for a moment: QEMU's names, with spaces: "ctrl alt delete". */
+        int (*keys)(struct compute *c, const char *uuid, const char *keys, struct err **e);
+        /* A non-maskable interrupt: a kernel that is set so dumps itself, or panics. */
+        int (*nmi)(struct compute *c, const char *uuid, struct err **e);
+        /* Has the guest's agent set a user's password; hash: as in /etc/shadow.  -ENOTCONN no agent
+         * listens, -EIO with its words. */
+        int (*password)(struct compute *c, const char *uuid, const char *user, const char *hash,
+                        struct err **e);
         /* Asks the guest's agent to write out its file systems and to let nothing change them until
          * thaw; one that has done so already does it anew.  Bounded: some seconds for an agent that
          * does not answer, half a minute for one that does.  -ENOTCONN no agent listens: nothing was

@@ -36,6 +36,12 @@ const struct job_def *const job_defs[] = {
         &job_instance_delete,
         &job_instance_snapshot,
         &job_instance_sync,
+        &job_instance_suspend,
+        &job_instance_restore,
+        &job_instance_discard,
+        &job_instance_keys,
+        &job_instance_nmi,
+        &job_instance_password,
         NULL,
 };
 /* clang-format on */

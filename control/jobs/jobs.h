@@ -9,7 +9,8 @@ extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publ
         job_volume_check, job_volume_scrub,
         job_instance_start, job_instance_stop, job_instance_reboot, job_instance_pause,
         job_instance_resume, job_instance_attach, job_instance_detach, job_instance_delete,
-        job_instance_snapshot, job_instance_sync;
+        job_instance_snapshot, job_instance_sync, job_instance_suspend, job_instance_restore,
+        job_instance_discard, job_instance_keys, job_instance_nmi, job_instance_password;
 extern const struct job_def job_volume_accept, job_volume_adopt, job_volume_manage,
         job_volume_release, job_volume_revert, job_volume_flatten, job_volume_shrink;
 extern const struct job_def job_backup_create, job_backup_verify, job_backup_delete,
@@ -24,7 +25,8 @@ enum { VOLUME_DRAFT, VOLUME_CREATING, VOLUME_AVAILABLE, VOLUME_IN_USE, VOLUME_AT
 enum { BACKUP_DRAFT, BACKUP_CREATING, BACKUP_AVAILABLE, BACKUP_DELETING, BACKUP_ERROR };
 enum { SNAPSHOT_CREATING, SNAPSHOT_AVAILABLE, SNAPSHOT_DELETING, SNAPSHOT_ERROR };
 enum { INSTANCE_DRAFT, INSTANCE_STARTING, INSTANCE_ACTIVE, INSTANCE_STOPPING, INSTANCE_STOPPED,
-       INSTANCE_REBOOTING, INSTANCE_PAUSED, INSTANCE_DELETING, INSTANCE_ERROR };
+       INSTANCE_REBOOTING, INSTANCE_PAUSED, INSTANCE_DELETING, INSTANCE_ERROR,
+       INSTANCE_SUSPENDING, INSTANCE_SUSPENDED, INSTANCE_RESUMING };
 
 /* What a step needs of its target, copied under the lock.  -ENOENT when it is gone. */
 struct facts {
@@ -125,9 +127,18 @@ int backup_expire(struct txn *t, struct object *volume, struct err **e);
 int instance_compute(struct job *j, struct compute **ret, struct err **e);
 /* Closes every export of the target's disks.  Repeatable. */
 int instance_unexport(struct job *j, struct err **e);
+int instance_step_unexport(struct job *j, struct err **e);
+/* The target, and its guest as it is now: one that is not there is GUEST_GONE. */
+int instance_look(struct job *j, struct compute **compute, struct facts *f, enum guest_state *ret,
+                  struct err **e);
+/* The engine is down, and what was asked for stands: it is done when the engine is back. */
+int instance_wait_engine(struct job *j, struct err **e);
+/* failed() of what leaves the guest as it was, whatever that is: active, until a sync has looked. */
+void instance_failed_running(struct job *j, struct txn *t, struct object *o, const struct err *err);
 /* Files of an instance on the host; the caller frees. */
 char *instance_dir(struct control *c, const struct object *o);
 char *instance_console_log(struct control *c, const struct object *o);
+char *instance_memory(struct control *c, const struct object *o); /* while it is suspended */
 char *instance_console(struct control *c, const struct object *o);
 /* Puts a volume back to rest when instance o lets go of it: before the link is removed. */
 void instance_release_volume(struct txn *t, struct object *o, struct object *volume);

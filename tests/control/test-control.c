@@ -45,6 +45,8 @@ struct fake {
         unsigned freezes, thaws;
         bool frozen, paused, taken_running; /* a snapshot of a guest that ran */
         bool running;
+        int save_error, restore_error;
+        char told[256];  /* keys or password, or "nmi" */
         char boots[16];        /* the first disk of the guest started last */
         uint64_t grown;        /* what the guest was last told of its disk's size */
         bool snapshot_asked, snapshot_taken, early; /* early: the last shrink came before one */
@@ -269,6 +271,45 @@ static int c_resume(struct compute *c, const char *uuid, struct err **e)
         fake.paused = false;
         return 0;
 }
+static int c_save(struct compute *c, const char *uuid, const char *path, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        if (fake.save_error)
+                return err_set(e, fake.save_error, "told to fail");
+        fake.running = false;
+        return file_replace(path, "memory", 6, 0600, e);
+}
+static int c_saved(struct compute *c, const char *path, struct err **e)
+{
+        return access(path, F_OK) < 0 ? err_set(e, -ENOENT, "no memory") : 0;
+}
+static int c_restore(struct compute *c, const char *uuid, const char *path, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        assert_int_equal(access(path, F_OK), 0);
+        if (fake.restore_error)
+                return err_set(e, fake.restore_error, "told to fail");
+        fake.running = fake.paused = true;
+        return 0;
+}
+static int c_keys(struct compute *c, const char *uuid, const char *keys, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        snprintf(fake.told, sizeof(fake.told), "%s", keys);
+        return 0;
+}
+static int c_nmi(struct compute *c, const char *uuid, struct err **e)
+{
+        return c_keys(c, uuid, "nmi", e);
+}
+static int c_password(struct compute *c, const char *uuid, const char *user, const char *hash,
+                      struct err **e)
+{
+        char both[200];
+
+        snprintf(both, sizeof(both), "%s %s", user, hash);
+        return c_keys(c, uuid, both, e);
+}
 static int c_freeze(struct compute *c, const char *uuid, struct err **e)
 {
         WITH_LOCK(&fake.lock);
@@ -324,7 +365,8 @@ static int c_grow(struct compute *c, const char *uuid, const char *target, uint6
 }
 static const struct compute_ops compute_ops = {
         .name = "fake", .start = c_start, .shutdown = c_off, .destroy = c_off, .pause = c_pause,
-        .resume = c_resume, .freeze = c_freeze, .thaw = c_thaw, .attach = c_attach, .detach = c_detach, .state = c_state,
+        .resume = c_resume, .save = c_save, .saved = c_saved, .restore = c_restore, .keys = c_keys,
+        .nmi = c_nmi, .password = c_password, .freeze = c_freeze, .thaw = c_thaw, .attach = c_attach, .detach = c_detach, .state = c_state,
         .list = c_list, .grow = c_grow};
 
 static int open_compute(void *arg, struct compute **ret, struct err **e)
@@ -1728,6 +1770,114 @@ static void test_snapshot_all(void **state)
         assert_false(fake.taken_running);
 }
 
+/* An instance that runs on volume "root". */
+static uint64_t running(const char *name)
+{
+        uint64_t i = make(&kind_instance, name);
+
+        volume("root");
+        assert_int_equal(set(i, &kind_instance, "flavor", "small"), 0);
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vda", "volumes/root"), 0);
+        assert_int_equal(verb(i, "start"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+        return i;
+}
+
+static void test_suspend(void **state)
+{
+        uint64_t i = running("web");
+
+        fake.save_error = -ENOSPC;
+        assert_int_equal(verb(i, "suspend"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+        settle(i);
+        fake.save_error = 0;
+        assert_int_equal(verb(i, "suspend"), 0);
+        assert_int_equal(wait_for(i, "suspended"), 0);
+        assert_int_equal(verb(i, "stop"), -EBUSY);
+        assert_int_equal(verb(i, "start"), -EBUSY);
+        fake.restore_error = -EIO;
+        assert_int_equal(verb(i, "resume"), 0);
+        wait_for(i, "suspended");
+        settle(i);
+        assert_false(fake.running);
+        fake.restore_error = 0;
+        assert_int_equal(verb(i, "resume"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+        assert_true(fake.running && !fake.paused);
+        /* A fresh start instead. */
+        assert_int_equal(verb(i, "suspend"), 0);
+        assert_int_equal(wait_for(i, "suspended"), 0);
+        assert_int_equal(verb(i, "reboot"), -EBUSY);
+        assert_int_equal(verb(i, "reboot hard"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+        assert_int_equal(fake.starts, 2);
+        assert_int_equal(verb(i, "stop now"), 0);
+        assert_int_equal(wait_for(i, "stopped"), 0);
+        assert_int_equal(verb(i, "reboot hard"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+}
+
+static void test_commands(void **state)
+{
+        uint64_t i = running("web");
+
+        assert_int_equal(verb(i, "send-key"), -EINVAL);
+        assert_int_equal(verb(i, "send-key ctrl alt del"), -EINVAL);
+        assert_int_equal(verb(i, "send-key a b c d e f g h i"), -EINVAL);
+        assert_int_equal(verb(i, "send-key ctrl alt delete"), 0);
+        settle(i);
+        assert_string_equal(fake.told, "ctrl alt delete");
+        assert_int_equal(verb(i, "crash-dump"), 0);
+        settle(i);
+        assert_string_equal(fake.told, "nmi");
+        assert_int_equal(verb(i, "set-password root"), -EINVAL);
+        assert_int_equal(verb(i, "set-password -x y"), -EINVAL);
+        assert_int_equal(verb(i, "set-password root $ecret word"), 0);
+        settle(i);
+        assert_memory_equal(fake.told, "root $6$", 8);
+        assert_int_equal(verb(i, "set-password root $6$x$y"), 0);
+        settle(i);
+        assert_string_equal(fake.told, "root $6$x$y");
+        control_rdlock(fake.c);
+        for (uint64_t no = i; no < i + 50; no++) { /* no job keeps a hash */
+                struct object *o = model_by_no(fake.c, no);
+
+                if (o && o->kind == &kind_job && streq(object_str(o, "op"), "instance.set-password"))
+                        assert_string_equal(object_str(o, "args"), "");
+        }
+        control_unlock(fake.c);
+}
+
+/* The tenant's own are refused by a lock, whoever it is of; one of an admin they cannot take away. */
+static void test_lock(void **state)
+{
+        struct caller member = {54321, 0, 0};
+        uint64_t i = make(&kind_instance, "web");
+        char name[NAME_SIZE];
+
+        control_rdlock(fake.c);
+        member.gid = object_gid(fake.c, model_by_no(fake.c, i));
+        control_unlock(fake.c);
+        volume("root");
+        assert_int_equal(control_verb(fake.c, &member, i, "lock", 4, NULL), 0);
+        assert_int_equal(control_verb(fake.c, &member, i, "start", 5, NULL), -EPERM);
+        assert_int_equal(control_verb(fake.c, &member, i, "lock", 4, NULL), -EPERM);
+        assert_int_equal(control_set(fake.c, &member, i, 0, "small", 5, NULL), -EPERM);
+        assert_int_equal(control_link(fake.c, &member, i, 0, "vda", "volumes/root", name, NULL),
+                         -EPERM);
+        assert_int_equal(control_set_meta(fake.c, &member, i, "k", "v", 1, NULL), -EPERM);
+        assert_int_equal(control_rename(fake.c, &member, i, "new", NULL), -EPERM);
+        assert_int_equal(control_delete(fake.c, &member, i, NULL), -EPERM);
+        assert_int_equal(set(i, &kind_instance, "flavor", "small"), 0);
+        assert_int_equal(control_verb(fake.c, &member, i, "unlock", 6, NULL), 0);
+        assert_int_equal(control_link(fake.c, &member, i, 0, "vda", "volumes/root", name, NULL), 0);
+        assert_int_equal(verb(i, "lock"), 0);
+        assert_int_equal(control_verb(fake.c, &member, i, "unlock", 6, NULL), -EPERM);
+        assert_int_equal(verb(i, "unlock"), 0);
+        assert_int_equal(control_delete(fake.c, &member, i, NULL), 0);
+}
+
 static int snap(uint64_t v, const char *name, uint64_t *no)
 {
         struct err *e = NULL;
@@ -1860,7 +2010,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         const struct CMUnitTest tests[] = {
                 T(test_volume_life), T(test_snapshot_first),  T(test_bad_values),   T(test_names),
-                T(test_failed_create), T(test_snapshot_all), T(test_quota), T(test_quota_of_copies),       T(test_instance_life),
+                T(test_failed_create), T(test_snapshot_all), T(test_suspend), T(test_commands), T(test_lock), T(test_quota), T(test_quota_of_copies),       T(test_instance_life),
                 T(test_start_fails),  T(test_guest_leaves), T(test_live_growth), T(test_link_targets),
                 T(test_new_and_spec), T(test_illegal_verbs), T(test_image),
                 T(test_cut_upload),   T(test_restart),      T(test_many_threads),
