@@ -136,7 +136,9 @@ int control_open_data(struct control *c, const struct caller *who, uint64_t no, 
                 control_unlock(c);
                 return r;
         }
-        disk = streq(o->kind->files[file].name, "disk");
+        /* One that was taken of an instance has no other bytes. */
+        disk = streq(o->kind->files[file].name, "disk") ||
+               (object_num(o, "taken_of") && !writable);
         id_text(id, o->id);
         if (disk && o->state != IMAGE_ACTIVE)
                 r = err_set(e, -EBUSY, "disk: the image is %s", object_state(o));

@@ -68,7 +68,7 @@ void control_guests_resync(struct control *c)
 static bool wants_look(struct control *c, const struct object *o)
 {
         return o && o->kind == &kind_instance &&
-               object_in(o, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_PAUSED)) &&
+               object_in(o, INSTANCE_RUNS) &&
                !job_live(c, o->no, &job_instance_sync);
 }
 
@@ -122,7 +122,7 @@ static int see_guest(void *arg, const char *uuid, enum guest_state s)
                 return 0;
         control_rdlock(w->c);
         o = model_by_id(w->c, id);
-        if (o && ((o->state == INSTANCE_ACTIVE && s == GUEST_RUNNING) ||
+        if (o && ((object_in(o, INSTANCE_RUNS & ~STATE(INSTANCE_PAUSED)) && s == GUEST_RUNNING) ||
                   (o->state == INSTANCE_PAUSED && s == GUEST_PAUSED))) {
                 w->agreed = xrealloc(w->agreed, w->n + 1, sizeof(*w->agreed));
                 w->agreed[w->n++] = o->no;

@@ -42,7 +42,7 @@ ok() {
 
 fail() {
         echo "FAIL: $*" >&2
-        for file in "$T/out" "$T/err" "$T"/state/log/*.log; do
+        for file in "$T/out" "$T/err" "$T"/state/log/*.log "$T"/state/instances/*/console.log; do
                 [ -s "$file" ] || continue
                 echo "--- ${file#"$T"/}" >&2
                 tail -n 30 "$file" >&2

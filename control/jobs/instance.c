@@ -113,7 +113,7 @@ static int off(struct job *j, struct err **e)
                         "the guest was asked to power off");
 }
 
-static int step_off(struct job *j, struct err **e)
+int instance_step_off(struct job *j, struct err **e)
 {
         int r = off(j, e);
 
@@ -301,7 +301,8 @@ static int step_look(struct job *j, struct err **e)
                 return instance_wait_engine(j, e);
         if (r < 0)
                 return r;
-        if (s == GUEST_STALLED && !f.nameless && f.state == INSTANCE_ACTIVE)
+        if (s == GUEST_STALLED && !f.nameless && f.state != INSTANCE_PAUSED &&
+            (STATE(f.state) & INSTANCE_RUNS))
                 return wake_stalled(j, compute, &f);
         set_stalled(j, "");
         j->value = s;
@@ -314,11 +315,13 @@ static int done_sync(struct job *j, struct txn *t, struct object *o, struct err 
 {
         enum guest_state s = j->value;
 
-        if (!o || !object_in(o, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_PAUSED)))
+        if (!o || !object_in(o, INSTANCE_RUNS))
                 return 0;
         if (s == GUEST_GONE || s == GUEST_CRASHED) {
                 txn_event(t, o, s == GUEST_GONE ? "the guest is off" : "the guest crashed");
                 txn_set_state(t, o, INSTANCE_STOPPED);
+        } else if (object_in(o, STATE(INSTANCE_RESCUED) | STATE(INSTANCE_RESIZED))) {
+                return 0;
         } else if (s == GUEST_PAUSED) {
                 txn_set_state(t, o, INSTANCE_PAUSED);
         } else if (s == GUEST_RUNNING) {
@@ -327,7 +330,7 @@ static int done_sync(struct job *j, struct txn *t, struct object *o, struct err 
         return 0;
 }
 
-static const struct job_step stop_steps[] = {{"off", step_off},
+static const struct job_step stop_steps[] = {{"off", instance_step_off},
                                              {"unexport", instance_step_unexport}};
 static const struct job_step reboot_steps[] = {{"reboot", step_reboot}};
 static const struct job_step pause_steps[] = {{"pause", step_pause}};

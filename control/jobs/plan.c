@@ -62,15 +62,16 @@ static void plan_disks(struct control *c, struct plan *p, const struct object *o
 {
         unsigned def = kind_link(o->kind, "volumes");
         struct link sorted[DISKS_MAX];
+        const struct link *boot = instance_boot_link(o);
         unsigned n = 0, root = 0;
 
         object_foreach_link (l, o)
                 if (l->def == def && !l->leaving && n < DISKS_MAX)
                         sorted[n++] = *l;
         qsort(sorted, n, sizeof(*sorted), by_target);
-        while (root < n && !object_num(sorted[root].target, "bootable"))
+        while (root < n && !streq(sorted[root].name, boot->name))
                 root++;
-        if (root > 0 && root < n) { /* the first of them boots: vda, unless only another can */
+        if (root > 0 && root < n) { /* the first of them boots */
                 struct link l = sorted[root];
 
                 memmove(sorted + 1, sorted, root * sizeof(*sorted));
@@ -131,8 +132,10 @@ int plan_guest(struct job *j, struct plan *p, struct err **e)
                 p->console = instance_console(c, o);
                 p->agent = path_printf("%s/agent.sock", p->dir);
                 p->cmdline = xstrdup(object_str(o, "cmdline"));
-                plan_image(o, "kernel", p->kernel_id);
-                plan_image(o, "ramdisk", p->initrd_id);
+                if (!object_num(o, "rescue")) { /* whose disk boots by itself */
+                        plan_image(o, "kernel", p->kernel_id);
+                        plan_image(o, "ramdisk", p->initrd_id);
+                }
                 plan_disks(c, p, o);
         }
         accel = streq(accel, "unknown") ? NULL : accel;

@@ -108,6 +108,79 @@ int instance_snapshot(struct txn *t, struct object *o, const char *args, struct 
         return r;
 }
 
+/* The boot disk becomes image NAME, another one NAME-DEVICE. */
+static int new_image(struct txn *t, struct object *o, const struct link *l, const char *name,
+                     uint64_t job, struct err **e)
+{
+        char full[NAME_SIZE * 2], label[NAME_SIZE + 32];
+        struct object *v = l->target, *image;
+        int r;
+
+        if (!object_in(v, STATE(VOLUME_IN_USE)))
+                return err_set(e, -EBUSY, "%s is %s", object_label(v, label), object_state(v));
+        if (volume_encrypted(v))
+                return err_set(e, -ENOTSUP, "%s is encrypted: an image would not be",
+                               object_label(v, label));
+        snprintf(full, sizeof(full), l == instance_boot_link(o) ? "%s" : "%s-%s", name, l->name);
+        r = action_create(t, o->tenant, &kind_image, full, &image, e);
+        if (r < 0)
+                return r;
+        txn_set_str(t, image, "format", "raw");
+        txn_set_num(t, image, "size", object_num(v, "actual"));
+        txn_set_num(t, image, "taken_of", v->no);
+        txn_set_num(t, image, "taken_by", job);
+        txn_set_state(t, image, IMAGE_SAVING);
+        return 0;
+}
+
+int instance_image(struct txn *t, struct object *o, const char *args, struct err **e)
+{
+        struct object *job;
+        unsigned n = 0;
+        int r = name_check(args, strlen(args), e);
+
+        if (r < 0)
+                return r;
+        job = job_start(t, o, &job_instance_image, args);
+        for (unsigned i = 0; i < o->nlinks && r == 0; i++)
+                if (o->links[i].target->kind == &kind_volume && !o->links[i].leaving) {
+                        r = new_image(t, o, &o->links[i], args, job->no, e);
+                        n++;
+                }
+        return r == 0 && n == 0 ? err_set(e, -EINVAL, "it has no volumes") : r;
+}
+
+/* "NAME [RULES]": backups named as images are; the rules go to `keep` of each volume. */
+int instance_backup(struct txn *t, struct object *o, const char *args, struct err **e)
+{
+        const size_t len = strcspn(args, " ");
+        const char *rules = args + len + strspn(args + len, " ");
+        _cleanup_free_ char *name = xstrndup(args, len);
+        char full[NAME_SIZE * 2];
+        struct object *job;
+        unsigned n = 0;
+        int r = name_check(name, len, e);
+
+        if (r == 0 && *rules)
+                r = keep_check(rules, e);
+        if (r < 0)
+                return r;
+        job = job_start(t, o, &job_instance_backup, name);
+        for (unsigned i = 0; i < o->nlinks && r == 0; i++) {
+                const struct link *l = &o->links[i];
+
+                if (l->target->kind != &kind_volume || l->leaving)
+                        continue;
+                snprintf(full, sizeof(full), l == instance_boot_link(o) ? "%s" : "%s-%s", name,
+                         l->name);
+                r = backup_of(t, l->target, full, job->no, e);
+                if (r == 0 && *rules)
+                        txn_set_str(t, l->target, "keep", rules);
+                n++;
+        }
+        return r == 0 && n == 0 ? err_set(e, -EINVAL, "it has no volumes") : r;
+}
+
 int instance_reset(struct txn *t, struct object *o, const char *args, struct err **e)
 {
         txn_set_state(t, o, INSTANCE_ACTIVE); /* sync puts down what it really is */

@@ -39,7 +39,7 @@ static void render_console(struct control *c, const struct object *o, struct buf
 {
         _cleanup_free_ char *p = instance_console(c, o);
 
-        if (object_in(o, LIVE))
+        if (object_in(o, INSTANCE_RUNS))
                 buf_printf(out, "%s\n", p);
 }
 
@@ -48,7 +48,8 @@ static void render_power(struct control *c, const struct object *o, struct buf *
         const char *p = object_str(o, "stalled");
 
         if (object_in(o, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_STOPPING) |
-                                 STATE(INSTANCE_REBOOTING) | STATE(INSTANCE_SUSPENDING)))
+                                 STATE(INSTANCE_REBOOTING) | STATE(INSTANCE_SUSPENDING) |
+                                 STATE(INSTANCE_RESCUED) | STATE(INSTANCE_RESIZED)))
                 buf_addstr(out, *p ? p : "running");
         else
                 buf_addstr(out, o->state == INSTANCE_PAUSED ? "paused" : "off");
@@ -60,6 +61,8 @@ static int set_flavor(struct txn *t, struct object *o, union value v, struct err
 
         if (!f)
                 return err_set(e, -EINVAL, "a flavor's name is missing");
+        if (*object_str(o, "resized_from"))
+                return err_set(e, -EBUSY, "it was resized: confirm or revert that first");
         txn_set_str(t, o, "flavor", v.s);
         txn_set_num(t, o, "vcpus", object_num(f, "vcpus"));
         txn_set_num(t, o, "memory", object_num(f, "memory"));
@@ -69,14 +72,18 @@ static int set_flavor(struct txn *t, struct object *o, union value v, struct err
 
 static int remove_instance(struct txn *t, struct object *o, struct err **e)
 {
-        const unsigned fit = RESTING | STATE(INSTANCE_STOPPING) | STATE(INSTANCE_SUSPENDED);
+        const unsigned fit = RESTING | STATE(INSTANCE_STOPPING) | STATE(INSTANCE_SUSPENDED) |
+                             STATE(INSTANCE_SHELVED);
         int r = check_referrers(o, e);
 
         if (r < 0)
                 return r;
         if (!object_in(o, fit)) {
                 err_set(e, -EBUSY, "instance '%s' is %s", o->name, object_state(o));
-                return err_hint(e, "echo stop > ctl first");
+                return err_hint(e, "echo %s > ctl first",
+                                o->state == INSTANCE_RESCUED   ? "unrescue"
+                                : o->state == INSTANCE_RESIZED ? "confirm"
+                                                               : "stop");
         }
         txn_release_name(t, o);
         txn_set_state(t, o, INSTANCE_DELETING);
@@ -97,13 +104,20 @@ static const struct attr_def attrs[] = {
         {"host", ATTR_TEXT, ROLE_NOBODY, .index = true, .help = "where it runs, or ran last"},
         {"locked", ATTR_TEXT, ROLE_NOBODY, .index = true,
          .help = "by whom: member or admin; empty: it is not"},
+        {"resized_from", ATTR_TEXT, ROLE_NOBODY,
+         .help = "flavor it had, until the resize is confirmed"},
+        {"old_vcpus", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "of that flavor"},
+        {"old_memory", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of that flavor"},
+        {"old_disk", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of that flavor"},
+        {"rescue", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "volume it boots from instead"},
         {"disk", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of its flavor"},
         {"thaw", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "its file systems may be frozen"},
         {"stalled", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "power, if not as the state"},
 };
 
 static const struct link_def links[] = {
-        {"volumes", "volume", .many = true, .states = RESTING | LIVE, .bind = instance_bind_volume,
+        {"volumes", "volume", .many = true, .states = RESTING | LIVE | STATE(INSTANCE_SHELVED),
+         .bind = instance_bind_volume,
          .bound = instance_bound_volume, .unbind = instance_unbind_volume,
          .help = "its disks, as vda, vdb, ...; also while it runs"},
         {"image", "image", .states = RESTING, .bind = instance_bind_image,
@@ -137,18 +151,45 @@ static const struct verb_def verbs[] = {
          LIVE | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_SUSPENDED),
          "take snapshots NAME of its volumes, of one moment, frozen by the guest's agent if it has one",
          instance_snapshot},
+        {"image", "NAME", ROLE_MEMBER,
+         LIVE | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_SUSPENDED),
+         "make image NAME of its boot disk, and NAME-DEVICE of each other, of one moment, as snapshot "
+         "does", instance_image},
+        {"backup", "NAME [RULES]", ROLE_MEMBER,
+         LIVE | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_SUSPENDED),
+         "take backup NAME of its boot disk, and NAME-DEVICE of each other, of one moment; RULES, such "
+         "as daily:7, become `keep` of the volumes", instance_backup},
         {"lock", "", ROLE_MEMBER, ANY_STATE,
          "refuse what its tenant would change of it, until unlock; one of an admin is an admin's",
          instance_lock},
         {"unlock", "", ROLE_MEMBER, ANY_STATE, "take the lock away", instance_unlock},
-        {"send-key", "KEY...", ROLE_MEMBER, STATE(INSTANCE_ACTIVE),
+        {"send-key", "KEY...", ROLE_MEMBER, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_RESCUED) | STATE(INSTANCE_RESIZED),
          "press keys together: ctrl alt delete", instance_send_key},
-        {"crash-dump", "", ROLE_MEMBER, LIVE,
+        {"crash-dump", "", ROLE_MEMBER, INSTANCE_RUNS,
          "a non-maskable interrupt: its kernel dumps itself, or panics, if it is set so",
          instance_crash_dump},
         {"set-password", "USER PASSWORD", ROLE_MEMBER, STATE(INSTANCE_ACTIVE),
          "by its agent; only a hash is kept meanwhile, and may be given instead",
          instance_set_password},
+        {"rescue", "IMAGE", ROLE_MEMBER, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_ERROR),
+         "boot it from a new disk, made from IMAGE, beside its own ones", instance_rescue},
+        {"unrescue", "", ROLE_MEMBER, STATE(INSTANCE_RESCUED) | STATE(INSTANCE_STOPPED),
+         "boot it from its own disks again; the rescue disk goes", instance_unrescue},
+        {"rebuild", "IMAGE", ROLE_MEMBER, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_ERROR),
+         "give it a new boot disk from IMAGE; all else of it stays, and the old disk only if it was not "
+         "made for it", instance_rebuild},
+        {"shelve", "", ROLE_MEMBER, LIVE | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_SUSPENDED),
+         "power it off and give its place away: it keeps its disks, and counts no vcpus and memory",
+         instance_shelve},
+        {"unshelve", "", ROLE_MEMBER, STATE(INSTANCE_SHELVED), "boot it, wherever there is room",
+         instance_unshelve},
+        {"resize", "FLAVOR", ROLE_MEMBER, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_STOPPED),
+         "restart it with another flavor, on probation: confirm or revert; one that is off has it at "
+         "its next start", instance_resize},
+        {"confirm", "", ROLE_MEMBER, STATE(INSTANCE_RESIZED) | STATE(INSTANCE_STOPPED),
+         "keep the new flavor; a boot disk made for it grows to the flavor's", instance_confirm},
+        {"revert", "", ROLE_MEMBER, STATE(INSTANCE_RESIZED) | STATE(INSTANCE_STOPPED),
+         "restart it with the flavor it had before the resize", instance_revert},
         {"reset", "", ROLE_ADMIN, STATE(INSTANCE_ERROR), "out of error, as it really is",
          instance_reset},
 };
@@ -166,6 +207,15 @@ static const struct state_def states[] = {
         {"suspending", .transient = true, .help = "its memory goes to disk"},
         {"suspended", .help = "its memory is on disk"},
         {"resuming", .transient = true, .help = "comes back as it was suspended"},
+        {"rescuing", .transient = true, .help = "goes off, to boot from its rescue disk"},
+        {"rescued", .help = "runs from its rescue disk"},
+        {"unrescuing", .transient = true, .help = "goes off, to boot from its own disk"},
+        {"rebuilding", .transient = true, .help = "goes off, and gets a new boot disk"},
+        {"shelving", .transient = true, .help = "goes off, and gives its place away"},
+        {"shelved", .help = "off, nowhere"},
+        {"resizing", .transient = true, .help = "goes off, to restart with another flavor"},
+        {"resized", .help = "runs with another flavor: confirm or revert"},
+        {"reverting", .transient = true, .help = "goes off, to restart with its old flavor"},
 };
 
 const struct kind kind_instance = {

@@ -24,6 +24,8 @@ VERB(pause);
 VERB(resume);
 VERB(suspend);
 VERB(snapshot);
+VERB(image);
+VERB(backup);
 VERB(reset);
 VERB(lock);
 VERB(unlock);
