@@ -2,7 +2,7 @@
  * Volumes are plain files DIR/vol/ID, which the test serves itself with nbdkit on the socket it
  * names, so that these tests need no blockd.  There is no compute: `start` fails.
  *
- *     fs-host MOUNT DIR NBD-SOCKET
+ *     fs-host MOUNT DIR NBD-SOCKET [BACKDOOR-SOCKET]
  *
  * Says "ready" when the mount answers, and ends with it or with SIGTERM. */
 #include <fcntl.h>
@@ -20,6 +20,7 @@
 #include "control/driver/store.h"
 #include "control/driver/volume.h"
 #include "fs/fs.h"
+#include "backdoor.h"
 
 struct host {
         struct volume_service volumes;
@@ -229,7 +230,7 @@ int main(int argc, char **argv)
         sigset_t set;
         int r;
 
-        if (argc != 4)
+        if (argc != 4 && argc != 5)
                 return 2;
         sigemptyset(&set);
         sigaddset(&set, SIGTERM);
@@ -250,6 +251,8 @@ int main(int argc, char **argv)
         }
         if (r == 0)
                 r = control_start(&cfg, &c, &e);
+        if (r == 0 && argc == 5)
+                r = backdoor_open(c, argv[4], &e);
         mount.control = c;
         if (r == 0)
                 r = fs_open(&mount, &h.fs, &e);
