@@ -10,13 +10,14 @@ struct client {
         int fd;
 };
 
-static uint64_t number(struct control *c, const char *name)
+/* The volume's, or the tenant's if name is NULL. */
+static uint64_t number_in(struct control *c, const char *of, const char *name)
 {
         struct object *tenant, *o = NULL;
         uint64_t no;
 
         control_rdlock(c);
-        tenant = model_by_name(c, NULL, &kind_tenant, "default");
+        tenant = model_by_name(c, NULL, &kind_tenant, of);
         if (tenant && name)
                 o = model_by_name(c, tenant, &kind_volume, name);
         no = name ? (o ? o->no : 0) : tenant ? tenant->no : 0;
@@ -24,10 +25,15 @@ static uint64_t number(struct control *c, const char *name)
         return no;
 }
 
-static int fill(struct control *c, const struct caller *who, const char *prefix, unsigned count,
-                struct err **e)
+static uint64_t number(struct control *c, const char *name)
 {
-        uint64_t owner = number(c, NULL), no;
+        return number_in(c, "default", name);
+}
+
+static int fill(struct control *c, const struct caller *who, const char *of, const char *prefix,
+                unsigned count, struct err **e)
+{
+        uint64_t owner = number_in(c, of, NULL), no;
         char name[64];
         int r = 0;
 
@@ -42,7 +48,7 @@ static int serve(struct control *c, char *line, struct err **e)
 {
         const struct caller who = {.uid = getuid(), .gid = getgid(), .pid = getpid()};
         char *save = NULL, *op = strtok_r(line, " \n", &save), *name = strtok_r(NULL, " \n", &save);
-        char *rest = strtok_r(NULL, "\n", &save);
+        char *count, *rest = strtok_r(NULL, "\n", &save);
         uint64_t no;
 
         if (!op || !name)
@@ -50,7 +56,10 @@ static int serve(struct control *c, char *line, struct err **e)
         if (streq(op, "create"))
                 return control_create(c, &who, number(c, NULL), &kind_volume, name, &no, e);
         if (streq(op, "fill"))
-                return fill(c, &who, name, (unsigned)strtoul(rest ?: "0", NULL, 10), e);
+                return fill(c, &who, "default", name, (unsigned)strtoul(rest ?: "0", NULL, 10), e);
+        if (streq(op, "fill-in") && (count = strchr(rest ?: "", ' ')))
+                return fill(c, &who, name, strndupa(rest, (size_t)(count - rest)),
+                            (unsigned)strtoul(count, NULL, 10), e);
         no = number(c, name);
         if (streq(op, "delete"))
                 return control_delete(c, &who, no, e);
