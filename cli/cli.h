@@ -25,7 +25,7 @@ struct cloud {
         char *mount, *state, *run;
         char *conf;           /* NULL: none */
         const char *loglevel; /* NULL: the daemons' own default */
-        bool json, guests, force, fsck, once;
+        bool json, guests, force, fsck, once, prune;
         int timeout; /* seconds; -1 when not given */
         char **words;
         int nwords; /* arguments that are no options */
@@ -47,6 +47,11 @@ int verb_up(struct cloud *c, struct err **e);
 int verb_down(struct cloud *c, struct err **e);
 int verb_status(struct cloud *c, struct err **e);
 int verb_wait(struct cloud *c, struct err **e);
+int verb_apply(struct cloud *c, struct err **e);
+int verb_diff(struct cloud *c, struct err **e);
+int verb_ctl(struct cloud *c, struct err **e);
+int verb_new(struct cloud *c, struct err **e);
+int verb_tour(struct cloud *c, struct err **e);
 int verb_doctor(struct cloud *c, struct err **e);
 int verb_top(struct cloud *c, struct err **e);
 int verb_serve(struct cloud *c, struct err **e);
@@ -55,5 +60,7 @@ int verb_serve(struct cloud *c, struct err **e);
 int options_parse(const struct verb *v, int argc, char **argv, struct cloud *c, struct err **e);
 void cloud_done(struct cloud *c);
 
+/* Prints what may stand for the last of the words behind `strato`, for the shells' completion. */
+int complete(int argc, char **argv);
 /* The whole of strato; the exit status. */
 int strato_main(int argc, char **argv);

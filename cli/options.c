@@ -19,6 +19,7 @@ enum option_id {
         OPT_FORCE,
         OPT_FSCK,
         OPT_ONCE,
+        OPT_PRUNE,
         OPT_TIMEOUT,
         NOPTIONS,
 };
@@ -34,6 +35,7 @@ static const struct option long_options[NOPTIONS + 1] = {
         [OPT_FORCE] = {"force", no_argument, NULL, OPT_FORCE},
         [OPT_FSCK] = {"fsck", no_argument, NULL, OPT_FSCK},
         [OPT_ONCE] = {"once", no_argument, NULL, OPT_ONCE},
+        [OPT_PRUNE] = {"prune", no_argument, NULL, OPT_PRUNE},
         [OPT_TIMEOUT] = {"timeout", required_argument, NULL, OPT_TIMEOUT},
 };
 
@@ -49,6 +51,7 @@ static const char *const option_help[NOPTIONS] = {
         [OPT_FORCE] = "--force             do not wait for those who use the mount",
         [OPT_FSCK] = "--fsck              compare what is recorded with what is there",
         [OPT_ONCE] = "--once              print one table and end",
+        [OPT_PRUNE] = "--prune             what the files do not describe goes",
         [OPT_TIMEOUT] = "--timeout SECONDS   give up after that time",
 };
 
@@ -123,6 +126,9 @@ static int set_option(struct cloud *c, enum option_id id, struct err **e)
                 break;
         case OPT_ONCE:
                 c->once = true;
+                break;
+        case OPT_PRUNE:
+                c->prune = true;
                 break;
         default:
                 break;

@@ -18,6 +18,19 @@ const struct verb verbs[] = {
         {"wait", "PATH STATE [--timeout SECONDS]",
          "Waits until the object at PATH is in STATE: exit status 0; 1 it ended elsewhere; 124.",
          "mount state timeout json", 2, 2, verb_wait},
+        {"ctl", "OBJECT VERB [ARGUMENT]", "Writes a verb to the object's ctl, and says why not.",
+         "mount state", 2, 16, verb_ctl},
+        {"new", "COLLECTION NAME [KEY=VALUE]...",
+         "Makes an object, prints its name and id; KEY.NAME=VALUE of a map.", "mount state", 2, 200,
+         verb_new},
+        {"apply", "FILE... [--prune]",
+         "Makes a tenant what JSON or YAML files describe: prints each change; 1 if one failed.",
+         "mount state prune timeout", 1, 1000, verb_apply},
+        {"diff", "FILE... [--prune]",
+         "Prints what apply would do, and does nothing: 0 nothing, 1 something.",
+         "mount state prune", 1, 1000, verb_diff},
+        {"tour", "[TENANT]", "Two minutes with a running cloud; cleans up after itself.",
+         "mount state", 0, 1, verb_tour},
         {"doctor", "[--fsck] [--json]", "Tries whether this host can mount, serve and boot.",
          "mount state fsck json timeout", 0, 0, verb_doctor},
         {"top", "[--once]", "The guests and jobs, again and again.", "mount state once", 0, 0,
@@ -95,6 +108,8 @@ int strato_main(int argc, char **argv)
                 puts("strato " STRATOFS_VERSION);
                 return STATUS_OK;
         }
+        if (streq(word, "complete"))
+                return complete(argc - 2, argv + 2);
         for (const struct verb *v = verbs; v->name; v++)
                 if (streq(word, v->name))
                         return run_verb(v, argc - 1, argv + 1);

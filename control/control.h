@@ -82,9 +82,10 @@ int control_write_line(struct control *c, const struct caller *who, uint64_t no,
 /* One line of `ctl`. */
 int control_verb(struct control *c, const struct caller *who, uint64_t no, const char *text,
                  size_t n, struct err **e);
-/* A whole `spec`, all or nothing. */
+/* A whole `spec`, all or nothing.  ret_said (optional) gets what it changed, a line a key, "KEY: OLD
+ * -> NEW"; NULL or "" when all was so already; the caller frees it. */
 int control_apply(struct control *c, const struct caller *who, uint64_t no, const char *json,
-                  size_t n, struct err **e);
+                  size_t n, char **ret_said, struct err **e);
 /* symlink(target, <object>/<def>[/name]).  Gives the canonical name (NAME_SIZE bytes). */
 int control_link(struct control *c, const struct caller *who, uint64_t no, unsigned def,
                  const char *name, const char *target, char *ret_name, struct err **e);
@@ -153,6 +154,11 @@ struct waiter;
 int control_wait(struct control *c, const struct caller *who, uint64_t no, const char *state,
                  int64_t timeout_us, void (*done)(void *arg, int r), void *arg,
                  struct waiter **ret, struct err **e);
+/* The same, until there is an event behind the cursor that may be of the object (render_events_from()
+ * tells), or of what a tenant holds.  No time-out. */
+int control_wait_event(struct control *c, const struct caller *who, uint64_t no, uint64_t cursor,
+                       void (*done)(void *arg, int r), void *arg, struct waiter **ret,
+                       struct err **e);
 /* true: cancelled, done will not be called.  false: done has been or is being called. */
 bool control_wait_cancel(struct control *c, struct waiter *w);
 /* What became of one object. */
@@ -189,6 +195,10 @@ void render_json(struct control *c, const struct object *o, struct buf *out); /*
 void render_index(struct control *c, const struct collection *l, struct buf *out);
 void render_error(struct control *c, const struct object *o, struct buf *out);
 void render_events(struct control *c, const struct object *tenant_or_object, struct buf *out);
+/* Those from *cursor on, behind "lost N" if N records of the tenant's log are gone unread; moves the
+ * cursor behind them.  UINT64_MAX: none, but from now on. */
+void render_events_from(struct control *c, const struct object *tenant_or_object, uint64_t *cursor,
+                        struct buf *out);
 void render_errors(struct control *c, const struct object *tenant, struct buf *out);
 void render_user_error(struct control *c, uid_t uid, bool all, struct buf *out);
 void render_default_tenant(struct control *c, uid_t uid, struct buf *out);

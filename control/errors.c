@@ -30,6 +30,7 @@ void ring_add(struct ring *r, const char *text, size_t max)
         r->text = xrealloc(r->text, r->len + n + 1, 1);
         memcpy(r->text + r->len, text, n + 1);
         r->len += n;
+        r->added++;
 }
 
 const char *errno_name(int code)
@@ -163,32 +164,68 @@ void render_error(struct control *c, const struct object *o, struct buf *out)
                 buf_addstr(out, o->error);
 }
 
-static void ring_render(const struct ring *r, const char *filter, struct buf *out)
+/* The lines from record `from` on.  What belongs to a record begins with a space. */
+static void ring_lines(const struct ring *r, uint64_t from, const char *filter, struct buf *out)
 {
-        if (r->lost)
-                buf_printf(out, "lost %" PRIu64 "\n", r->lost);
+        uint64_t at = r->lost;
+
         for (const char *p = r->text; p && *p;) {
                 size_t n = strcspn(p, "\n") + 1;
                 const char *what = p + strcspn(p, " ") + 1; /* behind the time */
 
                 what += strcspn(what, " ") + 1; /* behind the number */
-                if (!filter || strncmp(what, filter, strlen(filter)) == 0)
+                if (at >= from && (!filter || strncmp(what, filter, strlen(filter)) == 0))
                         buf_add(out, p, n);
                 p += n;
+                at += *p != ' ';
         }
+}
+
+static void ring_render(const struct ring *r, const char *filter, struct buf *out)
+{
+        if (r->lost)
+                buf_printf(out, "lost %" PRIu64 "\n", r->lost);
+        ring_lines(r, 0, filter, out);
+}
+
+struct ring *events_ring(struct control *c, const struct object *o)
+{
+        struct room *room = model_room(c, o);
+
+        if (!room)
+                room = model_room(c, o->tenant ? o->tenant : model_by_no(c, OBJECT_CLOUD));
+        return &room->events;
+}
+
+/* What an object's lines begin with; NULL for one with a log of its own. */
+static const char *events_filter(struct control *c, const struct object *o, char out[NAME_SIZE * 2])
+{
+        if (model_room(c, o))
+                return NULL;
+        snprintf(out, NAME_SIZE * 2, "%s/%s ", o->kind->plural, o->name);
+        return out;
 }
 
 void render_events(struct control *c, const struct object *o, struct buf *out)
 {
-        struct room *room = model_room(c, o);
-        char filter[NAME_SIZE * 2] = "";
+        char filter[NAME_SIZE * 2];
 
-        if (!room) {
-                room = model_room(c, o->tenant ? o->tenant : model_by_no(c, OBJECT_CLOUD));
-                snprintf(filter, sizeof(filter), "%s/%s ", o->kind->plural, o->name);
-        }
         pthread_mutex_lock(&c->texts);
-        ring_render(&room->events, *filter ? filter : NULL, out);
+        ring_render(events_ring(c, o), events_filter(c, o, filter), out);
+        pthread_mutex_unlock(&c->texts);
+}
+
+void render_events_from(struct control *c, const struct object *o, uint64_t *cursor,
+                        struct buf *out)
+{
+        const struct ring *r = events_ring(c, o);
+        char filter[NAME_SIZE * 2];
+
+        pthread_mutex_lock(&c->texts);
+        if (*cursor < r->lost)
+                buf_printf(out, "lost %" PRIu64 "\n", r->lost - *cursor);
+        ring_lines(r, *cursor, events_filter(c, o, filter), out);
+        *cursor = r->added;
         pthread_mutex_unlock(&c->texts);
 }
 

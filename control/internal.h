@@ -25,7 +25,8 @@ struct usage {
 struct ring {
         char *text;
         size_t len;
-        uint64_t lost; /* records dropped so far */
+        uint64_t lost;  /* records dropped so far */
+        uint64_t added; /* records ever: one's place is its number */
 };
 
 /* What a tenant (and the cloud, as owner of global kinds) has beside its record. */
@@ -111,6 +112,8 @@ uint64_t quota_limit(const struct object *tenant, enum quota q);
 
 /* errors.c */
 struct user *user_get(struct control *c, uid_t uid); /* texts held */
+/* The events that o's `events` shows, and those of all that it holds. */
+struct ring *events_ring(struct control *c, const struct object *o);
 void ring_add(struct ring *r, const char *text, size_t max);
 void events_add(struct control *c, const struct object *o, const char *text); /* model held */
 /* "start 'web': ..." as a record for `error`; caller frees. */

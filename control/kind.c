@@ -267,3 +267,29 @@ void kind_help(const struct kind *k, struct buf *out)
                 buf_printf(out, "  %-14s %s%s\n", k->states[i].name, k->states[i].help,
                            k->states[i].transient ? " (passing)" : "");
 }
+
+void kinds_help(const char *folder, struct buf *out)
+{
+        buf_printf(out, "%s: its collections, each with a `help` of its own.\n\ncollections:\n",
+                   folder ?: "a tenant");
+        for (unsigned i = 0; kinds[i]; i++) {
+                const struct kind *k = kinds[i];
+
+                if (folder ? k->global && k->parent && streq(k->parent, folder)
+                           : !k->global && !k->inside)
+                        buf_printf(out, "  %-12s %s\n", k->plural, k->help);
+        }
+        if (folder) {
+                buf_addstr(out, "\nfiles:\n  loglevel       how much stratod logs: error warning "
+                                "info debug\n");
+                return;
+        }
+        buf_addstr(out, "\nfiles:\n  events         what happened in it; .follow streams it\n"
+                        "  errors         the calls in it that failed, in words\n"
+                        "  index          every object, a line each\n");
+        for (unsigned i = 0; i < kind_tenant.nfiles; i++)
+                buf_printf(out, "  %-14s %s\n", kind_tenant.files[i].name,
+                           kind_tenant.files[i].help);
+        buf_addstr(out, "\nA link finds its target from here: ln -s volumes/v "
+                        "instances/web/volumes/. `help` beside the tenants tells of them.\n");
+}

@@ -174,5 +174,7 @@ int value_parse(struct control *c, const struct attr_def *a, const char *text, s
 /* Value as it is read, no newline. */
 void value_render(const struct attr_def *a, union value v, struct buf *out);
 void value_free(const struct attr_def *a, union value *v);
+/* `help` of what holds collections: a folder of the root ("admin"), or a tenant (NULL). */
+void kinds_help(const char *folder, struct buf *out);
 /* `help` of a collection: attributes, links, verbs, states. */
 void kind_help(const struct kind *k, struct buf *out);

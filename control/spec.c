@@ -127,53 +127,143 @@ static char *scalar_text(json_t *v)
         return NULL;
 }
 
-static int apply_attr(struct txn *t, struct object *o, unsigned i, json_t *v, struct err **e)
+/* One document on its way into one object, and what it changed so far, a line a key. */
+struct applying {
+        struct txn *t;
+        struct object *o;
+        const char *text; /* the document, for carets */
+        size_t n;
+        struct buf said; /* "KEY: OLD -> NEW" */
+        struct buf keys; /* the keys alone: the event's words */
+};
+
+static void note_key(struct applying *ap, const char *folder, const char *key)
 {
-        const struct attr_def *a = &o->kind->attrs[i];
-        _cleanup_free_ char *text = scalar_text(v);
-        struct buf now = {};
+        struct buf *lists[] = {&ap->said, &ap->keys};
+
+        buf_addstr(&ap->keys, ap->keys.len ? ", " : "");
+        for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
+                buf_printf(lists[i], "%s%s%s", folder ?: "", folder ? "/" : "", key);
+}
+
+static void note(struct applying *ap, const char *folder, const char *key, const char *was,
+                 const char *is)
+{
+        note_key(ap, folder, key);
+        if (*was || *is)
+                buf_printf(&ap->said, ": %s%s->%s%s", was, *was ? " " : "", *is ? " " : "", is);
+        buf_addc(&ap->said, '\n');
+}
+
+static char *attr_text(struct control *c, const struct object *o, unsigned i)
+{
+        struct buf b = {};
+
+        render_attr(c, o, i, &b);
+        b.data[b.len - 1] = '\0';
+        return buf_take(&b);
+}
+
+/* Whether text, in whatever spelling ("1G"), is what the attribute shows now. */
+static bool says_the_same(struct control *c, const struct attr_def *a, const char *text,
+                          const char *now)
+{
+        _cleanup_buf_ struct buf b = {};
+        union value v = {};
+
+        if (streq(text, now))
+                return true;
+        if (value_parse(c, a, text, strlen(text), &v, NULL) < 0)
+                return false;
+        value_render(a, v, &b);
+        value_free(a, &v);
+        return streq(buf_str(&b), now);
+}
+
+static int apply_attr(struct applying *ap, unsigned i, json_t *v, struct err **e)
+{
+        const struct attr_def *a = &ap->o->kind->attrs[i];
+        _cleanup_free_ char *text = scalar_text(v), *was = NULL, *is = NULL;
         int r;
 
         if (!text)
                 return err_set(e, -EINVAL, "%s: a string, a number or true/false", a->name);
-        render_attr(t->c, o, i, &now);
-        now.data[--now.len] = '\0';
-        r = streq(now.data, text) ? 0 : action_set(t, o, i, text, strlen(text), e);
-        buf_done(&now);
-        return r < 0 ? err_prepend(e, r, "%s", a->name) : 0;
+        was = attr_text(ap->t->c, ap->o, i);
+        if (says_the_same(ap->t->c, a, text, was))
+                return 0;
+        r = action_set(ap->t, ap->o, i, text, strlen(text), e);
+        if (r < 0)
+                return err_prepend(e, r, "%s", a->name);
+        is = attr_text(ap->t->c, ap->o, i);
+        /* What is kept out of `spec` may be a secret. */
+        if (a->no_spec)
+                note(ap, NULL, a->name, "", "");
+        else if (!streq(was, is))
+                note(ap, NULL, a->name, was, is);
+        return 0;
 }
 
-static int apply_one_link(struct txn *t, struct object *o, unsigned d, const char *name, json_t *v,
+static void link_text(const struct link *l, char out[NAME_SIZE * 2])
+{
+        snprintf(out, NAME_SIZE * 2, "%s/%s", l->target->kind->plural, l->target->name);
+}
+
+static int drop_link(struct applying *ap, unsigned d, struct link *l, struct err **e)
+{
+        const struct link_def *def = &ap->o->kind->links[d];
+        char was[NAME_SIZE * 2], name[NAME_SIZE];
+        int r;
+
+        link_text(l, was);
+        snprintf(name, sizeof(name), "%s", l->name);
+        r = action_unlink(ap->t, ap->o, d, name, e);
+        if (r >= 0)
+                note(ap, def->many ? def->name : NULL, name, was, "");
+        return r;
+}
+
+static int apply_one_link(struct applying *ap, unsigned d, const char *name, json_t *v,
                           struct err **e)
 {
-        const struct link_def *def = &o->kind->links[d];
-        struct link *l = object_link(o, d, def->many ? name : NULL);
+        const struct link_def *def = &ap->o->kind->links[d];
+        struct link *l = object_link(ap->o, d, def->many ? name : NULL);
         const char *text = json_string_value(v);
-        char canonical[NAME_SIZE];
+        char canonical[NAME_SIZE], is[NAME_SIZE * 2];
         struct object *to;
         int r;
 
         if (!text && !json_is_null(v))
                 return err_set(e, -EINVAL, "%s: a target is a string", name);
         if (l && text) {
-                r = resolve_target(t->c, o, def, text, false, &to, e);
+                r = resolve_target(ap->t->c, ap->o, def, text, false, &to, e);
                 if (r < 0 || to == l->target)
                         return r;
         }
-        if (l && (r = action_unlink(t, o, d, name, e)) < 0)
+        if (l && (r = drop_link(ap, d, l, e)) < 0)
                 return r;
-        return text ? action_link(t, o, d, name, text, false, canonical, e) : 0;
+        if (!text)
+                return 0;
+        r = action_link(ap->t, ap->o, d, name, text, false, canonical, e);
+        if (r < 0)
+                return r;
+        l = object_link(ap->o, d, def->many ? canonical : NULL);
+        if (l) {
+                link_text(l, is);
+                note(ap, def->many ? def->name : NULL, l->name, "", is);
+        }
+        return 0;
 }
 
 /* The document says all of them: what it does not name goes. */
-static int apply_links(struct txn *t, struct object *o, unsigned d, json_t *doc, struct err **e)
+static int apply_links(struct applying *ap, unsigned d, json_t *doc, struct err **e)
 {
+        struct object *o = ap->o;
         const char *name;
         json_t *v;
         int r;
 
         if (!o->kind->links[d].many)
-                return apply_one_link(t, o, d, o->kind->links[d].name, doc, e);
+                return apply_one_link(ap, d, o->kind->links[d].name, doc, e);
         if (!json_is_object(doc))
                 return err_set(e, -EINVAL, "%s: an object of NAME: TARGET", o->kind->links[d].name);
         for (unsigned i = o->nlinks; i-- > 0;) {
@@ -181,25 +271,35 @@ static int apply_links(struct txn *t, struct object *o, unsigned d, json_t *doc,
 
                 if (l->def != d || l->leaving || json_object_get(doc, l->name))
                         continue;
-                r = action_unlink(t, o, d, l->name, e);
+                r = drop_link(ap, d, l, e);
                 if (r < 0)
                         return r;
         }
         json_object_foreach (doc, name, v) {
-                r = apply_one_link(t, o, d, name, v, e);
+                r = apply_one_link(ap, d, name, v, e);
                 if (r < 0)
                         return err_prepend(e, r, "%s", name);
         }
         return 0;
 }
 
-static int apply_meta(struct txn *t, struct object *o, json_t *doc, struct err **e)
+static const struct meta *meta_find(const struct object *o, const char *key)
 {
+        for (unsigned i = 0; i < o->nmeta; i++)
+                if (streq(o->meta[i].key, key))
+                        return &o->meta[i];
+        return NULL;
+}
+
+/* Values may have lines of their own: only the keys are told. */
+static int apply_meta(struct applying *ap, json_t *doc, struct err **e)
+{
+        struct object *o = ap->o;
         const char *key;
         json_t *v;
         int r;
 
-        r = authorise(t->c, t->who, o, ROLE_MEMBER, "metadata", e);
+        r = authorise(ap->t->c, ap->t->who, o, ROLE_MEMBER, "metadata", e);
         if (r < 0)
                 return r;
         if (!json_is_object(doc))
@@ -207,33 +307,40 @@ static int apply_meta(struct txn *t, struct object *o, json_t *doc, struct err *
         if (json_object_size(doc) > META_KEYS)
                 return err_set(e, -EDQUOT, "metadata limit=%d wanted=%zu", META_KEYS,
                                json_object_size(doc));
-        for (unsigned i = o->nmeta; i-- > 0;)
-                if (!json_object_get(doc, o->meta[i].key))
-                        txn_del_meta(t, o, o->meta[i].key);
+        for (unsigned i = o->nmeta; i-- > 0;) {
+                if (json_object_get(doc, o->meta[i].key))
+                        continue;
+                note(ap, "metadata", o->meta[i].key, "", "");
+                txn_del_meta(ap->t, o, o->meta[i].key);
+        }
         json_object_foreach (doc, key, v) {
                 const char *s = json_string_value(v);
+                const struct meta *now = meta_find(o, key);
 
                 if (!s || strlen(s) > META_VALUE || !text_clean(s, strlen(s), true) ||
                     !meta_key_valid(key))
                         return err_set(e, -EINVAL, "metadata: an object of KEY: TEXT");
-                txn_set_meta(t, o, key, s, strlen(s));
+                if (now && streq(now->value, s))
+                        continue;
+                note(ap, "metadata", key, "", "");
+                txn_set_meta(ap->t, o, key, s, strlen(s));
         }
         return 0;
 }
 
-static int apply_key(struct txn *t, struct object *o, const char *text, size_t n, const char *key,
-                     json_t *v, struct err **e)
+static int apply_key(struct applying *ap, const char *key, json_t *v, struct err **e)
 {
+        const struct object *o = ap->o;
         const struct kind *k = o->kind;
         int i = kind_attr(k, key);
 
         if (i >= 0 && !k->attrs[i].hidden && k->attrs[i].writer != ROLE_NOBODY)
-                return apply_attr(t, o, i, v, e);
+                return apply_attr(ap, i, v, e);
         i = kind_link(k, key);
         if (i >= 0)
-                return apply_links(t, o, i, v, e);
+                return apply_links(ap, i, v, e);
         if (streq(key, "metadata"))
-                return apply_meta(t, o, v, e);
+                return apply_meta(ap, v, e);
         if (streq(key, "kind"))
                 return json_is_string(v) && streq(json_string_value(v), k->name)
                                ? 0
@@ -246,22 +353,33 @@ static int apply_key(struct txn *t, struct object *o, const char *text, size_t n
                 return json_is_integer(v) && (uint64_t)json_integer_value(v) == o->rev
                                ? 0
                                : err_set(e, -ESTALE, "rev is %" PRIu64 " now", o->rev);
-        return bad_key(text, n, key, k, e);
+        return bad_key(ap->text, ap->n, key, k, e);
 }
 
-static int apply_doc(struct txn *t, struct object *o, const char *text, size_t n, json_t *doc,
-                     struct err **e)
+/* In the order of the kind's table, whatever that of the document: a size comes before the source
+ * that completes a draft.  Then what remains, and what is wrong. */
+static int apply_doc(struct applying *ap, json_t *doc, struct err **e)
 {
+        const struct kind *k = ap->o->kind;
         const char *key;
         json_t *v;
         int r;
 
         json_object_foreach (doc, key, v) {
-                r = apply_key(t, o, text, n, key, v, e);
+                if (kind_attr(k, key) >= 0)
+                        continue;
+                r = kind_link(k, key) >= 0 ? 0 : apply_key(ap, key, v, e);
                 if (r < 0)
                         return r;
         }
-        return action_complete(t, o, e);
+        for (unsigned i = 0; i < k->nattrs + k->nlinks; i++) {
+                key = i < k->nattrs ? k->attrs[i].name : k->links[i - k->nattrs].name;
+                v = json_object_get(doc, key);
+                r = v ? apply_key(ap, key, v, e) : 0;
+                if (r < 0)
+                        return r;
+        }
+        return action_complete(ap->t, ap->o, e);
 }
 
 static json_t *parse_doc(const char *text, size_t n, struct err **e)
@@ -281,20 +399,27 @@ static json_t *parse_doc(const char *text, size_t n, struct err **e)
 }
 
 int control_apply(struct control *c, const struct caller *who, uint64_t no, const char *json,
-                  size_t n, struct err **e)
+                  size_t n, char **ret_said, struct err **e)
 {
         json_auto_t *doc = parse_doc(json, n, e);
-        struct object *o;
+        struct applying ap = {.text = json, .n = n};
         struct txn t;
         int r;
 
         if (!doc)
                 return -EINVAL;
         txn_begin(&t, c, who);
-        r = find_object(c, no, &o, e);
+        ap.t = &t;
+        r = find_object(c, no, &ap.o, e);
         if (r == 0)
-                r = apply_doc(&t, o, json, n, doc, e);
+                r = apply_doc(&ap, doc, e);
+        if (r == 0 && ap.keys.len)
+                txn_event(&t, ap.o, "spec: %.400s", buf_str(&ap.keys));
         r = txn_end(&t, r, e);
+        if (r == 0 && ret_said)
+                *ret_said = buf_take(&ap.said);
+        buf_done(&ap.said);
+        buf_done(&ap.keys);
         return r < 0 ? err_prepend(e, r, "spec") : 0;
 }
 
@@ -384,16 +509,18 @@ static int new_object(struct txn *t, struct object *owner, const struct kind *k,
                       size_t n, json_t *doc, char **ret_line, struct err **e)
 {
         const char *name = json_string_value(json_object_get(doc, "name"));
+        struct applying ap = {.t = t, .text = text, .n = n};
         char id[ID_TEXT_SIZE];
-        struct object *o;
         int r;
 
         if (!name)
                 return err_set(e, -EINVAL, "name= is missing");
-        r = action_create(t, owner, k, name, &o, e);
+        r = action_create(t, owner, k, name, &ap.o, e);
         if (r == 0)
-                r = apply_doc(t, o, text, n, doc, e);
-        if (r == 0 && asprintf(ret_line, "%s %s\n", o->name, id_text(id, o->id)) < 0)
+                r = apply_doc(&ap, doc, e);
+        buf_done(&ap.said);
+        buf_done(&ap.keys);
+        if (r == 0 && asprintf(ret_line, "%s %s\n", ap.o->name, id_text(id, ap.o->id)) < 0)
                 abort();
         return r;
 }

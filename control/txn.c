@@ -364,6 +364,8 @@ static void txn_tell(struct txn *t)
                         reconcile_limits(c);
                 jobs_changed(c, no);
         }
+        for (size_t i = 0; i < t->nevents; i++)
+                wait_changed(c, t->events[i].no);
 }
 
 struct commit {

@@ -4,15 +4,17 @@
 
 #include <utlist.h>
 
-enum { WAITS_A_USER = 64, WAITS_MAX = 10000 };
+enum { WAITS_A_USER = 256, WAITS_MAX = 20000 };
 
-enum want { WANT_STATE, WANT_GONE, WANT_CHANGE };
+enum want { WANT_STATE, WANT_GONE, WANT_CHANGE, WANT_EVENT };
 
 struct waiter {
         uint64_t no;
         enum want want;
         unsigned state;
         int64_t since;    /* WANT_CHANGE: state_since when the wait began */
+        uint64_t cursor;  /* WANT_EVENT: of render_events_from() */
+        bool all;         /* WANT_EVENT: of every object that it holds, too */
         int64_t deadline; /* monotonic usec, 0: none */
         uid_t uid;
         void (*done)(void *arg, int r);
@@ -63,11 +65,19 @@ static void finish_all(struct waiter *ended, int r)
         }
 }
 
+static bool has_events(struct control *c, const struct waiter *w, const struct object *o)
+{
+        WITH_LOCK(&c->texts);
+        return events_ring(c, o)->added > w->cursor;
+}
+
 /* What the object's state means for a wait: 1 not yet, 0 reached, -errno ended otherwise. */
-static int verdict(const struct waiter *w, const struct object *o)
+static int verdict(struct control *c, const struct waiter *w, const struct object *o)
 {
         if (!o)
                 return w->want == WANT_GONE ? 0 : -ENOENT;
+        if (w->want == WANT_EVENT)
+                return has_events(c, w, o) ? 0 : 1;
         if (w->want == WANT_CHANGE)
                 return o->state_since != w->since ? 0 : 1;
         if (w->want == WANT_STATE && o->state == w->state)
@@ -92,9 +102,9 @@ static void recheck(struct control *c, uint64_t no, bool gone)
         {
                 int r;
 
-                if (w->no != no)
+                if (w->no != no && !w->all)
                         continue;
-                r = verdict(w, gone ? NULL : model_by_no(c, no));
+                r = verdict(c, w, gone && w->no == no ? NULL : model_by_no(c, w->no));
                 if (r > 0)
                         continue;
                 unlist(c, w);
@@ -190,7 +200,7 @@ static int park(struct control *c, struct waiter *w, const struct object *o, str
 {
         struct wait_list *l = c->waits;
         struct user *u;
-        int r = verdict(w, o);
+        int r = verdict(c, w, o);
 
         if (r <= 0)
                 return r;
@@ -208,21 +218,19 @@ static int park(struct control *c, struct waiter *w, const struct object *o, str
         return 1;
 }
 
-int control_wait(struct control *c, const struct caller *who, uint64_t no, const char *state,
-                 int64_t timeout_us, void (*done)(void *arg, int r), void *arg, struct waiter **ret,
+/* state: NULL for events. */
+static int begin(struct control *c, struct waiter *w, const char *state, struct waiter **ret,
                  struct err **e)
 {
-        _cleanup_free_ struct waiter *w = xcalloc(1, sizeof(*w));
         struct object *o;
         int r;
 
-        *w = (struct waiter){.no = no, .uid = who->uid, .done = done, .arg = arg};
-        if (timeout_us > 0)
-                w->deadline = clock_mono() + timeout_us;
         *ret = NULL;
         control_rdlock(c);
-        o = model_by_no(c, no);
-        r = o ? parse_want(w, o, state) : -ENOENT;
+        o = model_by_no(c, w->no);
+        r = !o ? -ENOENT : state ? parse_want(w, o, state) : 0;
+        if (o)
+                w->all = !state && model_room(c, o);
         if (!o) {
                 err_set(e, r, "it is gone");
         } else if (r < 0) {
@@ -232,15 +240,42 @@ int control_wait(struct control *c, const struct caller *who, uint64_t no, const
                 r = park(c, w, o, e);
         }
         control_unlock(c);
-        if (r == 1) {
-                TAKE_PTR(w);
+        if (r == 1)
                 return 0;
-        }
         *ret = NULL;
-        if (r == -ENOENT || r == -EBUSY)
-                return r;
-        done(arg, r);
-        return 0;
+        if (r != -ENOENT && r != -EBUSY) {
+                w->done(w->arg, r);
+                r = 0;
+        }
+        free(w);
+        return r;
+}
+
+int control_wait(struct control *c, const struct caller *who, uint64_t no, const char *state,
+                 int64_t timeout_us, void (*done)(void *arg, int r), void *arg, struct waiter **ret,
+                 struct err **e)
+{
+        struct waiter *w = xcalloc(1, sizeof(*w));
+
+        *w = (struct waiter){.no = no, .uid = who->uid, .done = done, .arg = arg};
+        if (timeout_us > 0)
+                w->deadline = clock_mono() + timeout_us;
+        return begin(c, w, state, ret, e);
+}
+
+int control_wait_event(struct control *c, const struct caller *who, uint64_t no, uint64_t cursor,
+                       void (*done)(void *arg, int r), void *arg, struct waiter **ret,
+                       struct err **e)
+{
+        struct waiter *w = xcalloc(1, sizeof(*w));
+
+        *w = (struct waiter){.no = no,
+                             .want = WANT_EVENT,
+                             .cursor = cursor,
+                             .uid = who->uid,
+                             .done = done,
+                             .arg = arg};
+        return begin(c, w, NULL, ret, e);
 }
 
 bool control_wait_cancel(struct control *c, struct waiter *w)

@@ -26,6 +26,7 @@ static enum view node_view(const struct node *n)
                 return kind_view(n->kind);
         case NODE_ADMIN:
         case NODE_LOGLEVEL:
+        case NODE_ADMIN_HELP:
                 return VIEW_ADMIN;
         default:
                 if (!n->kind || n->no == OBJECT_CLOUD)
@@ -74,6 +75,7 @@ static mode_t node_mode(const struct node *n)
                 return 0660;
         case NODE_LOG:
         case NODE_WAIT:
+        case NODE_FOLLOW:
                 return file_mode(v, ROLE_NOBODY);
         case NODE_DATA:
                 return file_mode(v, n->kind->files[n->index].writer);
@@ -153,6 +155,7 @@ static uint64_t node_size(struct fs *fs, const struct node *n)
         case NODE_SCRATCH:
                 return n->e->len;
         case NODE_WAIT:
+        case NODE_FOLLOW:
                 return 0;
         default:
                 link_render(fs, n, n->uid, &b);
@@ -273,6 +276,8 @@ static int set_size(struct fs *fs, const struct caller *who, const struct node *
         default:
                 if (!node_is_text(n->type))
                         return err_set(e, -EPERM, "not a file that can be cut");
+                if (h)
+                        return text_cut(fs, who, n, h, size, e);
                 if (size)
                         return err_set(e, -EINVAL, "a value has no length of its own: write it");
                 return text_truncate(fs, who, n, e);
@@ -298,7 +303,9 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set, struct
                 fuse_reply_err(req, fs_errno(r));
                 return;
         }
-        ours = n.type == NODE_SCRATCH || n.type == NODE_UPLOAD;
+        /* who copies a file's mode along with its text (cp -a, Node) meant the text */
+        ours = n.type == NODE_SCRATCH || n.type == NODE_UPLOAD ||
+               ((node_is_text(n.type) || n.type == NODE_DATA) && handle_writes(fs, ino, who.pid));
         if (!ours && (set & FUSE_SET_ATTR_MODE) && ((st->st_mode ^ now.st_mode) & 07777))
                 r = err_set(&e, -EPERM, "modes here follow from the tenant and the table of kinds");
         if (!r && !ours &&

@@ -116,8 +116,12 @@ static int refuse_unlink(fuse_req_t req, const struct place *p, const char *name
         refusals_add(fs_of(req), fuse_req_ctx(req)->pid, no ?: p->tenant ?: OBJECT_CLOUD);
         err_set(e, -EPERM, "'%s' is part of its object and cannot be removed alone", name);
         if (p->dir.type == NODE_OBJECT)
-                err_hint(e, "rmdir of the directory deletes the object; of rm -r nothing else is "
-                            "carried out");
+                err_hint(e,
+                         "%srmdir of the directory deletes the object; of rm -r nothing else is "
+                         "carried out",
+                         node_is_text(p->n.type) && text_writer(&p->n)
+                                 ? "cp, or tar --overwrite, sets it; "
+                                 : "");
         return (*e)->code;
 }
 
@@ -285,7 +289,8 @@ static int rename_place(fuse_req_t req, struct place *from, struct place *to, co
                 err_set(e, -EPERM, "a link cannot be renamed");
                 return err_hint(e, "rm it and make it anew");
         default:
-                return err_set(e, -EPERM, "'%s' is part of its object and stays", name);
+                err_set(e, -EPERM, "'%s' is part of its object and stays", name);
+                return err_hint(e, "no backup by renaming: copy it");
         }
 }
 

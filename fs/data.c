@@ -10,6 +10,7 @@ struct parked {
         fuse_req_t req;
         struct handle *h;
         struct fuse_file_info fi; /* of an open */
+        size_t written;           /* of an O_DSYNC write whose flush is under way */
 };
 
 uint64_t data_known_size(struct fs *fs, const struct object *o, unsigned file)
@@ -60,6 +61,15 @@ static void close_handle(struct fs *fs, struct handle *h)
 
 /* --- on the volume's thread ----------------------------------------------------------------- */
 
+/* The kernel leaves it to us that a write with O_DSYNC is on the disk when it returns. */
+static void flush_write(struct parked *p)
+{
+        p->written = p->op.count;
+        p->op = (struct volume_op){
+                .type = VOLUME_FLUSH, .done = p->op.done, .volume = p->op.volume};
+        volume_submit(p->op.volume, &p->op);
+}
+
 static void answered(struct volume_op *op, int r)
 {
         struct parked *p = (struct parked *)op;
@@ -81,7 +91,17 @@ static void answered(struct volume_op *op, int r)
                 fuse_reply_buf(p->req, op->buf, op->count);
                 break;
         case VOLUME_WRITE:
+                if (p->h->flags & O_DSYNC) {
+                        flush_write(p);
+                        return;
+                }
                 fuse_reply_write(p->req, op->count);
+                break;
+        case VOLUME_FLUSH:
+                if (p->written)
+                        fuse_reply_write(p->req, p->written);
+                else
+                        fuse_reply_err(p->req, 0);
                 break;
         case VOLUME_SEEK_DATA:
         case VOLUME_SEEK_HOLE:
@@ -147,6 +167,8 @@ void data_open(fuse_req_t req, const struct node *n, struct fuse_file_info *fi)
         struct handle *h = handle_new(fs, n, fi->flags);
         int r = h ? 0 : -ENOMEM;
 
+        if (h)
+                h->writer = who;
         if (!r && (fi->flags & O_APPEND))
                 r = err_set(&e, -EINVAL, "a disk has no end to append to");
         if (!r)

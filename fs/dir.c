@@ -91,6 +91,7 @@ static void list_object(struct listing *l, const struct node *dir)
         if (node_has_collections(o)) {
                 put_fixed(l, o->no, SLOT_ERRORS, NODE_ERRORS);
                 put_fixed(l, o->no, SLOT_TENANT_INDEX, NODE_TENANT_INDEX);
+                put_fixed(l, o->no, SLOT_TENANT_HELP, NODE_TENANT_HELP);
         }
         for (unsigned i = 0; i < k->nattrs; i++)
                 if (!k->attrs[i].hidden)
@@ -193,6 +194,7 @@ void dir_list(struct fs *fs, const struct node *dir, uint64_t from, dir_emit emi
                 break;
         case NODE_ADMIN:
                 put_fixed(&l, OBJECT_CLOUD, SLOT_LOGLEVEL, NODE_LOGLEVEL);
+                put_fixed(&l, OBJECT_CLOUD, SLOT_ADMIN_HELP, NODE_ADMIN_HELP);
                 put_collections(&l, dir, "admin");
                 break;
         case NODE_USER:
@@ -294,7 +296,10 @@ static fuse_ino_t find_in_collection(struct fs *fs, const struct node *dir, cons
 
 fuse_ino_t dir_find(struct fs *fs, const struct node *dir, const char *name)
 {
-        static const enum node_type hidden[] = {NODE_WAITS, NODE_JSON};
+        static const struct {
+                enum node_type type;
+                unsigned slot;
+        } hidden[] = {{NODE_WAITS, SLOT_WAITS}, {NODE_JSON, SLOT_JSON}, {NODE_FOLLOW, SLOT_FOLLOW}};
         struct search s = {.name = name};
         struct link *l;
         struct meta *m;
@@ -318,8 +323,8 @@ fuse_ino_t dir_find(struct fs *fs, const struct node *dir, const char *name)
                 return l ? INO_OF(dir->no, SLOT_DYNAMIC + l->slot) : 0;
         case NODE_OBJECT:
                 for (size_t i = 0; i < ARRAY_SIZE(hidden); i++)
-                        if (streq(name, node_standard_name(hidden[i])))
-                                return INO_OF(dir->no, i ? SLOT_JSON : SLOT_WAITS);
+                        if (streq(name, node_standard_name(hidden[i].type)))
+                                return INO_OF(dir->no, hidden[i].slot);
                 break;
         case NODE_ROOT:
                 if (streq(name, ".users"))

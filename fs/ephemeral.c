@@ -255,6 +255,11 @@ static bool six_alnum(const char *s)
         return !s[6];
 }
 
+bool locklink_name(const char *name)
+{
+        return name[0] == '.' && name[1] == '#' && name[2];
+}
+
 bool templink_name(const char *name)
 {
         return name[0] == 'C' && name[1] == 'u' && six_alnum(name + 2);
@@ -268,6 +273,8 @@ char *rsync_target(const char *name)
                 return NULL;
         return strndup(name + 1, (size_t)(dot - name - 1));
 }
+
+#define TMP_CHARS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
 
 bool scratch_name(const char *name)
 {
@@ -283,5 +290,9 @@ bool scratch_name(const char *name)
                         return true;
         if (!strncmp(name, "sed", 3) && six_alnum(name + 3))
                 return true;
+        if (!strncmp(name, "XX", 2) && six_alnum(name + 2)) /* perl -i */
+                return true;
+        if (!strncmp(name, "tmp", 3) && n >= 9) /* emacs, python's tempfile */
+                return name[3 + strspn(name + 3, TMP_CHARS)] == '\0';
         return strspn(name, "0123456789") == n; /* vim's probe, 4913 */
 }

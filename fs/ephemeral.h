@@ -64,5 +64,7 @@ int ephemeral_truncate(struct ephemerals *t, struct ephemeral *e, uint64_t size)
 bool scratch_name(const char *name);
 /* coreutils' name for a link that is about to be renamed over another. */
 bool templink_name(const char *name);
+/* emacs' lock on a file, a link that leads nowhere. */
+bool locklink_name(const char *name);
 /* rsync's temporary ".NAME.XXXXXX": gives NAME (caller frees), else NULL. */
 char *rsync_target(const char *name);

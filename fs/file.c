@@ -44,6 +44,7 @@ void handle_free(struct fs *fs, struct handle *h)
         free(h->key);
         free(h->cut);
         buf_done(&h->text);
+        buf_done(&h->line);
         frame_done(&h->frame);
         pthread_mutex_destroy(&h->lock);
         free(h);
@@ -62,6 +63,15 @@ void handles_free(struct fs *fs)
         }
 }
 
+bool handle_writes(struct fs *fs, fuse_ino_t ino, pid_t pid)
+{
+        WITH_LOCK(&fs->lock);
+        for (struct handle *h = fs->handles; h; h = h->after)
+                if (h->ino == ino && h->writer.pid == pid && (h->flags & O_ACCMODE) != O_RDONLY)
+                        return true;
+        return false;
+}
+
 /* Answers an open; the handle goes back when the caller was interrupted meanwhile. */
 static void opened(fuse_req_t req, struct handle *h, struct fuse_file_info *fi)
 {
@@ -70,6 +80,7 @@ static void opened(fuse_req_t req, struct handle *h, struct fuse_file_info *fi)
         fi->fh = (uintptr_t)h;
         fi->direct_io = 1;
         fi->noflush = (h->flags & O_ACCMODE) == O_RDONLY && h->type != NODE_UPLOAD;
+        fi->nonseekable = h->type == NODE_FOLLOW; /* a shell then reads no more than its line */
         if (fuse_reply_open(req, fi) == -ENOENT) {
                 if (h->e)
                         ephemeral_closed(fs->ephemerals, h->e);
@@ -146,6 +157,8 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 r = -ENOMEM;
         else if (node_is_text(n.type))
                 r = text_open(fs, &who, &n, h, &e);
+        else if (n.type == NODE_FOLLOW)
+                r = follow_open(fs, h, &e);
         else if (n.type == NODE_SCRATCH && (fi->flags & O_TRUNC))
                 r = ephemeral_truncate(fs->ephemerals, n.e, 0);
         else if (n.type == NODE_LOG && (fi->flags & O_ACCMODE) != O_RDONLY)
@@ -185,8 +198,10 @@ static void create_meta(fuse_req_t req, const struct node *dir, const char *name
                 node_entry(fs, &n, false, &entry);
         control_unlock(fs->control);
         h = r ? NULL : handle_new(fs, &n, fi->flags);
-        if (h)
+        if (h) {
+                h->writer = who;
                 h->key = strdup(name);
+        }
         if (!h || !h->key) {
                 if (h)
                         handle_free(fs, h);
@@ -265,6 +280,29 @@ static void create_refused(fuse_req_t req, const struct node *dir, const char *n
         }
 }
 
+/* A name made of a file's own and what a program adds to it, "spec.1234567": many write that one
+ * first and rename it. */
+static bool named_after_text(struct fs *fs, const struct node *dir, const char *name)
+{
+        _cleanup_free_ char *stem = strndup(name, strcspn(name, ".-~"));
+        struct node n;
+        bool is;
+
+        if (!stem || streq(stem, name))
+                return false;
+        control_rdlock(fs->control);
+        is = !node_get(fs, dir_find(fs, dir, stem), &n) && node_is_text(n.type);
+        control_unlock(fs->control);
+        return is;
+}
+
+static bool makes_scratch(struct fs *fs, const struct node *dir, const char *name)
+{
+        if (dir->type == NODE_METADATA)
+                return (name[0] == '.' || !name_valid(name)) && scratch_name(name);
+        return dir->type == NODE_OBJECT && (scratch_name(name) || named_after_text(fs, dir, name));
+}
+
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
                struct fuse_file_info *fi)
 {
@@ -279,9 +317,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
                 fuse_reply_err(req, fs_errno(r));
         else if (dir.type == NODE_COLLECTION && kind_takes_uploads(dir.kind))
                 upload_create(req, &dir, name, fi);
-        else if ((dir.type == NODE_METADATA && (name[0] == '.' || !name_valid(name)) &&
-                  scratch_name(name)) ||
-                 (dir.type == NODE_OBJECT && scratch_name(name)))
+        else if (makes_scratch(fs, &dir, name))
                 create_scratch(req, &dir, name, fi);
         else if (dir.type == NODE_METADATA)
                 create_meta(req, &dir, name, fi);
@@ -315,6 +351,9 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
                 return;
         case NODE_WAIT:
                 wait_read(req, h, size, off);
+                return;
+        case NODE_FOLLOW:
+                follow_read(req, h, size);
                 return;
         case NODE_UPLOAD:
                 upload_read(req, h, size, off);

@@ -146,6 +146,15 @@ static int get_dir(struct fs *fs, fuse_ino_t parent, struct node *ret)
         return r;
 }
 
+static bool link_is_temporary(const struct node *dir, const char *name)
+{
+        if (dir->type == NODE_METADATA)
+                return locklink_name(name);
+        if (dir->type == NODE_OBJECT)
+                return locklink_name(name) || templink_name(name);
+        return dir->type == NODE_LINKS && templink_name(name);
+}
+
 void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
         struct fs *fs = fs_of(req);
@@ -159,7 +168,7 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
                 fs_fail(req, "symlink", parent, name, r, NULL);
                 return;
         }
-        if (templink_name(name) && (dir.type == NODE_OBJECT || dir.type == NODE_LINKS)) {
+        if (link_is_temporary(&dir, name)) {
                 make_temporary(req, &dir, target, name);
                 return;
         }

@@ -21,6 +21,8 @@ static const struct {
         [SLOT_WAITS] = {NODE_WAITS, ".wait"},
         [SLOT_JOB] = {NODE_JOB, "job"},
         [SLOT_IDLINK] = {NODE_IDLINK, NULL},
+        [SLOT_FOLLOW] = {NODE_FOLLOW, ".follow"},
+        [SLOT_TENANT_HELP] = {NODE_TENANT_HELP, "help"},
         [SLOT_HELP] = {NODE_HELP, "help"},
         [SLOT_VERSION] = {NODE_VERSION, "version"},
         [SLOT_LOGLEVEL] = {NODE_LOGLEVEL, "loglevel"},
@@ -28,6 +30,7 @@ static const struct {
         [SLOT_ADMIN] = {NODE_ADMIN, "admin"},
         [SLOT_USERS] = {NODE_USERS, ".users"},
         [SLOT_BYTES] = {NODE_BYTES, ".data"},
+        [SLOT_ADMIN_HELP] = {NODE_ADMIN_HELP, "help"},
 };
 
 static const struct {
@@ -244,6 +247,8 @@ static int get_of_object(struct fs *fs, uint64_t no, unsigned slot, struct node 
                 n->type = standard[slot].type;
                 if (slot >= SLOT_ROOT_FIRST && no != OBJECT_CLOUD)
                         return -ENOENT;
+                if (slot == SLOT_TENANT_HELP && !node_has_collections(n->o))
+                        return -ENOENT;
                 return n->type == NODE_JOB && !n->o->job ? -ENOENT : 0;
         }
         return get_indexed(slot, n);
@@ -361,6 +366,9 @@ void node_path(struct fs *fs, const struct node *n, struct buf *out)
                 return;
         case NODE_LOGLEVEL:
                 buf_addstr(out, "admin/loglevel");
+                return;
+        case NODE_ADMIN_HELP:
+                buf_addstr(out, "admin/help");
                 return;
         case NODE_DATA:
                 buf_printf(out, ".data/%s%s", id_text(id, n->o->id),

@@ -70,6 +70,7 @@ enum node_type {
         NODE_HELP,
         NODE_VERSION,
         NODE_LOGLEVEL,
+        NODE_ADMIN_HELP,
         NODE_USER_ERROR,
         NODE_USER_ERRORS,
         NODE_USER_TENANT,
@@ -88,6 +89,7 @@ enum node_type {
         NODE_JSON,
         NODE_ERRORS,       /* of a tenant */
         NODE_TENANT_INDEX, /* of all its collections */
+        NODE_TENANT_HELP,
         NODE_ATTR,         /* index: attr_def */
         NODE_FILE,         /* index: file_def, FILE_TEXT or FILE_LINES */
         NODE_META,
@@ -103,6 +105,7 @@ enum node_type {
         NODE_DATA, /* .data/<uuid><suffix>; index: file_def */
         NODE_LOG,  /* FILE_LOG; index: file_def */
         NODE_WAIT,
+        NODE_FOLLOW, /* <object>/.follow */
         NODE_SCRATCH, /* ephemeral, as is */
         NODE_UPLOAD,
 };
@@ -139,6 +142,8 @@ enum {
         SLOT_WAITS,
         SLOT_JOB,
         SLOT_IDLINK,
+        SLOT_FOLLOW,
+        SLOT_TENANT_HELP,
         SLOT_ROOT_FIRST = 0x20, /* of the cloud object only */
         SLOT_HELP = SLOT_ROOT_FIRST,
         SLOT_VERSION,
@@ -147,6 +152,7 @@ enum {
         SLOT_ADMIN,
         SLOT_USERS,
         SLOT_BYTES,
+        SLOT_ADMIN_HELP,
         SLOT_ATTRS = 0x100, /* + attribute, 256 */
         SLOT_LINKS = 0x200, /* + link_def, 64 */
         SLOT_FILES = 0x240, /* + file_def, 64: as listed */

@@ -118,12 +118,14 @@ struct handle {
         struct ephemeral *e;        /* scratch, upload: open count held */
 
         pthread_mutex_t lock;       /* what follows */
-        struct buf text;            /* what reads see; NODE_NEW: answers; NODE_META: the value */
+        struct buf text;            /* what reads see; NODE_NEW, a written NODE_SPEC: answers;
+                                       NODE_META: the value */
         bool rendered, read, wrote;
-        size_t cursor;              /* NODE_NEW: how much of text was read */
-        uint64_t next;              /* offset behind the last write */
+        size_t cursor;              /* NODE_NEW, NODE_FOLLOW: how much of text was read */
+        uint64_t next;              /* offset behind the last write; NODE_FOLLOW: its cursor */
         struct frame frame;         /* what was written and is not complete yet */
-        struct caller writer;       /* who wrote last */
+        struct buf line;            /* NODE_ATTR: the value written, while no newline ends it */
+        struct caller writer;       /* who opened to write, then who wrote last */
         struct poll *poll;          /* text that poll(2) works on */
         int fd;                     /* NODE_LOG */
         struct volume *volume;      /* NODE_DATA on NBD (fs/nbd.h) */
@@ -134,6 +136,8 @@ struct handle {
 
 struct handle *handle_new(struct fs *fs, const struct node *n, int flags);
 void handle_free(struct fs *fs, struct handle *h);
+/* Whether this process has it open for writing. */
+bool handle_writes(struct fs *fs, fuse_ino_t ino, pid_t pid);
 /* All that are open when the session ends: an upload that was not closed is cut off. */
 void handles_free(struct fs *fs);
 static inline struct handle *handle_of(const struct fuse_file_info *fi)
@@ -174,6 +178,9 @@ int text_flush(struct fs *fs, const struct caller *who, struct handle *h, struct
 /* A whole new text at once: rename of a scratch file onto it. */
 int text_replace(struct fs *fs, const struct caller *who, const struct node *n, const char *p,
                  size_t len, struct err **e);
+/* ftruncate() of an open file. */
+int text_cut(struct fs *fs, const struct caller *who, const struct node *n, struct handle *h,
+             uint64_t size, struct err **e);
 /* `: > errors` and the other truncations: all but the failure logs stay as they are. */
 int text_truncate(struct fs *fs, const struct caller *who, const struct node *n, struct err **e);
 
@@ -226,6 +233,12 @@ void upload_free(struct upload *u);
 int waits_new(struct waits **ret);
 void waits_free(struct fs *fs);
 void wait_read(fuse_req_t req, struct handle *h, size_t size, off_t off);
+/* .follow: events from the open on, each once; a read waits for one. */
+int follow_open(struct fs *fs, struct handle *h, struct err **e);
+void follow_read(fuse_req_t req, struct handle *h, size_t size);
+bool follow_ready(struct fs *fs, struct handle *h);
+
+/* --- poll.c -------------------------------------------------------------------------------- */
 
 int polls_new(struct fs *fs);
 void polls_free(struct fs *fs);

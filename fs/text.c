@@ -77,6 +77,9 @@ static void render_of_object(struct fs *fs, const struct node *n, struct buf *ou
         case NODE_TENANT_INDEX:
                 render_tenant_index(fs, o, out);
                 return;
+        case NODE_TENANT_HELP:
+                kinds_help(NULL, out);
+                return;
         case NODE_ATTR:
                 render_attr(c, o, n->index, out);
                 return;
@@ -103,6 +106,9 @@ void text_render(struct fs *fs, const struct node *n, struct buf *out)
         switch (n->type) {
         case NODE_HELP:
                 render_help(c, out);
+                return;
+        case NODE_ADMIN_HELP:
+                kinds_help("admin", out);
                 return;
         case NODE_VERSION:
                 render_version(c, out);
@@ -197,6 +203,8 @@ int text_open(struct fs *fs, const struct caller *who, const struct node *n, str
         struct node now;
         int r = writes ? check_writable(n, e) : 0;
 
+        if (writes)
+                h->writer = *who;
         if (!r && writes && (h->flags & O_TRUNC))
                 r = text_truncate(fs, who, n, e);
         if (!r)
@@ -235,7 +243,7 @@ static void render_again(struct fs *fs, struct handle *h)
         control_unlock(fs->control);
 }
 
-/* `new` answers on the descriptor that wrote: its position is behind the request by then, so what
+/* `new` and `spec` answer on the descriptor that wrote: its position is behind the request by then, so what
  * counts is how much of the answers was read. */
 static void take_answers(struct handle *h, size_t size, off_t off, struct buf *out)
 {
@@ -266,7 +274,7 @@ void text_read(fuse_req_t req, struct handle *h, size_t size, off_t off)
         _cleanup_buf_ struct buf out = {0};
 
         pthread_mutex_lock(&h->lock);
-        if (h->type == NODE_NEW)
+        if (h->type == NODE_NEW || (h->type == NODE_SPEC && h->wrote))
                 take_answers(h, size, off, &out);
         else
                 take_text(fs_of(req), h, size, off, &out);

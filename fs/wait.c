@@ -1,9 +1,8 @@
-/* .wait/STATE: reads that are answered when an object gets there; and poll(2).
+/* .wait/STATE and .follow: reads that are answered when an object gets there, or has an event.
  *
  * A parked read holds no thread.  It is known by a number in a table: whoever takes it out of the
  * table answers it, so that a state reached and an interrupt at the same moment cannot both. */
 #include <fcntl.h>
-#include <poll.h>
 #include "fs/ephemeral.h"
 #include "fs/ops.h"
 
@@ -16,6 +15,9 @@ struct wait {
         struct waiter *waiter; /* NULL until control has it */
         struct wait_key *key;  /* freed by whoever ends the waiter */
         bool interrupted;      /* before that */
+        struct handle
+                *follow; /* of .follow; NULL: .wait.  Open as long as its read is not answered */
+        size_t size;     /* of that read */
         char state[NAME_SIZE];
         UT_hash_handle hh;
 };
@@ -85,11 +87,23 @@ static void record(struct wait *w, int r)
         control_record(fs->control, &who, "read", buf_str(&path), 0, tenant, r, e);
 }
 
+static void begin(fuse_req_t req, struct handle *h, const struct node *n, size_t size);
+
 static void answer(struct wait *w, int r)
 {
         char line[NAME_SIZE + 1];
         int n = snprintf(line, sizeof(line), "%s\n", w->state);
 
+        if (w->follow && r == -ENOENT) { /* the object's end is the stream's */
+                fuse_reply_buf(w->req, NULL, 0);
+                free(w);
+                return;
+        }
+        if (w->follow && r == 0) { /* what came may be another object's: then it waits on */
+                follow_read(w->req, w->follow, w->size);
+                free(w);
+                return;
+        }
         if (r < 0 && r != -EINTR)
                 record(w, r);
         if (r < 0)
@@ -139,7 +153,8 @@ static void interrupted(fuse_req_t req, void *arg)
         answer(w, -EINTR);
 }
 
-static struct wait *park(struct waits *t, fuse_req_t req, struct handle *h, const char *state)
+static struct wait *park(struct waits *t, fuse_req_t req, struct handle *h, const struct node *n,
+                         size_t size)
 {
         struct wait *w = calloc(1, sizeof(*w));
 
@@ -147,22 +162,25 @@ static struct wait *park(struct waits *t, fuse_req_t req, struct handle *h, cons
                 return NULL;
         w->req = req;
         w->ino = h->ino;
-        snprintf(w->state, sizeof(w->state), "%s", state);
+        w->follow = n->type == NODE_FOLLOW ? h : NULL;
+        w->size = size;
+        if (!w->follow)
+                snprintf(w->state, sizeof(w->state), "%s", wait_state(n));
         WITH_LOCK(&t->lock);
         w->id = ++t->next;
         HASH_ADD(hh, t->by_id, id, sizeof(w->id), w);
         return w;
 }
 
-static void begin(fuse_req_t req, struct handle *h, const struct node *n)
+static void begin(fuse_req_t req, struct handle *h, const struct node *n, size_t size)
 {
         struct fs *fs = fs_of(req);
         struct caller who = fs_caller(req);
         struct wait_key *key = calloc(1, sizeof(*key));
-        struct wait *w = key ? park(fs->waits, req, h, wait_state(n)) : NULL;
+        struct wait *w = key ? park(fs->waits, req, h, n, size) : NULL;
         struct waiter *waiter = NULL;
         struct err *e = NULL;
-        uint64_t id;
+        uint64_t id, cursor = h->next;
         bool cut = false;
         int r;
 
@@ -174,16 +192,22 @@ static void begin(fuse_req_t req, struct handle *h, const struct node *n)
         id = w->id; /* w may be answered and gone from here on */
         *key = (struct wait_key){.table = fs->waits, .id = id};
         fuse_req_interrupt_func(req, interrupted, (void *)(uintptr_t)id);
-        r = control_wait(fs->control, &who, n->no, wait_state(n), n->seconds * INT64_C(1000000),
-                         reached, key, &waiter, &e);
+        r = n->type == NODE_FOLLOW
+                    ? control_wait_event(fs->control, &who, n->no, cursor, reached, key, &waiter,
+                                         &e)
+                    : control_wait(fs->control, &who, n->no, wait_state(n),
+                                   n->seconds * INT64_C(1000000), reached, key, &waiter, &e);
         if (r < 0) {
                 free(key);
                 w = take(fs->waits, id);
-                if (!w)
-                        err_free(e);
-                else
+                if (w && !(w->follow && r == -ENOENT)) {
                         fs_fail(req, "read", h->ino, NULL, r, e);
-                free(w);
+                        free(w);
+                        return;
+                }
+                err_free(e);
+                if (w)
+                        answer(w, r);
                 return;
         }
         pthread_mutex_lock(&fs->waits->lock);
@@ -226,11 +250,83 @@ void wait_read(fuse_req_t req, struct handle *h, size_t size, off_t off)
         else if (r)
                 fuse_reply_err(req, fs_errno(r));
         else if (!(h->flags & O_NONBLOCK))
-                begin(req, h, &n);
+                begin(req, h, &n, size);
         else if (reached_already)
                 fuse_reply_buf(req, line, (size_t)len);
         else
                 fuse_reply_err(req, EAGAIN);
+}
+
+/* --- .follow ------------------------------------------------------------------------------- */
+
+int follow_open(struct fs *fs, struct handle *h, struct err **e)
+{
+        struct node n;
+        int r;
+
+        if ((h->flags & O_ACCMODE) != O_RDONLY)
+                return err_set(e, -EACCES, "this file is read-only");
+        r = poll_watch(fs, h);
+        if (r < 0)
+                return r;
+        h->next = UINT64_MAX;
+        control_rdlock(fs->control);
+        r = node_get(fs, h->ino, &n);
+        if (!r)
+                render_events_from(fs->control, n.o, &h->next, &h->text);
+        control_unlock(fs->control);
+        return r;
+}
+
+/* What is new goes behind what was not read yet.  -ENOENT: the object is gone; h->lock held. */
+static int follow_fetch(struct fs *fs, struct handle *h, struct node *n)
+{
+        int r;
+
+        if (h->cursor < h->text.len)
+                return 0;
+        buf_clear(&h->text);
+        h->cursor = 0;
+        control_rdlock(fs->control);
+        r = node_get(fs, h->ino, n);
+        if (!r)
+                render_events_from(fs->control, n->o, &h->next, &h->text);
+        control_unlock(fs->control);
+        return r;
+}
+
+bool follow_ready(struct fs *fs, struct handle *h)
+{
+        struct node n;
+
+        poll_seen(fs, h);
+        WITH_LOCK(&h->lock);
+        return follow_fetch(fs, h, &n) < 0 || h->text.len;
+}
+
+void follow_read(fuse_req_t req, struct handle *h, size_t size)
+{
+        struct fs *fs = fs_of(req);
+        _cleanup_buf_ struct buf out = {0};
+        struct node n;
+        int r;
+
+        pthread_mutex_lock(&h->lock);
+        r = follow_fetch(fs, h, &n);
+        if (!r && h->cursor < h->text.len) {
+                buf_add(&out, h->text.data + h->cursor, MIN(size, h->text.len - h->cursor));
+                h->cursor += out.len;
+        }
+        pthread_mutex_unlock(&h->lock);
+        /* an answer lets the file be closed: the handle is not ours any more after it */
+        if (out.failed)
+                fuse_reply_err(req, ENOMEM);
+        else if (r || out.len)
+                fuse_reply_buf(req, out.data, out.len);
+        else if (h->flags & O_NONBLOCK)
+                fuse_reply_err(req, EAGAIN);
+        else
+                begin(req, h, &n, size);
 }
 
 void waits_free(struct fs *fs)
@@ -248,120 +344,4 @@ void waits_free(struct fs *fs)
         }
         pthread_mutex_destroy(&t->lock);
         free(t);
-}
-
-/* --- poll(2) ------------------------------------------------------------------------------ */
-
-struct poll {
-        struct poll *prev, *next;
-        uint64_t no; /* changes of this object; 0: any (a tenant's log) */
-        bool changed;
-        struct fuse_pollhandle *ph;
-};
-
-struct polls {
-        pthread_mutex_t lock;
-        struct poll *first;
-};
-
-void polls_changed(struct fs *fs, uint64_t no)
-{
-        WITH_LOCK(&fs->polls->lock);
-        for (struct poll *p = fs->polls->first; p; p = p->next) {
-                if (p->no && p->no != no)
-                        continue;
-                p->changed = true;
-                if (!p->ph)
-                        continue;
-                fuse_lowlevel_notify_poll(p->ph);
-                fuse_pollhandle_destroy(p->ph);
-                p->ph = NULL;
-        }
-}
-
-int polls_new(struct fs *fs)
-{
-        fs->polls = calloc(1, sizeof(*fs->polls));
-        if (!fs->polls)
-                return -ENOMEM;
-        pthread_mutex_init(&fs->polls->lock, NULL);
-        return 0;
-}
-
-void polls_free(struct fs *fs)
-{
-        if (!fs->polls)
-                return;
-        pthread_mutex_destroy(&fs->polls->lock);
-        free(fs->polls);
-}
-
-int poll_watch(struct fs *fs, struct handle *h)
-{
-        bool tenant = h->type == NODE_ERRORS || (h->type == NODE_EVENTS && h->kind == &kind_tenant);
-        struct poll *p;
-
-        if (h->type != NODE_STATE && h->type != NODE_EVENTS && h->type != NODE_ERROR && !tenant)
-                return 0;
-        p = calloc(1, sizeof(*p));
-        if (!p)
-                return -ENOMEM;
-        p->no = tenant ? 0 : h->no;
-        h->poll = p;
-        WITH_LOCK(&fs->polls->lock);
-        p->next = fs->polls->first;
-        if (p->next)
-                p->next->prev = p;
-        fs->polls->first = p;
-        return 0;
-}
-
-void poll_drop(struct fs *fs, struct handle *h)
-{
-        struct poll *p = h->poll;
-
-        if (!p)
-                return;
-        pthread_mutex_lock(&fs->polls->lock);
-        if (p->next)
-                p->next->prev = p->prev;
-        if (p->prev)
-                p->prev->next = p->next;
-        else
-                fs->polls->first = p->next;
-        pthread_mutex_unlock(&fs->polls->lock);
-        if (p->ph)
-                fuse_pollhandle_destroy(p->ph);
-        free(p);
-        h->poll = NULL;
-}
-
-void poll_seen(struct fs *fs, struct handle *h)
-{
-        if (!h->poll)
-                return;
-        WITH_LOCK(&fs->polls->lock);
-        h->poll->changed = false;
-}
-
-void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *ph)
-{
-        struct handle *h = handle_of(fi);
-        struct fs *fs = fs_of(req);
-        unsigned revents = POLLIN | POLLOUT;
-
-        if (h->poll) {
-                WITH_LOCK(&fs->polls->lock);
-                if (h->poll->changed)
-                        revents |= POLLPRI | POLLERR;
-                if (ph) {
-                        struct fuse_pollhandle *old = h->poll->ph;
-
-                        h->poll->ph = ph;
-                        ph = old;
-                }
-        }
-        if (ph)
-                fuse_pollhandle_destroy(ph);
-        fuse_reply_poll(req, revents);
 }

@@ -1,5 +1,6 @@
 /* What a write(2) to a text file does: validated, committed, then answered. */
 #include <ctype.h>
+#include <fcntl.h>
 #include "common/log.h"
 #include "fs/ephemeral.h"
 #include "fs/ops.h"
@@ -11,7 +12,7 @@ struct writing {
         uint64_t no;
         unsigned index;
         const struct kind *kind;
-        struct buf *answer; /* of `new`; may be NULL */
+        struct buf *answer; /* of `new` and `spec`; may be NULL */
 };
 
 static int take_verb(void *arg, const char *p, size_t n, struct err **e)
@@ -31,8 +32,12 @@ static int take_file_line(void *arg, const char *p, size_t n, struct err **e)
 static int take_spec(void *arg, const char *p, size_t n, struct err **e)
 {
         struct writing *w = arg;
+        _cleanup_free_ char *said = NULL;
+        int r = control_apply(w->fs->control, w->who, w->no, p, n, &said, e);
 
-        return control_apply(w->fs->control, w->who, w->no, p, n, e);
+        if (!r && said && w->answer)
+                buf_addstr(w->answer, said);
+        return r;
 }
 
 static int take_new(void *arg, const char *p, size_t n, struct err **e)
@@ -100,13 +105,36 @@ static int write_scalar(struct writing *w, enum node_type type, const char *p, s
         return control_set(w->fs->control, w->who, w->no, w->index, p, n, e);
 }
 
+/* What others wrote since the file was opened stays when one appends. */
+static int meta_now(struct writing *w, struct handle *h)
+{
+        struct control *c = w->fs->control;
+        const struct object *o;
+        const struct meta *m;
+
+        if (h->flags & O_TRUNC && !h->wrote)
+                return 0;
+        buf_clear(&h->text);
+        control_rdlock(c);
+        o = model_by_no(c, h->no);
+        m = o ? object_meta(o, h->key) : NULL;
+        if (m)
+                buf_addstr(&h->text, m->value);
+        control_unlock(c);
+        return h->text.failed ? -ENOMEM : 0;
+}
+
 /* A metadata value is bytes of any shape, up to 4 KiB, written like a small file. */
 static int write_meta(struct writing *w, struct handle *h, const char *p, size_t n, uint64_t off,
                       struct err **e)
 {
         _cleanup_buf_ struct buf b = {0};
-        int r;
+        int r = h->flags & O_APPEND ? meta_now(w, h) : 0;
 
+        if (r < 0)
+                return r;
+        if (h->flags & O_APPEND)
+                off = h->text.len;
         if (n > META_MAX || off > META_MAX - n)
                 return err_set(e, -EFBIG, "a metadata value has at most %d bytes", META_MAX);
         buf_add(&b, buf_str(&h->text), MIN(h->text.len, (size_t)off));
@@ -126,22 +154,47 @@ static int write_meta(struct writing *w, struct handle *h, const char *p, size_t
         return 0;
 }
 
+/* One line may come in pieces that follow each other, as emacs writes it: each piece makes it the
+ * whole value anew.  A line that has had its newline is complete. */
+static int write_value(struct writing *w, struct handle *h, const char *p, size_t n, uint64_t off,
+                       struct err **e)
+{
+        bool goes_on = h->wrote && off && off == h->next;
+        size_t before = goes_on ? h->line.len : 0;
+        int r;
+
+        if (goes_on && !before)
+                return err_at(e, -EINVAL, p, n, 0, n, "a second line: this file holds one value");
+        if (n > TEXT_MAX || before + n > TEXT_MAX)
+                return err_set(e, -EFBIG, "a value has at most %d bytes", TEXT_MAX);
+        if (!goes_on)
+                buf_clear(&h->line);
+        buf_add(&h->line, p, n);
+        if (h->line.failed)
+                return -ENOMEM;
+        r = write_scalar(w, h->type, h->line.data, h->line.len, e);
+        if (r < 0)
+                h->line.len = before;
+        else if (h->line.data[h->line.len - 1] == '\n')
+                buf_clear(&h->line);
+        return r;
+}
+
 static int dispatch(struct writing *w, struct handle *h, const char *p, size_t n, uint64_t off,
                     struct err **e)
 {
         switch (h->type) {
         case NODE_ATTR:
         case NODE_LOGLEVEL:
-                /* the shell's printf writes a line at a time */
-                if (h->wrote && off && off == h->next)
-                        return err_at(e, -EINVAL, p, n, 0, n,
-                                      "a second line: this file holds one value");
-                return write_scalar(w, h->type, p, n, e);
+                return write_value(w, h, p, n, off, e);
         case NODE_CTL:
                 return frame_lines(&h->frame, p, n, TEXT_MAX, take_verb, w, e);
         case NODE_FILE:
                 return frame_lines(&h->frame, p, n, TEXT_MAX, take_file_line, w, e);
         case NODE_SPEC:
+                if (!h->wrote)
+                        buf_clear(&h->text); /* reads are of answers from now on */
+                w->answer = &h->text;
                 return frame_json(&h->frame, p, n, TEXT_MAX, take_spec, w, e);
         case NODE_NEW:
                 w->answer = &h->text;
@@ -194,7 +247,35 @@ int text_replace(struct fs *fs, const struct caller *who, const struct node *n, 
                 r = text_flush(fs, who, &h, e);
         frame_done(&h.frame);
         buf_done(&h.text);
+        buf_done(&h.line);
         return r;
+}
+
+/* A metadata value is cut like a file; to nothing only with the first write, as by O_TRUNC. */
+static int cut_meta(struct fs *fs, const struct caller *who, struct handle *h, uint64_t size,
+                    struct err **e)
+{
+        if (size > h->text.len)
+                return err_set(e, -EINVAL, "a value does not grow by truncation: write it");
+        h->text.len = (size_t)size;
+        if (!size)
+                return 0;
+        return control_set_meta(fs->control, who, h->no, h->key, h->text.data, h->text.len, e);
+}
+
+int text_cut(struct fs *fs, const struct caller *who, const struct node *n, struct handle *h,
+             uint64_t size, struct err **e)
+{
+        WITH_LOCK(&h->lock);
+        if (h->type == NODE_META)
+                return cut_meta(fs, who, h, size, e);
+        if (!size)
+                return text_truncate(fs, who, n, e);
+        /* Who cuts behind what he wrote (rsync --inplace, an editor) takes the old value for a
+         * longer one: it is gone already. */
+        if (h->wrote && size == h->next)
+                return 0;
+        return err_set(e, -EINVAL, "a value has no length of its own: write it");
 }
 
 int text_truncate(struct fs *fs, const struct caller *who, const struct node *n, struct err **e)

@@ -15,6 +15,7 @@ from rig import BLOCKD, Case, main
 
 MB = 1 << 20
 PASSPHRASE = "6c1d9a7e0b5f4c3d8e2a1f0b9c8d7e6f5a4b3c2d1e0f9a8b7c6d5e4f3a2b1c0d"
+NEXT = PASSPHRASE[::-1]
 HITS = 3  # a point is tried at so many of its hits
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -83,7 +84,11 @@ class Script:
     def keys(self):
         """After a restart; of volumes that are there."""
         for name in self.encrypted:
-            self.d.call("key", id=self.id(name), passphrase=PASSPHRASE)
+            for passphrase in PASSPHRASE, NEXT:  # one of them opens it
+                self.d.call("key", id=self.id(name), passphrase=passphrase)
+
+    def rekey(self, name):
+        self.d.ok("rekey", id=self.id(name), passphrase=PASSPHRASE, next=NEXT)
 
     def clone(self, name, parent):
         self.d.ok("clone", id=self.id(name), parent=self.id(parent), size=len(self.bytes[parent]))
@@ -189,6 +194,7 @@ class Script:
             (self.clone, "f", "a"), (self.write, "f", 4096, 4096),
             (self.flatten, "f"), (self.shrink, "f", MB), (self.read, "f"),
             (self.encrypt, "e", MB), (self.write, "e", 512, 9216), (self.flush, "e"),
+            (self.rekey, "e"),
             (self.snapshot, "es", "e"), (self.write, "e", 8192, 4096, fua), (self.read, "es"),
             (self.remove, "es"), (self.read, "e"), (self.remove, "e"),
         ]

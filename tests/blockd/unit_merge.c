@@ -1,22 +1,15 @@
 /* Revert, shrink, flatten and the merging of layers, against a model in memory: a family of
  * volumes, snapshots and clones, with a step of the background work between any two calls, kill -9
  * at the fault points, and guests that read and write meanwhile. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
+enum { VOLUMES = 10, BLOCK = 4096, BLOCKS = 80, BYTES = BLOCKS * BLOCK };
 
 #include <dirent.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 
-#include "backend/volume/local/local.h"
-#include "backend/volume/volume.h"
 #include "common/fault.h"
-#include "common/fileio.h"
-#include "common/name.h"
+#include "unit_rig.h"
 
 /* AddressSanitizer makes each opening of a layer ten times as long: a few rounds must do. */
 #ifdef __SANITIZE_ADDRESS__
@@ -30,15 +23,6 @@
 #define ROUNDS(n) (n)
 #endif
 
-enum { VOLUMES = 10, BLOCK = 4096, BLOCKS = 80, BYTES = BLOCKS * BLOCK };
-
-struct model {
-        char id[VOLUME_ID_SIZE], parent[VOLUME_ID_SIZE];
-        bool there, immutable;
-        uint64_t size;
-        uint8_t bytes[BYTES]; /* zeros past size */
-};
-
 /* Shared with the child that will be killed. */
 struct family {
         struct model v[VOLUMES];
@@ -46,88 +30,13 @@ struct family {
         int calling;       /* -1: none */
 };
 
-struct rig {
-        char *dir, *state, *run;
-        struct volume_pool *pool;
-        struct volume *open[VOLUMES];
-        struct family *f;
-};
-
-/* The child must not go on as if it were the test. */
-static bool in_child;
-#define FAIL(...)                                                                                  \
-        do {                                                                                       \
-                if (in_child) {                                                                    \
-                        fprintf(stderr, __VA_ARGS__);                                              \
-                        _exit(1);                                                                  \
-                }                                                                                  \
-                fail_msg(__VA_ARGS__);                                                             \
-        } while (0)
-
-#define OK(call)                                                                                   \
-        do {                                                                                       \
-                _cleanup_err_ struct err *e = NULL;                                                \
-                int r_ = (call);                                                                   \
-                if (r_ != 0)                                                                       \
-                        FAIL("%s: %d %s\n", #call, r_, e ? err_msg(e) : "");                       \
-        } while (0)
-
-static void pool_up(struct rig *r)
-{
-        const struct volume_pool_config c = {.state = r->state, .run = r->run};
-
-        OK(volume_pool_open(&volume_driver_local, &c, &r->pool, &e));
-}
-
-static void close_all(struct rig *r)
-{
-        for (int i = 0; i < VOLUMES; i++)
-                r->open[i] = volume_close(r->open[i]);
-}
-
-static void pool_down(struct rig *r)
-{
-        close_all(r);
-        r->pool = volume_pool_close(r->pool);
-}
-
 static int rig_up(void **state)
 {
-        struct rig *r = calloc(1, sizeof(*r));
-        const char *tmp = getenv("TMPDIR");
+        struct rig *r = rig_new(sizeof(struct family));
 
-        r->dir = path_printf("%s/unit-merge.XXXXXX", tmp ? tmp : "/tmp");
-        assert_non_null(mkdtemp(r->dir));
-        r->state = path_printf("%s/state", r->dir);
-        r->run = path_printf("%s/run", r->dir);
-        r->f = mmap(NULL, sizeof(*r->f), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        assert_ptr_not_equal(r->f, MAP_FAILED);
         r->f->calling = -1;
-        pool_up(r);
         *state = r;
         return 0;
-}
-
-static int rig_down(void **state)
-{
-        struct rig *r = *state;
-
-        if (r->pool)
-                pool_down(r);
-        remove_tree(r->dir, NULL);
-        munmap(r->f, sizeof(*r->f));
-        free(r->dir);
-        free(r->state);
-        free(r->run);
-        free(r);
-        return 0;
-}
-
-static struct volume *handle(struct rig *r, int i)
-{
-        if (!r->open[i])
-                OK(volume_open(r->pool, r->f->v[i].id, false, &r->open[i], &e));
-        return r->open[i];
 }
 
 static bool is(struct rig *r, int i, const struct model *m)
@@ -138,21 +47,6 @@ static bool is(struct rig *r, int i, const struct model *m)
                 return false;
         OK(volume_pread(handle(r, i), got, m->size, 0));
         return memcmp(got, m->bytes, m->size) == 0;
-}
-
-static void compare(struct rig *r, int i)
-{
-        struct model *m = &r->f->v[i];
-        static uint8_t got[BYTES];
-
-        if (volume_size(handle(r, i)) != m->size || volume_readonly(handle(r, i)) != m->immutable)
-                FAIL("volume %d has %llu bytes, not %llu\n", i,
-                     (unsigned long long)volume_size(handle(r, i)), (unsigned long long)m->size);
-        OK(volume_pread(handle(r, i), got, m->size, 0));
-        for (uint64_t b = 0; b < m->size; b++)
-                if (got[b] != m->bytes[b])
-                        FAIL("volume %d, byte %llu is %d, not %d", i, (unsigned long long)b, got[b],
-                             m->bytes[b]);
 }
 
 /* ---- calls; each becomes so at once or not at all ---- */
@@ -170,22 +64,13 @@ static void done(struct rig *r)
         r->f->calling = -1;
 }
 
-static void range(const struct model *m, uint64_t *off, uint64_t *n)
-{
-        uint64_t unit = (uint64_t[]){1, 512, 4096}[random() % 3];
-
-        *off = random() % m->size / unit * unit;
-        *n = (1 + random() % (random() % 4 ? 9000 : 90000)) / unit * unit;
-        *n = MIN(MAX(*n, unit), m->size - *off);
-}
-
 static void op_write(struct rig *r, int i)
 {
         struct model *m = &r->f->v[i];
         static uint8_t buf[BYTES];
         uint64_t off, n;
 
-        range(m, &off, &n);
+        range(m, 90000, &off, &n);
         for (uint64_t b = 0; b < n; b++)
                 buf[b] = 1 + random() % 255;
         OK(volume_pwrite(handle(r, i), buf, n, off, 0));
@@ -197,7 +82,7 @@ static void op_zero(struct rig *r, int i)
         struct model *m = &r->f->v[i];
         uint64_t off, n;
 
-        range(m, &off, &n);
+        range(m, 90000, &off, &n);
         OK(volume_zero(handle(r, i), n, off, random() % 3 ? 0 : VOLUME_NO_HOLE));
         memset(m->bytes + off, 0, n);
 }
@@ -529,7 +414,7 @@ static void child(struct rig *r, const char *point, int nth, int seed)
 {
         char fault[64];
 
-        in_child = true;
+        the_rig->in_child = true;
         snprintf(fault, sizeof(fault), "%s=kill:%d", point, nth);
         setenv("STRATOFS_FAULT", fault, 1);
         fault_init();

@@ -1,29 +1,13 @@
 /* Snapshots and what changed since them, against a model in memory: a family of volumes, snapshots
  * and clones, with removal in any order, reopening, kill -9 within the call, and writers. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
+enum { VOLUMES = 8, BLOCK = 4096, BLOCKS = 60, BYTES = BLOCKS * BLOCK };
 
 #include <signal.h>
 #include <stdatomic.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 
-#include "backend/volume/local/local.h"
-#include "backend/volume/volume.h"
 #include "common/fault.h"
-#include "common/fileio.h"
-#include "common/name.h"
-
-enum { VOLUMES = 8, BLOCK = 4096, BLOCKS = 60, BYTES = BLOCKS * BLOCK };
-
-struct model {
-        char id[VOLUME_ID_SIZE];
-        bool there, immutable;
-        uint64_t size;
-        uint8_t bytes[BYTES];
-};
+#include "unit_rig.h"
 
 /* Shared with the child that will be killed. */
 struct family {
@@ -33,87 +17,10 @@ struct family {
         int done;
 };
 
-struct rig {
-        char *dir, *state, *run;
-        struct volume_pool *pool;
-        struct volume *open[VOLUMES];
-        struct family *f;
-};
-
-#define OK(call)                                                                                   \
-        do {                                                                                       \
-                _cleanup_err_ struct err *e = NULL;                                                \
-                int r_ = (call);                                                                   \
-                if (r_ != 0)                                                                       \
-                        fail_msg("%s: %d %s", #call, r_, e ? err_msg(e) : "");                     \
-        } while (0)
-
-static void pool_up(struct rig *r)
-{
-        const struct volume_pool_config c = {.state = r->state, .run = r->run};
-
-        OK(volume_pool_open(&volume_driver_local, &c, &r->pool, &e));
-}
-
-static void close_all(struct rig *r)
-{
-        for (int i = 0; i < VOLUMES; i++)
-                r->open[i] = volume_close(r->open[i]);
-}
-
-static void pool_down(struct rig *r)
-{
-        close_all(r);
-        r->pool = volume_pool_close(r->pool);
-}
-
 static int rig_up(void **state)
 {
-        struct rig *r = calloc(1, sizeof(*r));
-        const char *tmp = getenv("TMPDIR");
-
-        r->dir = path_printf("%s/unit-snapshot.XXXXXX", tmp ? tmp : "/tmp");
-        assert_non_null(mkdtemp(r->dir));
-        r->state = path_printf("%s/state", r->dir);
-        r->run = path_printf("%s/run", r->dir);
-        r->f = mmap(NULL, sizeof(*r->f), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        assert_ptr_not_equal(r->f, MAP_FAILED);
-        pool_up(r);
-        *state = r;
+        *state = rig_new(sizeof(struct family));
         return 0;
-}
-
-static int rig_down(void **state)
-{
-        struct rig *r = *state;
-
-        if (r->pool)
-                pool_down(r);
-        remove_tree(r->dir, NULL);
-        munmap(r->f, sizeof(*r->f));
-        free(r->dir);
-        free(r->state);
-        free(r->run);
-        free(r);
-        return 0;
-}
-
-static struct volume *handle(struct rig *r, int i)
-{
-        if (!r->open[i])
-                OK(volume_open(r->pool, r->f->v[i].id, false, &r->open[i], &e));
-        return r->open[i];
-}
-
-static void compare(struct rig *r, int i)
-{
-        struct model *m = &r->f->v[i];
-        static uint8_t got[BYTES];
-
-        assert_int_equal(volume_size(handle(r, i)), m->size);
-        assert_int_equal(volume_readonly(handle(r, i)), m->immutable);
-        OK(volume_pread(handle(r, i), got, m->size, 0));
-        assert_memory_equal(got, m->bytes, m->size);
 }
 
 struct walk {
@@ -172,22 +79,13 @@ static void touch(struct rig *r, int i, uint64_t off, uint64_t n)
                         r->f->touched[i][k][b] = r->f->touched[k][i][b] = true;
 }
 
-static void range(const struct model *m, uint64_t *off, uint64_t *n)
-{
-        uint64_t unit = (uint64_t[]){1, 512, 4096}[random() % 3];
-
-        *off = random() % m->size / unit * unit;
-        *n = (1 + random() % (random() % 4 ? 9000 : 50000)) / unit * unit;
-        *n = MIN(MAX(*n, unit), m->size - *off);
-}
-
 static void op_write(struct rig *r, int i)
 {
         struct model *m = &r->f->v[i];
         static uint8_t buf[BYTES];
         uint64_t off, n;
 
-        range(m, &off, &n);
+        range(m, 50000, &off, &n);
         for (uint64_t b = 0; b < n; b++)
                 buf[b] = 1 + random() % 255;
         OK(volume_pwrite(handle(r, i), buf, n, off, 0));
@@ -200,7 +98,7 @@ static void op_zero(struct rig *r, int i)
         struct model *m = &r->f->v[i];
         uint64_t off, n;
 
-        range(m, &off, &n);
+        range(m, 50000, &off, &n);
         OK(volume_zero(handle(r, i), n, off, random() % 3 ? 0 : VOLUME_NO_HOLE));
         memset(m->bytes + off, 0, n);
         touch(r, i, off, n);
@@ -211,7 +109,7 @@ static void op_trim(struct rig *r, int i)
         struct model *m = &r->f->v[i];
         uint64_t off, n, from, to;
 
-        range(m, &off, &n);
+        range(m, 50000, &off, &n);
         OK(volume_trim(handle(r, i), n, off, 0));
         from = (off + BLOCK - 1) / BLOCK * BLOCK;
         to = off + n == m->size ? m->size : (off + n) / BLOCK * BLOCK;

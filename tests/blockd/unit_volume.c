@@ -1,31 +1,15 @@
 /* The local driver against a model in memory: random operations on a family of volumes, with
  * reopening, with kill -9 at any moment, with power cuts; and threads that meet in one block. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
+enum { VOLUMES = 6, BYTES = 600 << 10, OPS = 400 };
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "backend/volume/local/local.h"
-#include "backend/volume/volume.h"
 #include "common/fault.h"
-#include "common/fileio.h"
-#include "common/name.h"
-
-enum { VOLUMES = 6, SIZE_MAX_ = 600 << 10, OPS = 400 };
-
-struct model {
-        char id[VOLUME_ID_SIZE];
-        bool there, immutable;
-        uint64_t size;
-        uint8_t bytes[SIZE_MAX_];
-};
+#include "unit_rig.h"
 
 /* Shared with the child that will be killed. */
 struct family {
@@ -33,92 +17,10 @@ struct family {
         int done; /* operations acknowledged */
 };
 
-struct rig {
-        char *dir, *state, *run;
-        struct volume_pool *pool;
-        struct volume *open[VOLUMES];
-        struct family *f;
-};
-
-static void pool_up(struct rig *r)
-{
-        const struct volume_pool_config c = {.state = r->state, .run = r->run};
-        _cleanup_err_ struct err *e = NULL;
-
-        if (volume_pool_open(&volume_driver_local, &c, &r->pool, &e) < 0)
-                fail_msg("%s", err_msg(e));
-}
-
-static void close_all(struct rig *r)
-{
-        for (int i = 0; i < VOLUMES; i++)
-                r->open[i] = volume_close(r->open[i]);
-}
-
-static void pool_down(struct rig *r)
-{
-        close_all(r);
-        r->pool = volume_pool_close(r->pool);
-}
-
 static int rig_up(void **state)
 {
-        struct rig *r = calloc(1, sizeof(*r));
-        const char *tmp = getenv("TMPDIR");
-
-        r->dir = path_printf("%s/unit-volume.XXXXXX", tmp ? tmp : "/tmp");
-        assert_non_null(mkdtemp(r->dir));
-        r->state = path_printf("%s/state", r->dir);
-        r->run = path_printf("%s/run", r->dir);
-        r->f = mmap(NULL, sizeof(*r->f), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        assert_ptr_not_equal(r->f, MAP_FAILED);
-        pool_up(r);
-        *state = r;
+        *state = rig_new(sizeof(struct family));
         return 0;
-}
-
-static int rig_down(void **state)
-{
-        struct rig *r = *state;
-
-        if (r->pool)
-                pool_down(r);
-        remove_tree(r->dir, NULL);
-        munmap(r->f, sizeof(*r->f));
-        free(r->dir);
-        free(r->state);
-        free(r->run);
-        free(r);
-        return 0;
-}
-
-#define OK(call)                                                                                   \
-        do {                                                                                       \
-                _cleanup_err_ struct err *e = NULL;                                                \
-                int r_ = (call);                                                                   \
-                if (r_ != 0)                                                                       \
-                        fail_msg("%s: %d %s", #call, r_, e ? err_msg(e) : "");                     \
-        } while (0)
-
-static struct volume *handle(struct rig *r, int i)
-{
-        if (!r->open[i])
-                OK(volume_open(r->pool, r->f->v[i].id, false, &r->open[i], &e));
-        return r->open[i];
-}
-
-static void compare(struct rig *r, int i)
-{
-        struct model *m = &r->f->v[i];
-        uint8_t *got = malloc(m->size);
-
-        assert_int_equal(volume_size(handle(r, i)), m->size);
-        OK(volume_pread(handle(r, i), got, m->size, 0));
-        for (uint64_t b = 0; b < m->size; b++)
-                if (got[b] != m->bytes[b])
-                        fail_msg("volume %d differs at %llu: %02x, not %02x", i,
-                                 (unsigned long long)b, got[b], m->bytes[b]);
-        free(got);
 }
 
 struct walk {
@@ -146,22 +48,13 @@ static void check_extents(struct rig *r, int i, uint64_t off, uint64_t n)
         assert_int_equal(w.at, off + n);
 }
 
-static void range(const struct model *m, uint64_t *off, uint64_t *n)
-{
-        uint64_t unit = (uint64_t[]){1, 512, 4096}[random() % 3];
-
-        *off = random() % m->size / unit * unit;
-        *n = (1 + random() % (random() % 4 ? 9000 : 100000)) / unit * unit;
-        *n = MIN(MAX(*n, unit), m->size - *off);
-}
-
 static void op_write(struct rig *r, int i)
 {
         struct model *m = &r->f->v[i];
         static uint8_t buf[100000];
         uint64_t off, n;
 
-        range(m, &off, &n);
+        range(m, 100000, &off, &n);
         for (uint64_t b = 0; b < n; b++)
                 buf[b] = 1 + random() % 255;
         OK(volume_pwrite(handle(r, i), buf, n, off, random() % 20 ? 0 : VOLUME_FUA));
@@ -173,7 +66,7 @@ static void op_zero(struct rig *r, int i)
         struct model *m = &r->f->v[i];
         uint64_t off, n;
 
-        range(m, &off, &n);
+        range(m, 100000, &off, &n);
         OK(volume_zero(handle(r, i), n, off, random() % 3 ? 0 : VOLUME_NO_HOLE));
         memset(m->bytes + off, 0, n);
 }
@@ -184,7 +77,7 @@ static void op_trim(struct rig *r, int i)
         struct model *m = &r->f->v[i];
         uint64_t off, n, from, to;
 
-        range(m, &off, &n);
+        range(m, 100000, &off, &n);
         OK(volume_trim(handle(r, i), n, off, 0));
         from = (off + 4095) / 4096 * 4096;
         to = off + n == m->size ? m->size : (off + n) / 4096 * 4096;
@@ -195,7 +88,7 @@ static void op_trim(struct rig *r, int i)
 static void op_resize(struct rig *r, int i)
 {
         struct model *m = &r->f->v[i];
-        uint64_t more = 512 * (random() % 40), size = MIN(m->size + more, (uint64_t)SIZE_MAX_);
+        uint64_t more = 512 * (random() % 40), size = MIN(m->size + more, (uint64_t)BYTES);
 
         OK(volume_resize(r->pool, m->id, size, &e));
         memset(m->bytes + m->size, 0, size - m->size);
@@ -223,7 +116,7 @@ static void op_clone(struct rig *r, int i, int from)
 
         memcpy(m->bytes, p->bytes, sizeof(m->bytes));
         strcpy(m->id, id_text(text, id_new()));
-        m->size = MIN(p->size + more, (uint64_t)SIZE_MAX_);
+        m->size = MIN(p->size + more, (uint64_t)BYTES);
         memset(m->bytes + p->size, 0, sizeof(m->bytes) - p->size);
         OK(volume_clone(r->pool, m->id, p->id, m->size, &e));
         OK(volume_clone(r->pool, m->id, p->id, m->size, &e));
@@ -273,7 +166,7 @@ static void one_op(struct rig *r)
                 r->open[i] = volume_close(r->open[i]);
                 break;
         case 21:
-                range(&r->f->v[i], &off, &n);
+                range(&r->f->v[i], 100000, &off, &n);
                 check_extents(r, i, off, n);
                 break;
         default:
@@ -407,7 +300,7 @@ static void tear_logs(struct rig *r, const char *live)
 static void power_cut(void **state)
 {
         struct rig *r = *state;
-        static uint8_t flushed[VOLUMES][SIZE_MAX_];
+        static uint8_t flushed[VOLUMES][BYTES];
         _cleanup_free_ char *live = path_printf("%s/map", r->run);
 
         for (int round = 0; round < 10; round++) {
@@ -419,7 +312,7 @@ static void power_cut(void **state)
                         one_op(r);
                 pool_down(r);
                 for (int i = 0; i < VOLUMES; i++)
-                        memcpy(flushed[i], r->f->v[i].bytes, SIZE_MAX_);
+                        memcpy(flushed[i], r->f->v[i].bytes, BYTES);
                 pid = fork();
                 assert_true(pid >= 0);
                 if (pid == 0) {
@@ -439,7 +332,7 @@ static void power_cut(void **state)
                 pool_up(r);
                 for (int i = 0; i < VOLUMES; i++) {
                         struct model *m = &r->f->v[i];
-                        static uint8_t got[SIZE_MAX_];
+                        static uint8_t got[BYTES];
 
                         if (!m->there)
                                 continue;

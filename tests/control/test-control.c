@@ -871,8 +871,9 @@ static void test_link_targets(void **state)
 static void test_new_and_spec(void **state)
 {
         static const char words[] = "name=v1 size=2M token=abc", json[] = "{\"size\": 4194304}",
+                          same[] = "{\"size\": \"4M\", \"metadata\": {}}",
                           bad[] = "{\"size\": \"4M\", \"nonsense\": 1}";
-        _cleanup_free_ char *one = NULL, *two = NULL;
+        _cleanup_free_ char *one = NULL, *two = NULL, *said = NULL, *again = NULL;
         struct buf spec = {};
         struct err *e = NULL;
         struct object *o;
@@ -889,21 +890,25 @@ static void test_new_and_spec(void **state)
         no = o->no;
         control_unlock(fake.c);
         assert_int_equal(wait_for(no, "available"), 0);
-        assert_int_equal(say(control_apply(fake.c, &root, no, bad, strlen(bad), &e), &e), -EINVAL);
+        assert_int_equal(say(control_apply(fake.c, &root, no, bad, strlen(bad), NULL, &e), &e), -EINVAL);
         assert_words("nonsense");
         control_rdlock(fake.c);
         assert_int_equal(object_num(model_by_no(fake.c, no), "size"), 2 << 20); /* all or nothing */
         control_unlock(fake.c);
-        assert_int_equal(control_apply(fake.c, &root, no, json, strlen(json), NULL), 0);
+        assert_int_equal(control_apply(fake.c, &root, no, json, strlen(json), &said, NULL), 0);
+        assert_string_equal(said, "size: 2097152 -> 4194304\n");
         assert_int_equal(wait_for(no, "available"), 0);
         control_rdlock(fake.c);
         render_spec(fake.c, model_by_no(fake.c, no), &spec);
         control_unlock(fake.c);
         assert_non_null(strstr(spec.data, "\"size\": 4194304"));
-        if (say(control_apply(fake.c, &root, no, spec.data, spec.len, &e), &e) < 0)
+        if (say(control_apply(fake.c, &root, no, spec.data, spec.len, NULL, &e), &e) < 0)
                 fail_msg("what was read cannot be written: %s", err_msg(last));
         buf_done(&spec);
-        assert_int_equal(say(control_apply(fake.c, &root, no, "{\"rev\": 1}", 10, &e), &e),
+        /* another spelling of what is there is no change, and makes no new revision */
+        assert_int_equal(control_apply(fake.c, &root, no, same, strlen(same), &again, NULL), 0);
+        assert_string_equal(again, "");
+        assert_int_equal(say(control_apply(fake.c, &root, no, "{\"rev\": 1}", 10, NULL, &e), &e),
                          -ESTALE);
 }
 
@@ -1140,7 +1145,7 @@ static int apply(const struct caller *who, uint64_t no, const char *spec)
 {
         struct err *e = NULL;
 
-        return say(control_apply(fake.c, who, no, spec, strlen(spec), &e), &e);
+        return say(control_apply(fake.c, who, no, spec, strlen(spec), NULL, &e), &e);
 }
 
 static void test_limits(void **state)
@@ -1594,7 +1599,7 @@ static void test_stranger(void **state)
         char canonical[NAME_SIZE];
         struct data *d;
 
-        assert_int_equal(control_apply(fake.c, &stranger, v, meta, strlen(meta), NULL), -EPERM);
+        assert_int_equal(control_apply(fake.c, &stranger, v, meta, strlen(meta), NULL, NULL), -EPERM);
         assert_int_equal(control_set_meta(fake.c, &stranger, v, "k", "v", 1, NULL), -EPERM);
         assert_int_equal(control_open_data(fake.c, &stranger, v, 0, O_RDONLY, &d, NULL), -EPERM);
         assert_int_equal(control_set(fake.c, &stranger, v, 0, "2M", 2, NULL), -EPERM);

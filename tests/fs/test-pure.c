@@ -117,6 +117,11 @@ static void test_names(void **state)
         assert_true(scratch_name(".size.swp"));
         assert_true(scratch_name("sedAbC123"));
         assert_true(scratch_name("4913"));
+        assert_true(scratch_name("XXaB3dE6"));
+        assert_true(scratch_name("tmp1j35till"));
+        assert_false(scratch_name("tmpfs"));
+        assert_true(locklink_name(".#size"));
+        assert_false(locklink_name(".#"));
         assert_false(scratch_name("sise")); /* a misspelt attribute is an error */
         assert_false(scratch_name("sedan"));
 }

@@ -95,6 +95,18 @@ expect_errno EINVAL 'echo text >volumes/n1/spec'
 expect_errno EINVAL 'printf "{\"a\"" | tee volumes/n1/spec'
 expect "a spec can be copied" bash -c 'mkdir volumes/n5; cp volumes/n1/spec volumes/n5/spec'
 is "copied" "$(cat volumes/n5/description)" "piece by piece"
+exec 3<>volumes/n1/spec
+echo '{"metadata": {"k": "v"}, "description": "two", "size": "1M"}' >&3 || fail "spec"
+is "spec answers with what it changed" "$(cat <&3)" $'metadata/k\ndescription: piece by piece -> two'
+echo '{"metadata": {"k": "v"}, "description": "two", "size": "1M"}' >&3 || fail "spec again"
+is "a spec that is true already changes nothing" "$(cat <&3)" ""
+exec 3>&-
+expect_text volumes/n1/events "volumes/n1 spec: metadata/k, description"
+rev=$(sed -n 's/.*"rev": \([0-9]*\).*/\1/p' volumes/n1/.json)
+expect "the revision that was read" bash -c "echo '{\"rev\": $rev, \"description\": \"three\"}' >volumes/n1/spec"
+expect_errno ESTALE "echo '{\"rev\": $rev, \"description\": \"lost\"}' >volumes/n1/spec"
+expect_errno EINVAL "echo '{\"description\": \"half\", \"size\": \"1K\"}' >volumes/n1/spec"
+is "all or nothing" "$(cat volumes/n1/description)" three
 
 # --- rename, delete, and what is refused
 expect "mv renames" mv volumes/n5 volumes/n6

@@ -260,7 +260,9 @@ static int scan_twice(struct vault *v, struct member *m, char mark, struct err *
         return unlink(path) < 0 ? err_errno(e, -errno, "remove '%s'", path) : 0;
 }
 
-static int scan_family(struct vault *v, struct family *f, struct err **e)
+/* sync: a rename that a killed process made may not be on disk yet, and what follows hangs on it.
+ */
+static int scan_family(struct vault *v, struct family *f, bool sync, struct err **e)
 {
         _cleanup_free_ char *path = path_printf("%s/%s", v->dir, f->id);
         DIR *d = path ? opendir(path) : NULL;
@@ -269,6 +271,8 @@ static int scan_family(struct vault *v, struct family *f, struct err **e)
 
         if (!d)
                 return err_errno(e, path ? -errno : -ENOMEM, "open '%s'", path ? path : "");
+        if (sync && fsync(dirfd(d)) < 0)
+                r = err_errno(e, -errno, "sync '%s'", path);
         while (r == 0 && (de = readdir(d))) {
                 const char *id;
                 char mark = parse_mark(de->d_name, &id);
@@ -287,7 +291,7 @@ static int scan_family(struct vault *v, struct family *f, struct err **e)
         return r;
 }
 
-static int scan(struct vault *v, struct err **e)
+static int scan(struct vault *v, bool sync, struct err **e)
 {
         DIR *d = opendir(v->dir);
         struct dirent *de;
@@ -302,7 +306,7 @@ static int scan(struct vault *v, struct err **e)
                 if (strlen(de->d_name) != VOLUME_ID_SIZE - 1 || id_parse(de->d_name, &id) < 0)
                         continue;
                 f = vault_add_family(v, de->d_name);
-                r = f ? scan_family(v, f, e) : err_errno(e, -ENOMEM, "scan '%s'", v->dir);
+                r = f ? scan_family(v, f, sync, e) : err_errno(e, -ENOMEM, "scan '%s'", v->dir);
         }
         closedir(d);
         return r;
@@ -361,7 +365,7 @@ int vault_open(const struct volume_pool_config *c, const struct volume_driver *d
         if (r == 0 && !c->shared && (r = fsync_parent(v->dir)) < 0) /* else all would be plain */
                 err_errno(e, r, "sync '%s'", c->state);
         if (r == 0)
-                r = scan(v, e);
+                r = scan(v, !c->shared, e);
         if (r < 0) {
                 vault_close(v);
                 return r;

@@ -251,6 +251,13 @@ static void append_mark(struct layer *l, uint64_t line, const uint8_t *bytes)
         l->mark_unsynced = true;
 }
 
+/* What the system says is for the log: who asked is told that nothing is sure any more. */
+static int broken(const struct layer *l, const char *what, int r)
+{
+        log_error("layer %u in '%s': %s: %s", l->id.layer, l->dir, what, strerror(-r));
+        return -EIO;
+}
+
 int layer_settle(struct layer *l)
 {
         int r = l->mark_unsynced ? FAULT("volume.maplog.sync") : 0;
@@ -259,7 +266,7 @@ int layer_settle(struct layer *l)
                 r = -errno;
         if (r == 0)
                 l->mark_unsynced = false;
-        return r < 0 ? -EIO : 0;
+        return r < 0 ? broken(l, "sync of the map log", r) : 0;
 }
 
 static int log_lines(struct layer *l, const uint64_t *lines, const uint8_t *bytes, size_t n)
@@ -274,14 +281,14 @@ static int log_lines(struct layer *l, const uint64_t *lines, const uint8_t *byte
         if (r < 0) {
                 /* Nothing was promised: the log goes back to where it was. */
                 if (ftruncate(l->log_fd, l->log_end) < 0 || map_put_dirty(&l->map, lines, n) < 0)
-                        return -EIO;
+                        return broken(l, "cut the map log", -errno);
                 return r == -EDQUOT || r == -ENOMEM ? -ENOSPC : r;
         }
         r = FAULT("volume.maplog.sync");
         if (r == 0 && fdatasync(l->log_fd) < 0)
                 r = -errno;
         if (r < 0)
-                return -EIO;
+                return broken(l, "sync of the map log", r);
         l->log_end = end;
         l->log_next++;
         append_mark(l, lines[n - 1], bytes + (n - 1) * MAP_LINE_BYTES);
@@ -321,7 +328,7 @@ static int flush(struct layer *l)
         if (r == 0 && l->log_unsynced)
                 r = sync_log(l);
         if (r < 0)
-                return -EIO;
+                return broken(l, "sync", r);
         return n > 0 ? log_lines(l, lines, bytes, n) : 0;
 }
 
@@ -404,7 +411,8 @@ int layer_relog(struct layer *l, uint64_t *ret_end, int *ret_fd)
         }
         *ret_fd = TAKE_FD(fd);
         /* Were the new name lost, later appends would be too. */
-        return fsync_parent(path) < 0 ? -EIO : 0;
+        r = fsync_parent(path);
+        return r < 0 ? broken(l, "sync of the folder", r) : 0;
 }
 
 int layer_log_write(const struct map *m, const struct maplog_id *id, const char *path)

@@ -33,6 +33,24 @@ struct merge {
         uint64_t marked;         /* flatten: where the mark on disk is */
 };
 
+/* merge.c */
+/* The file that keeps how far a flattening is; the caller frees. */
+char *merge_mark_path(struct pool *p, const struct merge *m);
+/* What was copied is on disk.  The kernel tells a descriptor once that it has lost something: every
+ * sync counts. */
+int merge_sync(const struct merge *m);
+/* A frozen layer with nothing below it, ours alone. */
+int merge_open_layer(struct pool *p, const struct meta *meta, const struct meta_layer *l,
+                     struct layer **ret, struct err **e);
+/* With the lock: what has failed is not tried again and again. */
+void merge_gave_up(struct entry *en, const struct merge *m, int r, struct err *e);
+
+/* merge-commit.c */
+/* With the lock: whether all is as it was when the merge began. */
+bool merge_still_so(struct pool *p, struct entry *en, const struct merge *m);
+/* All is copied; en is busy, and released. */
+void merge_finish(struct pool *p, struct entry *en, struct merge *m);
+
 /* merge-copy.c */
 /* Checks by about MERGE_SLICE what the file that is to be written has and keeps, where there are
  * checksums: they do not survive.  1: that was all. */

@@ -185,6 +185,7 @@ int pool_open(const struct volume_pool_config *c, struct pool **ret, struct err 
 {
         _cleanup_free_ char *live = path_printf("%s/map", c->run);
         struct pool *p = calloc(1, sizeof(*p));
+        pthread_condattr_t attr;
         int r;
 
         if (!p || !live)
@@ -193,7 +194,10 @@ int pool_open(const struct volume_pool_config *c, struct pool **ret, struct err 
         pthread_mutex_init(&p->layers_lock, NULL);
         pthread_mutex_init(&p->work, NULL);
         pthread_cond_init(&p->idle, NULL);
-        pthread_cond_init(&p->wanted, NULL);
+        pthread_condattr_init(&attr);
+        pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+        pthread_cond_init(&p->wanted, &attr);
+        pthread_condattr_destroy(&attr);
         p->dir = path_printf("%s/pool", c->state);
         p->run = strdup(c->run);
         p->direct = c->direct;

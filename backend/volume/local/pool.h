@@ -44,10 +44,11 @@ struct pool {
         uint64_t serials; /* given to entries so far */
         pthread_mutex_t layers_lock;
         /* work.c */
-        pthread_mutex_t work;  /* held by who does a step; before the other locks */
-        pthread_cond_t wanted; /* some entry's todo; with lock */
-        struct merge *merge;   /* under way; with work */
-        bool running;          /* with lock, like the next */
+        pthread_mutex_t work;      /* held by who does a step; before the other locks */
+        pthread_cond_t wanted;     /* some entry's todo; with lock */
+        struct merge *merge;       /* under way; with work */
+        char turn[VOLUME_ID_SIZE]; /* whose layers were looked at last; with lock */
+        bool running;              /* with lock, like the next */
         bool stop;
         unsigned checks; /* with lock: under way; nothing is merged meanwhile */
         pthread_t worker;
@@ -91,7 +92,8 @@ int pool_settle(struct pool *p, struct entry *en, struct err **e);
  * frees.  NULL when it cannot be told now. */
 unsigned *pool_layer_users(struct pool *p, const struct entry *en);
 /* Makes m the entry's metadata on disk and in memory, or leaves it as it is in both, and drops the
- * files of layers that are not in it any more.  Without the lock.  Takes what m holds on success. */
+ * files of layers that are not in it any more.  Without the lock.  Takes what m holds on success.
+ */
 int pool_set_meta(struct pool *p, struct entry *en, struct meta *m, struct err **e);
 /* After metadata that could not be written, which may be on disk nevertheless: the old one is
  * again. */

@@ -17,20 +17,26 @@ void pool_todo(struct pool *p, struct entry *en)
         pthread_cond_signal(&p->wanted);
 }
 
-/* With the lock. */
+/* With the lock.  In turn: a volume that is opened and closed again and again, and its merge begun
+ * anew each time, holds up no other. */
 static bool next_todo(struct pool *p, char ret[VOLUME_ID_SIZE])
 {
-        struct entry *en, *tmp;
+        struct entry *en, *tmp, *first = NULL, *next = NULL;
+        bool past = false;
 
         if (p->checks > 0)
                 return false;
         HASH_ITER (hh, p->entries, en, tmp) {
                 if (en->todo && !en->busy) {
-                        strcpy(ret, en->meta.id);
-                        return true;
+                        first = first ?: en;
+                        next = next ?: past ? en : NULL;
                 }
+                past |= streq(en->meta.id, p->turn);
         }
-        return false;
+        next = next ?: first;
+        if (next)
+                strcpy(ret, next->meta.id);
+        return next;
 }
 
 int pool_work(struct pool *p)
@@ -45,6 +51,8 @@ int pool_work(struct pool *p)
         }
         pthread_mutex_lock(&p->lock);
         any = next_todo(p, id);
+        if (any)
+                strcpy(p->turn, id);
         pthread_mutex_unlock(&p->lock);
         if (any)
                 merge_begin(p, id);
@@ -56,7 +64,7 @@ static bool rest(struct pool *p, bool idle, uint64_t copied)
 {
         char id[VOLUME_ID_SIZE];
         const struct timespec until =
-                clock_timespec(clock_now() + (int64_t)copied / RATE * 1000000 / (1 << 20));
+                clock_timespec(clock_mono() + (int64_t)copied / RATE * 1000000 / (1 << 20));
 
         WITH_LOCK(&p->lock);
         while (idle && !p->stop && !next_todo(p, id))
