@@ -72,10 +72,14 @@ struct place {
         bool whole; /* it has been, so its store is there */
 };
 
-static int place_get(struct job *j, struct place *p, struct err **e)
+/* 1; 0: the backup is forgotten only, and what it has in its store stays. */
+static int place_get(struct job *j, struct backup_service **ret, struct place *p, struct err **e)
 {
         struct object *o;
+        int r = backup_service(j->c, ret, e);
 
+        if (r < 0)
+                return r;
         control_rdlock(j->c);
         o = model_by_no(j->c, j->target);
         if (o) {
@@ -84,7 +88,7 @@ static int place_get(struct job *j, struct place *p, struct err **e)
                 p->whole = object_num(o, "size") != 0;
         }
         control_unlock(j->c);
-        return o ? 0 : err_set(e, -ENOENT, "it is gone");
+        return o ? !streq(j->args, "forget") : err_set(e, -ENOENT, "it is gone");
 }
 
 static int step_manifest(struct job *j, struct err **e)
@@ -92,11 +96,9 @@ static int step_manifest(struct job *j, struct err **e)
         _cleanup_err_ struct err *err = NULL;
         struct backup_service *s;
         struct place p;
-        int r = backup_service(j->c, &s, e);
+        int r = place_get(j, &s, &p, e);
 
-        if (r == 0)
-                r = place_get(j, &p, e);
-        if (r < 0 || streq(j->args, "forget"))
+        if (r <= 0)
                 return r;
         r = s->ops->remove(s, p.target, p.id, &err);
         return r == 0 || (r == -ENOENT && !p.whole) ? 0 : err_move(e, TAKE_PTR(err));
@@ -107,11 +109,9 @@ static int step_sweep(struct job *j, struct err **e)
         _cleanup_err_ struct err *err = NULL;
         struct backup_service *s;
         struct place p;
-        int r = backup_service(j->c, &s, e);
+        int r = place_get(j, &s, &p, e);
 
-        if (r == 0)
-                r = place_get(j, &p, e);
-        if (r < 0 || streq(j->args, "forget"))
+        if (r <= 0)
                 return r;
         r = s->ops->sweep(s, p.target, &err);
         if (r == -EBUSY)

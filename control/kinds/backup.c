@@ -74,10 +74,12 @@ static int bind_source(struct txn *t, struct object *o, char *name, struct objec
                                       STATE(VOLUME_OFFERED) | STATE(VOLUME_RELEASING) |
                                       STATE(VOLUME_SHRINKING) | STATE(VOLUME_REVERTING)))
                 return err_set(e, -EBUSY, "volume '%s' is %s", volume->name, object_state(volume));
-        if (volume_encrypted(volume))
-                return err_set(e, -ENOTSUP,
-                               "volume '%s' is encrypted: a backup would hold its plain bytes",
-                               volume->name);
+        if (volume_encrypted(volume)) {
+                err_set(e, -ENOTSUP,
+                        "volume '%s' is encrypted: a backup would hold its plain bytes",
+                        volume->name);
+                return err_hint(e, "a snapshot of it stays encrypted");
+        }
         return 0;
 }
 

@@ -157,13 +157,14 @@ static struct store *opened(const char *folder, struct seen *ret)
         return s;
 }
 
-static bool same(const struct record_model *a, const struct record_model *b)
+/* The first key whose record is another one, or KEYS. */
+static unsigned differ(const struct record_model *a, const struct record_model *b)
 {
         for (unsigned i = 0; i < KEYS; i++)
                 if (a[i].version != b[i].version ||
                     (a[i].version && (a[i].id != b[i].id || a[i].len != b[i].len)))
-                        return false;
-        return true;
+                        return i;
+        return KEYS;
 }
 
 /* How many of what is pending landed: the store says so of each, and has their records and no
@@ -171,7 +172,7 @@ static bool same(const struct record_model *a, const struct record_model *b)
 static unsigned landed(const struct model *m, struct store *s, const struct seen *seen)
 {
         struct record_model rec[KEYS];
-        unsigned n = 0;
+        unsigned n = 0, k;
         bool over = false;
 
         memcpy(rec, m->rec, sizeof(rec));
@@ -187,8 +188,10 @@ static unsigned landed(const struct model *m, struct store *s, const struct seen
                         land(rec, &m->txn[i]);
                 n += there;
         }
-        CHECK(same(rec, seen->rec), "the records are not those after %u of %u transactions", n,
-              m->npending);
+        k = differ(rec, seen->rec);
+        CHECK(k == KEYS, "after %u of %u transactions k%u has version %llu of %u, not %llu of %u",
+              n, m->npending, k, (unsigned long long)seen->rec[k].version, seen->rec[k].id,
+              (unsigned long long)rec[k].version, rec[k].id);
         return n;
 }
 
@@ -424,8 +427,12 @@ static void life(struct life *l)
                 op_kill(w);
         w->s = opened(disk, &seen);
         n = landed(w->m, w->s, &seen);
-        for (; w->m->npending > 0; n -= n > 0 && !w->m->txn[0].never)
-                note(w->m, &(struct event){.kind = EV_DONE, .child = n > 0 && !w->m->txn[0].never});
+        while (w->m->npending > 0) {
+                bool there = n > 0 && !w->m->txn[0].never;
+
+                n -= there;
+                note(w->m, &(struct event){.kind = EV_DONE, .child = there});
+        }
         op_epoch(w);
         the_record.kill_in = 0;
         w->m->head.settled = true;
@@ -491,7 +498,7 @@ static void check(const void *arg, const char *top, const char *run, struct rnd 
         if (!rnd_one_in(r, 4))
                 return;
         s = opened(top, &again);
-        CHECK(same(seen.rec, again.rec), "a second start finds something else");
+        CHECK(differ(seen.rec, again.rec) == KEYS, "a second start finds something else");
         s->ops->close(s);
 }
 

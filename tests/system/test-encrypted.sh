@@ -41,6 +41,12 @@ made w
 expect "the image's bytes" qemu-img compare -f raw -F qcow2 volumes/w/data "$T/disk.qcow2"
 expect "of a family of its own" test -e "$T/state/blockd/crypt/$(cat volumes/w/id)/header"
 
+# --- no plain copy of it by the way
+mkdir backups/b
+expect_errno EOPNOTSUPP 'ln -s ../../volumes/v backups/b/source'
+expect_text backups/b/error "would hold its plain bytes"
+rmdir backups/b || fail "rmdir backup"
+
 # --- what grows from it has its key; types may ask for it
 mkdir volumes/v/snapshots/s
 [ "$(cat volumes/v/snapshots/s/.wait/available@60)" = available ] || fail "no snapshot"

@@ -2,7 +2,7 @@
 
 enum {
         REGION = MAP_LINE_BLOCKS, /* blocks: a line of each map */
-        FEW = 2,                  /* layers that are as quickly walked */
+        FEW = 8,                  /* layers that are as quickly walked */
         /* Slots that are none. */
         HOLE = UINT16_MAX,
         ZERO = UINT16_MAX - 1,
