@@ -249,8 +249,7 @@ void cache_rename_ended(struct fs *fs, uint64_t no)
                 }
 }
 
-/* --- the notifier's thread ---------------------------------------------------------------------
- */
+/* --- the notifier's thread ------------------------------------------------------------------ */
 
 /* One repeat that is due; false when none is, then *wake is when one will be. */
 static bool next_due(struct cache *c, int64_t now, uint64_t *ret, int64_t *wake)
@@ -307,8 +306,7 @@ static void *notifier(void *arg)
                         struct timespec until = clock_timespec(wake);
 
                         pthread_cond_timedwait(&c->cond, &c->lock, &until);
-                } else if (c->sweep) { /* after the last repeat: a round later than what was dropped
-                                        */
+                } else if (c->sweep) { /* a round later than what was not remembered */
                         c->sweep = false;
                         pthread_mutex_unlock(&c->lock);
                         drop_names(c);

@@ -9,28 +9,10 @@ int fs_errno(int code)
         switch (-code) {
         case 0:
                 return 0;
-        case EINVAL:
-        case ENOENT:
-        case EEXIST:
-        case EBUSY:
-        case EDQUOT:
-        case EACCES:
-        case EPERM:
-        case EROFS:
-        case ENOSPC:
-        case EFBIG:
-        case ESTALE:
-        case ENOTSUP:
-        case ETIMEDOUT:
-        case EIO:
-        case EAGAIN:
-        case EINTR:
-        case ENXIO:
-        case ENOMEM:
-        case ENOTDIR:
-        case EISDIR:
-        case ENAMETOOLONG:
-        case ENOTEMPTY:
+        case EINVAL: case ENOENT: case EEXIST: case EBUSY: case EDQUOT: case EACCES: case EPERM:
+        case EROFS: case ENOSPC: case EFBIG: case ESTALE: case ENOTSUP: case ETIMEDOUT: case EIO:
+        case EAGAIN: case EINTR: case ENXIO: case ENOMEM: case ENOTDIR: case EISDIR:
+        case ENAMETOOLONG: case ENOTEMPTY:
                 return -code;
         default:
                 return EIO;
