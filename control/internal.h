@@ -71,7 +71,7 @@ struct control {
         struct reconciler *reconciler;
         struct stats_keeper *stats;
         struct key_keeper *keys;
-        void (*changed)(void *arg, uint64_t no);
+        void (*changed)(void *arg, const struct change *ch);
         void *changed_arg;
         pthread_mutex_t changed_lock; /* both, so that they can be taken back */
 };
@@ -83,6 +83,7 @@ void model_add(struct control *c, struct object *o);    /* into the indexes and 
 void model_remove(struct control *c, struct object *o); /* out of them; the memory stays */
 void model_index_name(struct control *c, struct object *o);
 void model_unindex_name(struct control *c, struct object *o);
+void collection_touch(struct collection *l); /* its names changed */
 struct room *model_room(struct control *c, const struct object *owner);
 struct object *object_new(const struct kind *k);
 struct object *object_copy(const struct object *o);
