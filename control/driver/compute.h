@@ -22,7 +22,7 @@ struct guest {
         char uuid[37];
         const char *name;         /* unique on the host, e.g. web-1a2b3c4d */
         const char *title;        /* tenant/name, for virsh list --title */
-        unsigned vcpus;
+        unsigned vcpus, vcpus_max; /* max: it may grow to while it runs; 0: it may not */
         uint64_t memory;          /* bytes */
         uid_t uid;                /* QEMU runs as this user; (uid_t)-1: the driver's default */
         gid_t gid;
@@ -81,6 +81,8 @@ struct compute_ops {
         int (*restore)(struct compute *c, const char *uuid, const char *path, struct err **e);
         /* Presses keys together for a moment: QEMU's names, with spaces: "ctrl alt delete". */
         int (*keys)(struct compute *c, const char *uuid, const char *keys, struct err **e);
+        /* Gives it so many processors, up to its vcpus_max; the guest takes them into use itself. */
+        int (*set_vcpus)(struct compute *c, const char *uuid, unsigned vcpus, struct err **e);
         /* A non-maskable interrupt: a kernel that is set so dumps itself, or panics. */
         int (*nmi)(struct compute *c, const char *uuid, struct err **e);
         /* Has the guest's agent set a user's password; hash: as in /etc/shadow.  -ENOTCONN no agent

@@ -1,4 +1,4 @@
-/* What a guest, or its machine, is told once: keys, an NMI, a password. */
+/* What a guest, or its machine, is told once: keys, an NMI, a password, more processors. */
 #include "control/jobs/jobs.h"
 
 static int guest(struct job *j, struct compute **compute, struct facts *f, struct err **e)
@@ -31,6 +31,28 @@ static int done_nmi(struct job *j, struct txn *t, struct object *o, struct err *
         if (o)
                 txn_event(t, o, "got a non-maskable interrupt");
         return 0;
+}
+
+static int step_vcpus(struct job *j, struct err **e)
+{
+        struct compute *compute;
+        struct object *o;
+        unsigned vcpus;
+        struct facts f;
+        int r = guest(j, &compute, &f, e);
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        vcpus = o ? object_num(o, "vcpus") : 0;
+        control_unlock(j->c);
+        return r < 0 || !vcpus ? r : compute->ops->set_vcpus(compute, f.id, vcpus, e);
+}
+
+/* args: how many it had */
+static void failed_vcpus(struct job *j, struct txn *t, struct object *o, const struct err *err)
+{
+        if (o)
+                txn_set_num(t, o, "vcpus", strtoull(j->args, NULL, 10));
 }
 
 /* args: "USER HASH" */
@@ -73,6 +95,7 @@ static void failed_password(struct job *j, struct txn *t, struct object *o, cons
 
 static const struct job_step keys_steps[] = {{"keys", step_keys}};
 static const struct job_step nmi_steps[] = {{"nmi", step_nmi}};
+static const struct job_step vcpus_steps[] = {{"vcpus", step_vcpus}};
 static const struct job_step password_steps[] = {{"password", step_password}};
 
 const struct job_def job_instance_keys = {.op = "instance.send-key",
@@ -84,6 +107,11 @@ const struct job_def job_instance_nmi = {.op = "instance.crash-dump",
                                          .steps = nmi_steps,
                                          .nsteps = ARRAY_SIZE(nmi_steps),
                                          .done = done_nmi};
+const struct job_def job_instance_vcpus = {.op = "instance.vcpus",
+                                           .deadline = 60,
+                                           .steps = vcpus_steps,
+                                           .nsteps = ARRAY_SIZE(vcpus_steps),
+                                           .failed = failed_vcpus};
 const struct job_def job_instance_password = {.op = "instance.set-password",
                                               .deadline = 120,
                                               .steps = password_steps,

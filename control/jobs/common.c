@@ -48,6 +48,7 @@ const struct job_def *const job_defs[] = {
         &job_instance_rebuild,
         &job_instance_shelve,
         &job_instance_keys,
+        &job_instance_vcpus,
         &job_instance_nmi,
         &job_instance_password,
         NULL,

@@ -123,6 +123,7 @@ int plan_guest(struct job *j, struct plan *p, struct err **e)
                 p->g.kvm = streq(accel, "kvm");
                 id_text(p->g.uuid, o->id);
                 p->g.vcpus = object_num(o, "vcpus");
+                p->g.vcpus_max = object_num(o, "vcpus_max");
                 p->g.memory = object_num(o, "memory");
                 guest_user(c, o->no, &p->g.uid, &p->g.gid);
                 p->name = path_printf("%s-%.8s", o->name, p->g.uuid);

@@ -9,6 +9,7 @@ static void forget_old(struct txn *t, struct object *o)
 {
         txn_set_str(t, o, "resized_from", NULL);
         txn_set_num(t, o, "old_vcpus", 0);
+        txn_set_num(t, o, "old_vcpus_max", 0);
         txn_set_num(t, o, "old_memory", 0);
         txn_set_num(t, o, "old_disk", 0);
 }
@@ -17,6 +18,7 @@ static void take_back(struct txn *t, struct object *o)
 {
         txn_set_str(t, o, "flavor", object_str(o, "resized_from"));
         txn_set_num(t, o, "vcpus", object_num(o, "old_vcpus"));
+        txn_set_num(t, o, "vcpus_max", object_num(o, "old_vcpus_max"));
         txn_set_num(t, o, "memory", object_num(o, "old_memory"));
         txn_set_num(t, o, "disk", object_num(o, "old_disk"));
         forget_old(t, o);
@@ -43,10 +45,12 @@ int instance_resize(struct txn *t, struct object *o, const char *args, struct er
                 return err_set(e, -EINVAL, "that is its flavor");
         txn_set_str(t, o, "resized_from", object_str(o, "flavor"));
         txn_set_num(t, o, "old_vcpus", object_num(o, "vcpus"));
+        txn_set_num(t, o, "old_vcpus_max", object_num(o, "vcpus_max"));
         txn_set_num(t, o, "old_memory", object_num(o, "memory"));
         txn_set_num(t, o, "old_disk", object_num(o, "disk"));
         txn_set_str(t, o, "flavor", args);
         txn_set_num(t, o, "vcpus", object_num(f, "vcpus"));
+        txn_set_num(t, o, "vcpus_max", object_num(f, "vcpus_max"));
         txn_set_num(t, o, "memory", object_num(f, "memory"));
         txn_set_num(t, o, "disk", object_num(f, "disk"));
         if (o->state != INSTANCE_ACTIVE) /* its next start has it */

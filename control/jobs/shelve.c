@@ -25,7 +25,8 @@ int instance_unshelve(struct txn *t, struct object *o, const char *args, struct 
         return 0;
 }
 
-/* The guest's memory, if it is suspended, and the copies of kernel and ramdisk; not its log. */
+/* The guest's memory, if it is suspended, and the copies of kernel and ramdisk; not its log. First,
+ * as a resume that went wrong may have left a guest, which `off` lets go on. */
 static int step_clear(struct job *j, struct err **e)
 {
         static const char *const names[] = {"memory", "kernel", "ramdisk"};
@@ -57,22 +58,19 @@ static int done_shelve(struct job *j, struct txn *t, struct object *o, struct er
 
 static void failed_shelve(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
-        _cleanup_free_ char *memory = o ? instance_memory(t->c, o) : NULL;
         const char *before = strchr(j->args, ' ');
         int state = before ? kind_state(&kind_instance, before + 1) : -1;
 
         if (!o)
                 return;
-        if (state == INSTANCE_SUSPENDED && access(memory, F_OK) == 0)
-                txn_set_state(t, o, INSTANCE_SUSPENDED);
-        else if (state == INSTANCE_ACTIVE || state == INSTANCE_PAUSED)
+        if (state == INSTANCE_ACTIVE || state == INSTANCE_PAUSED)
                 instance_failed_running(j, t, o, err);
         else
                 txn_set_state(t, o, INSTANCE_STOPPED);
 }
 
 static const struct job_step steps[] = {
-        {"off", instance_step_off}, {"unexport", instance_step_unexport}, {"clear", step_clear}};
+        {"clear", step_clear}, {"off", instance_step_off}, {"unexport", instance_step_unexport}};
 
 const struct job_def job_instance_shelve = {.op = "instance.shelve",
                                             .deadline = 600,

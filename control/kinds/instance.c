@@ -55,6 +55,21 @@ static void render_power(struct control *c, const struct object *o, struct buf *
                 buf_addstr(out, o->state == INSTANCE_PAUSED ? "paused" : "off");
 }
 
+static int set_vcpus(struct txn *t, struct object *o, union value v, struct err **e)
+{
+        const uint64_t now = object_num(o, "vcpus"), max = MAX(object_num(o, "vcpus_max"), now);
+        char before[24];
+
+        if (v.u < now)
+                return err_set(e, -EINVAL, "a running guest is given processors, not less of them");
+        if (v.u > max)
+                return err_set(e, -EINVAL, "its flavor allows %" PRIu64, max);
+        snprintf(before, sizeof(before), "%" PRIu64, now);
+        txn_set_num(t, o, "vcpus", v.u);
+        job_start(t, o, &job_instance_vcpus, before);
+        return 0;
+}
+
 static int set_flavor(struct txn *t, struct object *o, union value v, struct err **e)
 {
         struct object *f = v.s ? model_by_name(t->c, NULL, &kind_flavor, v.s) : NULL;
@@ -65,6 +80,7 @@ static int set_flavor(struct txn *t, struct object *o, union value v, struct err
                 return err_set(e, -EBUSY, "it was resized: confirm or revert that first");
         txn_set_str(t, o, "flavor", v.s);
         txn_set_num(t, o, "vcpus", object_num(f, "vcpus"));
+        txn_set_num(t, o, "vcpus_max", object_num(f, "vcpus_max"));
         txn_set_num(t, o, "memory", object_num(f, "memory"));
         txn_set_num(t, o, "disk", object_num(f, "disk"));
         return 0;
@@ -94,7 +110,10 @@ static int remove_instance(struct txn *t, struct object *o, struct err **e)
 static const struct attr_def attrs[] = {
         {"flavor", ATTR_NAME, ROLE_MEMBER, RESTING, .of = "flavor", .index = true,
          .set = set_flavor, .help = "its size, from flavors/"},
-        {"vcpus", ATTR_NUMBER, ROLE_NOBODY, .index = true, .help = "of its flavor"},
+        {"vcpus", ATTR_NUMBER, ROLE_MEMBER, STATE(INSTANCE_ACTIVE), .min = 1, .max = 1024,
+         .index = true, .no_spec = true, .set = set_vcpus,
+         .help = "of its flavor; a larger number, up to the flavor's vcpus_max, is plugged in"},
+        {"vcpus_max", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "of its flavor"},
         {"memory", ATTR_SIZE, ROLE_NOBODY, .index = true, .help = "of its flavor"},
         {"cmdline", ATTR_TEXT, ROLE_MEMBER, RESTING, .max = 2000,
          .help = "kernel command line, with `kernel`"},
@@ -106,10 +125,12 @@ static const struct attr_def attrs[] = {
          .help = "by whom: member or admin; empty: it is not"},
         {"resized_from", ATTR_TEXT, ROLE_NOBODY,
          .help = "flavor it had, until the resize is confirmed"},
+        {"old_vcpus_max", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "of that flavor"},
         {"old_vcpus", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "of that flavor"},
         {"old_memory", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of that flavor"},
         {"old_disk", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of that flavor"},
-        {"rescue", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "volume it boots from instead"},
+        {"rescue", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
+         .help = "volume it boots from instead"},
         {"disk", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of its flavor"},
         {"thaw", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "its file systems may be frozen"},
         {"stalled", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "power, if not as the state"},
@@ -117,14 +138,15 @@ static const struct attr_def attrs[] = {
 
 static const struct link_def links[] = {
         {"volumes", "volume", .many = true, .states = RESTING | LIVE | STATE(INSTANCE_SHELVED),
-         .bind = instance_bind_volume,
-         .bound = instance_bound_volume, .unbind = instance_unbind_volume,
+         .bind = instance_bind_volume, .bound = instance_bound_volume,
+         .unbind = instance_unbind_volume,
          .help = "its disks, as vda, vdb, ...; also while it runs"},
         {"image", "image", .states = RESTING, .bind = instance_bind_image,
          .help = "its root volume is made from it at the first start, and goes with it"},
         {"kernel", "image", .states = RESTING, .bind = instance_bind_image,
          .help = "aki: booted directly"},
-        {"ramdisk", "image", .states = RESTING, .bind = instance_bind_image, .help = "ari, for `kernel`"},
+        {"ramdisk", "image", .states = RESTING, .bind = instance_bind_image,
+         .help = "ari, for `kernel`"},
 };
 
 static const struct file_def files[] = {
@@ -140,8 +162,7 @@ static const struct verb_def verbs[] = {
          "ask it to power off, force it after SECONDS (60) or now", instance_stop},
         {"reboot", "[soft|hard]", ROLE_MEMBER,
          LIVE | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_SUSPENDED) | STATE(INSTANCE_ERROR),
-         "ask it to restart, or reset it; one that is suspended loses its memory",
-         instance_reboot},
+         "ask it to restart, or reset it; one that is suspended loses its memory", instance_reboot},
         {"pause", "", ROLE_MEMBER, STATE(INSTANCE_ACTIVE), "halt its processors", instance_pause},
         {"resume", "", ROLE_MEMBER, STATE(INSTANCE_PAUSED) | STATE(INSTANCE_SUSPENDED),
          "let it go on where it was", instance_resume},
@@ -149,21 +170,21 @@ static const struct verb_def verbs[] = {
          "write its memory to disk and end it; resume brings it back", instance_suspend},
         {"snapshot", "NAME", ROLE_MEMBER,
          LIVE | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_SUSPENDED),
-         "take snapshots NAME of its volumes, of one moment, frozen by the guest's agent if it has one",
+         "take snapshots NAME of its volumes, of one moment, frozen by its agent if it has one",
          instance_snapshot},
-        {"image", "NAME", ROLE_MEMBER,
-         LIVE | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_SUSPENDED),
-         "make image NAME of its boot disk, and NAME-DEVICE of each other, of one moment, as snapshot "
-         "does", instance_image},
+        {"image", "NAME", ROLE_MEMBER, LIVE | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_SUSPENDED),
+         "make image NAME of its boot disk, NAME-DEVICE of each other, of one moment",
+         instance_image},
         {"backup", "NAME [RULES]", ROLE_MEMBER,
          LIVE | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_SUSPENDED),
-         "take backup NAME of its boot disk, and NAME-DEVICE of each other, of one moment; RULES, such "
-         "as daily:7, become `keep` of the volumes", instance_backup},
+         "take backup NAME of its boot disk, NAME-DEVICE of each other; RULES: their keep",
+         instance_backup},
         {"lock", "", ROLE_MEMBER, ANY_STATE,
          "refuse what its tenant would change of it, until unlock; one of an admin is an admin's",
          instance_lock},
         {"unlock", "", ROLE_MEMBER, ANY_STATE, "take the lock away", instance_unlock},
-        {"send-key", "KEY...", ROLE_MEMBER, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_RESCUED) | STATE(INSTANCE_RESIZED),
+        {"send-key", "KEY...", ROLE_MEMBER,
+         STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_RESCUED) | STATE(INSTANCE_RESIZED),
          "press keys together: ctrl alt delete", instance_send_key},
         {"crash-dump", "", ROLE_MEMBER, INSTANCE_RUNS,
          "a non-maskable interrupt: its kernel dumps itself, or panics, if it is set so",
@@ -171,21 +192,21 @@ static const struct verb_def verbs[] = {
         {"set-password", "USER PASSWORD", ROLE_MEMBER, STATE(INSTANCE_ACTIVE),
          "by its agent; only a hash is kept meanwhile, and may be given instead",
          instance_set_password},
-        {"rescue", "IMAGE", ROLE_MEMBER, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_ERROR),
+        {"rescue", "IMAGE", ROLE_MEMBER,
+         STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_ERROR),
          "boot it from a new disk, made from IMAGE, beside its own ones", instance_rescue},
         {"unrescue", "", ROLE_MEMBER, STATE(INSTANCE_RESCUED) | STATE(INSTANCE_STOPPED),
          "boot it from its own disks again; the rescue disk goes", instance_unrescue},
-        {"rebuild", "IMAGE", ROLE_MEMBER, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_ERROR),
-         "give it a new boot disk from IMAGE; all else of it stays, and the old disk only if it was not "
-         "made for it", instance_rebuild},
+        {"rebuild", "IMAGE", ROLE_MEMBER,
+         STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_ERROR),
+         "give it a new boot disk from IMAGE; all else of it stays", instance_rebuild},
         {"shelve", "", ROLE_MEMBER, LIVE | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_SUSPENDED),
          "power it off and give its place away: it keeps its disks, and counts no vcpus and memory",
          instance_shelve},
         {"unshelve", "", ROLE_MEMBER, STATE(INSTANCE_SHELVED), "boot it, wherever there is room",
          instance_unshelve},
         {"resize", "FLAVOR", ROLE_MEMBER, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_STOPPED),
-         "restart it with another flavor, on probation: confirm or revert; one that is off has it at "
-         "its next start", instance_resize},
+         "restart it with another flavor, on probation: confirm or revert", instance_resize},
         {"confirm", "", ROLE_MEMBER, STATE(INSTANCE_RESIZED) | STATE(INSTANCE_STOPPED),
          "keep the new flavor; a boot disk made for it grows to the flavor's", instance_confirm},
         {"revert", "", ROLE_MEMBER, STATE(INSTANCE_RESIZED) | STATE(INSTANCE_STOPPED),

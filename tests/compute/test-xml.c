@@ -93,6 +93,7 @@ static void whole_guest(void **state)
         is(x, "/domain/metadata/s:guest/@owner", "cloud-1");
         is(x, "/domain/memory[@unit='KiB']", "524288");
         is(x, "/domain/vcpu", "2");
+        is(x, "count(/domain/vcpu/@current)", "0");
         is(x, "/domain/os/type[@arch='x86_64'][@machine='q35']", "hvm");
         is(x, "count(/domain/os/kernel)", "0");
         is(x, "/domain/on_poweroff", "destroy");

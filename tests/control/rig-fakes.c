@@ -277,6 +277,15 @@ static int c_password(struct compute *c, const char *uuid, const char *user, con
         return c_keys(c, uuid, both, e);
 }
 
+static int c_set_vcpus(struct compute *c, const char *uuid, unsigned vcpus, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        if (fake.vcpus_error)
+                return err_set(e, fake.vcpus_error, "told to fail");
+        fake.vcpus = vcpus;
+        return 0;
+}
+
 static int c_freeze(struct compute *c, const char *uuid, struct err **e)
 {
         WITH_LOCK(&fake.lock);
@@ -338,6 +347,7 @@ const struct compute_ops fake_compute_ops = {.name = "fake",
                                              .saved = c_saved,
                                              .restore = c_restore,
                                              .keys = c_keys,
+                                             .set_vcpus = c_set_vcpus,
                                              .nmi = c_nmi,
                                              .password = c_password,
                                              .freeze = c_freeze,

@@ -282,6 +282,35 @@ static void test_resize(void **state)
         assert_int_equal(used("memory "), before);
 }
 
+static void test_vcpus(void **state)
+{
+        uint64_t i, flavor;
+
+        assert_int_equal(
+                control_create(fake.c, &root, OBJECT_CLOUD, &kind_flavor, "grows", &flavor, NULL),
+                0);
+        assert_int_equal(set(flavor, &kind_flavor, "vcpus_max", "4"), 0);
+        i = running("web");
+        assert_int_equal(set(i, &kind_instance, "vcpus", "64"), -EINVAL);
+        assert_int_equal(verb(i, "resize grows"), 0);
+        assert_int_equal(wait_for(i, "resized"), 0);
+        assert_int_equal(set(i, &kind_instance, "vcpus", "2"), -EBUSY);
+        assert_int_equal(verb(i, "confirm"), 0);
+        assert_int_equal(set(i, &kind_instance, "vcpus", "5"), -EINVAL);
+        assert_int_equal(set(i, &kind_instance, "vcpus", "3"), 0);
+        settle(i);
+        assert_int_equal(fake.vcpus, 3);
+        assert_int_equal(used("vcpus "), 3);
+        assert_int_equal(set(i, &kind_instance, "vcpus", "2"), -EINVAL);
+        assert_int_equal(quota(fake.owner, "vcpus limit=3"), 0);
+        assert_int_equal(set(i, &kind_instance, "vcpus", "4"), -EDQUOT);
+        assert_int_equal(quota(fake.owner, "vcpus limit=max"), 0);
+        fake.vcpus_error = -EIO;
+        assert_int_equal(set(i, &kind_instance, "vcpus", "4"), 0);
+        settle(i);
+        assert_int_equal(stored(i, "vcpus"), 3);
+}
+
 static void test_image_of_instance(void **state)
 {
         uint64_t i = running_image("web"), v = make(&kind_volume, "copy"), no;
@@ -367,10 +396,15 @@ static void test_transitions(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                RIG_TEST(test_suspend),     RIG_TEST(test_commands),
-                RIG_TEST(test_lock),        RIG_TEST(test_rescue),
-                RIG_TEST(test_rebuild),     RIG_TEST(test_shelve),
-                RIG_TEST(test_resize),      RIG_TEST(test_image_of_instance),
+                RIG_TEST(test_suspend),
+                RIG_TEST(test_commands),
+                RIG_TEST(test_lock),
+                RIG_TEST(test_rescue),
+                RIG_TEST(test_rebuild),
+                RIG_TEST(test_shelve),
+                RIG_TEST(test_resize),
+                RIG_TEST(test_vcpus),
+                RIG_TEST(test_image_of_instance),
                 RIG_TEST(test_transitions),
         };
 

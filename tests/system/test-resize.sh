@@ -29,6 +29,7 @@ guest_image "$T/debian.qcow2"
 start_cloud
 mkdir "$C/flavors/wide"
 echo 2 >"$C/flavors/wide/vcpus"
+echo 3 >"$C/flavors/wide/vcpus_max"
 echo 384M >"$C/flavors/wide/memory"
 echo 2G >"$C/flavors/wide/disk"
 cd "$C/tenants/default" || fail "no default tenant"
@@ -66,6 +67,13 @@ tell confirm
 to active
 wait_line "$log" "STRATOFS-GUEST disk vda 2147483648" 60
 [ "$(cat instances/web/vcpus)" = 2 ] || fail "vcpus"
+
+# --- one processor more, while it runs
+expect_errno EINVAL 'echo 4 >instances/web/vcpus'
+echo 3 >instances/web/vcpus || fail "a third processor"
+guest_types web 'until [ -e /sys/devices/system/cpu/cpu2/online ]; do sleep 1; done; echo 1 >/sys/devices/system/cpu/cpu2/online; echo STRATOFS-GUEST "plugged" $((40 + 2))'
+wait_line "$log" "STRATOFS-GUEST plugged 42" 60
+processors 3
 
 # --- backups of one moment, of which the newest is kept
 guest_types web 'echo precious | dd of=/dev/vdb conv=fsync 2>/dev/null; echo mine >/mine; sync; echo STRATOFS-GUEST wrote $((40 + 2))'

@@ -1,4 +1,4 @@
-/* What a person in front of the machine could do: keys, and the button for a dump. */
+/* What a person in front of the machine could do: keys, the button for a dump, more processors. */
 #include "backend/compute/libvirt/driver.h"
 
 #include <jansson.h>
@@ -34,6 +34,17 @@ int op_nmi(struct compute *c, const char *uuid, struct err **e)
         int r = guest_find(c, uuid, &conn, &dom, e);
 
         if (r == 0 && virDomainInjectNMI(dom, 0) < 0)
+                r = guest_failed(conn, dom, uuid, e);
+        return r;
+}
+
+int op_set_vcpus(struct compute *c, const char *uuid, unsigned vcpus, struct err **e)
+{
+        _cleanup_conn_ virConnectPtr conn = NULL;
+        _cleanup_dom_ virDomainPtr dom = NULL;
+        int r = guest_find(c, uuid, &conn, &dom, e);
+
+        if (r == 0 && virDomainSetVcpusFlags(dom, vcpus, VIR_DOMAIN_AFFECT_LIVE) < 0)
                 r = guest_failed(conn, dom, uuid, e);
         return r;
 }

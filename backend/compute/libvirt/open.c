@@ -37,6 +37,7 @@ static const struct compute_ops ops = {
         .saved = op_saved,
         .restore = op_restore,
         .keys = op_keys,
+        .set_vcpus = op_set_vcpus,
         .nmi = op_nmi,
         .password = op_password,
         .freeze = op_freeze,

@@ -283,7 +283,9 @@ int xml_domain(const struct guest *g, const char *owner, bool dac, char **ret, s
                 text(root, "title", g->title);
         add_metadata(root, owner);
         attr(text_u(root, "memory", g->memory / 1024), "unit", "KiB");
-        attr(text_u(root, "vcpu", g->vcpus), "placement", "static");
+        n = attr(text_u(root, "vcpu", MAX(g->vcpus, g->vcpus_max)), "placement", "static");
+        if (g->vcpus_max > g->vcpus)
+                attr_u(n, "current", g->vcpus);
         add_os(root, g);
         n = add(root, "features");
         add(n, "acpi");
