@@ -34,6 +34,7 @@ struct guest {
         const char *kernel;       /* direct kernel boot; NULL: the disk boots */
         const char *initrd;
         const char *cmdline;
+        const char *config_drive; /* an image file that it sees as its last disk, read-only; NULL */
         bool kvm;                 /* only after a probe that booted; else TCG */
 };
 

@@ -16,6 +16,7 @@ void plan_done(struct plan *p)
         free(p->kernel);
         free(p->initrd);
         free(p->cmdline);
+        free(p->config);
 }
 
 /* 0 ready; 1 wait for *watch; -errno. */

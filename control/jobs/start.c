@@ -58,6 +58,8 @@ static int step_boot(struct job *j, struct err **e)
         if (r == 0)
                 r = plan_kernel(j, &p, e);
         if (r == 0)
+                r = plan_config(j, &p, e);
+        if (r == 0)
                 r = plan_exports(j, &p, e);
         if (r == -ECONNREFUSED)
                 return job_wait_blockd(j, e);

@@ -117,6 +117,12 @@ static const struct attr_def attrs[] = {
         {"memory", ATTR_SIZE, ROLE_NOBODY, .index = true, .help = "of its flavor"},
         {"cmdline", ATTR_TEXT, ROLE_MEMBER, RESTING, .max = 2000,
          .help = "kernel command line, with `kernel`"},
+        {"config_drive", ATTR_BOOL, ROLE_MEMBER, RESTING,
+         .help = "1: its cloud-init finds a disk config-2 with hostname, ssh_key and metadata; "
+                 "metadata/user_data is its user data"},
+        {"hostname", ATTR_NAME, ROLE_MEMBER, RESTING, .help = "for cloud-init; empty: its name"},
+        {"ssh_key", ATTR_TEXT, ROLE_MEMBER, RESTING, .max = 4000,
+         .help = "public key of who may log in, for cloud-init"},
         {"description", ATTR_TEXT, ROLE_MEMBER, .max = 255, .help = "words for people"},
         {"power", ATTR_TEXT, ROLE_NOBODY, .render = render_power, .changes = true, .index = true,
          .help = "running, paused, stalled (a disk does not answer) or off"},

@@ -26,12 +26,27 @@ cp "$T/debian.qcow2" images/ || fail "cp into images/"
 mkdir volumes/root instances/web
 ln -s ../../images/debian volumes/root/source
 echo small >instances/web/flavor
+echo 1 >instances/web/config_drive
+echo host-1 >instances/web/hostname
+echo 'ssh-ed25519 AAAA somebody@somewhere' >instances/web/ssh_key
+echo blue >instances/web/metadata/colour
+printf '#cloud-config\nruncmd: []\n' >instances/web/metadata/user_data
 ln -s volumes/root instances/web/volumes/vda
 tell start
 to active
 log=$T/state/instances/$(cat instances/web/id)/console.log
 memory=$T/state/instances/$(cat instances/web/id)/memory
 wait_line "$log" "STRATOFS-GUEST ready" 120
+
+# --- its config drive: a label that cloud-init looks for, OpenStack's layout
+guest_types web 'mkdir -p /run/c; mount -t iso9660 -o ro $(findfs LABEL=config-2) /run/c; cd /run/c/openstack/latest; echo STRATOFS-GUEST "config" $(cat meta_data.json) $(md5sum <user_data) .; cat network_data.json vendor_data.json; cd /; umount /run/c; echo STRATOFS-GUEST read $((40 + 2))'
+wait_line "$log" "STRATOFS-GUEST read 42" 60
+config=$(sed -n 's/.*STRATOFS-GUEST config //p' "$log")
+for text in '"hostname": "host-1"' '"colour": "blue"' '"default": "ssh-ed25519 AAAA somebody@somewhere"' \
+        "\"uuid\": \"$(cat instances/web/id)\"" "$(md5sum <instances/web/metadata/user_data | cut -c1-32)"; do
+        [[ $config == *"$text"* ]] || fail "no $text in its config drive: $config"
+done
+ok "it has its config drive"
 
 # --- suspended, over a death of the daemon, and back
 guest_types web 'tick on'
