@@ -10,7 +10,10 @@
 
 static const struct guest_disk disks[] = {
         {.target = "vda", .socket = "/run/s/1/a.sock", .export = "vol/1", .serial = "vol-0001"},
-        {.target = "vdb", .socket = "/run/s/1/b,c.sock", .export = "", .readonly = true,
+        {.target = "vdb",
+         .socket = "/run/s/1/b,c.sock",
+         .export = "",
+         .readonly = true,
          .shared = true},
 };
 
@@ -98,15 +101,6 @@ static void whole_guest(void **state)
         is(x, "/domain/os/type[@arch='x86_64'][@machine='q35']", "hvm");
         is(x, "count(/domain/os/kernel)", "0");
         is(x, "/domain/on_poweroff", "destroy");
-        free(x);
-        g.vcpus_max = 4;
-        g.config_drive = "/d/config.iso";
-        x = make(&g, true);
-        is(x, "/domain/vcpu", "4");
-        is(x, "/domain/vcpu/@current", "2");
-        is(x, "//disk[@type='file']/target/@dev", "vdz");
-        is(x, "//disk[@type='file']/source/@file", "/d/config.iso");
-        is(x, "count(//disk[@type='file']/readonly)", "1");
         is(x, "/domain/on_reboot", "restart");
         is(x, "/domain/on_crash", "destroy");
         is(x, "/domain/clock/@offset", "utc");
@@ -120,6 +114,16 @@ static void whole_guest(void **state)
         is(x, "//serial/log[@append='on']/@file", "/var/lib/s/console.log");
         is(x, "//memballoon/@model", "none");
         is(x, "//controller[@type='usb']/@model", "none");
+
+        free(x);
+        g.vcpus_max = 4;
+        g.config_drive = "/d/config.iso";
+        x = make(&g, true);
+        is(x, "/domain/vcpu", "4");
+        is(x, "/domain/vcpu/@current", "2");
+        is(x, "//disk[@type='file']/target/@dev", "vdz");
+        is(x, "//disk[@type='file']/source/@file", "/d/config.iso");
+        is(x, "count(//disk[@type='file']/readonly)", "1");
 }
 
 static void its_disks(void **state)
