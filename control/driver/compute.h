@@ -34,6 +34,7 @@ struct guest {
         const char *kernel;       /* direct kernel boot; NULL: the disk boots */
         const char *initrd;
         const char *cmdline;
+        const char *vnc_sock;     /* its screen, made by QEMU's user; NULL: it has none */
         const char *config_drive; /* an image file that it sees as its last disk, read-only; NULL */
         bool kvm;                 /* only after a probe that booted; else TCG */
 };
@@ -90,6 +91,8 @@ struct compute_ops {
          * listens, -EIO with its words. */
         int (*password)(struct compute *c, const char *uuid, const char *user, const char *hash,
                         struct err **e);
+        /* The engine's own description of the guest as it is now; the caller frees. */
+        int (*describe)(struct compute *c, const char *uuid, char **ret, struct err **e);
         /* Asks the guest's agent to write out its file systems and to let nothing change them until
          * thaw; one that has done so already does it anew.  Bounded: some seconds for an agent that
          * does not answer, half a minute for one that does.  -ENOTCONN no agent listens: nothing was
@@ -130,6 +133,7 @@ struct compute {
  *  - console_log, console_sock and agent_sock are made by the engine, not by QEMU's user: their
  *    folder must exist, be the engine's to write, and need not be open to the guest's uid.  A
  *    socket left by an earlier run is replaced; the log is appended to.
+ *  - vnc_sock is made by QEMU's user, whose folder it is in, with nobody else.
  *  - The disks' sockets, kernel and initrd are opened by QEMU's user: their folders need x and the
  *    files r (a socket: rw) for uid or gid.  Nothing is chowned for it.
  *  - uid and gid mean something where the engine is root (system, embedded); a session's guests

@@ -45,7 +45,11 @@ static int step_vcpus(struct job *j, struct err **e)
         o = model_by_no(j->c, j->target);
         vcpus = o ? object_num(o, "vcpus") : 0;
         control_unlock(j->c);
-        return r < 0 || !vcpus ? r : compute->ops->set_vcpus(compute, f.id, vcpus, e);
+        if (r == 0 && vcpus)
+                r = compute->ops->set_vcpus(compute, f.id, vcpus, e);
+        if (r == 0)
+                instance_describe(j, compute);
+        return r;
 }
 
 /* args: how many it had */

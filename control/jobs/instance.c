@@ -44,6 +44,24 @@ int instance_step_unexport(struct job *j, struct err **e)
         return r == -ECONNREFUSED ? job_wait_blockd(j, e) : r;
 }
 
+/* Looking at it costs nothing then.  What cannot be written down is left as it was. */
+void instance_describe(struct job *j, struct compute *compute)
+{
+        _cleanup_free_ char *path = NULL, *xml = NULL;
+        char id[ID_TEXT_SIZE];
+        struct object *o;
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        if (o) {
+                path = instance_domain(j->c, o);
+                id_text(id, o->id);
+        }
+        control_unlock(j->c);
+        if (path && compute->ops->describe(compute, id, &xml, NULL) == 0)
+                file_replace(path, xml, strlen(xml), 0600, NULL);
+}
+
 static void unlink_all(struct txn *t, struct object *o)
 {
         while (o->nlinks) {

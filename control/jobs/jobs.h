@@ -141,6 +141,8 @@ int instance_unexport(struct job *j, struct err **e);
 int instance_step_off(struct job *j, struct err **e);
 /* Such args: in so many seconds (0: now), and the rest. */
 void instance_off_args(char out[48], unsigned seconds, const char *rest);
+/* Writes domain.xml anew: the guest was started or its devices have changed. */
+void instance_describe(struct job *j, struct compute *compute);
 int instance_step_unexport(struct job *j, struct err **e);
 /* The target, and its guest as it is now: one that is not there is GUEST_GONE. */
 int instance_look(struct job *j, struct compute **compute, struct facts *f, enum guest_state *ret,
@@ -152,6 +154,8 @@ void instance_failed_running(struct job *j, struct txn *t, struct object *o, con
 /* Files of an instance on the host; the caller frees. */
 char *instance_dir(struct control *c, const struct object *o);
 char *instance_console_log(struct control *c, const struct object *o);
+char *instance_domain(struct control *c, const struct object *o);
+char *instance_vnc(struct control *c, const struct object *o);
 char *instance_memory(struct control *c, const struct object *o); /* while it is suspended */
 char *instance_console(struct control *c, const struct object *o);
 /* Puts a volume back to rest when instance o lets go of it: before the link is removed. */

@@ -17,6 +17,7 @@ void plan_done(struct plan *p)
         free(p->initrd);
         free(p->cmdline);
         free(p->config);
+        free(p->vnc);
 }
 
 /* 0 ready; 1 wait for *watch; -errno. */
@@ -133,6 +134,8 @@ int plan_guest(struct job *j, struct plan *p, struct err **e)
                 p->log = instance_console_log(c, o);
                 p->console = instance_console(c, o);
                 p->agent = path_printf("%s/agent.sock", p->dir);
+                if (streq(object_str(o, "screen"), "vnc"))
+                        p->vnc = instance_vnc(c, o);
                 p->cmdline = xstrdup(object_str(o, "cmdline"));
                 if (!object_num(o, "rescue")) { /* whose disk boots by itself */
                         plan_image(o, "kernel", p->kernel_id);
@@ -149,6 +152,7 @@ int plan_guest(struct job *j, struct plan *p, struct err **e)
         p->g.console_log = p->log;
         p->g.console_sock = p->console;
         p->g.agent_sock = p->agent;
+        p->g.vnc_sock = p->vnc;
         return accel ? 0 : -EAGAIN;
 }
 
@@ -181,6 +185,20 @@ int plan_kernel(struct job *j, struct plan *p, struct err **e)
         p->g.kernel = p->kernel;
         p->g.initrd = p->initrd;
         p->g.cmdline = p->kernel ? p->cmdline : NULL;
+        return r;
+}
+
+int plan_screen(struct plan *p, struct err **e)
+{
+        _cleanup_free_ char *dir = NULL;
+        int r;
+
+        if (!p->vnc)
+                return 0;
+        dir = xstrndup(p->vnc, strrchr(p->vnc, '/') - p->vnc);
+        r = mkdir_parents(dir, 0700, e);
+        if (r == 0 && p->g.uid != (uid_t)-1 && chown(dir, p->g.uid, p->g.gid) < 0)
+                r = err_errno(e, -errno, "give '%s' to its guest", dir);
         return r;
 }
 

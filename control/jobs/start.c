@@ -60,12 +60,18 @@ static int step_boot(struct job *j, struct err **e)
         if (r == 0)
                 r = plan_config(j, &p, e);
         if (r == 0)
+                r = plan_screen(&p, e);
+        if (r == 0)
                 r = plan_exports(j, &p, e);
         if (r == -ECONNREFUSED)
                 return job_wait_blockd(j, e);
         if (r == 0)
                 r = instance_compute(j, &compute, e);
-        return r < 0 ? r : compute->ops->start(compute, &p.g, e);
+        if (r == 0)
+                r = compute->ops->start(compute, &p.g, e);
+        if (r == 0)
+                instance_describe(j, compute);
+        return r;
 }
 
 static int done(struct job *j, struct txn *t, struct object *o, struct err **e)

@@ -93,7 +93,11 @@ static int step_restore(struct job *j, struct err **e)
                 return job_wait_blockd(j, e);
         if (r == 0)
                 r = instance_compute(j, &compute, e);
-        return r < 0 ? r : compute->ops->restore(compute, p.g.uuid, path, e);
+        if (r == 0)
+                r = compute->ops->restore(compute, p.g.uuid, path, e);
+        if (r == 0)
+                instance_describe(j, compute);
+        return r;
 }
 
 static int step_forget(struct job *j, struct err **e)

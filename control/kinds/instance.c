@@ -25,6 +25,16 @@ char *instance_console_log(struct control *c, const struct object *o)
         return in_dir(c, o, "console.log");
 }
 
+char *instance_domain(struct control *c, const struct object *o)
+{
+        return in_dir(c, o, "domain.xml");
+}
+
+char *instance_vnc(struct control *c, const struct object *o)
+{
+        return in_dir(c, o, "screen/vnc.sock");
+}
+
 char *instance_memory(struct control *c, const struct object *o)
 {
         return in_dir(c, o, "memory");
@@ -40,6 +50,14 @@ static void render_console(struct control *c, const struct object *o, struct buf
         _cleanup_free_ char *p = instance_console(c, o);
 
         if (object_in(o, INSTANCE_RUNS))
+                buf_printf(out, "%s\n", p);
+}
+
+static void render_vnc(struct control *c, const struct object *o, struct buf *out)
+{
+        _cleanup_free_ char *p = instance_vnc(c, o);
+
+        if (object_in(o, INSTANCE_RUNS) && streq(object_str(o, "screen"), "vnc"))
                 buf_printf(out, "%s\n", p);
 }
 
@@ -117,6 +135,8 @@ static const struct attr_def attrs[] = {
         {"memory", ATTR_SIZE, ROLE_NOBODY, .index = true, .help = "of its flavor"},
         {"cmdline", ATTR_TEXT, ROLE_MEMBER, RESTING, .max = 2000,
          .help = "kernel command line, with `kernel`"},
+        {"screen", ATTR_WORD, ROLE_MEMBER, RESTING, .words = "none vnc", .def = "none",
+         .help = "vnc: a VGA screen; see `vnc`"},
         {"config_drive", ATTR_BOOL, ROLE_MEMBER, RESTING,
          .help = "1: its cloud-init finds a disk config-2 with hostname, ssh_key and metadata; "
                  "metadata/user_data is its user data"},
@@ -158,6 +178,10 @@ static const struct link_def links[] = {
 static const struct file_def files[] = {
         {"console.log", FILE_LOG, ROLE_NOBODY, .path = instance_console_log,
          .help = "what its serial console has said"},
+        {"domain.xml", FILE_LOG, ROLE_NOBODY, .path = instance_domain,
+         .help = "what runs, or ran last, in libvirt's words"},
+        {"vnc", FILE_TEXT, ROLE_NOBODY, .render = render_vnc,
+         .help = "socket of its screen, for admins, while it runs"},
         {"console", FILE_TEXT, ROLE_NOBODY, .render = render_console,
          .help = "socket that speaks the serial console, while it runs"},
 };

@@ -117,10 +117,13 @@ static void whole_guest(void **state)
 
         free(x);
         g.vcpus_max = 4;
+        g.vnc_sock = "/d/vnc.sock";
         g.config_drive = "/d/config.iso";
         x = make(&g, true);
         is(x, "/domain/vcpu", "4");
         is(x, "/domain/vcpu/@current", "2");
+        is(x, "//graphics[@type='vnc']/@socket", "/d/vnc.sock");
+        is(x, "count(//video)", "1");
         is(x, "//disk[@type='file']/target/@dev", "vdz");
         is(x, "//disk[@type='file']/source/@file", "/d/config.iso");
         is(x, "count(//disk[@type='file']/readonly)", "1");

@@ -28,6 +28,7 @@ ln -s ../../images/debian volumes/root/source
 echo small >instances/web/flavor
 echo 1 >instances/web/config_drive
 echo host-1 >instances/web/hostname
+echo vnc >instances/web/screen
 echo 'ssh-ed25519 AAAA somebody@somewhere' >instances/web/ssh_key
 echo blue >instances/web/metadata/colour
 printf '#cloud-config\nruncmd: []\n' >instances/web/metadata/user_data
@@ -37,6 +38,19 @@ to active
 log=$T/state/instances/$(cat instances/web/id)/console.log
 memory=$T/state/instances/$(cat instances/web/id)/memory
 wait_line "$log" "STRATOFS-GUEST ready" 120
+
+# --- its screen, and its description, which follows what is plugged
+banner=$(timeout 20 socat -u "UNIX:$(cat instances/web/vnc)" - | head -c 12)
+[ "$banner" = "RFB 003.008" ] || fail "its screen says '$banner'"
+expect_text instances/web/domain.xml "graphics type='vnc'"
+echo 'name=more size=64M' >volumes/new
+expect "another disk" "$STRATO" wait volumes/more available --timeout 60
+ln -s volumes/more instances/web/volumes/vdb
+expect "it is plugged in" "$STRATO" wait volumes/more in-use --timeout 60
+expect_text instances/web/domain.xml "target dev='vdb'"
+rm instances/web/volumes/vdb
+expect "it goes" "$STRATO" wait volumes/more available --timeout 60
+grep -q "target dev='vdb'" instances/web/domain.xml && fail "it is still described"
 
 # --- its config drive: a label that cloud-init looks for, OpenStack's layout
 guest_types web 'mkdir -p /run/c; mount -t iso9660 -o ro $(findfs LABEL=config-2) /run/c; cd /run/c/openstack/latest; echo STRATOFS-GUEST "config" $(cat meta_data.json) $(md5sum <user_data) .; cat network_data.json vendor_data.json; cd /; umount /run/c; echo STRATOFS-GUEST read $((40 + 2))'
@@ -116,7 +130,7 @@ wait_line "$log" "Kernel panic" 60
 expect_text instances/web/events "non-maskable"
 tell reboot hard
 to active
-wait_until 60 more ready 1 || fail "it does not boot"
+wait_until 120 more ready 1 || fail "it does not boot"
 
 # --- a memory that is lost is told, and left for a fresh start
 tell suspend
@@ -128,7 +142,7 @@ to suspended
 [ -s instances/web/error ] || fail "nobody said why"
 tell reboot hard
 to active
-wait_until 60 more ready 2 || fail "it does not boot"
+wait_until 120 more ready 2 || fail "it does not boot"
 tell suspend
 to suspended
 rmdir instances/web || fail "rmdir of a suspended instance"

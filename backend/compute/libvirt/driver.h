@@ -201,6 +201,7 @@ int op_saved(struct compute *c, const char *path, struct err **e);
 int op_restore(struct compute *c, const char *uuid, const char *path, struct err **e);
 int op_keys(struct compute *c, const char *uuid, const char *keys, struct err **e);
 int op_set_vcpus(struct compute *c, const char *uuid, unsigned vcpus, struct err **e);
+int op_describe(struct compute *c, const char *uuid, char **ret, struct err **e);
 int op_nmi(struct compute *c, const char *uuid, struct err **e);
 int op_password(struct compute *c, const char *uuid, const char *user, const char *hash,
                 struct err **e);

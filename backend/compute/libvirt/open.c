@@ -39,6 +39,7 @@ static const struct compute_ops ops = {
         .keys = op_keys,
         .set_vcpus = op_set_vcpus,
         .nmi = op_nmi,
+        .describe = op_describe,
         .password = op_password,
         .freeze = op_freeze,
         .thaw = op_thaw,

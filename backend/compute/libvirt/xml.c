@@ -135,6 +135,8 @@ static int check_guest(const struct guest *g, struct err **e)
                 r = check_text("kernel command line", g->cmdline, e);
         if (r == 0 && !g->kernel && (g->initrd || g->cmdline))
                 r = err_set(e, -EINVAL, "an initrd or a command line needs a kernel");
+        if (r == 0 && g->vnc_sock)
+                r = check_path("VNC socket", g->vnc_sock, SOCKET_PATH_MAX, e);
         if (r == 0 && g->config_drive)
                 r = check_path("config drive", g->config_drive, PATH_TEXT_MAX, e);
         for (unsigned i = 0; r == 0 && i < g->ndisks; i++)
@@ -229,6 +231,10 @@ static void add_devices(xmlNodePtr root, const struct guest *g)
         add_console(devices, g);
         if (g->agent_sock)
                 add_agent(devices, g->agent_sock);
+        if (g->vnc_sock) {
+                attr(attr(add(devices, "graphics"), "type", "vnc"), "socket", g->vnc_sock);
+                attr(add(add(devices, "video"), "model"), "type", "vga");
+        }
         attr(add(devices, "memballoon"), "model", "none");
         n = attr(add(devices, "rng"), "model", "virtio");
         attr(text(n, "backend", "/dev/urandom"), "model", "random");
