@@ -41,6 +41,7 @@ struct store_txn {
         void (*done)(void *arg, enum store_result result, const struct err *err);
         void *arg;
         struct store_txn *next; /* the driver's, while it owns the transaction */
+        uint64_t seen;          /* the driver's, too */
 };
 
 struct store;
@@ -74,16 +75,26 @@ struct store_ops {
         /* --- of stores that several hosts have open at once; NULL where only one can ------------
          */
 
-        /* From load() on, calls changed for what other hosts committed, on a thread of the store's.
-         * It must not block for long and must not call the store except store_commit().  The n
-         * records are of one scope, in the order of their last change; v.value NULL: deleted.
-         * whole: they are all that the scope has, what else was there is gone.  One's own commits
-         * may be among them, and one record may come more than once: versions tell.  They come
-         * soon, not with the commit; at the latest when the store next looks by itself. */
+        /* From load() on, calls changed for what other hosts committed, on a thread of the store's;
+         * changed must not call the store except commit(), changes() and applied().  The n records
+         * are of one scope, in the order of their last change; value NULL: deleted.  whole: they
+         * are all that the scope has, what else was there is gone.  One's own commits may be among
+         * them, and one record may come more than once: versions tell.  They come soon, not with
+         * the commit; at the latest when the store next looks by itself.  They bring one to the
+         * scope's change number `now`.
+         *
+         * Who watches decides by what he was told: a commit to a scope that others have changed
+         * since the number last given to applied() (or since load()) is a conflict, whatever it
+         * touches.
+         *
+         * changed NULL: no more; no call is under way after the return.  Blocks. */
         int (*watch)(struct store *s,
                      void (*changed)(void *arg, const char *scope, const struct store_record *v,
-                                     size_t n, bool whole),
+                                     size_t n, bool whole, uint64_t now),
                      void *arg, struct err **e);
+        /* What commit() is called with from now on was decided with the scope as of that number.
+         * Takes no time. */
+        void (*applied)(struct store *s, const char *scope, uint64_t now);
         /* Takes n numbers from *ret on that nobody else gets, none below at_least.  Blocks. */
         int (*numbers)(struct store *s, uint64_t at_least, uint64_t n, uint64_t *ret,
                        struct err **e);

@@ -435,7 +435,7 @@ struct heard {
 };
 
 static void heard_changed(void *arg, const char *scope, const struct store_record *v, size_t n,
-                          bool whole)
+                          bool whole, uint64_t now _unused_)
 {
         struct heard *h = arg;
         WITH_LOCK(&h->lock);
@@ -470,6 +470,7 @@ static void test_watch(void **state)
 {
         struct fixture *f = *state, other = *f;
         struct heard h = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
+        uint64_t now;
 
         fixture_open(&other);
         put_wait(other.s, "t1", "before", 0, 1, "x");
@@ -477,13 +478,20 @@ static void test_watch(void **state)
         put_wait(other.s, "t1", "a", 0, 1, "between");
         assert_int_equal(f->s->ops->watch(f->s, heard_changed, &h, NULL), 0);
         heard_wait(&h, "t1/a=between ");
-        put_wait(f->s, "t1", "mine", 0, 1, "x");
+        assert_int_equal(put_wait(f->s, "mine", "m", 0, 1, "x"), STORE_COMMITTED);
         put_wait(other.s, "t1", "a", 1, 2, "two");
         heard_wait(&h, "t1/a=two ");
         put_wait(other.s, "t2", "b", 0, 1, "new scope");
         heard_wait(&h, "!t2/b=new scope ");
         put_wait(other.s, "t2", "b", 1, 0, NULL);
         heard_wait(&h, "t2/b=- ");
+        /* it has not said that it goes by what it heard */
+        assert_int_equal(put_wait(f->s, "t1", "b", 0, 1, "y"), STORE_CONFLICT);
+        assert_int_equal(f->s->ops->changes(f->s, "t1", 0, none_each, NULL, &now, NULL), 0);
+        f->s->ops->applied(f->s, "t1", now);
+        assert_int_equal(put_wait(f->s, "t1", "b", 0, 1, "y"), STORE_COMMITTED);
+        assert_int_equal(put_wait(f->s, "t1", "b", 1, 2, "z"), STORE_COMMITTED);
+        assert_int_equal(f->s->ops->watch(f->s, NULL, NULL, NULL), 0);
         other.s->ops->close(other.s);
 }
 

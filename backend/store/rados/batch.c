@@ -97,10 +97,14 @@ static int batch_read(struct batch *b)
         _cleanup_free_ char **keys = NULL;
         struct entry *n;
         size_t nkeys = 0;
-        int r = scope_numbers(b->s, b->sc, &b->sc->seq, &b->sc->floor);
+        uint64_t seq;
+        int r = scope_numbers(b->s, b->sc, &seq, &b->sc->floor);
 
         if (r < 0)
                 return r;
+        if (seq != b->sc->seq)
+                b->sc->other = seq;
+        b->sc->seq = seq;
         entries_free(b);
         for (struct store_txn *t = b->list; t; t = t->next)
                 for (size_t i = 0; i < t->n; i++)
@@ -124,6 +128,8 @@ static int batch_read(struct batch *b)
  * transaction expects is taken for true: the operation asserts it. */
 static bool txn_fits(struct batch *b, const struct store_txn *t)
 {
+        if (b->s->watched && t->seen < b->sc->other)
+                return false;
         for (size_t i = 0; i < t->n; i++) {
                 const struct store_put *p = &t->puts[i];
                 struct entry *n = entry_find(b, p->key);
@@ -351,6 +357,10 @@ static int batch_try(struct batch *b, bool *ret_open)
                 r = batch_read(b);
         if (r == 0)
                 r = batch_judge(b);
+        if (r == 0 && b->ncommit < b->n && b->s->watched) {
+                WITH_LOCK(&b->s->lock);
+                feed_hurry(b->s, b->sc);
+        }
         if (r < 0 || (b->n && !b->ncommit))
                 return r;
         r = batch_write(b, &fenced);

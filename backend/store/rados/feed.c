@@ -135,6 +135,22 @@ static int watch_mend(struct rados_store *s)
         return watch_begin(s);
 }
 
+static void tell_changed(struct rados_store *s, struct scope *sc, const struct records *v,
+                         bool whole, uint64_t now)
+{
+        store_changed_fn *changed;
+
+        pthread_mutex_lock(&s->lock);
+        changed = s->changed;
+        s->calling = true;
+        pthread_mutex_unlock(&s->lock);
+        if (changed)
+                changed(s->arg, sc->name, v->v, v->n, whole, now);
+        WITH_LOCK(&s->lock);
+        s->calling = false;
+        pthread_cond_broadcast(&s->settled);
+}
+
 /* Brings what changed in the scope to whoever watches. */
 static int look_at(struct rados_store *s, struct scope *sc)
 {
@@ -147,8 +163,8 @@ static int look_at(struct rados_store *s, struct scope *sc)
         since = sc->cursor;
         pthread_mutex_unlock(&s->lock);
         r = scope_changes(s, sc, since, &v, &whole, &now);
-        if (r == 0 && (v.n || (whole && now != since)))
-                s->changed(s->arg, sc->name, v.v, v.n, whole);
+        if (r == 0 && now != since)
+                tell_changed(s, sc, &v, whole, now);
         records_free(&v);
         if (r == -ESTALE) { /* forgotten under our eyes: all of it, at once */
                 pthread_mutex_lock(&s->lock);
@@ -260,15 +276,46 @@ static int feed_start(struct rados_store *s)
         return r;
 }
 
+void feed_applied(struct store *store, const char *scope, uint64_t now)
+{
+        struct rados_store *s = (struct rados_store *)store;
+        struct scope *sc = scope_get(s, scope);
+        WITH_LOCK(&s->lock);
+
+        if (sc)
+                sc->applied = MAX(sc->applied, now);
+}
+
+void feed_hurry(struct rados_store *s, struct scope *sc)
+{
+        sc->dirty = true;
+        pthread_cond_signal(&s->heard);
+}
+
+static void unwatch(struct rados_store *s)
+{
+        WITH_LOCK(&s->lock);
+
+        s->changed = NULL;
+        while (s->calling)
+                pthread_cond_wait(&s->settled, &s->lock);
+}
+
 int feed_watch(struct store *store, store_changed_fn *changed, void *arg, struct err **e)
 {
         struct rados_store *s = (struct rados_store *)store;
-        int r = watch_begin(s);
+        int r;
 
+        if (!changed) {
+                unwatch(s);
+                return 0;
+        }
+        r = watch_begin(s);
         if (r < 0)
                 return store_err(s, e, r, "watch for changes");
         s->arg = arg;
         s->changed = changed;
+        s->watched = true;
         s->dirty = true; /* what happened between load() and now */
         r = feed_start(s);
         if (r < 0)

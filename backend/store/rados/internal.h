@@ -43,17 +43,19 @@ struct scope {
         bool busy;                  /* a thread writes to it: the fields at the end are its own */
         bool dirty;                 /* somebody may have changed it */
         bool unsaid;                /* changed here, and the others are not told yet */
-        uint64_t cursor; /* changes up to here are in whoever called load() and watch() */
+        uint64_t cursor;            /* changes up to here were given to whoever watches */
+        uint64_t applied;           /* and up to here he goes by them */
 
         /* Of the thread that set busy. */
-        bool made;      /* object and entry in the list of scopes are there */
+
         bool known;     /* seq is what was there when last heard of */
         uint64_t seq;   /* its newest change number */
         uint64_t floor; /* changes up to here are forgotten, or more */
+        uint64_t other; /* the newest change that is not ours, or more */
 };
 
 typedef void store_changed_fn(void *arg, const char *scope, const struct store_record *v, size_t n,
-                              bool whole);
+                              bool whole, uint64_t now);
 
 /* lock is held for no I/O. */
 struct rados_store {
@@ -79,6 +81,8 @@ struct rados_store {
         store_changed_fn *changed;
         void *arg;
         bool watching, lost, dirty, unsaid, feeding;
+        bool calling;        /* changed is being called */
+        atomic_bool watched; /* somebody decides by what he is told of changes */
         uint64_t watch;
         int64_t told;      /* monotonic usec of the last notify */
         unsigned ntelling; /* notifies under way */
@@ -193,6 +197,9 @@ int count_fenced(struct rados_store *s, const char *oid);
 /* --- feed.c ----------------------------------------------------------------------------------- */
 
 int feed_watch(struct store *store, store_changed_fn *changed, void *arg, struct err **e);
+void feed_applied(struct store *store, const char *scope, uint64_t now);
+/* Somebody else was quicker: what he did is wanted now.  Lock held. */
+void feed_hurry(struct rados_store *s, struct scope *sc);
 /* The scope was changed here: tells the others, without waiting.  Lock held. */
 void feed_tell(struct rados_store *s, struct scope *sc);
 void feed_stop(struct rados_store *s);

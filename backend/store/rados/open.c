@@ -45,6 +45,7 @@ static const struct store_ops rados_ops = {
         .close = store_close,
         .epoch = count_epoch,
         .watch = feed_watch,
+        .applied = feed_applied,
         .numbers = count_numbers,
         .fence = count_fence,
 };

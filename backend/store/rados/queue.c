@@ -107,6 +107,7 @@ void queue_commit(struct store *store, struct store_txn *t)
                 abort(); /* as whoever made the transaction would have */
         WITH_LOCK(&s->lock);
         t->next = NULL;
+        t->seen = sc->applied;
         *sc->tail = t;
         sc->tail = &t->next;
         sc->nqueued++;

@@ -230,7 +230,13 @@ static int load_scope(struct rados_store *s, struct scope *sc,
         int r;
 
         scope_barrier(s, sc);
+        scope_take(s, sc);
         r = scope_changes(s, sc, 0, &v, &whole, &now);
+        if (r == 0) {
+                sc->seq = now;
+                sc->known = true;
+        }
+        scope_give(s, sc);
         if (r < 0)
                 store_err(s, e, r, "read scope '%s'", sc->name);
         else
@@ -239,7 +245,7 @@ static int load_scope(struct rados_store *s, struct scope *sc,
         if (r < 0)
                 return r;
         WITH_LOCK(&s->lock);
-        sc->cursor = now;
+        sc->cursor = sc->applied = now;
         return 0;
 }
 
