@@ -161,9 +161,18 @@ int control_wait_event(struct control *c, const struct caller *who, uint64_t no,
                        struct err **e);
 /* true: cancelled, done will not be called.  false: done has been or is being called. */
 bool control_wait_cancel(struct control *c, struct waiter *w);
-/* Calls changed(arg, no) after each durable change of object no, on any thread: for poll(2) and
- * cache invalidation.  NULL takes it back: no call is under way after the return. */
-void control_on_change(struct control *c, void (*changed)(void *arg, uint64_t no), void *arg);
+/* A change that another host made. */
+struct foreign {
+        uint64_t no, owner; /* the object, and whose collection it is in: as object_owner() */
+        const struct kind *kind;
+        const char *name; /* that it has no longer; NULL: it has what it had */
+        bool deleted;
+};
+/* Calls changed(arg, no) after each durable change of object no, on any thread: for poll(2).
+ * Before it foreign() for those that another host made: of these the kernel knows nothing.  Neither
+ * may begin a change.  NULL takes both back: no call is under way after the return. */
+void control_on_change(struct control *c, void (*changed)(void *arg, uint64_t no),
+                       void (*foreign)(void *arg, const struct foreign *f), void *arg);
 
 /* --- failures and events ------------------------------------------------------------------ */
 

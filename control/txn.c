@@ -6,6 +6,8 @@ void txn_begin(struct txn *t, struct control *c, const struct caller *who)
 {
         *t = (struct txn){.c = c, .who = who};
         pthread_rwlock_wrlock(&c->model);
+        feed_begin(c);
+        t->turn = feed_turn(c);
 }
 
 static struct touch *touch_find(struct txn *t, const struct object *o)
@@ -50,7 +52,7 @@ int txn_create(struct txn *t, const struct kind *k, struct object *owner, const 
         if (name && model_by_name(c, owner, k, name))
                 return err_set(e, -EEXIST, "%s '%s' exists already", k->name, name);
         o = object_new(k);
-        o->no = c->next_no++;
+        o->no = feed_number(c);
         o->id = id_new();
         if (k->inside)
                 o->holder = owner;
@@ -337,6 +339,9 @@ static void txn_settle(struct txn *t)
                         events_add(c, o, t->events[i].text);
         }
         for (size_t i = 0; i < t->n; i++)
+                if (t->v[i].deleted)
+                        feed_deleted(c, t->v[i].o);
+        for (size_t i = 0; i < t->n; i++)
                 if (t->v[i].o->kind == &kind_job && !t->v[i].before && !t->v[i].deleted)
                         jobs_adopt(c, t->v[i].o);
 }
@@ -356,11 +361,15 @@ static void txn_answered(void *arg, enum store_result result, const struct err *
                 txn_undo(t);
         pending_remove(c, t);
         pthread_rwlock_unlock(&c->model);
+        feed_answered(c);
 
         if (committed)
                 txn_tell(t);
         else if (result == STORE_CONFLICT)
                 t->result = err_set(&t->err, -ESTALE, "changed by somebody else meanwhile");
+        else if (result == STORE_UNKNOWN)
+                t->result = err_set(&t->err, -ETIMEDOUT,
+                                    "the store does not answer: it may or may not be done");
         else
                 t->result = err_set(&t->err, err ? err->code : -EIO, "store: %s", err_msg(err));
 
@@ -426,6 +435,8 @@ int txn_commit(struct txn *t, struct err **e)
                 pthread_cond_wait(&m.cond, &m.lock);
         pthread_mutex_unlock(&m.lock);
         txn_free(t, t->result == 0);
+        if (t->result == -ESTALE)
+                feed_await(c, t->turn);
         if (t->result < 0)
                 return err_move(e, TAKE_PTR(t->err));
         return 0;

@@ -301,6 +301,23 @@ static void unwatch(struct rados_store *s)
                 pthread_cond_wait(&s->settled, &s->lock);
 }
 
+/* Who watches has filled the store, if it was for him to do. */
+static int filled(struct rados_store *s, struct err **e)
+{
+        struct wop w;
+        int r;
+
+        wop_init(&w);
+        wop_set(&w, strdup("filled"), "1", 1);
+        r = wop_run(s, &w, STORE_OID);
+        wop_done(&w);
+        if (r < 0)
+                return store_err(s, e, r, "write");
+        rados_unlock(s->io, STORE_OID, "first", s->where);
+        s->first = false;
+        return 0;
+}
+
 int feed_watch(struct store *store, store_changed_fn *changed, void *arg, struct err **e)
 {
         struct rados_store *s = (struct rados_store *)store;
@@ -320,10 +337,7 @@ int feed_watch(struct store *store, store_changed_fn *changed, void *arg, struct
         r = feed_start(s);
         if (r < 0)
                 return store_err(s, e, r, "start a thread");
-        if (s->first)
-                rados_unlock(s->io, STORE_OID, "first", s->where);
-        s->first = false;
-        return 0;
+        return s->first ? filled(s, e) : 0;
 }
 
 void feed_stop(struct rados_store *s)

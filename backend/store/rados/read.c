@@ -1,7 +1,7 @@
 /* What asks the pool on the caller's thread. */
 #include "backend/store/rados/internal.h"
 
-enum { FIRST_S = 60 }; /* who fills an empty store has that long, and others wait */
+enum { FIRST_S = 30 }; /* who fills an empty store has that long, and others wait */
 
 static int record_add(struct records *r, const char *scope, const char *key)
 {
@@ -249,6 +249,13 @@ static int load_scope(struct rados_store *s, struct scope *sc,
         return 0;
 }
 
+static int found_one(void *arg, const char *key _unused_, const char *value _unused_,
+                     size_t len _unused_)
+{
+        *(bool *)arg = true;
+        return 0;
+}
+
 /* Two hosts that start at once on an empty store must not both fill it: the first one locks it, the
  * other waits here until there is something. */
 static int load_first(struct rados_store *s, struct err **e)
@@ -267,9 +274,17 @@ static int load_first(struct rados_store *s, struct err **e)
                 usleep(50000);
         }
         s->first = r == 0;
-        if (r < 0)
-                return store_err(s, e, r, "lock the empty store");
-        return scopes_read(s, e);
+        return r < 0 ? store_err(s, e, r, "lock the empty store") : 0;
+}
+
+static int is_filled(struct rados_store *s, bool *ret, struct err **e)
+{
+        const char *key = "filled";
+        int r;
+
+        *ret = false;
+        r = omap_get(s, STORE_OID, &key, 1, found_one, ret);
+        return r < 0 ? store_err(s, e, r, "read") : 0;
 }
 
 int read_load(struct store *store, int (*each)(void *arg, const struct store_record *r), void *arg,
@@ -278,10 +293,13 @@ int read_load(struct store *store, int (*each)(void *arg, const struct store_rec
         struct rados_store *s = (struct rados_store *)store;
         _cleanup_free_ struct scope **v = NULL;
         size_t n = 0;
-        int r = scopes_read(s, e);
+        bool filled;
+        int r = is_filled(s, &filled, e);
 
-        if (r == 0 && !s->scopes)
+        if (r == 0 && !filled)
                 r = load_first(s, e);
+        if (r == 0)
+                r = scopes_read(s, e);
         if (r < 0)
                 return r;
         v = scopes_list(s, &n);
@@ -320,13 +338,6 @@ int read_changes(struct store *store, const char *scope, uint64_t since,
         if (r == 0)
                 *ret_now = now;
         return r;
-}
-
-static int found_one(void *arg, const char *key _unused_, const char *value _unused_,
-                     size_t len _unused_)
-{
-        *(bool *)arg = true;
-        return 0;
 }
 
 /* 1, 0 or -errno. */
