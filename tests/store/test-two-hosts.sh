@@ -166,3 +166,11 @@ await same
 [ -d "$A/volumes/late" ] || mkdir "$A/volumes/late" || fail "the name cannot be used"
 await same
 ok "a cluster that stands still"
+
+for host in a b; do
+        pid=$(pgrep -f "mount $T/$host/mnt") || fail "host $host is gone"
+        kill "$pid"
+        wait_gone "$pid" 20
+        grep -E 'Sanitizer|runtime error' "$T/$host.log" >&2 && fail "host $host: see above"
+done
+ok "both end as they are told"
