@@ -63,9 +63,13 @@ static void print_lines(struct plan *p, const struct item *it, const struct buf 
 
 static void print_failure(struct plan *p, struct item *it, int r, struct err *e)
 {
+        const char *place;
+
         p->failures++;
         it->failed = true;
-        fprintf(stderr, "strato apply: %s: %s\n", it->key, e ? err_msg(e) : strerror(-r));
+        place = json_string_value(json_object_get(json_object_get(p->doc, "places"), it->key));
+        fprintf(stderr, "strato apply: %s%s%s: %s\n", place ?: "", place ? ": " : "", it->key,
+                e ? err_msg(e) : strerror(-r));
         err_free(e);
 }
 
@@ -88,16 +92,21 @@ static int check_collection(struct plan *p, const char *key, struct err **e)
 {
         int n = (int)strcspn(key, "/");
         _cleanup_free_ char *file = path_printf("%s/%.*s/new", p->tenant, n, key);
+        const char *place =
+                json_string_value(json_object_get(json_object_get(p->doc, "places"), key));
 
-        if (!file || access(file, F_OK) == 0 || access(p->tenant, F_OK) < 0)
+        if (!file || access(file, F_OK) == 0 || access(p->tenant, F_OK) < 0 ||
+            strncmp(key, "flavors/", 8) == 0)
                 return file ? 0 : -ENOMEM;
-        return err_set(e, -EINVAL, "a tenant has no %.*s to describe", n, key);
+        err_set(e, -EINVAL, "a tenant has no %.*s to describe", n, key);
+        return place ? err_prepend(e, -EINVAL, "%s", place) : -EINVAL;
 }
 
 static int add_described(struct plan *p, struct err **e)
 {
         /* What there is no link to tell the order of goes in this one. */
-        static const char *const order[] = {"images", "volumes", "backups", "instances", ""};
+        static const char *const order[] = {"flavors", "images",    "volumes",
+                                            "backups", "instances", ""};
         json_t *objects = json_object_get(p->doc, "objects"), *want;
         const char *key;
         int r;
@@ -421,6 +430,9 @@ static int run(struct cloud *c, bool dry, struct err **e)
                 .c = c, .dry = dry, .timeout = c->timeout > 0 ? c->timeout : TIMEOUT_S};
         int r = plan_read(&p, e);
 
+        if (r < 0)
+                return r;
+        r = quota_apply(p.tenant, json_object_get(p.doc, "quota"), dry, &p.changes, e);
         if (r < 0)
                 return r;
         keep_roots(&p);

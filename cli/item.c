@@ -52,7 +52,8 @@ int item_load(struct item *it, const char *tenant, struct err **e)
         int r;
 
         if (!it->path)
-                it->path = path_printf("%s/%s", tenant, it->key);
+                it->path = path_printf(item_is(it, "flavors") ? "%s/../../%s" : "%s/%s", tenant,
+                                       it->key);
         error = it->path ? path_printf("%s/error", it->path) : NULL;
         if (!error)
                 return -ENOMEM;

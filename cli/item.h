@@ -40,6 +40,11 @@ const char *item_power(const struct item *it);
 /* Whether the image waits for its `file`. */
 bool item_uploads(const struct item *it);
 
+/* The tenant's quota becomes what want has of it, {"volumes": 10, "memory": "8G", "vcpus": "max"};
+ * each change is printed and counted.  dry: no more than that. */
+int quota_apply(const char *tenant, const json_t *want, bool dry, unsigned *changes,
+                struct err **e);
+
 /* The changes themselves.  Errors are the cloud's own words. */
 int item_make(struct item *it, struct err **e);
 int item_write(struct item *it, json_t *patch, struct err **e);
