@@ -329,6 +329,27 @@ static void power(struct plan *p, struct item *it)
                 print_change(p, '~', it, verb);
 }
 
+static void take_snapshots(struct plan *p, struct item *it)
+{
+        const char *at = NULL;
+        char *name;
+
+        while (!it->failed && (name = item_snapshot_missing(it, &at))) {
+                _cleanup_free_ char *owned = name, *text = path_printf("snapshot %s", name);
+                struct err *e = NULL;
+                int r = 0;
+
+                if (!p->dry && !settle(p, it))
+                        return;
+                if (!p->dry)
+                        r = item_snapshot(it, name, p->timeout, &e);
+                if (r < 0)
+                        print_failure(p, it, r, e);
+                else
+                        print_change(p, '~', it, text);
+        }
+}
+
 struct needs {
         struct plan *p;
         struct item *of;
@@ -370,6 +391,7 @@ static void reach(struct plan *p, struct item *it)
                 change_one(p, it);
         else
                 make_one(p, it);
+        take_snapshots(p, it);
         power(p, it);
 }
 

@@ -143,6 +143,11 @@ is "a list" "$(cat volumes/kept/keep)" "$(echo daily:7,weekly:4)"
 echo '{"quota": {"volumes": "max", "volume_size": "max"}, "volumes": {"kept": {"keep": ["last:3"]}}}' >"$T/i.json"
 same "$T/i.json"
 is "a list in JSON" "$(cat volumes/kept/keep)" last:3
+echo 'volumes: {kept: {snapshots: [one, two]}}' >"$T/k.yaml"
+expect_status 1 strato diff "$T/k.yaml"
+is "snapshots" "$(cat "$T/out")" $'~ volumes/kept snapshot one\n~ volumes/kept snapshot two'
+echo 'volumes: {kept: {snapshots: ["no/name"]}}' >"$T/k.yaml"
+expect_status 1 strato apply "$T/k.yaml"
 echo 'quota: {volumes: many}' >"$T/bad.yaml"
 expect_status 2 strato apply "$T/bad.yaml"
 expect_text "$T/err" "quota: "
