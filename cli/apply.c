@@ -332,15 +332,15 @@ static void power(struct plan *p, struct item *it)
 static void take_snapshots(struct plan *p, struct item *it)
 {
         const char *at = NULL;
-        char *name;
 
-        while (!it->failed && (name = item_snapshot_missing(it, &at))) {
-                _cleanup_free_ char *owned = name, *text = path_printf("snapshot %s", name);
+        while (!it->failed) {
+                _cleanup_free_ char *name = item_snapshot_missing(it, &at), *text = NULL;
                 struct err *e = NULL;
                 int r = 0;
 
-                if (!p->dry && !settle(p, it))
+                if (!name || (!p->dry && !settle(p, it)))
                         return;
+                text = path_printf("snapshot %s", name);
                 if (!p->dry)
                         r = item_snapshot(it, name, p->timeout, &e);
                 if (r < 0)
