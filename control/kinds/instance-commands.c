@@ -11,9 +11,10 @@ int instance_guard(const struct object *o, const char *what, struct err **e)
         const char *by = object_str(o, "locked");
         char label[NAME_SIZE + 32];
 
-        if (!*by || (streq(what, "unlock") && streq(by, "member")))
+        if (!*by || (what && streq(what, "unlock") && streq(by, "member")))
                 return 0;
-        err_set(e, -EPERM, "%s: %s is locked", what, object_label(o, label));
+        err_set(e, -EPERM, "%s%s%s is locked", what ?: "", what ? ": " : "",
+                object_label(o, label));
         err_hint(e, streq(by, "member") ? "echo unlock > ctl" : "an admin locked it");
         return -EPERM;
 }
