@@ -38,6 +38,7 @@ struct control_config {
         const char *host;    /* this host's name */
         uid_t uid;           /* of the daemon: 0, or the plain user who runs it all */
         gid_t gid;
+        uint64_t numbers;    /* objects get numbers above this one */
 };
 
 /* Loads the store, makes what a new cloud needs (default tenant, flavors, this host), settles
@@ -95,6 +96,21 @@ int control_set_meta(struct control *c, const struct caller *who, uint64_t no, c
                      const char *value, size_t n, struct err **e);
 int control_del_meta(struct control *c, const struct caller *who, uint64_t no, const char *key,
                      struct err **e);
+
+/* Replaces one link of that name, if there is one, by another. */
+int control_relink(struct control *c, const struct caller *who, uint64_t no, unsigned def,
+                   const char *name, const char *target, struct err **e);
+
+/* --- changes that a later life may be asked for again -----------------------------------------
+ *
+ * The next change that this thread makes is recorded under this name (up to 34 bytes), in the same
+ * transaction; NULL: under none.  The string stays the caller's and lives until the next call. */
+void control_name_changes(struct control *c, const char *name);
+/* Whether a change of that name is durable.  Waits for the store. */
+bool control_named_done(struct control *c, const char *name);
+/* The answer to a `new` that is: "name id\n" (caller frees).  -ENOENT: it was deleted since. */
+int control_made(struct control *c, uint64_t owner, const struct kind *k, const char *text,
+                 size_t n, char **ret_line, struct err **e);
 
 /* --- bulk data ---------------------------------------------------------------------------- */
 

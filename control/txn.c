@@ -422,6 +422,25 @@ static void txn_answered(void *arg, enum store_result result, const struct err *
         pthread_mutex_unlock(&m->lock);
 }
 
+char *txn_name(char out[TXN_NAME_SIZE], const char *name)
+{
+        snprintf(out, TXN_NAME_SIZE, "%.34s.0", name);
+        return out;
+}
+
+/* The first transaction under a name has it for its id; more of one change need none. */
+static void txn_id(struct control *c, char out[TXN_NAME_SIZE])
+{
+        const char *name = pthread_getspecific(c->name);
+
+        if (!name) {
+                id_text(out, id_new());
+                return;
+        }
+        txn_name(out, name);
+        pthread_setspecific(c->name, NULL);
+}
+
 static struct store_txn *txn_records(struct txn *t)
 {
         char scope[40] = "", key[ID_TEXT_SIZE];
@@ -430,7 +449,7 @@ static struct store_txn *txn_records(struct txn *t)
 
         record_scope(t->v[0].o, scope);
         s = xcheck(store_txn_new(scope));
-        id_text(s->id, id_new());
+        txn_id(t->c, s->id);
         for (size_t i = 0; i < t->n; i++) {
                 struct touch *w = &t->v[i];
                 struct object *o = w->o;

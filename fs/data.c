@@ -164,11 +164,9 @@ void data_open(fuse_req_t req, const struct node *n, struct fuse_file_info *fi)
         struct fs *fs = fs_of(req);
         struct caller who = fs_caller(req);
         struct err *e = NULL;
-        struct handle *h = handle_new(fs, n, fi->flags);
-        int r = h ? 0 : -ENOMEM;
+        struct handle *h = NULL;
+        int r = handle_new(fs, &who, n, fi->flags, &h);
 
-        if (h)
-                h->writer = who;
         if (!r && (fi->flags & O_APPEND))
                 r = err_set(&e, -EINVAL, "a disk has no end to append to");
         if (!r)
@@ -181,13 +179,31 @@ void data_open(fuse_req_t req, const struct node *n, struct fuse_file_info *fi)
                 fs_fail(req, "open", n->ino, NULL, r, e);
                 return;
         }
-        fi->fh = (uintptr_t)h;
+        fi->fh = h->fh;
         fi->direct_io = 1;
         fi->noflush = !h->data->upload;
         if (h->data->type == DATA_NBD)
                 open_volume(req, h, fi);
         else if (fuse_reply_open(req, fi) == -ENOENT)
                 close_handle(fs, h);
+}
+
+/* An upload is its image's end already: what came in of it was cut off with the daemon. */
+int data_again(struct fs *fs, struct handle *h)
+{
+        bool writes = (h->flags & O_ACCMODE) != O_RDONLY;
+        int r;
+
+        if (writes && h->kind == &kind_image)
+                return -ESTALE;
+        r = control_open_data(fs->control, &h->writer, h->no, h->index, h->flags, &h->data, NULL);
+        if (r == 0 && h->data->type == DATA_NBD)
+                r = volume_again(fs->nbd, h->data->socket, h->data->export, h->data->size,
+                                 &h->volume);
+        if (r < 0)
+                data_release(fs, h);
+        h->wrote = writes; /* no clone may replace what may have been written */
+        return r;
 }
 
 void data_read(fuse_req_t req, struct handle *h, size_t size, off_t off)

@@ -8,13 +8,14 @@ struct ephemerals {
         uint64_t next;
 };
 
-int ephemerals_new(struct ephemerals **ret)
+int ephemerals_new(unsigned life, struct ephemerals **ret)
 {
         struct ephemerals *t = calloc(1, sizeof(*t));
 
         if (!t)
                 return -ENOMEM;
         pthread_mutex_init(&t->lock, NULL);
+        t->next = (uint64_t)life << 32;
         *ret = t;
         return 0;
 }

@@ -34,7 +34,8 @@ struct ephemeral {
         UT_hash_handle hh;
 };
 
-int ephemerals_new(struct ephemerals **ret);
+/* life: the number of this process among those of a mount; its ids are new. */
+int ephemerals_new(unsigned life, struct ephemerals **ret);
 void ephemerals_free(struct ephemerals *t);
 /* By id; NULL when unknown.  Valid while the kernel knows the node (it asks about it now). */
 struct ephemeral *ephemeral_get(struct ephemerals *t, fuse_ino_t ino);

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <systemd/sd-daemon.h>
 
 #include "backend/backup/backup.h"
 #include "backend/blockd/client.h"
@@ -23,12 +24,14 @@
 #include "control/driver/image.h"
 #include "fs/fs.h"
 
-enum { PROBE_MS = 15000 };
+enum { PROBE_MS = 15000, WATCHDOG_S = 60 };
 
 struct stratod {
         char *mount, *state, *run; /* absolute */
         char host[64];
         int ready_fd;
+        unsigned watchdog; /* seconds */
+        struct fs_holder holder;
         struct store *store;
         struct volume_service *volumes;
         struct image_service *images;
@@ -125,10 +128,70 @@ static void say_ready(void *arg)
         struct stratod *s = arg;
 
         log_info("serving %s", s->mount);
+        sd_notify(0, "READY=1\nX_VERSION=" STRATOFS_VERSION);
         if (s->ready_fd >= 0 && write(s->ready_fd, "r", 1) == 1) {
                 close(s->ready_fd);
                 s->ready_fd = -1;
         }
+}
+
+/* --- who keeps the session ---------------------------------------------------------------------
+ */
+
+static void keep(void *arg, int device, int memory)
+{
+        int r = sd_pid_notify_with_fds(0, 0, "FDSTORE=1\nFDNAME=fuse", &device, 1);
+
+        if (r > 0)
+                r = sd_pid_notify_with_fds(0, 0, "FDSTORE=1\nFDNAME=fuse-memory", &memory, 1);
+        if (r < 0)
+                log_warning("the mount is not held for the next start: %s", strerror(-r));
+}
+
+static void drop(void *arg)
+{
+        sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=fuse");
+        sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=fuse-memory");
+}
+
+static void alive(void *arg)
+{
+        sd_notify(0, "WATCHDOG=1");
+}
+
+/* What the process before us left with systemd, or with stratofs-hold, which speaks like it. */
+static void take_held(struct stratod *s)
+{
+        char **names = NULL;
+        int n = sd_listen_fds_with_names(1, &names);
+
+        s->holder = (struct fs_holder){.device = -1,
+                                       .memory = -1,
+                                       .keep = keep,
+                                       .drop = drop,
+                                       .record = getenv("STRATOFS_NO_RESEND") != NULL};
+        for (int i = 0; i < n; i++) {
+                int *to = streq(names[i], "fuse")          ? &s->holder.device
+                          : streq(names[i], "fuse-memory") ? &s->holder.memory
+                                                           : NULL;
+
+                if (to && *to < 0)
+                        *to = SD_LISTEN_FDS_START + i;
+                else
+                        close(SD_LISTEN_FDS_START + i);
+                free(names[i]);
+        }
+        free(names);
+}
+
+/* systemd's own time for us, else ours. */
+static unsigned watchdog_seconds(const struct stratod *s)
+{
+        uint64_t usec = 0;
+
+        if (sd_watchdog_enabled(0, &usec) > 0)
+                return MAX(1u, (unsigned)(usec / 1000000));
+        return s->watchdog;
 }
 
 static int open_drivers(struct stratod *s, struct err **e)
@@ -180,7 +243,8 @@ static int start(struct stratod *s, struct err **e)
                                       .run = s->run,
                                       .host = s->host,
                                       .uid = getuid(),
-                                      .gid = getgid()};
+                                      .gid = getgid(),
+                                      .numbers = fs_held_numbers(s->holder.memory)};
         r = control_start(&cfg, &s->control, e);
         if (r < 0)
                 return r;
@@ -190,6 +254,9 @@ static int start(struct stratod *s, struct err **e)
                                    .state = s->state,
                                    .allow_other = getuid() == 0,
                                    .ready = say_ready,
+                                   .holder = &s->holder,
+                                   .watchdog = watchdog_seconds(s),
+                                   .alive = alive,
                                    .arg = s};
         return fs_open(&mount, &s->fs, e);
 }
@@ -270,6 +337,7 @@ static int usage(int status)
 {
         fprintf(status ? stderr : stdout,
                 "usage: stratod --mount DIR --state DIR --run DIR [--ready-fd N] [--loglevel 0-7]\n"
+                "               [--watchdog SECONDS]\n"
                 "Serves the cloud kept in the state folder at the mount point.  See stratod(8).\n");
         return status;
 }
@@ -286,13 +354,14 @@ static char *absolute(const char *path)
 
 static int parse(struct stratod *s, int argc, char **argv)
 {
-        enum { MOUNT = 256, STATE_DIR, RUN, READY, LEVEL, CONF, HELP, VERSION };
+        enum { MOUNT = 256, STATE_DIR, RUN, READY, LEVEL, CONF, WATCHDOG, HELP, VERSION };
         static const struct option options[] = {{"mount", required_argument, NULL, MOUNT},
                                                 {"state", required_argument, NULL, STATE_DIR},
                                                 {"run", required_argument, NULL, RUN},
                                                 {"ready-fd", required_argument, NULL, READY},
                                                 {"loglevel", required_argument, NULL, LEVEL},
                                                 {"conf", required_argument, NULL, CONF},
+                                                {"watchdog", required_argument, NULL, WATCHDOG},
                                                 {"help", no_argument, NULL, HELP},
                                                 {"version", no_argument, NULL, VERSION},
                                                 {}};
@@ -315,6 +384,9 @@ static int parse(struct stratod *s, int argc, char **argv)
                 case LEVEL:
                         log_set_level(atoi(optarg));
                         break;
+                case WATCHDOG:
+                        s->watchdog = (unsigned)MAX(0, atoi(optarg));
+                        break;
                 case CONF: /* nothing to configure yet: one machine needs nothing */
                         break;
                 case HELP:
@@ -331,7 +403,8 @@ static int parse(struct stratod *s, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-        struct stratod s = {.ready_fd = -1, .compute_lock = PTHREAD_MUTEX_INITIALIZER};
+        struct stratod s = {
+                .ready_fd = -1, .watchdog = WATCHDOG_S, .compute_lock = PTHREAD_MUTEX_INITIALIZER};
         _cleanup_err_ struct err *err = NULL;
         int r = parse(&s, argc, argv);
 
@@ -345,6 +418,7 @@ int main(int argc, char **argv)
                 snprintf(s.host, sizeof(s.host), "host");
         if (s.ready_fd >= 0)
                 fcntl(s.ready_fd, F_SETFD, FD_CLOEXEC);
+        take_held(&s);
         r = start(&s, &err);
         if (r == 0)
                 r = serve(&s);

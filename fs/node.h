@@ -27,6 +27,7 @@ struct refusals;
 struct nbd;
 struct upload;
 struct cache;
+struct hold;
 
 struct fs {
         struct control *control;
@@ -40,6 +41,10 @@ struct fs {
         struct waits *waits;
         struct polls *polls;
         struct cache *cache;
+        struct hold *hold;
+        struct fs_holder holder;
+        unsigned watchdog;
+        void (*alive)(void *arg);
         struct refusals *refusals;
         struct nbd *nbd;
 

@@ -90,17 +90,18 @@ void upload_create(fuse_req_t req, const struct node *dir, const char *name,
         if (!r)
                 node_entry(fs, &n, false, &entry);
         control_unlock(fs->control);
-        h = r ? NULL : handle_new(fs, &n, fi->flags);
-        if (!h) {
+        if (!r)
+                r = handle_new(fs, &who, &n, fi->flags, &h);
+        if (r) {
                 control_close_data(fs->control, x->upload->data, "the mount had no memory");
                 x->upload->data = NULL;
                 ephemeral_unname(fs->ephemerals, x);
                 ephemeral_forget(fs->ephemerals, x->ino, 1);
-                fuse_reply_err(req, ENOMEM);
+                fuse_reply_err(req, fs_errno(r));
                 return;
         }
         ephemeral_opened(fs->ephemerals, x);
-        fi->fh = (uintptr_t)h;
+        fi->fh = h->fh;
         fi->direct_io = 1;
         if (fuse_reply_create(req, &entry, fi) == -ENOENT) {
                 cut(x->upload, "its writer was interrupted");
@@ -232,7 +233,7 @@ int upload_removed(struct fs *fs, struct ephemeral *x, const struct caller *who,
                 return 0;
         }
         if (rsync) /* it gave up */
-                return control_delete(fs->control, who, x->upload->no, e);
+                return once_done(fs) ? 0 : control_delete(fs->control, who, x->upload->no, e);
         err_set(e, -EPERM, "the upload has ended");
         return err_hint(e, "rmdir of the object deletes it");
 }

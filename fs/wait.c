@@ -278,6 +278,14 @@ int follow_open(struct fs *fs, struct handle *h, struct err **e)
         return r;
 }
 
+/* The log began anew with this process: all of it is new. */
+int follow_again(struct fs *fs, struct handle *h)
+{
+        h->next = 0;
+        h->cursor = 0;
+        return poll_watch(fs, h);
+}
+
 /* What is new goes behind what was not read yet.  -ENOENT: the object is gone; h->lock held. */
 static int follow_fetch(struct fs *fs, struct handle *h, struct node *n)
 {
