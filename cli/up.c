@@ -33,7 +33,7 @@ static int up_blockd(const struct cloud *c, struct err **e)
         if (r < 0)
                 return err_errno(e, r, "look for blockd");
         if (r > 0)
-                return 0;
+                return c->replace ? daemon_replace(c, BLOCKD, start_ms(c, BLOCKD_MS), e) : 0;
         r = daemon_start(c, BLOCKD, start_ms(c, BLOCKD_MS), e);
         return r < 0 ? r : 1;
 }
@@ -60,6 +60,22 @@ static int settle_stratod(const struct cloud *c, struct err **e)
         }
 }
 
+/* The mount stays meanwhile, and answers when the new one does. */
+static int replace_stratod(const struct cloud *c, struct err **e)
+{
+        int r;
+
+        if (daemon_alone(c, STRATOD)) {
+                err_set(e, -EBUSY, "stratod's holder was killed: nobody would start the new one");
+                return err_hint(e, "strato down, then strato up");
+        }
+        r = daemon_replace(c, STRATOD, start_ms(c, STRATOD_MS), e);
+        if (r > 0 && mount_probe(c->mount, start_ms(c, STRATOD_MS)) != MOUNT_OK)
+                return err_set(e, -EIO, "stratod was replaced, but '%s' does not answer",
+                               c->mount);
+        return r;
+}
+
 /* 1 started, 0 ran before. */
 static int up_stratod(const struct cloud *c, struct err **e)
 {
@@ -71,8 +87,10 @@ static int up_stratod(const struct cloud *c, struct err **e)
                 return err_errno(e, r, "look for stratod");
         if (r > 0) {
                 r = settle_stratod(c, e);
-                if (r <= 0)
+                if (r < 0)
                         return r;
+                if (r == 0)
+                        return c->replace ? replace_stratod(c, e) : 0;
         }
         r = mount_prepare(c->mount, e);
         if (r < 0)
@@ -102,6 +120,10 @@ static void print_up(const struct cloud *c, bool blockd, bool stratod)
                 json_decref(j);
                 return;
         }
+        if (c->replace && (blockd || stratod)) {
+                printf("The cloud is up, with the programs as they are now.\n");
+                return;
+        }
         printf("%s\n", !blockd && !stratod ? "The cloud is up already."
                        : blockd && stratod ? "The cloud is up."
                        : stratod           ? "The cloud is up again: stratod was missing."
@@ -128,7 +150,7 @@ int verb_up(struct cloud *c, struct err **e)
                 return blockd;
         stratod = up_stratod(c, e);
         if (stratod < 0) {
-                if (blockd > 0)
+                if (blockd > 0 && !c->replace)
                         daemon_stop(c, BLOCKD, END_MS, true, NULL);
                 return stratod;
         }

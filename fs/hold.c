@@ -5,6 +5,7 @@
 #include <sys/uio.h>
 #include <sys/utsname.h>
 #include "common/child.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "fs/hold.h"
 #include "fs/ops.h"
@@ -310,6 +311,8 @@ static ssize_t on_writev(int fd, struct iovec *iov, int count, void *userdata)
                         on_init(h, reply, total);
                 return n;
         }
+        if (unique && worker_changed(h))
+                (void)FAULT("fs.answer");
         n = writev(fd, iov, count);
         if (h->record && unique)
                 record_answered(h->record, unique);

@@ -143,6 +143,8 @@ void workers_free(struct hold *h);
 struct worker *worker_self(struct hold *h);
 void worker_begin(struct worker *w, const struct fuse_in_header *in, bool again);
 void worker_end(struct worker *w);
+/* Whether this thread's request made a change that no life before ours began. */
+bool worker_changed(struct hold *h);
 /* Whether it ended too many lives. */
 bool worker_refuses(struct worker *w);
 /* The requests that lives before ours died of are counted. */

@@ -6,6 +6,7 @@
 #include <getopt.h>
 #include <malloc.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
@@ -25,6 +26,7 @@
 #include "fs/fs.h"
 
 enum { PROBE_MS = 15000, WATCHDOG_S = 60 };
+enum { EXIT_AGAIN = 75 }; /* EX_TEMPFAIL: start the successor (stratofs-hold, stratod.service) */
 
 struct stratod {
         char *mount, *state, *run; /* absolute */
@@ -42,7 +44,8 @@ struct stratod {
         pthread_mutex_t compute_lock;
         struct compute *compute;
         pthread_t probe, signals;
-        bool probing, waiting;
+        bool probing, waiting, leaving;
+        int lock; /* the pid file, once our holder is dead */
 };
 
 /* --- compute --------------------------------------------------------------------------------- */
@@ -286,33 +289,78 @@ static void stop(struct stratod *s)
         free(s->run);
 }
 
-/* The thread that hears SIGTERM and SIGINT; all others have them blocked.  SIGUSR1 is our own: the
- * mount has ended by itself. */
-static void *signals_main(void *arg)
+static sigset_t signals_ours(void)
 {
-        struct stratod *s = arg;
         sigset_t set;
-        int sig;
 
         sigemptyset(&set);
         sigaddset(&set, SIGTERM);
         sigaddset(&set, SIGINT);
+        sigaddset(&set, SIGHUP);
         sigaddset(&set, SIGUSR1);
-        if (sigwait(&set, &sig) == 0 && sig != SIGUSR1) {
-                log_info("stopping");
+        sigaddset(&set, SIGRTMIN);
+        return set;
+}
+
+/* Our holder is dead: its lock on the pid file becomes ours, so that we are found and nobody starts
+ * a second one.  The mount goes on; it ends with us. */
+static void be_alone(struct stratod *s)
+{
+        _cleanup_free_ char *path = path_printf("%s/stratod.pid", s->run);
+        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+        log_warning("our holder was killed: the mount will not outlive this process");
+        s->lock = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+        if (s->lock < 0 || fcntl(s->lock, F_SETLK, &lock) < 0)
+                log_warning("pid file: %m");
+        else if (ftruncate(s->lock, 0) == 0)
+                dprintf(s->lock, "%d\n" STRATOFS_VERSION "\nalone\n", getpid());
+}
+
+/* Whether our parent has the lock on the pid file.  Then its death is a signal. */
+static void watch_holder(struct stratod *s)
+{
+        _cleanup_free_ char *path = path_printf("%s/stratod.pid", s->run);
+        _cleanup_close_ int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+        if (fd < 0 || fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type == F_UNLCK ||
+            lock.l_pid != getppid())
+                return;
+        prctl(PR_SET_PDEATHSIG, SIGRTMIN);
+        if (getppid() != lock.l_pid)
+                raise(SIGRTMIN);
+}
+
+/* The thread that hears signals; all others have them blocked.  SIGUSR1 is our own: the mount has
+ * ended by itself. */
+static void *signals_main(void *arg)
+{
+        struct stratod *s = arg;
+        sigset_t set = signals_ours();
+        int sig;
+
+        while (sigwait(&set, &sig) == 0 && sig != SIGUSR1) {
+                if (sig == SIGRTMIN) {
+                        be_alone(s);
+                        continue;
+                }
+                if (sig == SIGHUP && (s->lock >= 0 || !getenv("NOTIFY_SOCKET"))) {
+                        log_warning("nobody would start a successor: this process goes on");
+                        continue;
+                }
+                s->leaving = sig == SIGHUP;
+                log_info("%s", s->leaving ? "making room for a successor" : "stopping");
                 fs_stop(s->fs);
+                break;
         }
         return NULL;
 }
 
 static void block_signals(void)
 {
-        sigset_t set;
+        sigset_t set = signals_ours();
 
-        sigemptyset(&set);
-        sigaddset(&set, SIGTERM);
-        sigaddset(&set, SIGINT);
-        sigaddset(&set, SIGUSR1);
         pthread_sigmask(SIG_BLOCK, &set, NULL);
         signal(SIGPIPE, SIG_IGN);
 }
@@ -404,7 +452,7 @@ static int parse(struct stratod *s, int argc, char **argv)
 int main(int argc, char **argv)
 {
         struct stratod s = {
-                .ready_fd = -1, .watchdog = WATCHDOG_S, .compute_lock = PTHREAD_MUTEX_INITIALIZER};
+                .ready_fd = -1, .lock = -1, .watchdog = WATCHDOG_S, .compute_lock = PTHREAD_MUTEX_INITIALIZER};
         _cleanup_err_ struct err *err = NULL;
         int r = parse(&s, argc, argv);
 
@@ -421,7 +469,12 @@ int main(int argc, char **argv)
         take_held(&s);
         r = start(&s, &err);
         if (r == 0)
+                watch_holder(&s);
+        if (r == 0)
                 r = serve(&s);
+        /* What runs and what waits goes on in the successor, as after any death. */
+        if (r == 0 && s.leaving)
+                _exit(EXIT_AGAIN);
         if (r < 0)
                 log_error("%s", err ? err_msg(err) : strerror(-r));
         stop(&s);

@@ -89,6 +89,13 @@ bool once_done(struct fs *fs)
         return w->again && control_named_done(fs->control, w->name);
 }
 
+bool worker_changed(struct hold *h)
+{
+        const struct worker *w = pthread_getspecific(h->self);
+
+        return w && w->step && !w->again;
+}
+
 /* --- what kills --------------------------------------------------------------------------------
  */
 
