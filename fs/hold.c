@@ -259,6 +259,8 @@ static ssize_t on_read(int fd, void *buf, size_t len, void *userdata)
 
         for (;;) {
                 worker_end(w);
+                if (!h->record)
+                        worker_ready(w, buf, len);
                 n = h->record ? record_read(h->record, w, fd, buf, len) : read(fd, buf, len);
                 if (n < (ssize_t)sizeof(*in))
                         return n;

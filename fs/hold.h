@@ -64,6 +64,7 @@ struct held {
         uint32_t layout;         /* sizeof(struct held) */
         uint32_t lives;          /* processes that served this mount */
         uint32_t resends;        /* the kernel sends again what was not answered */
+        _Atomic uint32_t bulk;   /* bytes are written through this mount */
         uint64_t session;        /* names this mount's requests in the store */
         _Atomic uint64_t max_no; /* of the objects that the kernel was told of */
         _Atomic int64_t told;    /* usec: until then the kernel was told of every change */
@@ -106,6 +107,8 @@ struct worker {
         unsigned step;   /* changes so far */
         char name[37];
         void *buffer; /* record.c's */
+        void *ready;      /* worker_ready() */
+        size_t ready_len;
 };
 
 /* cfg->held: adopts what it has, if that can be; else begins a new one.  fs->hold is set. */
@@ -143,6 +146,9 @@ void workers_free(struct hold *h);
 struct worker *worker_self(struct hold *h);
 void worker_begin(struct worker *w, const struct fuse_in_header *in, bool again);
 void worker_end(struct worker *w);
+/* A thread that is killed may still be given a request, and if the kernel then finds no page to copy
+ * it to, it ends it with EIO: so the pages are there before. */
+void worker_ready(struct worker *w, void *buf, size_t len);
 /* Whether this thread's request made a change that no life before ours began. */
 bool worker_changed(struct hold *h);
 /* Whether it ended too many lives. */

@@ -198,6 +198,7 @@ ssize_t record_read(struct record *r, struct worker *w, int fd, void *buf, size_
                 return -1;
         }
         in = big_head(r, (unsigned)i);
+        worker_ready(w, in, RECORD_BIG_BYTES);
         n = read(fd, in, MIN(len, RECORD_BIG_BYTES));
         if (n < (ssize_t)sizeof(*in))
                 return n;

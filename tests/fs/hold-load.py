@@ -204,4 +204,6 @@ if gaps:
     print("no answer for %.0f ms (median), %.0f ms at most" % (gaps[len(gaps) // 2] * 1e3, gaps[-1] * 1e3))
 for f in failures:
     print("FAILURE:", f)
+if failures:
+    print(text(tenant + "/errors"))
 os._exit(1 if failures else 0)
