@@ -65,10 +65,6 @@ static int replace_stratod(const struct cloud *c, struct err **e)
 {
         int r;
 
-        if (daemon_alone(c, STRATOD)) {
-                err_set(e, -EBUSY, "stratod's holder was killed: nobody would start the new one");
-                return err_hint(e, "strato down, then strato up");
-        }
         r = daemon_replace(c, STRATOD, start_ms(c, STRATOD_MS), e);
         if (r > 0 && mount_probe(c->mount, start_ms(c, STRATOD_MS)) != MOUNT_OK)
                 return err_set(e, -EIO, "stratod was replaced, but '%s' does not answer",
@@ -137,6 +133,7 @@ int verb_up(struct cloud *c, struct err **e)
 {
         _cleanup_close_ int lock = -1;
         int blockd, stratod;
+        pid_t pid;
         int r;
 
         r = places_make(c, e);
@@ -145,6 +142,10 @@ int verb_up(struct cloud *c, struct err **e)
         lock = cloud_lock(c, e);
         if (lock < 0)
                 return lock;
+        if (c->replace && daemon_find(c, STRATOD, &pid) > 0 && daemon_alone(c, STRATOD)) {
+                err_set(e, -EBUSY, "stratod's holder was killed: nobody would start the new one");
+                return err_hint(e, "strato down, then strato up");
+        }
         blockd = up_blockd(c, e);
         if (blockd < 0)
                 return blockd;

@@ -1,5 +1,6 @@
 /* Names made, removed and moved. */
 #include <fcntl.h>
+#include "common/fault.h"
 #include "fs/ephemeral.h"
 #include "fs/ops.h"
 
@@ -345,6 +346,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 
 void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
 {
+        (void)FAULT("fs.link");
         fs_refuse(req, "link", newparent, newname, -EPERM, "no hard links here: ln -s");
 }
 

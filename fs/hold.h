@@ -21,6 +21,7 @@ enum {
         HOLD_HANDLES = 65536, /* open files; more are ENFILE */
         HOLD_WORKERS = 96,
         HOLD_SUSPECTS = 256,
+        HOLD_STUCK = 1000, /* as tries: the watchdog ended it */
         HOLD_TRIES = 5,  /* a request that ended so many lives gets EIO */
         HOLD_TEXT = 128, /* of a value, a request or an answer that is on its way */
 };

@@ -187,11 +187,14 @@ static void take_held(struct stratod *s)
         free(names);
 }
 
-/* systemd's own time for us, else ours. */
+/* systemd's own time for us, else ours; a test's before both. */
 static unsigned watchdog_seconds(const struct stratod *s)
 {
+        const char *test = getenv("STRATOFS_WATCHDOG");
         uint64_t usec = 0;
 
+        if (test)
+                return (unsigned)MAX(1, atoi(test));
         if (sd_watchdog_enabled(0, &usec) > 0)
                 return MAX(1u, (unsigned)(usec / 1000000));
         return s->watchdog;

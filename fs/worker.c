@@ -127,8 +127,12 @@ bool worker_refuses(struct worker *w)
 
         if (!s || s->tries < HOLD_TRIES)
                 return false;
-        log_error("request %llu (operation %u) ended %u processes: it is answered EIO",
-                  (unsigned long long)w->unique, w->hold->m->workers[w->cell].opcode, s->tries);
+        if (s->tries >= HOLD_STUCK)
+                log_error("request %llu is answered EIO", (unsigned long long)w->unique);
+        else
+                log_error("request %llu (operation %u) ended %u processes: it is answered EIO",
+                          (unsigned long long)w->unique, w->hold->m->workers[w->cell].opcode,
+                          s->tries);
         return true;
 }
 
@@ -183,7 +187,7 @@ static void give_up(struct watchdog *d, unsigned i)
                   (unsigned long long)d->seen[i], m->workers[i].opcode,
                   (unsigned long long)m->workers[i].nodeid, d->seconds);
         if (s)
-                *s = (struct held_suspect){.unique = d->seen[i], .tries = HOLD_TRIES};
+                *s = (struct held_suspect){.unique = d->seen[i], .tries = HOLD_STUCK};
         sigaction(SIGUSR2, &frames, NULL);
         pthread_mutex_lock(&d->hold->lock);
         if (d->hold->workers[i])

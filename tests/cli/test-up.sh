@@ -81,7 +81,7 @@ expect_status 1 strato up --loglevel 7
 expect_text "$T/err" "stratod ended at its start with status 1: no /dev/fuse"
 expect_text "$T/state/blockd/blockd.given" "--state $T/state/blockd --run $T/state/run"
 expect_text "$T/state/blockd/blockd.given" "--loglevel 7"
-expect_text "$T/state/stratod.given" "--mount $C --state $T/state --run $T/state/run --ready-fd"
+expect_text "$T/state/stratod.given" "--mount $C --state $T/state --run $T/state/run"
 running blockd && fail "blockd was left half started"
 expect_status 3 strato status
 
