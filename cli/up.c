@@ -184,7 +184,8 @@ int verb_serve(struct cloud *c, struct err **e)
                 return r < 0 ? err_errno(e, r, "look for %s", daemon_name(d))
                              : err_set(e, -EEXIST, "%s runs already, pid %d", daemon_name(d), pid);
         if (d == STRATOD) {
-                r = mount_prepare(c->mount, e);
+                /* a mount that systemd holds answers when we do */
+                r = getenv("LISTEN_FDS") ? 0 : mount_prepare(c->mount, e);
                 if (r == 0)
                         r = places_remember(c, e);
                 if (r < 0)

@@ -226,8 +226,8 @@ static void changed(void *arg, const struct change *ch)
                         WITH_LOCK(&c->lock);
                         repeat(c, 0, 0);
                 }
+                atomic_store(&c->fs->hold->m->told, clock_now());
         }
-        atomic_store(&c->fs->hold->m->told, clock_now());
         if (!ch->undone)
                 polls_changed(c->fs, ch->no);
 }
@@ -360,7 +360,7 @@ void cache_forget(struct fs *fs)
 {
         struct cache *c = fs->cache;
         _cleanup_free_ uint64_t *v = NULL;
-        int64_t since = fs->hold->m->told - TOLD_LATE;
+        int64_t since = fs->hold->since - TOLD_LATE;
         size_t n;
 
         drop_names(c);

@@ -15,6 +15,7 @@ static int take_slot(struct hold *h, struct handle *handle)
                 h->handles[i] = handle;
                 h->lowest = i + 1;
                 handle->held = &h->m->handles[i];
+                h->m->handles_used = MAX(h->m->handles_used, i + 1);
                 handle->fh = (uint64_t)++h->generations[i] << 32 | (i + 1);
                 return 0;
         }
@@ -310,12 +311,13 @@ void handles_restore(struct fs *fs)
         struct hold *h = fs->hold;
         unsigned kept = 0, lost = 0;
 
-        for (unsigned i = 0; i < HOLD_HANDLES; i++) {
+        /* what a dead open left half done may have any number; ours are all newer */
+        for (unsigned i = 0; i < HOLD_HANDLES; i++)
+                h->generations[i] = h->m->lives << 20;
+        for (unsigned i = 0; i < h->m->handles_used; i++) {
                 struct held_handle *s = &h->m->handles[i];
                 uint64_t fh = atomic_load(&s->fh);
 
-                /* what a dead open left half done may have any number; ours are all newer */
-                h->generations[i] = h->m->lives << 20;
                 if (!fh)
                         continue;
                 if (restore(fs, i) == 0) {

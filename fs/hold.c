@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -110,13 +111,20 @@ static int make_memory(struct hold *h, const char *tables)
         return 0;
 }
 
+/* Unmounted, or cut off by an administrator. */
+static bool is_gone(int device)
+{
+        struct pollfd p = {.fd = device};
+
+        return poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLNVAL));
+}
+
 /* Why the session before ours cannot be gone on with; NULL when it can. */
 static const char *misfit(struct hold *h, const char *tables)
 {
-        struct pollfd p = {.fd = h->device};
         struct stat st;
 
-        if (poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLNVAL)))
+        if (is_gone(h->device))
                 return "it was unmounted";
         if (fstat(h->memory, &st) < 0 ||
             (uint64_t)st.st_size != sizeof(struct held) + RECORD_SIZE || map(h) < 0 ||
@@ -141,9 +149,12 @@ static void discard(struct fs *fs, const char *why)
 {
         struct hold *h = fs->hold;
 
+        bool gone = is_gone(h->device);
+
         log_warning("%s: mounted anew: the session before this one cannot be gone on with: %s",
                     fs->mountpoint, why);
-        take_off(fs);
+        if (!gone)
+                take_off(fs);
         unmap(h);
         h->adopted = false;
         if (fs->holder.drop)
@@ -197,6 +208,7 @@ int hold_new(struct fs *fs, const struct fs_config *cfg, struct err **e)
                 r = make_memory(h, tables.data);
         } else {
                 h->m->lives++;
+                h->since = h->m->told;
                 workers_suspect(h);
         }
         if (r == 0 && fs->holder.keep && !h->m->resends) {
@@ -302,7 +314,7 @@ static ssize_t on_writev(int fd, struct iovec *iov, int count, void *userdata)
         size_t total = 0;
         ssize_t n;
 
-        if (is_init || h->swallow) {
+        if (is_init || (h->swallow && unique)) {
                 for (int i = 0; i < count; i++) {
                         if (total + iov[i].iov_len <= sizeof(reply))
                                 memcpy(reply + total, iov[i].iov_base, iov[i].iov_len);
@@ -375,7 +387,7 @@ static void wake_pollers(struct fs *fs)
                 struct fuse_notify_poll_wakeup_out out;
         } news = {.head = {.len = sizeof(news), .error = NOTIFY_POLL}};
 
-        for (unsigned i = 0; i < HOLD_HANDLES; i++) {
+        for (unsigned i = 0; i < fs->hold->m->handles_used; i++) {
                 struct held_handle *s = &fs->hold->m->handles[i];
 
                 if (!atomic_load(&s->fh) || !s->kh)
@@ -408,8 +420,9 @@ void hold_resume(struct fs *fs)
 
 void hold_end(struct fs *fs)
 {
-        struct pollfd p = {.fd = fuse_session_fd(fs->se)};
-        bool gone = poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLNVAL));
+        int device = fuse_session_fd(fs->se);
+        _cleanup_close_ int null = -1;
+        bool gone;
 
         if (fs->holder.drop)
                 fs->holder.drop(fs->arg);
@@ -417,7 +430,10 @@ void hold_end(struct fs *fs)
                 fuse_session_unmount(fs->se);
                 return;
         }
-        close(p.fd); /* or an unmount would ask us */
+        gone = is_gone(device);
+        null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        if (null < 0 || dup2(null, device) < 0) /* nobody is asked by the unmount; libfuse closes */
+                log_warning("end of the session: %m");
         if (!gone)
                 take_off(fs);
 }

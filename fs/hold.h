@@ -69,6 +69,7 @@ struct held {
         uint64_t session;        /* names this mount's requests in the store */
         _Atomic uint64_t max_no; /* of the objects that the kernel was told of */
         _Atomic int64_t told;    /* usec: until then the kernel was told of every change */
+        uint32_t handles_used;   /* places that ever were: the rest is not even memory */
         uint32_t init_len, reply_len;
         char init[512], reply[128];
         char tables[HOLD_TABLES];
@@ -86,6 +87,7 @@ struct hold {
         int memory; /* the memory file */
         int device; /* adopted; else -1 */
         bool adopted, swallow, refused;
+        int64_t since; /* adopted: until then the kernel was told of changes */
         struct record *record; /* NULL: the kernel sends again */
         pthread_key_t self;    /* struct worker of this thread */
         pthread_mutex_t lock;  /* what follows */

@@ -63,6 +63,7 @@ static bool small_add(struct record *r, const struct fuse_in_header *in, size_t 
         if (i == NONE)
                 return false;
         r->free_small = r->next[i];
+        r->area->small_used = MAX(r->area->small_used, i + 1);
         s->len = len;
         s->interrupted = cut;
         memcpy(s->bytes, in, len);
@@ -95,6 +96,7 @@ static int big_take(struct record *r)
         for (unsigned i = 0; i < RECORD_BIG; i++) {
                 if (r->owned[i] || r->big[i])
                         continue;
+                r->area->big_used = MAX(r->area->big_used, i + 1);
                 big_clear(r, i);
                 r->owned[i] = true;
                 return (int)i;
@@ -105,7 +107,7 @@ static int big_take(struct record *r)
 /* What a life before ours was at.  One that was being moved is there twice. */
 static void take_over(struct record *r)
 {
-        for (unsigned i = 0; i < RECORD_BIG; i++) {
+        for (unsigned i = 0; i < r->area->big_used; i++) {
                 const struct fuse_in_header *in = big_head(r, i);
                 const struct fuse_interrupt_in *cut = (const void *)(in + 1);
 
@@ -133,7 +135,7 @@ struct record *record_new(struct record_area *area)
         for (uint32_t i = 0; i < RECORD_SMALL; i++)
                 r->heads[i] = NONE;
         for (uint32_t i = RECORD_SMALL; i-- > 0;) {
-                uint64_t unique = area->small[i].unique;
+                uint64_t unique = i < area->small_used ? area->small[i].unique : 0;
                 uint32_t *list = unique ? chain(r, unique) : &r->free_small;
 
                 r->next[i] = *list;
@@ -253,7 +255,7 @@ static size_t collect(struct record *r, struct found *v)
 {
         size_t n = 0;
 
-        for (uint32_t i = 0; i < RECORD_SMALL; i++) {
+        for (uint32_t i = 0; i < r->area->small_used; i++) {
                 struct record_small *s = &r->area->small[i];
 
                 if (s->unique)

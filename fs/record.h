@@ -20,6 +20,7 @@ struct record_small {
         char bytes[RECORD_SMALL_BYTES];
 };
 struct record_area {
+        uint32_t small_used, big_used;    /* places that ever were: the rest is not even memory */
         uint32_t interrupted[RECORD_BIG]; /* of the big ones */
         struct record_small small[RECORD_SMALL];
         char big[RECORD_BIG][RECORD_BIG_BYTES]; /* struct fuse_in_header first; len 0: free */

@@ -4,6 +4,7 @@
  * table answers it, so that a state reached and an interrupt at the same moment cannot both. */
 #include <fcntl.h>
 #include "fs/ephemeral.h"
+#include "fs/hold.h"
 #include "fs/ops.h"
 
 struct wait_key;
@@ -172,6 +173,18 @@ static struct wait *park(struct waits *t, fuse_req_t req, struct handle *h, cons
         return w;
 }
 
+/* Microseconds that are left of a time-out; a death of the daemon does not begin it anew. */
+static int64_t time_left(struct fs *fs, struct handle *h, const struct node *n)
+{
+        int64_t now = clock_now(), all = n->seconds * INT64_C(1000000);
+
+        if (!all)
+                return 0;
+        if (!worker_self(fs->hold)->again || !h->held->deadline)
+                h->held->deadline = now + all;
+        return MIN(MAX(1, h->held->deadline - now), all);
+}
+
 static void begin(fuse_req_t req, struct handle *h, const struct node *n, size_t size)
 {
         struct fs *fs = fs_of(req);
@@ -196,7 +209,7 @@ static void begin(fuse_req_t req, struct handle *h, const struct node *n, size_t
                     ? control_wait_event(fs->control, &who, n->no, cursor, reached, key, &waiter,
                                          &e)
                     : control_wait(fs->control, &who, n->no, wait_state(n),
-                                   n->seconds * INT64_C(1000000), reached, key, &waiter, &e);
+                                   time_left(fs, h, n), reached, key, &waiter, &e);
         if (r < 0) {
                 free(key);
                 w = take(fs->waits, id);

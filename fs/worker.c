@@ -205,7 +205,8 @@ static void tick(struct watchdog *d)
 
                 d->ticks[i] = now && now == d->seen[i] ? d->ticks[i] + 1 : 0;
                 d->seen[i] = now;
-                if (d->ticks[i] > TICKS)
+                /* the end of an upload brings all of it to the disk */
+                if (d->ticks[i] > (d->hold->m->workers[i].opcode == FUSE_RELEASE ? 10 : 1) * TICKS)
                         give_up(d, i);
         }
         if (d->alive)

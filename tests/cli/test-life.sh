@@ -46,8 +46,7 @@ expect_text "$T/out" "up already"
 [ "$(pid_of stratod)" != "$stratod" ] || fail "it was not killed"
 # With its holder it is gone; only it comes back.
 stratod=$(pid_of stratod)
-kill -9 "$(strato status --json | jq .stratod.holder.pid)"
-wait_line "$T/state/run/stratod.pid" alone 10
+unhold
 kill -9 "$stratod"
 wait_gone "$stratod" 10
 expect_status 4 strato status

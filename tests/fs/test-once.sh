@@ -98,6 +98,22 @@ expect_status 0 strato status
 expect_text "$T/out" "held by stratofs-hold"
 cd / || exit 1
 
+# --- a session that the new program does not understand is mounted anew
+holder=$(strato status --json | jq .stratod.holder.pid)
+memory=$(ls -l "/proc/$holder/fd" | sed -n 's|.* \([0-9]*\) -> /memfd:stratofs-session.*|\1|p')
+printf '\377' | dd of="/proc/$holder/fd/$memory" bs=1 seek=8 conv=notrunc status=none || fail "no memory file"
+exec 4<"$C/version"
+kill -9 "$(main_pid)"
+answers() {
+        cat "$C/version"
+}
+wait_until 30 answers || fail "no mount"
+expect_text "$T/state/log/stratod.log" "mounted anew: the session before this one cannot be gone on with"
+cat <&4 2>"$T/err" && fail "the old mount answers"
+expect_text "$T/err" "Transport endpoint is not connected"
+exec 4<&-
+expect "it is kept, too" [ "$(kill -9 "$(main_pid)"; cat "$C/version" | head -n1)" ]
+
 # --- the holder is killed: the daemon goes on alone; killed, too, the mount is gone at once
 exec 4<&-
 holder=$(strato status --json | jq .stratod.holder.pid)
@@ -141,4 +157,21 @@ expect_status 0 strato down
 ! mountpoint -q "$C" || fail "it is still mounted"
 expect_status 3 strato status
 ! pgrep -f "stratofs-hold.*$T" || fail "a holder is left"
+
+# --- as a service manager starts it
+"$BUILD/cli/stratofs-hold" -- "$STRATO" serve stratod --state "$T/state" --mount "$C" 2>"$T/served" &
+served=$!
+test_pids="$test_pids $served"
+wait_line "$T/served" serving 60
+exec 4<"$C/tenants/default/id" 5<"$C/tenants/default/id"
+for fd in 4 5; do
+        before=$(main_pid)
+        kill -9 "$before"
+        expect "it goes on" [ "$(cat <&$fd)" = "$(cat "$C/tenants/default/id")" ]
+        [ "$(main_pid)" != "$before" ] || fail "it is the same process"
+done
+exec 4<&- 5<&-
+kill $served
+wait $served || fail "it ended with $?"
+! mountpoint -q "$C" || fail "it is still mounted"
 ok "all"
