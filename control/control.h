@@ -39,6 +39,8 @@ struct control_config {
         uid_t uid;           /* of the daemon: 0, or the plain user who runs it all */
         gid_t gid;
         uint64_t numbers;    /* objects get numbers above this one */
+        const uint64_t *uploads; /* images whose bytes go on coming in, as before this start */
+        size_t nuploads;
 };
 
 /* Loads the store, makes what a new cloud needs (default tenant, flavors, this host), settles
@@ -136,6 +138,13 @@ int control_open_data(struct control *c, const struct caller *who, uint64_t no, 
 /* cp FILE images/: a new image named after the file, open for its upload. */
 int control_upload(struct control *c, const struct caller *who, uint64_t tenant,
                    const char *filename, uint64_t *ret_no, struct data **ret, struct err **e);
+/* Deletes the image that control_upload() made of this file. */
+void control_upload_forget(struct control *c, const struct caller *who, uint64_t tenant,
+                           const char *filename);
+/* An upload of cfg.uploads goes on where it was; or does not, and its image ends in `error`. */
+int control_upload_again(struct control *c, uint64_t no, uint64_t received, uint64_t next,
+                         bool in_order, struct data **ret, struct err **e);
+void control_upload_lost(struct control *c, uint64_t no, uint64_t received);
 /* I/O of DATA_IMAGE; counts progress and order.  pread gives the count. */
 int64_t data_pread(struct data *d, void *p, size_t n, uint64_t off);
 int data_pwrite(struct control *c, struct data *d, const void *p, size_t n, uint64_t off,

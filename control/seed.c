@@ -92,6 +92,14 @@ static bool has_job(struct control *c, const struct object *o)
         return false;
 }
 
+static bool comes_in(struct control *c, const struct object *o)
+{
+        for (size_t i = 0; i < c->cfg.nuploads; i++)
+                if (c->cfg.uploads[i] == o->no)
+                        return o->kind == &kind_image && o->state == IMAGE_SAVING;
+        return false;
+}
+
 /* One transaction an object: they are few, and of different tenants. */
 static int settle(struct control *c, struct err **e)
 {
@@ -104,7 +112,8 @@ static int settle(struct control *c, struct err **e)
                 if (o->kind == &kind_job && o->kind->states[o->state].transient)
                         jobs_adopt(c, o);
         HASH_ITER (hh_no, c->by_no, o, tmp) {
-                if (o->kind == &kind_job || !o->kind->states[o->state].transient || has_job(c, o))
+                if (o->kind == &kind_job || !o->kind->states[o->state].transient || has_job(c, o) ||
+                    comes_in(c, o))
                         continue;
                 v = xrealloc(v, n + 1, sizeof(*v));
                 v[n++] = o->no;

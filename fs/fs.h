@@ -47,5 +47,7 @@ void fs_stop(struct fs *fs);
 /* The numbers that objects had when the session in this memory file was served: none below the
  * result's may be given again, as the kernel knows nodes by them.  -1, a strange file: 0. */
 uint64_t fs_held_numbers(int memory);
+/* The images that are coming in through it (struct control_config); the caller frees. */
+size_t fs_held_uploads(int memory, uint64_t **ret);
 /* Unmounts (lazily when files are open) and frees.  After fs_serve() has returned. */
 void fs_close(struct fs *fs);

@@ -234,7 +234,7 @@ static void restore_text(struct handle *h)
         h->wrote = s->wrote;
         h->read = s->read;
         h->cursor = s->cursor;
-        h->next = s->next;
+        h->next = s->upload ? 0 : s->next;
         switch (s->text_type) {
         case HELD_PENDING:
                 frame_again(&h->frame, s->text, s->text_len,
@@ -257,7 +257,7 @@ static void restore_text(struct handle *h)
 /* The object of a stream may be gone: then that is what its next read says. */
 static int node_again(struct fs *fs, struct held_handle *s, struct node *n)
 {
-        int r = s->ino & INO_EPHEMERAL ? -ESTALE : node_get(fs, s->ino, n);
+        int r = (s->ino & INO_EPHEMERAL) && !s->upload ? -ESTALE : node_get(fs, s->ino, n);
 
         if (r < 0 && (s->ino & INO_WAIT) && !(s->ino & INO_EPHEMERAL))
                 n->type = NODE_WAIT;
@@ -276,6 +276,9 @@ static int restore(struct fs *fs, unsigned i)
         struct node n;
         int r;
 
+        r = s->upload && (s->ino & INO_EPHEMERAL) ? upload_again(fs, s) : 0;
+        if (r < 0)
+                return r;
         control_rdlock(fs->control);
         r = node_again(fs, s, &n);
         h = r == 0 ? make(fs, &n, s->flags) : NULL;
@@ -301,6 +304,8 @@ static int restore(struct fs *fs, unsigned i)
                 unmake(fs, h);
                 return r;
         }
+        if (h->e)
+                ephemeral_opened(fs->ephemerals, h->e);
         poll_unseen(fs, h);
         hold->handles[i] = h;
         return 0;
@@ -324,6 +329,8 @@ void handles_restore(struct fs *fs)
                         kept++;
                         continue;
                 }
+                if (s->upload)
+                        control_upload_lost(fs->control, s->upload, s->received);
                 atomic_store(&s->fh, 0);
                 lost++;
         }

@@ -176,6 +176,26 @@ uint64_t fs_held_numbers(int memory)
         return no;
 }
 
+size_t fs_held_uploads(int memory, uint64_t **ret)
+{
+        struct held *m = MAP_FAILED;
+        struct stat st;
+        size_t n = 0;
+
+        *ret = NULL;
+        if (memory >= 0 && fstat(memory, &st) == 0 && (size_t)st.st_size >= sizeof(*m))
+                m = mmap(NULL, sizeof(*m), PROT_READ, MAP_SHARED, memory, 0);
+        if (m == MAP_FAILED)
+                return 0;
+        if (m->version == HOLD_VERSION && m->layout == sizeof(*m))
+                *ret = calloc(MIN(m->handles_used, (uint32_t)HOLD_HANDLES) + 1, sizeof(**ret));
+        for (unsigned i = 0; *ret && i < MIN(m->handles_used, (uint32_t)HOLD_HANDLES); i++)
+                if (m->handles[i].fh && m->handles[i].upload)
+                        (*ret)[n++] = m->handles[i].upload;
+        munmap(m, sizeof(*m));
+        return n;
+}
+
 int hold_new(struct fs *fs, const struct fs_config *cfg, struct err **e)
 {
         _cleanup_buf_ struct buf tables = {0};

@@ -41,8 +41,10 @@ struct held_handle {
         uint64_t next, cursor;        /* as in struct handle */
         uint64_t rendered_len, check; /* the text that reads saw; check 0: read to its end */
         int64_t deadline;             /* of a wait, wall clock; 0: none */
-        uint64_t received;            /* upload */
-        uint8_t wrote, read, text_type, out_of_order;
+        uint64_t upload;              /* the image that comes in, 0: none; `text` is its file name */
+        uint64_t parent, received;    /* of an upload */
+        int32_t failed;
+        uint8_t wrote, read, text_type, out_of_order, cut;
         uint16_t text_len;
         char text[HOLD_TEXT];
 };

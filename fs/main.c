@@ -232,6 +232,7 @@ static int open_drivers(struct stratod *s, struct err **e)
 
 static int start(struct stratod *s, struct err **e)
 {
+        _cleanup_free_ uint64_t *uploads = NULL;
         struct control_config cfg;
         struct fs_config mount;
         int r = open_drivers(s, e);
@@ -250,7 +251,9 @@ static int start(struct stratod *s, struct err **e)
                                       .host = s->host,
                                       .uid = getuid(),
                                       .gid = getgid(),
-                                      .numbers = fs_held_numbers(s->holder.memory)};
+                                      .numbers = fs_held_numbers(s->holder.memory),
+                                      .nuploads = fs_held_uploads(s->holder.memory, &uploads)};
+        cfg.uploads = uploads;
         r = control_start(&cfg, &s->control, e);
         if (r < 0)
                 return r;

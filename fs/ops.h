@@ -231,6 +231,12 @@ void copies_wait(struct fs *fs);
 
 /* --- upload.c ------------------------------------------------------------------------------ */
 
+/* An upload is known to a successor from here on. */
+void upload_keep(struct handle *h, const struct data *d);
+/* Whether this write came in in a life before ours. */
+bool upload_has(struct fs *fs, const struct data *d, size_t size, off_t off);
+/* Its node goes on.  -ESTALE: its image does not wait for bytes any more. */
+int upload_again(struct fs *fs, const struct held_handle *s);
 /* Whether a file may be copied into the collection of this kind. */
 bool kind_takes_uploads(const struct kind *k);
 void upload_create(fuse_req_t req, const struct node *dir, const char *name,

@@ -86,7 +86,10 @@ bool once_done(struct fs *fs)
                  (unsigned long long)(fs->hold->m->session & 0xffffffffffff),
                  (unsigned long long)w->unique, ++w->step & 0xffff);
         control_name_changes(fs->control, w->name);
-        return w->again && control_named_done(fs->control, w->name);
+        if (!w->again || !control_named_done(fs->control, w->name))
+                return false;
+        control_name_changes(fs->control, NULL);
+        return true;
 }
 
 void worker_ready(struct worker *w, void *buf, size_t len)

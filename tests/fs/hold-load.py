@@ -37,6 +37,7 @@ def loop(name):
 
 threads = []
 size = 4 << 20
+image = random.randbytes(2 << 20)
 disk = os.open(tenant + "/volumes/disk/data", os.O_RDWR)
 held = os.open(tenant + "/volumes/v/id", os.O_RDONLY)
 identity = os.read(held, 100)
@@ -101,6 +102,22 @@ def copy():
 def dd():
     subprocess.run(["dd", "if=/dev/zero", "of=" + tenant + "/volumes/other/data", "bs=128k", "count=8",
                     "conv=notrunc,fsync", "status=none"], check=True)
+
+
+@loop("upload")
+def upload():
+    # slower than a kill, at an even pace
+    n, sent = progress["upload"], 0
+    with open(f"{tenant}/images/image-{n}.raw", "wb", buffering=0) as f:
+        while sent < len(image) and not stop.is_set():
+            sent += f.write(image[sent:sent + (64 << 10)])
+            time.sleep(0.01)
+    path = f"{tenant}/images/image-{n}"
+    if sent == len(image):
+        assert text(path + "/.wait/active@60") == "active\n"
+        with open(path + "/data", "rb") as f:
+            assert f.read() == image, "another image"
+    os.rmdir(path)
 
 
 def waiter():
