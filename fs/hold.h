@@ -34,6 +34,7 @@ enum held_text { HELD_NONE, HELD_LINE, HELD_PENDING, HELD_ANSWER, HELD_TORN };
 struct held_handle {
         _Atomic uint64_t fh; /* 0: free */
         uint64_t unique;     /* the request that opened it */
+        uint64_t applied;    /* the last write that it went through, to its end */
         uint64_t ino;
         uint64_t kh; /* who polls it is woken by this number; 0: nobody */
         int32_t flags;
