@@ -194,6 +194,7 @@ struct change {
         bool gone;               /* it no longer goes by a name it had */
         bool deleted;            /* nor is it there */
         uint64_t told;           /* TOLD_... that are void now */
+        int64_t at;              /* usec: the time of its record; changes come in its order */
         bool list_told;          /* the collection's directory changed, and was told of */
         bool undone;             /* the store refused: what was seen for a moment never was */
 };

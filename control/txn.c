@@ -334,6 +334,7 @@ static void txn_changes(struct txn *t, bool undone)
                         .told = gone ? told : told & ~TOLD_NAME,
                         .list_told = l && (atomic_exchange(&l->told, 0) & TOLD_SELF),
                         .undone = undone,
+                        .at = t->at,
                 };
         }
 }
@@ -447,6 +448,7 @@ static struct store_txn *txn_records(struct txn *t)
         struct store_txn *s;
         int64_t now = clock_now();
 
+        t->at = now;
         record_scope(t->v[0].o, scope);
         s = xcheck(store_txn_new(scope));
         txn_id(t->c, s->id);

@@ -30,6 +30,7 @@ struct txn {
         uint64_t quota_room;      /* tenant whose usage was changed by delta at commit; 0: none */
         int64_t delta[12];
         /* From here on: between commit and the store's answer. */
+        int64_t at; /* usec: its records' time; never earlier than that of one before it */
         struct txn *next;
         bool finished;
         int result;

@@ -71,7 +71,7 @@ struct held {
         _Atomic uint32_t bulk;   /* bytes are written through this mount */
         uint64_t session;        /* names this mount's requests in the store */
         _Atomic uint64_t max_no; /* of the objects that the kernel was told of */
-        _Atomic int64_t told;    /* usec: until then the kernel was told of every change */
+        _Atomic int64_t told;    /* usec: the kernel was told of every change up to one of that time */
         uint32_t handles_used;   /* places that ever were: the rest is not even memory */
         uint32_t init_len, reply_len;
         char init[512], reply[128];
