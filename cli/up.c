@@ -67,8 +67,7 @@ static int replace_stratod(const struct cloud *c, struct err **e)
 
         r = daemon_replace(c, STRATOD, start_ms(c, STRATOD_MS), e);
         if (r > 0 && mount_probe(c->mount, start_ms(c, STRATOD_MS)) != MOUNT_OK)
-                return err_set(e, -EIO, "stratod was replaced, but '%s' does not answer",
-                               c->mount);
+                return err_set(e, -EIO, "stratod was replaced, but '%s' does not answer", c->mount);
         return r;
 }
 

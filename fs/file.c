@@ -117,8 +117,7 @@ static void create_meta(fuse_req_t req, const struct node *dir, const char *name
         struct err *e = NULL;
         struct handle *h;
         struct node n;
-        int r = once_done(fs) ? 0
-                              : control_set_meta(fs->control, &who, dir->no, name, "", 0, &e);
+        int r = once_done(fs) ? 0 : control_set_meta(fs->control, &who, dir->no, name, "", 0, &e);
 
         if (r < 0) {
                 fs_fail(req, "create", dir->ino, name, r, e);
@@ -340,9 +339,7 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t size, off_t 
         default:
                 pthread_mutex_lock(&h->lock);
                 h->writer = who;
-                r = handle_applied(fs, h)
-                            ? 0
-                            : text_write(fs, &who, h, p, size, (uint64_t)off, &e);
+                r = handle_applied(fs, h) ? 0 : text_write(fs, &who, h, p, size, (uint64_t)off, &e);
                 handle_keep(h);
                 if (r == 0)
                         h->held->applied = worker_self(fs->hold)->unique;

@@ -91,8 +91,7 @@ int handle_new(struct fs *fs, const struct caller *who, const struct node *n, in
                 return -ENFILE;
         }
         h->writer = *who;
-        if ((h->type == NODE_DATA || h->type == NODE_UPLOAD) &&
-            (flags & O_ACCMODE) != O_RDONLY)
+        if ((h->type == NODE_DATA || h->type == NODE_UPLOAD) && (flags & O_ACCMODE) != O_RDONLY)
                 atomic_store(&fs->hold->m->bulk, 1);
         s = h->held;
         memset(s, 0, sizeof(*s));

@@ -22,8 +22,8 @@ enum {
         HOLD_WORKERS = 96,
         HOLD_SUSPECTS = 256,
         HOLD_STUCK = 1000, /* as tries: the watchdog ended it */
-        HOLD_TRIES = 5,  /* a request that ended so many lives gets EIO */
-        HOLD_TEXT = 128, /* of a value, a request or an answer that is on its way */
+        HOLD_TRIES = 5,    /* a request that ended so many lives gets EIO */
+        HOLD_TEXT = 128,   /* of a value, a request or an answer that is on its way */
 };
 #define HOLD_TABLES (16 << 10)
 
@@ -42,8 +42,8 @@ struct held_handle {
         uint64_t next, cursor;        /* as in struct handle */
         uint64_t rendered_len, check; /* the text that reads saw; check 0: read to its end */
         int64_t deadline;             /* of a wait, wall clock; 0: none */
-        uint64_t upload;              /* the image that comes in, 0: none; `text` is its file name */
-        uint64_t parent, received;    /* of an upload */
+        uint64_t upload;           /* the image that comes in, 0: none; `text` is its file name */
+        uint64_t parent, received; /* of an upload */
         int32_t failed;
         uint8_t wrote, read, text_type, out_of_order, cut;
         uint16_t text_len;
@@ -71,8 +71,8 @@ struct held {
         _Atomic uint32_t bulk;   /* bytes are written through this mount */
         uint64_t session;        /* names this mount's requests in the store */
         _Atomic uint64_t max_no; /* of the objects that the kernel was told of */
-        _Atomic int64_t told;    /* usec: the kernel was told of every change up to one of that time */
-        uint32_t handles_used;   /* places that ever were: the rest is not even memory */
+        _Atomic int64_t told; /* usec: the kernel was told of every change up to one of that time */
+        uint32_t handles_used; /* places that ever were: the rest is not even memory */
         uint32_t init_len, reply_len;
         char init[512], reply[128];
         char tables[HOLD_TABLES];
@@ -90,7 +90,7 @@ struct hold {
         int memory; /* the memory file */
         int device; /* adopted; else -1 */
         bool adopted, swallow, refused;
-        int64_t since; /* adopted: until then the kernel was told of changes */
+        int64_t since;         /* adopted: until then the kernel was told of changes */
         struct record *record; /* NULL: the kernel sends again */
         pthread_key_t self;    /* struct worker of this thread */
         pthread_mutex_t lock;  /* what follows */
@@ -113,7 +113,7 @@ struct worker {
         unsigned step;   /* changes so far */
         char name[37];
         void *buffer; /* record.c's */
-        void *ready;      /* worker_ready() */
+        void *ready;  /* worker_ready() */
         size_t ready_len;
 };
 
@@ -152,8 +152,8 @@ void workers_free(struct hold *h);
 struct worker *worker_self(struct hold *h);
 void worker_begin(struct worker *w, const struct fuse_in_header *in, bool again);
 void worker_end(struct worker *w);
-/* A thread that is killed may still be given a request, and if the kernel then finds no page to copy
- * it to, it ends it with EIO: so the pages are there before. */
+/* A thread that is killed may still be given a request, and if the kernel then finds no page to
+ * copy it to, it ends it with EIO: so the pages are there before. */
 void worker_ready(struct worker *w, void *buf, size_t len);
 /* Whether this thread's request made a change that no life before ours began. */
 bool worker_changed(struct hold *h);

@@ -457,8 +457,10 @@ static int parse(struct stratod *s, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-        struct stratod s = {
-                .ready_fd = -1, .lock = -1, .watchdog = WATCHDOG_S, .compute_lock = PTHREAD_MUTEX_INITIALIZER};
+        struct stratod s = {.ready_fd = -1,
+                            .lock = -1,
+                            .watchdog = WATCHDOG_S,
+                            .compute_lock = PTHREAD_MUTEX_INITIALIZER};
         _cleanup_err_ struct err *err = NULL;
         int r = parse(&s, argc, argv);
 

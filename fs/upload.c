@@ -48,7 +48,8 @@ void upload_keep(struct handle *h, const struct data *d)
 
 bool upload_has(struct fs *fs, const struct data *d, size_t size, off_t off)
 {
-        return worker_self(fs->hold)->again && d->received >= size && d->next == (uint64_t)off + size;
+        return worker_self(fs->hold)->again && d->received >= size &&
+               d->next == (uint64_t)off + size;
 }
 
 static void cut(struct upload *u, const char *why)
@@ -224,10 +225,10 @@ void upload_write(fuse_req_t req, struct handle *h, const char *p, size_t size, 
         int r;
 
         pthread_mutex_lock(&u->lock);
-        r = !u->data                              ? err_set(&e, -EBUSY, "the upload has ended")
-            : upload_has(fs, u->data, size, off) ? 0
-                                                 : data_pwrite(fs->control, u->data, p, size,
-                                                               (uint64_t)off, &e);
+        r = !u->data ? err_set(&e, -EBUSY, "the upload has ended")
+            : upload_has(fs, u->data, size, off)
+                    ? 0
+                    : data_pwrite(fs->control, u->data, p, size, (uint64_t)off, &e);
         h->closed = false;
         if (u->data)
                 keep(h, u->data);

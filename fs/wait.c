@@ -205,11 +205,10 @@ static void begin(fuse_req_t req, struct handle *h, const struct node *n, size_t
         id = w->id; /* w may be answered and gone from here on */
         *key = (struct wait_key){.table = fs->waits, .id = id};
         fuse_req_interrupt_func(req, interrupted, (void *)(uintptr_t)id);
-        r = n->type == NODE_FOLLOW
-                    ? control_wait_event(fs->control, &who, n->no, cursor, reached, key, &waiter,
-                                         &e)
-                    : control_wait(fs->control, &who, n->no, wait_state(n),
-                                   time_left(fs, h, n), reached, key, &waiter, &e);
+        r = n->type == NODE_FOLLOW ? control_wait_event(fs->control, &who, n->no, cursor, reached,
+                                                        key, &waiter, &e)
+                                   : control_wait(fs->control, &who, n->no, wait_state(n),
+                                                  time_left(fs, h, n), reached, key, &waiter, &e);
         if (r < 0) {
                 free(key);
                 w = take(fs->waits, id);
