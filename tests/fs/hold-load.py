@@ -69,6 +69,16 @@ def write():
     acknowledged["n"] = int(n)
 
 
+@loop("attribute")
+def attribute():
+    # what the kernel keeps of it is never that of before
+    value = "x" * random.randrange(1, 100)
+    with open(tenant + "/volumes/v/description", "w") as f:
+        f.write(value)
+    assert os.stat(tenant + "/volumes/v/description").st_size == len(value) + 1
+    assert text(tenant + "/volumes/v/description") == value + "\n"
+
+
 @loop("make")
 def make():
     # each is refused when it is carried out twice

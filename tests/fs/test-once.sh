@@ -98,6 +98,23 @@ expect_status 0 strato status
 expect_text "$T/out" "held by stratofs-hold"
 cd / || exit 1
 
+# --- Ctrl-C reaches a wait that was parked in another life
+mkdir "$C/tenants/default/volumes/waited"
+/usr/bin/python3 -c 'import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execvp("cat", ["cat", sys.argv[1]])' "$C/tenants/default/volumes/waited/.wait/gone" &
+waiter=$!
+test_pids="$test_pids $waiter"
+waits() {
+        [ "$(ls -l /proc/$waiter/fd | grep -c '/.wait/gone')" = 1 ]
+}
+wait_until 10 waits || fail "nobody waits"
+kill -9 "$(main_pid)"
+expect "it answers" cat "$C/version"
+kill -INT $waiter
+wait_gone $waiter 10
+rmdir "$C/tenants/default/volumes/waited"
+
 # --- a session that the new program does not understand is mounted anew
 holder=$(strato status --json | jq .stratod.holder.pid)
 memory=$(ls -l "/proc/$holder/fd" | sed -n 's|.* \([0-9]*\) -> /memfd:stratofs-session.*|\1|p')
