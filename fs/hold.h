@@ -74,7 +74,8 @@ struct held {
         _Atomic int64_t told; /* usec: the kernel was told of every change up to one of that time */
         uint32_t handles_used; /* places that ever were: the rest is not even memory */
         uint32_t init_len, reply_len;
-        char init[512], reply[128];
+        _Alignas(8) char init[512];
+        _Alignas(8) char reply[128];
         char tables[HOLD_TABLES];
         struct held_suspect suspects[HOLD_SUSPECTS];
         struct held_worker workers[HOLD_WORKERS];
@@ -136,7 +137,12 @@ static inline void hold_told(struct hold *h, uint64_t no)
 }
 /* The session ends: nobody keeps it, and it is unmounted. */
 void hold_end(struct fs *fs);
+
+/* --- device.c --- */
+
 extern const struct fuse_custom_io hold_io;
+/* EIO, without libfuse. */
+void device_refuse(int fd, uint64_t unique);
 
 /* --- handle.c: see ops.h ---------------------------------------------------------------------- */
 

@@ -191,4 +191,5 @@ exec 4<&- 5<&-
 kill $served
 wait $served || fail "it ended with $?"
 ! mountpoint -q "$C" || fail "it is still mounted"
+! grep -q "Sanitizer\|runtime error" "$T/state/log/stratod.log" "$T/served" || fail "its log"
 ok "all"
