@@ -23,6 +23,7 @@ struct touch {
 struct txn {
         struct control *c;
         const struct caller *who; /* NULL: the daemon itself */
+        unsigned long turn; /* of the feed, when it began */
         struct touch *v;
         size_t n;
         struct { uint64_t no; char *text; } *events;
@@ -30,6 +31,7 @@ struct txn {
         uint64_t quota_room;      /* tenant whose usage was changed by delta at commit; 0: none */
         int64_t delta[12];
         /* From here on: between commit and the store's answer. */
+        const char *name; /* control_name_changes(); NULL: none */
         int64_t at; /* usec: its records' time; never earlier than that of one before it */
         struct txn *next;
         bool finished;

@@ -41,7 +41,7 @@ static ssize_t on_read(int fd, void *buf, size_t len, void *userdata)
                 worker_end(w);
                 if (!h->record)
                         worker_ready(w, buf, len);
-                n = h->record ? record_read(h->record, w, fd, buf, len) : read(fd, buf, len);
+                n = h->record ? request_record_read(h->record, w, fd, buf, len) : read(fd, buf, len);
                 if (n < (ssize_t)sizeof(*in))
                         return n;
                 worker_begin(w, in, in->unique & UNIQUE_RESENT);

@@ -35,6 +35,7 @@ struct fs_config {
          * alive (optional) is called four times in that time while there is none. */
         unsigned watchdog;
         void (*alive)(void *arg);
+        const char *watch; /* path of stratofs-watch, NULL: inotify sees what users do, no more */
 };
 
 /* Mounts.  A dead mount in the way (ENOTCONN) is taken off first.  Requests wait until fs_serve().

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <limits.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
@@ -15,7 +16,7 @@
 #include "backend/blockd/client.h"
 #include "backend/compute/compute.h"
 #include "backend/image/image-files.h"
-#include "backend/store/sqlite/sqlite.h"
+#include "backend/store/choose.h"
 #include "common/fault.h"
 #include "common/fileio.h"
 #include "common/log.h"
@@ -24,12 +25,16 @@
 #include "control/driver/volume.h"
 #include "control/driver/image.h"
 #include "fs/fs.h"
+#include "fs/migrate.h"
 
 enum { PROBE_MS = 15000, WATCHDOG_S = 60 };
 enum { EXIT_AGAIN = 75 }; /* EX_TEMPFAIL: start the successor (stratofs-hold, stratod.service) */
 
 struct stratod {
-        char *mount, *state, *run; /* absolute */
+        char *mount, *state, *run, *watch; /* absolute */
+        bool migrate;
+        char *conf; /* NULL: none given; the one kept in the state folder counts */
+        struct store_choice choice;
         char host[64];
         int ready_fd;
         unsigned watchdog; /* seconds */
@@ -200,6 +205,32 @@ static unsigned watchdog_seconds(const struct stratod *s)
         return s->watchdog;
 }
 
+/* Which store it is, by the file given or the one that was given before. */
+static int choose_store(struct stratod *s, struct err **e)
+{
+        _cleanup_free_ char *kept = path_printf("%s/stratod.conf", s->state);
+        int r;
+
+        if (!kept)
+                return err_errno(e, -ENOMEM, "configuration");
+        r = store_choice_read(s->conf ?: kept, !s->conf, &s->choice, e);
+        if (r == 0 && s->choice.host)
+                snprintf(s->host, sizeof(s->host), "%s", s->choice.host);
+        return r;
+}
+
+/* A start without --conf must not find another store than the one before. */
+static int keep_choice(struct stratod *s, struct err **e)
+{
+        _cleanup_free_ char *kept = path_printf("%s/stratod.conf", s->state);
+
+        if (!s->conf)
+                return 0;
+        if (!kept)
+                return err_errno(e, -ENOMEM, "configuration");
+        return file_replace(kept, s->choice.text, strlen(s->choice.text), 0644, e);
+}
+
 static int open_drivers(struct stratod *s, struct err **e)
 {
         _cleanup_free_ char *dir = path_printf("%s/stratod", s->state);
@@ -218,7 +249,11 @@ static int open_drivers(struct stratod *s, struct err **e)
         if (r == 0)
                 r = mkdir_parents(s->run, 0711, e);
         if (r == 0)
-                r = store_sqlite_open(db, &s->store, e);
+                r = choose_store(s, e);
+        if (r == 0)
+                r = store_choice_open(&s->choice, db, s->host, &s->store, e);
+        if (r == 0)
+                r = keep_choice(s, e);
         if (r < 0)
                 return r;
         s->volumes = blockd_client_new(s->run);
@@ -228,6 +263,21 @@ static int open_drivers(struct stratod *s, struct err **e)
         if (!s->backups)
                 return err_errno(e, -ENOMEM, "backups");
         return image_files_open(images, &s->images, e);
+}
+
+/* A program that is installed in the folder of this one, NULL if none is. */
+static char *beside_us(const char *name)
+{
+        char self[PATH_MAX];
+        ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+        _cleanup_free_ char *path = NULL;
+
+        if (n < 0)
+                return NULL;
+        self[n] = '\0';
+        *strrchr(self, '/') = '\0';
+        path = path_printf("%s/%s", self, name);
+        return path && access(path, X_OK) == 0 ? TAKE_PTR(path) : NULL;
 }
 
 static int start(struct stratod *s, struct err **e)
@@ -258,9 +308,11 @@ static int start(struct stratod *s, struct err **e)
         if (r < 0)
                 return r;
         probe_host(s);
+        s->watch = beside_us("stratofs-watch");
         mount = (struct fs_config){.control = s->control,
                                    .mountpoint = s->mount,
                                    .state = s->state,
+                                   .watch = s->watch,
                                    .allow_other = getuid() == 0,
                                    .ready = say_ready,
                                    .holder = &s->holder,
@@ -290,9 +342,12 @@ static void stop(struct stratod *s)
                 s->volumes->ops->close(s->volumes);
         if (s->store)
                 s->store->ops->close(s->store);
+        store_choice_done(&s->choice);
+        free(s->conf);
         free(s->mount);
         free(s->state);
         free(s->run);
+        free(s->watch);
 }
 
 static sigset_t signals_ours(void)
@@ -392,6 +447,8 @@ static int usage(int status)
         fprintf(status ? stderr : stdout,
                 "usage: stratod --mount DIR --state DIR --run DIR [--ready-fd N] [--loglevel 0-7]\n"
                 "               [--watchdog SECONDS]\n"
+                "               [--conf FILE]\n"
+                "       stratod --migrate-store --state DIR --conf FILE\n"
                 "Serves the cloud kept in the state folder at the mount point.  See stratod(8).\n");
         return status;
 }
@@ -408,7 +465,7 @@ static char *absolute(const char *path)
 
 static int parse(struct stratod *s, int argc, char **argv)
 {
-        enum { MOUNT = 256, STATE_DIR, RUN, READY, LEVEL, CONF, WATCHDOG, HELP, VERSION };
+        enum { MOUNT = 256, STATE_DIR, RUN, READY, LEVEL, CONF, MIGRATE, WATCHDOG, HELP, VERSION };
         static const struct option options[] = {{"mount", required_argument, NULL, MOUNT},
                                                 {"state", required_argument, NULL, STATE_DIR},
                                                 {"run", required_argument, NULL, RUN},
@@ -416,6 +473,7 @@ static int parse(struct stratod *s, int argc, char **argv)
                                                 {"loglevel", required_argument, NULL, LEVEL},
                                                 {"conf", required_argument, NULL, CONF},
                                                 {"watchdog", required_argument, NULL, WATCHDOG},
+                                                {"migrate-store", no_argument, NULL, MIGRATE},
                                                 {"help", no_argument, NULL, HELP},
                                                 {"version", no_argument, NULL, VERSION},
                                                 {}};
@@ -441,7 +499,11 @@ static int parse(struct stratod *s, int argc, char **argv)
                 case WATCHDOG:
                         s->watchdog = (unsigned)MAX(0, atoi(optarg));
                         break;
-                case CONF: /* nothing to configure yet: one machine needs nothing */
+                case CONF:
+                        s->conf = absolute(optarg);
+                        break;
+                case MIGRATE:
+                        s->migrate = true;
                         break;
                 case HELP:
                         exit(usage(0));
@@ -452,6 +514,8 @@ static int parse(struct stratod *s, int argc, char **argv)
                         return usage(2);
                 }
         }
+        if (s->migrate)
+                return s->state && s->conf && optind == argc ? 0 : usage(2);
         return s->mount && s->state && s->run && optind == argc ? 0 : usage(2);
 }
 
@@ -472,6 +536,15 @@ int main(int argc, char **argv)
         block_signals();
         if (gethostname(s.host, sizeof(s.host) - 1) < 0 || !name_valid(s.host))
                 snprintf(s.host, sizeof(s.host), "host");
+        if (s.migrate) {
+                r = migrate_store(s.state, s.conf, s.host, &err);
+                if (r < 0)
+                        fprintf(stderr, "%s\n", err ? err_msg(err) : strerror(-r));
+                if (err && err->hint)
+                        fprintf(stderr, "  try: %s\n", err->hint);
+                stop(&s);
+                return r < 0 ? 1 : 0;
+        }
         if (s.ready_fd >= 0)
                 fcntl(s.ready_fd, F_SETFD, FD_CLOEXEC);
         take_held(&s);

@@ -28,6 +28,7 @@ struct nbd;
 struct upload;
 struct cache;
 struct hold;
+struct notices;
 
 struct fs {
         struct control *control;
@@ -45,6 +46,7 @@ struct fs {
         struct fs_holder holder;
         unsigned watchdog;
         void (*alive)(void *arg);
+        struct notices *notices; /* NULL: inotify tells what users do, no more */
         struct refusals *refusals;
         struct nbd *nbd;
 

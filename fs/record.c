@@ -182,7 +182,7 @@ static void settle(struct record *r, struct worker *w)
         w->buffer = NULL;
 }
 
-ssize_t record_read(struct record *r, struct worker *w, int fd, void *buf, size_t len)
+ssize_t request_record_read(struct record *r, struct worker *w, int fd, void *buf, size_t len)
 {
         struct fuse_in_header *in;
         ssize_t n;

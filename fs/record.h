@@ -32,7 +32,7 @@ struct record *record_new(struct record_area *area);
 void record_free(struct record *r);
 /* read(2) of the device into the record and into buf; the last request of this worker is parked if
  * it was not answered.  -1 with errno. */
-ssize_t record_read(struct record *r, struct worker *w, int fd, void *buf, size_t len);
+ssize_t request_record_read(struct record *r, struct worker *w, int fd, void *buf, size_t len);
 /* After the answer to it was given, on any thread. */
 void record_answered(struct record *r, uint64_t unique);
 /* The worker ends. */
