@@ -513,6 +513,8 @@ int txn_commit(struct txn *t, struct err **e)
                 pthread_cond_wait(&m.cond, &m.lock);
         pthread_mutex_unlock(&m.lock);
         txn_free(t, t->result == 0);
+        if (t->result < 0)
+                pthread_setspecific(c->name, t->name); /* it may be tried again */
         if (t->result == -ESTALE)
                 feed_await(c, t->turn);
         if (t->result < 0)
