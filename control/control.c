@@ -1,4 +1,5 @@
 /* Start and stop of the control plane. */
+#include "control/hosts.h"
 #include "control/job.h"
 
 int control_start(const struct control_config *cfg, struct control **ret, struct err **e)
@@ -17,9 +18,18 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
                 r = cfg->store->ops->epoch(cfg->store, &c->epoch, e);
         /* Numbers of failures and events never repeat over restarts. */
         atomic_store(&c->seq, c->epoch * 1000000 + 1);
+        c->slot = c->epoch % NUMBER_STEP;
+        if (r == 0)
+                r = feed_start(c, e);
         if (r == 0)
                 r = seed_cloud(c, e);
         *ret = c; /* before there are threads: what they call back may ask for it */
+        if (r == 0)
+                r = feed_run(c, e);
+        if (r == 0)
+                r = lease_start(c, e);
+        if (r == 0)
+                r = takeover_start(c, e);
         if (r == 0)
                 r = reconcile_start(c, e);
         if (r == 0)
@@ -41,6 +51,9 @@ void control_quiesce(struct control *c)
         keys_stop(c);
         reconcile_stop(c);
         jobs_stop(c);
+        takeover_stop(c);
+        lease_stop(c); /* nothing of ours writes from here on */
+        feed_stop(c);
 }
 
 void control_stop(struct control *c)
@@ -53,6 +66,9 @@ void control_stop(struct control *c)
         reconcile_free(c);
         stats_free(c);
         keys_free(c);
+        takeover_free(c);
+        lease_free(c);
+        feed_free(c);
         tokens_free(c);
         HASH_ITER (hh, c->users, u, tmp) {
                 HASH_DEL(c->users, u);

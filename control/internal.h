@@ -7,12 +7,13 @@
 #include "control/control.h"
 #include "control/driver/backup.h"
 #include "control/driver/compute.h"
+#include "control/driver/fence.h"
 #include "control/driver/image.h"
 #include "control/driver/store.h"
 #include "control/driver/volume.h"
 #include "control/txn.h"
 
-enum { KINDS_MAX = 16 };
+enum { KINDS_MAX = 16, NUMBER_STEP = 64 };
 
 /* What a tenant uses, counted from its objects and never stored. */
 enum quota { Q_INSTANCES, Q_VCPUS, Q_MEMORY, Q_VOLUMES, Q_VOLUME_SIZE, Q_IMAGES, Q_IMAGE_SIZE,
@@ -58,7 +59,7 @@ struct control {
         pthread_rwlock_t model;
         struct object *by_no, *by_id, *by_name;
         struct room *rooms;
-        uint64_t next_no;
+        uint64_t next_no, slot;  /* slot: of several hosts, its share of the numbers */
         struct txn *pending, **pending_tail; /* handed to the store, not answered; in order */
 
         /* Failure and event texts. */
@@ -71,10 +72,16 @@ struct control {
         struct reconciler *reconciler;
         struct stats_keeper *stats;
         struct key_keeper *keys;
+        struct lease *lease;       /* NULL: this host is the only one */
+        struct takeover *takeover;
+        struct feed *feed;
         void (*changed)(void *arg, uint64_t no);
         void *changed_arg;
         pthread_mutex_t changed_lock; /* both, so that they can be taken back */
 };
+
+/* lease.c: whether this host may serve: change anything, run a job.  Any lock, memory only. */
+bool lease_holds(struct control *c);
 
 /* model.c */
 void model_init(struct control *c);
@@ -99,6 +106,18 @@ void object_drop_refs(struct object *o);
 char *record_write(const struct object *o);
 int record_load(struct control *c, struct err **e);
 void record_scope(const struct object *o, char out[40]);
+/* What another host wrote, into the model.  *ret: the object if something changed.  -EAGAIN: not yet,
+ * as what it belongs to or points at is not here, or a commit of ours is under way.  Model
+ * write-held. */
+int record_apply(struct control *c, const struct store_record *r, struct object **ret,
+                 struct err **e);
+
+/* feed.c: changes of other hosts, where the store tells of them.  From start on they are kept, from
+ * run on they come into the model. */
+int feed_start(struct control *c, struct err **e);
+int feed_run(struct control *c, struct err **e);
+void feed_stop(struct control *c);
+void feed_free(struct control *c);
 
 /* quota.c */
 const char *quota_name(enum quota q);
@@ -106,7 +125,8 @@ void usage_of(const struct object *o, struct usage *ret);
 /* At commit: -EDQUOT if a limit would be passed by growing, else counts the change. */
 int quota_check(struct txn *t, struct err **e);
 void quota_undo(struct txn *t);
-void quota_count(struct control *c, const struct object *o); /* at load */
+/* At load, and for what other hosts changed: sign 1 counts o, -1 takes it out. */
+void quota_count(struct control *c, const struct object *o, int sign);
 uint64_t quota_limit(const struct object *tenant, enum quota q);
 
 /* errors.c */

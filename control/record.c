@@ -285,8 +285,103 @@ static int load_tie(struct loading *l, struct err **e)
         for (size_t i = 0; i < l->n; i++)
                 load_links(c, l->v[i].o, l->v[i].links);
         for (size_t i = 0; i < l->n; i++)
-                quota_count(c, l->v[i].o);
+                quota_count(c, l->v[i].o, 1);
         return 0;
+}
+
+/* --- what other hosts changed -------------------------------------------------------------------
+ */
+
+/* The links of a record, if all that they point at is here. */
+static bool links_known(struct control *c, json_t *links)
+{
+        const char *to;
+        sd_id128_t id;
+        size_t i;
+        json_t *j;
+
+        json_array_foreach (links, i, j) {
+                to = json_string_value(json_object_get(j, "to"));
+                if (to && id_parse(to, &id) == 0 && !model_by_id(c, id))
+                        return false;
+        }
+        return true;
+}
+
+/* A new object finds its place, or -EAGAIN: what it belongs to is not here yet. */
+static int apply_new(struct control *c, struct pair *p, struct object **ret)
+{
+        _cleanup_err_ struct err *err = NULL;
+        struct object *o = p->o;
+        sd_id128_t tenant;
+
+        if (!o->kind->global && (id_parse(p->scope, &tenant) < 0 || !model_by_id(c, tenant) ||
+                                 (p->in && !model_by_no(c, p->in))))
+                return -EAGAIN;
+        if (o->kind->global)
+                load_add(c, p);
+        else if (load_in_tenant(c, p, !!o->kind->inside, &err) < 0)
+                return -EAGAIN;
+        load_links(c, o, p->links);
+        quota_count(c, o, 1);
+        *ret = o;
+        p->o = NULL;
+        return 0;
+}
+
+/* The object here becomes what the record says. */
+static void apply_changed(struct control *c, struct object *o, struct pair *p)
+{
+        char *name = p->o->name;
+
+        p->o->tenant = o->tenant;
+        p->o->holder = o->holder;
+        p->o->name = NULL;
+        object_set_name(p->o, name);
+        free(name);
+        load_links(c, p->o, p->links);
+        object_drop_refs(p->o); /* object_swap() counts them */
+        quota_count(c, o, -1);
+        object_swap(c, o, p->o);
+        quota_count(c, o, 1);
+        object_free(TAKE_PTR(p->o));
+}
+
+int record_apply(struct control *c, const struct store_record *r, struct object **ret,
+                 struct err **e)
+{
+        struct loading l = {.c = c};
+        struct object *o;
+        sd_id128_t id;
+        struct pair *p;
+        int code = 0;
+
+        if (id_parse(r->key, &id) < 0)
+                return 0;
+        o = model_by_id(c, id);
+        if (o && o->rev >= r->version)
+                return 0; /* our own, or older than what is known */
+        if (o && txn_pending(c, o))
+                return -EAGAIN; /* that commit will be refused, and taken back first */
+        code = load_one(&l, r);
+        if (code < 0)
+                return err_set(e, code, "record %s of another host", r->key);
+        p = &l.v[0];
+        if (!links_known(c, p->links)) {
+                code = -EAGAIN;
+        } else if (o) {
+                apply_changed(c, o, p);
+                *ret = o;
+        } else {
+                code = apply_new(c, p, ret);
+        }
+        if (p->o) {
+                free(TAKE_PTR(p->o->name));
+                object_free(p->o);
+        }
+        json_decref(p->links);
+        free(l.v);
+        return code;
 }
 
 int record_load(struct control *c, struct err **e)

@@ -1,5 +1,8 @@
 /* What a new cloud begins with, and putting right what a crash left. */
+#include "control/hosts.h"
 #include "control/jobs/jobs.h"
+
+enum { AWAIT_TIMES = 100 };
 
 static int seed_object(struct control *c, const struct kind *k, const char *name,
                        const char *const *attrs, struct err **e)
@@ -41,7 +44,7 @@ static int seed_new(struct control *c, struct err **e)
         return r < 0 ? r : seed_object(c, &kind_tenant, "default", NULL, e);
 }
 
-/* This host's record; its version is what runs now. */
+/* This host's record: what it has and what runs there now. */
 static int seed_host(struct control *c, struct err **e)
 {
         struct object *o;
@@ -52,8 +55,7 @@ static int seed_host(struct control *c, struct err **e)
                 return r;
         txn_begin(&t, c, NULL);
         o = model_by_name(c, NULL, &kind_host, c->cfg.host);
-        if (!streq(object_str(o, "version"), STRATOFS_VERSION))
-                txn_set_str(&t, o, "version", STRATOFS_VERSION);
+        host_refresh(&t, o);
         return txn_commit(&t, e);
 }
 
@@ -92,6 +94,17 @@ static bool has_job(struct control *c, const struct object *o)
         return false;
 }
 
+static bool others_serve(struct control *c)
+{
+        struct collection *l = model_collection(c, model_by_no(c, OBJECT_CLOUD), &kind_host);
+
+        for (size_t i = 0; i < l->n; i++)
+                if (!streq(l->v[i]->name, c->cfg.host) &&
+                    object_in(l->v[i], STATE(HOST_UP) | STATE(HOST_DRAINING)))
+                        return true;
+        return false;
+}
+
 /* One transaction an object: they are few, and of different tenants. */
 static int settle(struct control *c, struct err **e)
 {
@@ -103,6 +116,8 @@ static int settle(struct control *c, struct err **e)
         HASH_ITER (hh_no, c->by_no, o, tmp)
                 if (o->kind == &kind_job && o->kind->states[o->state].transient)
                         jobs_adopt(c, o);
+        if (others_serve(c)) /* they may be at work on it */
+                return 0;
         HASH_ITER (hh_no, c->by_no, o, tmp) {
                 if (o->kind == &kind_job || !o->kind->states[o->state].transient || has_job(c, o))
                         continue;
@@ -120,11 +135,27 @@ static int settle(struct control *c, struct err **e)
         return r;
 }
 
+/* Of several hosts that start in an empty store, the first makes the cloud; the others wait for it,
+ * and one that waits in vain takes its place. */
+static int await_cloud(struct control *c, struct err **e)
+{
+        const struct timespec pause = {.tv_nsec = 100 * 1000000};
+        int r = 0;
+
+        for (int i = 0; r == 0 && i < AWAIT_TIMES && !model_by_no(c, OBJECT_CLOUD); i++) {
+                nanosleep(&pause, NULL);
+                r = record_load(c, e);
+        }
+        return r;
+}
+
 int seed_cloud(struct control *c, struct err **e)
 {
         int r = 0;
 
-        if (!model_by_no(c, OBJECT_CLOUD))
+        if (c->cfg.fence && c->epoch > 1)
+                r = await_cloud(c, e);
+        if (r == 0 && !model_by_no(c, OBJECT_CLOUD))
                 r = seed_new(c, e);
         if (r == 0)
                 r = seed_host(c, e);

@@ -40,6 +40,26 @@ bool txn_unborn(struct control *c, const struct object *o)
         return false;
 }
 
+bool txn_pending(struct control *c, const struct object *o)
+{
+        for (struct txn *n = c->pending; n; n = n->next)
+                if (touch_find(n, o))
+                        return true;
+        return false;
+}
+
+/* A number that no other object of the cloud has. */
+static uint64_t new_number(struct control *c)
+{
+        const uint64_t step = c->cfg.fence ? NUMBER_STEP : 1;
+        uint64_t no = c->next_no;
+
+        if (step > 1)
+                no += (step + c->slot - no % step) % step;
+        c->next_no = no + 1;
+        return no;
+}
+
 int txn_create(struct txn *t, const struct kind *k, struct object *owner, const char *name,
                struct object **ret, struct err **e)
 {
@@ -50,7 +70,7 @@ int txn_create(struct txn *t, const struct kind *k, struct object *owner, const 
         if (name && model_by_name(c, owner, k, name))
                 return err_set(e, -EEXIST, "%s '%s' exists already", k->name, name);
         o = object_new(k);
-        o->no = c->next_no++;
+        o->no = new_number(c);
         o->id = id_new();
         if (k->inside)
                 o->holder = owner;
@@ -336,9 +356,16 @@ static void txn_settle(struct txn *t)
                 if (o)
                         events_add(c, o, t->events[i].text);
         }
-        for (size_t i = 0; i < t->n; i++)
-                if (t->v[i].o->kind == &kind_job && !t->v[i].before && !t->v[i].deleted)
-                        jobs_adopt(c, t->v[i].o);
+        for (size_t i = 0; i < t->n; i++) {
+                struct touch *w = &t->v[i];
+
+                if (w->o->kind != &kind_job || w->deleted)
+                        continue;
+                if (!w->before)
+                        jobs_adopt(c, w->o);
+                else if (c->cfg.fence) /* it may have changed hands */
+                        jobs_seen(c, w->o);
+        }
 }
 
 /* On the store's thread. */
@@ -407,6 +434,12 @@ int txn_commit(struct txn *t, struct err **e)
         if (t->n == 0) {
                 txn_abort(t);
                 return 0;
+        }
+        if (!t->unleased && !lease_holds(c)) {
+                txn_abort(t);
+                err_set(e, -EROFS, "host '%s' has no lease: nothing is changed here", c->cfg.host);
+                return err_hint(e, "the store does not answer it, or other hosts took over from "
+                                   "it; it comes back by itself");
         }
         r = quota_check(t, e);
         if (r < 0) {

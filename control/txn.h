@@ -28,6 +28,7 @@ struct txn {
         size_t nevents;
         uint64_t quota_room;      /* tenant whose usage was changed by delta at commit; 0: none */
         int64_t delta[12];
+        bool unleased;            /* this host's own record: also without the lease */
         /* From here on: between commit and the store's answer. */
         struct txn *next;
         bool finished;
@@ -50,6 +51,8 @@ int txn_create(struct txn *t, const struct kind *k, struct object *owner, const 
                struct object **ret, struct err **e);
 /* Whether o's own creation is not durable yet: nothing of others may be built on it.  Model held. */
 bool txn_unborn(struct control *c, const struct object *o);
+/* Whether a transaction that touched o is on its way to the store.  Model held. */
+bool txn_pending(struct control *c, const struct object *o);
 /* Before anything of o is changed by hand. */
 void txn_edit(struct txn *t, struct object *o);
 void txn_delete(struct txn *t, struct object *o);

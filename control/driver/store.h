@@ -6,6 +6,7 @@
  * store_commit() calls. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "common/err.h"
 
@@ -69,6 +70,27 @@ struct store_ops {
          * takes one, so that what an earlier life owned can be told from its own.  Blocks; any
          * thread but the store's. */
         int (*epoch)(struct store *s, uint64_t *ret, struct err **e);
+
+        /* --- of stores that several hosts have open at once; NULL where only one can ------------
+         */
+
+        /* From load() on, calls changed for what other hosts committed, on a thread of the store's.
+         * It must not block for long and must not call the store except store_commit().  The n
+         * records are of one scope, in the order of their last change; v.value NULL: deleted.
+         * whole: they are all that the scope has, what else was there is gone.  One's own commits
+         * may be among them, and one record may come more than once: versions tell.  They come
+         * soon, not with the commit; at the latest when the store next looks by itself.  changed
+         * NULL takes it back: no call is under way after the return. */
+        int (*watch)(struct store *s,
+                     void (*changed)(void *arg, const char *scope, const struct store_record *v,
+                                     size_t n, bool whole),
+                     void *arg, struct err **e);
+        /* Takes n numbers from *ret on that nobody else gets, none below at_least.  Blocks. */
+        int (*numbers)(struct store *s, uint64_t at_least, uint64_t n, uint64_t *ret,
+                       struct err **e);
+        /* From the return on, no commit of whoever took that epoch succeeds (it fails with
+         * -ESHUTDOWN), also if it is on its way.  Blocks. */
+        int (*fence)(struct store *s, uint64_t epoch, struct err **e);
 };
 struct store {
         const struct store_ops *ops;

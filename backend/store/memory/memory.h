@@ -5,3 +5,6 @@
 
 /* NULL only without memory.  Give it back with ops->close(). */
 struct store *store_memory_new(void);
+/* One more handle on the same records, for another "host": its commits are told to the others, and
+ * its epoch can be fenced.  NULL only without memory.  Each handle is closed by itself. */
+struct store *store_memory_join(struct store *s);
