@@ -10,6 +10,7 @@ enum { RETRY_US = 3000, GIVE_UP_US = 10 * 1000000 };
 struct batch {
         char scope[40];
         struct store_record *v;
+        uint64_t *nos; /* of the objects that changed */
         size_t n, done;
         int64_t since; /* monotonic usec */
         struct batch *next;
@@ -31,6 +32,7 @@ static void batch_free(struct batch *b)
                 free((char *)b->v[i].value);
         }
         free(b->v);
+        free(b->nos);
         free(b);
 }
 
@@ -43,6 +45,7 @@ static void changed(void *arg, const char *scope, const struct store_record *v, 
 
         snprintf(b->scope, sizeof(b->scope), "%s", scope);
         b->v = xcalloc(MAX(n, (size_t)1), sizeof(*b->v));
+        b->nos = xcalloc(MAX(n, (size_t)1), sizeof(*b->nos));
         b->n = n;
         b->since = clock_mono();
         for (size_t i = 0; i < n; i++)
@@ -103,34 +106,28 @@ static void note_state(struct control *c, const struct object *o, unsigned befor
         events_add(c, o, text);
 }
 
-static int apply_one(struct control *c, const struct store_record *r)
+/* Gives the number of the object that changed, 0 if none did; -EAGAIN.  Model write-held. */
+static int apply_one(struct control *c, const struct store_record *r, uint64_t *ret_no)
 {
         _cleanup_err_ struct err *err = NULL;
         struct object *o = NULL, *old;
-        uint64_t no = 0;
         unsigned before;
         sd_id128_t id;
         int code;
 
-        pthread_rwlock_wrlock(&c->model);
-        if (!r->value) {
-                code = apply_gone(c, r, &no);
-        } else {
-                old = id_parse(r->key, &id) == 0 ? model_by_id(c, id) : NULL;
-                before = old ? old->state : 0;
-                code = record_apply(c, r, &o, &err);
-                if (o) {
-                        no = o->no;
-                        note_state(c, o, before);
-                        if (o->kind == &kind_job)
-                                jobs_seen(c, o);
-                }
+        if (!r->value)
+                return apply_gone(c, r, ret_no);
+        old = id_parse(r->key, &id) == 0 ? model_by_id(c, id) : NULL;
+        before = old ? old->state : 0;
+        code = record_apply(c, r, &o, &err);
+        if (o) {
+                *ret_no = o->no;
+                note_state(c, o, before);
+                if (o->kind == &kind_job)
+                        jobs_seen(c, o);
         }
-        pthread_rwlock_unlock(&c->model);
         if (code < 0 && code != -EAGAIN)
                 log_error("feed: %s", err_msg(err));
-        if (no)
-                tell(c, no, !r->value);
         return code == -EAGAIN ? code : 0;
 }
 
@@ -143,19 +140,24 @@ static bool behind(const struct feed *f, const struct batch *b)
         return false;
 }
 
+/* What belongs together is seen together, unless a part has to wait. */
 static bool batch_apply(struct control *c, struct batch *b)
 {
-        while (b->done < b->n) {
-                const struct store_record *r = &b->v[b->done];
+        size_t from = b->done;
 
-                if (apply_one(c, r) < 0) {
-                        if (clock_mono() - b->since < GIVE_UP_US)
-                                return false;
-                        log_error("feed: record %s has no place here", r->key);
-                }
-                b->done++;
+        pthread_rwlock_wrlock(&c->model);
+        for (; b->done < b->n; b->done++) {
+                if (apply_one(c, &b->v[b->done], &b->nos[b->done]) == 0)
+                        continue;
+                if (clock_mono() - b->since < GIVE_UP_US)
+                        break;
+                log_error("feed: record %s has no place here", b->v[b->done].key);
         }
-        return true;
+        pthread_rwlock_unlock(&c->model);
+        for (size_t i = from; i < b->done; i++)
+                if (b->nos[i])
+                        tell(c, b->nos[i], !b->v[i].value);
+        return b->done == b->n;
 }
 
 /* One round over what is queued; whether something is left. */

@@ -359,10 +359,10 @@ int record_apply(struct control *c, const struct store_record *r, struct object 
         if (id_parse(r->key, &id) < 0)
                 return 0;
         o = model_by_id(c, id);
+        if (o && txn_pending(c, o))
+                return -EAGAIN; /* its version is not the store's yet, and may be taken back */
         if (o && o->rev >= r->version)
                 return 0; /* our own, or older than what is known */
-        if (o && txn_pending(c, o))
-                return -EAGAIN; /* that commit will be refused, and taken back first */
         code = load_one(&l, r);
         if (code < 0)
                 return err_set(e, code, "record %s of another host", r->key);

@@ -438,8 +438,9 @@ int txn_commit(struct txn *t, struct err **e)
         if (!t->unleased && !lease_holds(c)) {
                 txn_abort(t);
                 err_set(e, -EROFS, "host '%s' has no lease: nothing is changed here", c->cfg.host);
-                return err_hint(e, "the store does not answer it, or other hosts took over from "
-                                   "it; it comes back by itself");
+                err_hint(e, "the store does not answer it, or other hosts took over from it; it comes "
+                            "back by itself");
+                return -EROFS;
         }
         r = quota_check(t, e);
         if (r < 0) {

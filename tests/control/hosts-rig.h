@@ -13,7 +13,7 @@
 #include "control/hosts.h"
 #include "control/jobs/jobs.h"
 
-enum { HOSTS = 3, GUESTS = 64, LEASE_MS = 600, PATIENCE_S = 20 };
+enum { HOSTS = 3, GUESTS = 64, LEASE_MS = 600, PATIENCE_S = 10 };
 
 struct guests_of {
         char v[GUESTS][ID_TEXT_SIZE];
@@ -23,6 +23,7 @@ struct guests_of {
 struct rig_host {
         char name[16];
         struct control *c;
+        uint64_t epoch;         /* of the life that was stopped */
         /* The store as this host sees it. */
         struct store store;
         struct store *real;
@@ -95,7 +96,7 @@ static void drop_id(struct guests_of *g, const char *id)
 static bool is_fenced(const struct rig_host *h)
 {
         for (unsigned i = 0; i < rig.fences; i++)
-                if (rig.fenced[i] == h->c->epoch)
+                if (rig.fenced[i] == (h->c ? h->c->epoch : h->epoch))
                         return true;
         return false;
 }
@@ -415,6 +416,15 @@ static void start_host(struct rig_host *h)
         control_on_change(h->c, on_change, NULL);
 }
 
+static void stop_host(struct rig_host *h)
+{
+        struct control *c = h->c;
+
+        h->epoch = c->epoch;
+        h->c = NULL;
+        control_stop(c);
+}
+
 static struct rig_host *add_host(unsigned i, const char *name)
 {
         struct rig_host *h = &rig.h[i];
@@ -454,7 +464,7 @@ static int rig_teardown(void **state)
                 if (!rig.h[i].name[0])
                         continue;
                 if (rig.h[i].c)
-                        control_stop(rig.h[i].c);
+                        stop_host(&rig.h[i]);
         }
         for (int i = HOSTS - 1; i >= 0; i--)
                 if (rig.h[i].real)
@@ -502,12 +512,35 @@ static uint64_t number(struct rig_host *h, const struct kind *k, const char *nam
         return no;
 }
 
+/* What a failure is read from: every live job and every instance, as each host sees it. */
+static void dump(void)
+{
+        for (struct rig_host *h = rig.h; h < rig.h + HOSTS; h++) {
+                if (!h->c)
+                        continue;
+                control_rdlock(h->c);
+                for (struct object *o = h->c->by_no; o; o = o->hh_no.next)
+                        if (o->kind == &kind_instance || o->kind == &kind_host ||
+                            (o->kind == &kind_job && o->state <= 1))
+                                print_error("%s sees %s %s rev %lu %s host=%s %s step %lu\n", h->name,
+                                            o->kind->name, o->name, (unsigned long)o->rev,
+                                            object_state(o),
+                                            o->kind == &kind_host ? "" : object_str(o, "host"),
+                                            o->kind == &kind_job ? object_str(o, "op") : "",
+                                            o->kind == &kind_job ? (unsigned long)object_num(o, "step")
+                                                                 : 0);
+                control_unlock(h->c);
+        }
+}
+
 /* Waits for an event after which the condition is true. */
 #define AWAIT(condition)                                                                           \
         do {                                                                                       \
                 int64_t until_ = clock_mono() + PATIENCE_S * 1000000LL;                            \
                 while (!(condition)) {                                                             \
                         struct timespec ts_ = clock_timespec(clock_mono() + 20000);                \
+                        if (clock_mono() > until_)                                                 \
+                                dump();                                                            \
                         if (clock_mono() > until_)                                                 \
                                 fail_msg("not within %d s: %s", PATIENCE_S, #condition);           \
                         pthread_mutex_lock(&rig.lock);                                             \
