@@ -13,7 +13,7 @@
 #include "control/hosts.h"
 #include "control/jobs/jobs.h"
 
-enum { HOSTS = 3, GUESTS = 64, LEASE_MS = 600, PATIENCE_S = 10 };
+enum { HOSTS = 3, GUESTS = 64, PATIENCE_S = 20 };
 
 struct guests_of {
         char v[GUESTS][ID_TEXT_SIZE];
@@ -46,6 +46,7 @@ static struct rig {
         pthread_mutex_t lock;
         pthread_cond_t pulse;   /* something happened anywhere */
         struct rig_host h[HOSTS];
+        unsigned lease_ms;
         unsigned starts, fences, fence_refusals;
         uint64_t fenced[16];    /* epochs, in order */
         bool twice;             /* a guest was started while it ran on an unfenced host */
@@ -402,7 +403,7 @@ static void start_host(struct rig_host *h)
                                      .compute = open_compute,
                                      .arg = h,
                                      .fence = &h->fence,
-                                     .lease_ms = LEASE_MS,
+                                     .lease_ms = rig.lease_ms,
                                      .mount = "/cloud",
                                      .state = rig.dir,
                                      .run = rig.dir,
@@ -442,11 +443,13 @@ static struct rig_host *add_host(unsigned i, const char *name)
         return h;
 }
 
-static int rig_setup(void **state)
+static int rig_start(unsigned lease_ms)
 {
         pthread_condattr_t a;
 
-        rig = (struct rig){.lock = PTHREAD_MUTEX_INITIALIZER, .dir = "/tmp/test-hosts-XXXXXX"};
+        rig = (struct rig){.lock = PTHREAD_MUTEX_INITIALIZER,
+                           .lease_ms = lease_ms,
+                           .dir = "/tmp/test-hosts-XXXXXX"};
         pthread_condattr_init(&a);
         pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
         pthread_cond_init(&rig.pulse, &a);
@@ -456,6 +459,18 @@ static int rig_setup(void **state)
         add_host(0, "a");
         add_host(1, "b");
         return 0;
+}
+
+/* Nobody is found dead. */
+static int rig_setup(void **state)
+{
+        return rig_start(60000);
+}
+
+/* One that is cut off is found dead soon. */
+static int rig_setup_short(void **state)
+{
+        return rig_start(1000);
 }
 
 static int rig_teardown(void **state)

@@ -194,7 +194,7 @@ static char *file(struct rig_host *h, const char *host, const char *name)
 
         kind_host.files[kind_file(&kind_host, name)].render(h->c, o, &b);
         control_unlock(h->c);
-        return strdup(buf_take(&b) ?: "");
+        return buf_take(&b) ?: strdup("");
 }
 
 static void test_drain(void **state)
@@ -336,6 +336,7 @@ static void test_job_moves(void **state)
         pthread_mutex_unlock(&rig.lock);
         AWAIT_STATE(B, &kind_host, "a", "up");
         assert_true(is(B, &kind_volume, "v", "gone"));
+        AWAIT(lease_holds(A->c));
         make_volume(A, "w", "shared"); /* its keeper is b now */
         AWAIT_STATE(A, &kind_volume, "w", "available");
         assert_int_equal(B->creates, 2);
@@ -366,7 +367,7 @@ static void test_away(void **state)
         make_volume(B, "v", "shared"); /* kept by a, which nobody replaces */
         add_host(2, "c");
         AWAIT_STATE(B, &kind_host, "c", "up");
-        for (int64_t until = clock_mono() + 2000LL * LEASE_MS; clock_mono() < until;)
+        for (int64_t until = clock_mono() + 2000LL * rig.lease_ms; clock_mono() < until;)
                 AWAIT(is(B, &kind_host, "a", "away") && is(C, &kind_host, "a", "away"));
         assert_true(is(B, &kind_instance, "again", "active"));
         assert_true(is(B, &kind_volume, "v", "creating"));
@@ -391,12 +392,12 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_group, rig_setup, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_filters, rig_setup, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_drain, rig_setup, rig_teardown),
-                cmocka_unit_test_setup_teardown(test_partition, rig_setup, rig_teardown),
-                cmocka_unit_test_setup_teardown(test_back, rig_setup, rig_teardown),
-                cmocka_unit_test_setup_teardown(test_restart_lost, rig_setup, rig_teardown),
-                cmocka_unit_test_setup_teardown(test_job_moves, rig_setup, rig_teardown),
-                cmocka_unit_test_setup_teardown(test_local_waits, rig_setup, rig_teardown),
-                cmocka_unit_test_setup_teardown(test_away, rig_setup, rig_teardown),
+                cmocka_unit_test_setup_teardown(test_partition, rig_setup_short, rig_teardown),
+                cmocka_unit_test_setup_teardown(test_back, rig_setup_short, rig_teardown),
+                cmocka_unit_test_setup_teardown(test_restart_lost, rig_setup_short, rig_teardown),
+                cmocka_unit_test_setup_teardown(test_job_moves, rig_setup_short, rig_teardown),
+                cmocka_unit_test_setup_teardown(test_local_waits, rig_setup_short, rig_teardown),
+                cmocka_unit_test_setup_teardown(test_away, rig_setup_short, rig_teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
