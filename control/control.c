@@ -18,14 +18,13 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
                 r = cfg->store->ops->epoch(cfg->store, &c->epoch, e);
         /* Numbers of failures and events never repeat over restarts. */
         atomic_store(&c->seq, c->epoch * 1000000 + 1);
-        c->slot = c->epoch % NUMBER_STEP;
         if (r == 0)
                 r = feed_start(c, e);
-        if (r == 0)
-                r = seed_cloud(c, e);
         *ret = c; /* before there are threads: what they call back may ask for it */
         if (r == 0)
-                r = feed_run(c, e);
+                r = feed_watch(c, e);
+        if (r == 0)
+                r = seed_cloud(c, e);
         if (r == 0)
                 r = lease_start(c, e);
         if (r == 0)
@@ -68,8 +67,8 @@ void control_stop(struct control *c)
         keys_free(c);
         takeover_free(c);
         lease_free(c);
-        feed_free(c);
         tokens_free(c);
+        feed_free(c);
         HASH_ITER (hh, c->users, u, tmp) {
                 HASH_DEL(c->users, u);
                 free(u->errors.text);
@@ -83,9 +82,11 @@ void control_stop(struct control *c)
         free(c);
 }
 
-void control_on_change(struct control *c, void (*changed)(void *arg, uint64_t no), void *arg)
+void control_on_change(struct control *c, void (*changed)(void *arg, uint64_t no),
+                       void (*foreign)(void *arg, const struct foreign *f), void *arg)
 {
         WITH_LOCK(&c->changed_lock);
         c->changed_arg = arg;
         c->changed = changed;
+        c->foreign = foreign;
 }

@@ -33,8 +33,8 @@ struct control_config {
         /* Opens compute on first use (control calls it on a worker); returns a cached one later. */
         int (*compute)(void *arg, struct compute **ret, struct err **e);
         void *arg;
-        /* How a host that died is kept from writing.  NULL: this host is the only one of the cloud; with
-         * it, hosts that share the store are one cloud. */
+        /* How a host that died is kept from writing to volumes; from the store, which hosts of one cloud
+         * share, it is kept by the store.  NULL: its volumes are its own. */
         struct host_fence *fence;
         unsigned lease_ms;   /* without a sign of life for so long, a host is taken over; 0: 10 s */
         const char *mount;   /* absolute path of the mount point, for link targets that name it */
@@ -166,9 +166,18 @@ int control_wait_event(struct control *c, const struct caller *who, uint64_t no,
                        struct err **e);
 /* true: cancelled, done will not be called.  false: done has been or is being called. */
 bool control_wait_cancel(struct control *c, struct waiter *w);
-/* Calls changed(arg, no) after each durable change of object no, on any thread: for poll(2) and
- * cache invalidation.  NULL takes it back: no call is under way after the return. */
-void control_on_change(struct control *c, void (*changed)(void *arg, uint64_t no), void *arg);
+/* A change that another host made. */
+struct foreign {
+        uint64_t no, owner; /* the object, and whose collection it is in: as object_owner() */
+        const struct kind *kind;
+        const char *name; /* that it has no longer; NULL: it has what it had */
+        bool deleted;
+};
+/* Calls changed(arg, no) after each durable change of object no, on any thread: for poll(2).
+ * Before it foreign() for those that another host made: of these the kernel knows nothing.  Neither
+ * may begin a change.  NULL takes both back: no call is under way after the return. */
+void control_on_change(struct control *c, void (*changed)(void *arg, uint64_t no),
+                       void (*foreign)(void *arg, const struct foreign *f), void *arg);
 
 /* --- failures and events ------------------------------------------------------------------ */
 

@@ -1,285 +1,564 @@
-/* The feed: what other hosts commit, into this host's model.
+/* The feed: what other hosts commit to the store, brought into the model.
  *
- * The store's thread only copies and queues.  A thread of ours applies in the order of each scope;
- * what cannot be applied yet (a commit of ours is under way, or what it points at comes later) is
- * tried again, and holds up no other scope. */
+ * Changes of a scope are applied with no commit of ours under way: new ones wait, those that are
+ * with the store are answered first.  So the model is, at each moment, the store as of some change
+ * number, with our own changes on top; and the store refuses a commit that was decided at an older
+ * one. */
+#include "control/internal.h"
+
+#include <utlist.h>
+
 #include "control/job.h"
 
-enum { RETRY_US = 3000, GIVE_UP_US = 10 * 1000000 };
+enum {
+        NUMBERS = 1000,         /* of objects, taken from the store at a time */
+        GONE = 4096,            /* ids of deleted objects that are remembered */
+        PATIENCE_US = 10000000, /* so long may a record wait for what it refers to */
+        AWAIT_US = 500000,
+        TRIES = 16, /* at a change, before whoever asks hears that others are quicker */
+};
 
-struct batch {
+/* A record that is to be applied. */
+struct item {
         char scope[40];
-        struct store_record *v;
-        uint64_t *nos; /* of the objects that changed */
-        size_t n, done;
+        sd_id128_t id;
+        bool deleted;
+        struct record rec; /* unless deleted */
+        uint64_t version;
         int64_t since; /* monotonic usec */
-        struct batch *next;
+        struct item *prev, *next;
+};
+
+/* A scope and the number that is reached once none of its records waits. */
+struct mark {
+        char scope[40];
+        uint64_t now;
+        struct mark *prev, *next;
+};
+
+/* What is told once the model's lock is let go. */
+struct tale {
+        struct foreign f;
+        char name[NAME_SIZE];
 };
 
 struct feed {
-        pthread_mutex_t lock;
+        pthread_mutex_t lock; /* taken with the model or without, never the other way */
         pthread_cond_t cond;
-        pthread_t thread;
+        bool hold;           /* transactions may not begin; written with model and lock held */
+        unsigned long turns; /* changes applied so far */
+
+        uint64_t next, end; /* numbers at hand; model write-held */
+        uint64_t spare;     /* the first of NUMBERS more, 0: none yet */
         bool running, stop;
-        struct batch *head, **tail;     /* queued by the store; guarded by lock */
-        struct batch *todo, **todo_end; /* the thread's */
+        pthread_t thread;
+
+        struct item *items; /* the store's thread alone, as are marks and tales */
+        struct mark *marks;
+        struct tale *tales;
+        size_t ntales;
+
+        sd_id128_t gone[GONE]; /* model write-held */
+        size_t ngone;
 };
 
-static void batch_free(struct batch *b)
+bool feed_shared(const struct control *c)
 {
-        for (size_t i = 0; i < b->n; i++) {
-                free((char *)b->v[i].key);
-                free((char *)b->v[i].value);
-        }
-        free(b->v);
-        free(b->nos);
-        free(b);
+        return c->cfg.store->ops->watch;
 }
 
-static void changed(void *arg, const char *scope, const struct store_record *v, size_t n,
-                    bool whole _unused_)
+bool feed_ours(const struct control *c, const struct object *o)
+{
+        return !feed_shared(c) || streq(object_str(o, "host"), c->cfg.host);
+}
+
+/* --- numbers ------------------------------------------------------------------------------------
+ */
+
+static void *numbers_main(void *arg)
 {
         struct control *c = arg;
         struct feed *f = c->feed;
-        struct batch *b = xcalloc(1, sizeof(*b));
-
-        snprintf(b->scope, sizeof(b->scope), "%s", scope);
-        b->v = xcalloc(MAX(n, (size_t)1), sizeof(*b->v));
-        b->nos = xcalloc(MAX(n, (size_t)1), sizeof(*b->nos));
-        b->n = n;
-        b->since = clock_mono();
-        for (size_t i = 0; i < n; i++)
-                b->v[i] = (struct store_record){.scope = b->scope,
-                                                .key = xstrdup(v[i].key),
-                                                .version = v[i].version,
-                                                .value = v[i].value ? xstrndup(v[i].value, v[i].len)
-                                                                    : NULL,
-                                                .len = v[i].len};
-        WITH_LOCK(&f->lock);
-        *f->tail = b;
-        f->tail = &b->next;
-        pthread_cond_signal(&f->cond);
-}
-
-/* --- applying -------------------------------------------------------------------------------- */
-
-static int apply_gone(struct control *c, const struct store_record *r, uint64_t *ret_no)
-{
-        struct object *o;
-        sd_id128_t id;
-
-        o = id_parse(r->key, &id) == 0 ? model_by_id(c, id) : NULL;
-        if (!o)
-                return 0;
-        if (txn_pending(c, o) || o->nrefs)
-                return -EAGAIN;
-        if (o->kind == &kind_job)
-                jobs_gone(c, o);
-        quota_count(c, o, -1);
-        *ret_no = o->no;
-        model_remove(c, o);
-        object_free(o);
-        return 0;
-}
-
-static void tell(struct control *c, uint64_t no, bool gone)
-{
-        if (gone)
-                wait_gone(c, no);
-        else
-                wait_changed(c, no);
-        pthread_mutex_lock(&c->changed_lock);
-        if (c->changed)
-                c->changed(c->changed_arg, no);
-        pthread_mutex_unlock(&c->changed_lock);
-        jobs_changed(c, no);
-}
-
-static void note_state(struct control *c, const struct object *o, unsigned before)
-{
-        char text[2 * NAME_SIZE];
-
-        if (before == o->state)
-                return;
-        snprintf(text, sizeof(text), "state %s -> %s", o->kind->states[before].name,
-                 object_state(o));
-        events_add(c, o, text);
-}
-
-/* Gives the number of the object that changed, 0 if none did; -EAGAIN.  Model write-held. */
-static int apply_one(struct control *c, const struct store_record *r, uint64_t *ret_no)
-{
-        _cleanup_err_ struct err *err = NULL;
-        struct object *o = NULL, *old;
-        unsigned before;
-        sd_id128_t id;
-        int code;
-
-        if (!r->value)
-                return apply_gone(c, r, ret_no);
-        old = id_parse(r->key, &id) == 0 ? model_by_id(c, id) : NULL;
-        before = old ? old->state : 0;
-        code = record_apply(c, r, &o, &err);
-        if (o) {
-                *ret_no = o->no;
-                note_state(c, o, before);
-                if (o->kind == &kind_job)
-                        jobs_seen(c, o);
-        }
-        if (code < 0 && code != -EAGAIN)
-                log_error("feed: %s", err_msg(err));
-        return code == -EAGAIN ? code : 0;
-}
-
-/* Whether an older one of its scope has to be applied first. */
-static bool behind(const struct feed *f, const struct batch *b)
-{
-        for (const struct batch *a = f->todo; a != b; a = a->next)
-                if (streq(a->scope, b->scope))
-                        return true;
-        return false;
-}
-
-/* What belongs together is seen together, unless a part has to wait. */
-static bool batch_apply(struct control *c, struct batch *b)
-{
-        size_t from = b->done;
-
-        pthread_rwlock_wrlock(&c->model);
-        for (; b->done < b->n; b->done++) {
-                if (apply_one(c, &b->v[b->done], &b->nos[b->done]) == 0)
-                        continue;
-                if (clock_mono() - b->since < GIVE_UP_US)
-                        break;
-                log_error("feed: record %s has no place here", b->v[b->done].key);
-        }
-        pthread_rwlock_unlock(&c->model);
-        for (size_t i = from; i < b->done; i++)
-                if (b->nos[i])
-                        tell(c, b->nos[i], !b->v[i].value);
-        return b->done == b->n;
-}
-
-/* One round over what is queued; whether something is left. */
-static bool apply_round(struct control *c)
-{
-        struct feed *f = c->feed;
-        struct batch *b, **p = &f->todo;
-
-        while ((b = *p)) {
-                if (behind(f, b) || !batch_apply(c, b)) {
-                        p = &b->next;
-                        continue;
-                }
-                *p = b->next;
-                if (f->todo_end == &b->next)
-                        f->todo_end = p;
-                batch_free(b);
-        }
-        return f->todo != NULL;
-}
-
-/* Lock held. */
-static void take_queued(struct feed *f)
-{
-        if (!f->head)
-                return;
-        *f->todo_end = f->head;
-        f->todo_end = f->tail;
-        f->head = NULL;
-        f->tail = &f->head;
-}
-
-static void *feed_main(void *arg)
-{
-        struct control *c = arg;
-        struct feed *f = c->feed;
-        bool left = false;
+        struct store *s = c->cfg.store;
 
         pthread_mutex_lock(&f->lock);
         while (!f->stop) {
-                struct timespec ts = clock_timespec(clock_mono() + RETRY_US);
+                struct timespec ts = clock_timespec(clock_mono() + 1000000);
+                uint64_t first = 0;
 
-                if (left)
-                        pthread_cond_timedwait(&f->cond, &f->lock, &ts);
-                while (!f->stop && !f->head && !left)
+                if (f->spare) {
                         pthread_cond_wait(&f->cond, &f->lock);
-                if (f->stop)
-                        break;
-                take_queued(f);
+                        continue;
+                }
                 pthread_mutex_unlock(&f->lock);
-                left = apply_round(c);
+                if (s->ops->numbers(s, 1, NUMBERS, &first, NULL) < 0)
+                        first = 0;
                 pthread_mutex_lock(&f->lock);
+                f->spare = first;
+                if (!first)
+                        pthread_cond_timedwait(&f->cond, &f->lock, &ts);
+                pthread_cond_broadcast(&f->cond);
         }
         pthread_mutex_unlock(&f->lock);
         return NULL;
 }
 
-/* --- start and stop -------------------------------------------------------------------------- */
+uint64_t feed_number(struct control *c)
+{
+        struct feed *f = c->feed;
+
+        if (!f)
+                return c->next_no++;
+        if (f->next == f->end) {
+                WITH_LOCK(&f->lock);
+
+                while (!f->spare) /* a thousand creations, and none of them committed: never */
+                        pthread_cond_wait(&f->cond, &f->lock);
+                f->next = f->spare;
+                f->end = f->next + NUMBERS;
+                f->spare = 0;
+                pthread_cond_broadcast(&f->cond);
+        }
+        return f->next++;
+}
+
+/* --- who may change the model --------------------------------------------------------------------
+ */
+
+void feed_begin(struct control *c)
+{
+        struct feed *f = c->feed;
+
+        while (f && f->hold) {
+                pthread_mutex_lock(&f->lock);
+                pthread_rwlock_unlock(&c->model);
+                pthread_cond_wait(&f->cond, &f->lock);
+                pthread_mutex_unlock(&f->lock);
+                pthread_rwlock_wrlock(&c->model);
+        }
+}
+
+void feed_answered(struct control *c)
+{
+        struct feed *f = c->feed;
+
+        if (!f)
+                return;
+        WITH_LOCK(&f->lock);
+        pthread_cond_broadcast(&f->cond);
+}
+
+/* From the return on no commit of ours is under way, and none begins.  Model not held. */
+static void hold(struct control *c)
+{
+        struct feed *f = c->feed;
+
+        pthread_rwlock_wrlock(&c->model);
+        f->hold = true;
+        while (c->pending) {
+                pthread_mutex_lock(&f->lock);
+                pthread_rwlock_unlock(&c->model);
+                pthread_cond_wait(&f->cond, &f->lock);
+                pthread_mutex_unlock(&f->lock);
+                pthread_rwlock_wrlock(&c->model);
+        }
+        pthread_rwlock_unlock(&c->model);
+}
+
+static void release(struct control *c)
+{
+        struct feed *f = c->feed;
+
+        pthread_rwlock_wrlock(&c->model);
+        pthread_mutex_lock(&f->lock);
+        f->hold = false;
+        f->turns++;
+        pthread_cond_broadcast(&f->cond);
+        pthread_mutex_unlock(&f->lock);
+        pthread_rwlock_unlock(&c->model);
+}
+
+unsigned long feed_turn(const struct control *c)
+{
+        return c->feed ? c->feed->turns : 0;
+}
+
+bool feed_again(const struct control *c, int r, unsigned *tries, struct err **e)
+{
+        if (r != -ESTALE || !c->feed || ++*tries >= TRIES)
+                return false;
+        if (e)
+                *e = err_free(*e);
+        return true;
+}
+
+void feed_await(struct control *c, unsigned long turn)
+{
+        struct feed *f = c->feed;
+        struct timespec ts = clock_timespec(clock_mono() + AWAIT_US);
+        if (!f)
+                return;
+        WITH_LOCK(&f->lock);
+        while (turn == f->turns && !f->stop)
+                if (pthread_cond_timedwait(&f->cond, &f->lock, &ts) != 0)
+                        return;
+}
+
+void feed_deleted(struct control *c, const struct object *o)
+{
+        if (c->feed)
+                c->feed->gone[c->feed->ngone++ % GONE] = o->id;
+}
+
+/* An id is never given again: what is gone, an old record must not bring back. */
+static bool is_gone(const struct feed *f, sd_id128_t id)
+{
+        for (size_t i = 0; i < MIN(f->ngone, (size_t)GONE); i++)
+                if (sd_id128_equal(f->gone[i], id))
+                        return true;
+        return false;
+}
+
+/* --- applying ------------------------------------------------------------------------------------
+ */
+
+static void tell_later(struct control *c, const struct object *o, const char *name, bool gone)
+{
+        struct feed *f = c->feed;
+        struct object *owner = object_owner(c, o);
+        struct tale *t;
+
+        f->tales = xrealloc(f->tales, f->ntales + 1, sizeof(*f->tales));
+        t = &f->tales[f->ntales++];
+        *t = (struct tale){.f = {.no = o->no,
+                                 .owner = owner ? owner->no : 0,
+                                 .kind = o->kind,
+                                 .deleted = gone}};
+        snprintf(t->name, sizeof(t->name), "%s", name ?: "");
+}
+
+/* 0 done, 1 it has to wait. */
+static int apply_delete(struct control *c, struct item *it)
+{
+        struct object *o = model_by_id(c, it->id);
+        struct room *room = o ? model_room(c, o) : NULL;
+
+        if (!o)
+                return 0;
+        if (o->nrefs)
+                return 1;
+        for (unsigned i = 0; room && i < KINDS_MAX; i++)
+                if (room->lists[i].n)
+                        return 1;
+        tell_later(c, o, o->nameless ? NULL : o->name, true);
+        if (o->kind == &kind_job)
+                jobs_gone(c, o);
+        quota_count(c, o, -1);
+        feed_deleted(c, o);
+        model_remove(c, o);
+        object_free(o);
+        return 0;
+}
+
+static int apply_update(struct control *c, struct item *it, struct object *o, bool late)
+{
+        struct object *n = it->rec.o;
+        bool named;
+
+        n->tenant = o->tenant;
+        n->holder = o->holder;
+        if (!record_links(c, n, it->rec.links, late))
+                return 1;
+        record_name(&it->rec);
+        named = !streq(o->name, n->name) || o->nameless != n->nameless;
+        tell_later(c, o, named ? o->name : NULL, false);
+        quota_count(c, o, -1);
+        if (o->state != n->state) {
+                _cleanup_free_ char *text = NULL;
+
+                if (asprintf(&text, "state %s -> %s", object_state(o), object_state(n)) > 0)
+                        events_add(c, o, text);
+        }
+        object_swap(c, o, n);
+        quota_count(c, o, 1);
+        if (o->kind == &kind_job)
+                jobs_seen(c, o);
+        if (named && object_owner(c, o))
+                model_collection(c, object_owner(c, o), o->kind)->changed = clock_now();
+        return 0;
+}
+
+static int apply_new(struct control *c, struct item *it, bool late)
+{
+        struct object *n = it->rec.o;
+        sd_id128_t tenant;
+
+        if (is_gone(c->feed, it->id))
+                return 0;
+        if (!n->kind->global) {
+                n->tenant = id_parse(it->scope, &tenant) == 0 ? model_by_id(c, tenant) : NULL;
+                n->holder = n->kind->inside ? model_by_no(c, it->rec.in) : NULL;
+                if (!n->tenant ||
+                    (n->kind->inside && (!n->holder || !kind_holds(n->holder->kind, n->kind))))
+                        return 1;
+        }
+        if (!record_links(c, n, it->rec.links, late))
+                return 1;
+        record_name(&it->rec);
+        it->rec.o = NULL; /* the model's now */
+        model_add(c, n);
+        quota_count(c, n, 1);
+        if (n->kind == &kind_job)
+                jobs_seen(c, n);
+        tell_later(c, n, NULL, false);
+        return 0;
+}
+
+static int apply(struct control *c, struct item *it)
+{
+        bool late = clock_mono() - it->since > PATIENCE_US;
+        struct object *o;
+
+        if (it->deleted)
+                return apply_delete(c, it);
+        o = model_by_id(c, it->id);
+        if (!o)
+                return apply_new(c, it, late);
+        if (it->version <= o->rev || o->kind != it->rec.o->kind)
+                return 0;
+        return apply_update(c, it, o, late);
+}
+
+static void item_free(struct item *it)
+{
+        record_done(&it->rec);
+        free(it);
+}
+
+/* What refers to what is not there yet waits for it: targets and tenants may come later, and what
+ * is deleted after what refers to it.  Model write-held. */
+static void apply_all(struct control *c)
+{
+        struct feed *f = c->feed;
+        struct item *it, *tmp;
+        struct mark *m, *next;
+        bool more = true;
+
+        while (more) {
+                more = false;
+                DL_FOREACH_SAFE(f->items, it, tmp)
+                {
+                        if (apply(c, it) != 0)
+                                continue;
+                        DL_DELETE(f->items, it);
+                        item_free(it);
+                        more = f->items != NULL;
+                }
+        }
+        DL_FOREACH_SAFE(f->marks, m, next)
+        {
+                DL_FOREACH (f->items, it)
+                        if (streq(it->scope, m->scope))
+                                break;
+                if (it)
+                        continue;
+                c->cfg.store->ops->applied(c->cfg.store, m->scope, m->now);
+                DL_DELETE(f->marks, m);
+                free(m);
+        }
+}
+
+/* --- what comes ----------------------------------------------------------------------------------
+ */
+
+static int item_add(void *arg, const struct store_record *r)
+{
+        struct control *c = arg;
+        struct feed *f = c->feed;
+        struct item *it = xcalloc(1, sizeof(*it)), *old, *tmp;
+
+        if (id_parse(r->key, &it->id) < 0 || (r->value && record_read(r, &it->rec) < 0)) {
+                free(it); /* a newer release's: said in the log, and not shown here */
+                return 0;
+        }
+        snprintf(it->scope, sizeof(it->scope), "%s", r->scope);
+        it->deleted = !r->value;
+        it->version = r->version;
+        it->since = clock_mono();
+        DL_FOREACH_SAFE(f->items, old, tmp)
+        {
+                if (!sd_id128_equal(old->id, it->id))
+                        continue;
+                DL_DELETE(f->items, old);
+                item_free(old);
+        }
+        DL_APPEND(f->items, it);
+        return 0;
+}
+
+static void mark_add(struct feed *f, const char *scope, uint64_t now)
+{
+        struct mark *m;
+
+        DL_FOREACH (f->marks, m)
+                if (streq(m->scope, scope))
+                        break;
+        if (!m) {
+                m = xcalloc(1, sizeof(*m));
+                snprintf(m->scope, sizeof(m->scope), "%s", scope);
+                DL_APPEND(f->marks, m);
+        }
+        m->now = MAX(m->now, now);
+}
+
+/* The whole scope anew, with no commit of ours under way: what is in the model and not in it is
+ * deleted.  Model not held. */
+static int read_whole(struct control *c, const char *scope, uint64_t *ret_now)
+{
+        struct store *s = c->cfg.store;
+        _cleanup_err_ struct err *err = NULL;
+        struct object *o, *tmp;
+        int r = s->ops->changes(s, scope, 0, item_add, c, ret_now, &err);
+
+        if (r < 0) {
+                log_warning("%s", err_msg(err));
+                return r;
+        }
+        control_rdlock(c);
+        HASH_ITER (hh_no, c->by_no, o, tmp) {
+                char of[40], key[ID_TEXT_SIZE];
+                struct item *it;
+
+                record_scope(o, of);
+                if (!streq(of, scope))
+                        continue;
+                DL_FOREACH (c->feed->items, it)
+                        if (sd_id128_equal(it->id, o->id))
+                                break;
+                if (!it)
+                        item_add(c, &(struct store_record){.scope = scope,
+                                                           .key = id_text(key, o->id)});
+        }
+        control_unlock(c);
+        return 0;
+}
+
+/* Tells who waits and who shows. */
+static void tell_all(struct control *c)
+{
+        struct feed *f = c->feed;
+
+        for (size_t i = 0; i < f->ntales; i++) {
+                struct tale *t = &f->tales[i];
+                uint64_t no = t->f.no;
+
+                t->f.name = t->name[0] ? t->name : NULL;
+                if (t->f.deleted)
+                        wait_gone(c, no);
+                else
+                        wait_changed(c, no);
+                if (t->f.kind == &kind_volume_type)
+                        reconcile_limits(c);
+                pthread_mutex_lock(&c->changed_lock);
+                if (c->foreign)
+                        c->foreign(c->changed_arg, &t->f);
+                if (c->changed)
+                        c->changed(c->changed_arg, no);
+                pthread_mutex_unlock(&c->changed_lock);
+                jobs_changed(c, no);
+        }
+        f->ntales = 0;
+}
+
+/* On the store's thread. */
+static void changed(void *arg, const char *scope, const struct store_record *v, size_t n,
+                    bool whole, uint64_t now)
+{
+        struct control *c = arg;
+        int r = 0;
+
+        hold(c);
+        if (whole)
+                r = read_whole(c, scope, &now);
+        for (size_t i = 0; !whole && i < n; i++)
+                item_add(c, &v[i]);
+        if (r == 0)
+                mark_add(c->feed, scope, now);
+        pthread_rwlock_wrlock(&c->model);
+        apply_all(c);
+        pthread_rwlock_unlock(&c->model);
+        release(c);
+        tell_all(c);
+}
+
+/* --- start and stop ------------------------------------------------------------------------------
+ */
 
 int feed_start(struct control *c, struct err **e)
 {
         struct store *s = c->cfg.store;
-        struct feed *f;
         pthread_condattr_t a;
+        struct feed *f;
+        int r;
 
-        if (!c->cfg.fence)
+        if (!feed_shared(c))
                 return 0;
-        if (!s->ops->watch)
-                return err_set(e, -ENOTSUP, "store '%s' is not for several hosts", s->ops->name);
         f = xcalloc(1, sizeof(*f));
         pthread_mutex_init(&f->lock, NULL);
         pthread_condattr_init(&a);
         pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
         pthread_cond_init(&f->cond, &a);
         pthread_condattr_destroy(&a);
-        f->tail = &f->head;
-        f->todo_end = &f->todo;
         c->feed = f;
-        return s->ops->watch(s, changed, c, e);
+        r = s->ops->numbers(s, c->next_no, NUMBERS, &f->next, e);
+        if (r < 0)
+                return r;
+        f->end = f->next + NUMBERS;
+        f->running = pthread_create(&f->thread, NULL, numbers_main, c) == 0;
+        return f->running ? 0 : err_set(e, -EAGAIN, "no thread for the feed");
 }
 
-int feed_run(struct control *c, struct err **e)
+int feed_watch(struct control *c, struct err **e)
 {
-        struct feed *f = c->feed;
+        struct store *s = c->cfg.store;
 
-        if (!f)
-                return 0;
-        f->running = pthread_create(&f->thread, NULL, feed_main, c) == 0;
-        return f->running ? 0 : err_set(e, -EAGAIN, "no thread for the feed");
+        return c->feed ? s->ops->watch(s, changed, c, e) : 0;
 }
 
 void feed_stop(struct control *c)
 {
         struct feed *f = c->feed;
 
-        if (!f)
+        if (!f || f->stop)
                 return;
         c->cfg.store->ops->watch(c->cfg.store, NULL, NULL, NULL);
-        if (!f->running)
-                return;
         pthread_mutex_lock(&f->lock);
         f->stop = true;
-        pthread_cond_signal(&f->cond);
+        pthread_cond_broadcast(&f->cond);
         pthread_mutex_unlock(&f->lock);
-        pthread_join(f->thread, NULL);
-        f->running = false;
+        if (f->running)
+                pthread_join(f->thread, NULL);
 }
 
 void feed_free(struct control *c)
 {
         struct feed *f = c->feed;
-        struct batch *b;
+        struct item *it, *tmp;
+        struct mark *m, *next;
 
         if (!f)
                 return;
-        take_queued(f);
-        while ((b = f->todo)) {
-                f->todo = b->next;
-                batch_free(b);
+        DL_FOREACH_SAFE(f->items, it, tmp)
+        {
+                item_free(it);
+        }
+        DL_FOREACH_SAFE(f->marks, m, next)
+        {
+                free(m);
         }
         pthread_cond_destroy(&f->cond);
         pthread_mutex_destroy(&f->lock);
+        free(f->tales);
         free(f);
         c->feed = NULL;
 }

@@ -26,7 +26,7 @@ char *control_id(struct control *c, char *out)
         return out;
 }
 
-int control_host_set(struct control *c, const char *compute, const char *accel, struct err **e)
+static int set_once(struct control *c, const char *compute, const char *accel, struct err **e)
 {
         struct object *o;
         struct txn t;
@@ -38,6 +38,11 @@ int control_host_set(struct control *c, const char *compute, const char *accel, 
         if (o && accel)
                 txn_set_str(&t, o, "accel", accel);
         return txn_commit(&t, e);
+}
+
+int control_host_set(struct control *c, const char *compute, const char *accel, struct err **e)
+{
+        return AGAIN(c, e, set_once(c, compute, accel, e));
 }
 
 /* --- what it has ----------------------------------------------------------------------------- */
@@ -79,7 +84,7 @@ void host_refresh(struct txn *t, struct object *o)
         if (statvfs(t->c->cfg.state, &v) < 0)
                 return;
         note(t, o, "disk", (uint64_t)v.f_blocks * v.f_frsize);
-        if (t->c->cfg.fence) /* for the others; by itself it looks */
+        if (feed_shared(t->c)) /* for the others; by itself it looks */
                 note(t, o, "free", (uint64_t)v.f_bavail * v.f_frsize);
 }
 

@@ -43,8 +43,9 @@ int lease_start(struct control *c, struct err **e);
 /* Gives the lease up: nobody takes over from a daemon that was stopped. */
 void lease_stop(struct control *c);
 void lease_free(struct control *c);
-/* The daemon's own record was found to be no longer its own, and what it ran is gone now: begins a
- * new life.  Repeatable. */
+/* The daemon's own record was found to be no longer its own, and what it ran is gone now: a new life
+ * begins, which may write to the store; and then it takes the record, to serve.  Repeatable. */
+int lease_new_life(struct control *c, struct err **e);
 int lease_rejoin(struct control *c, struct err **e);
 /* Whether it has lost its lease to others and stands down. */
 bool lease_lost(struct control *c);

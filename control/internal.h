@@ -13,7 +13,7 @@
 #include "control/driver/volume.h"
 #include "control/txn.h"
 
-enum { KINDS_MAX = 16, NUMBER_STEP = 64 };
+enum { KINDS_MAX = 16 };
 
 /* What a tenant uses, counted from its objects and never stored. */
 enum quota { Q_INSTANCES, Q_VCPUS, Q_MEMORY, Q_VOLUMES, Q_VOLUME_SIZE, Q_IMAGES, Q_IMAGE_SIZE,
@@ -59,7 +59,7 @@ struct control {
         pthread_rwlock_t model;
         struct object *by_no, *by_id, *by_name;
         struct room *rooms;
-        uint64_t next_no, slot;  /* slot: of several hosts, its share of the numbers */
+        uint64_t next_no;
         struct txn *pending, **pending_tail; /* handed to the store, not answered; in order */
 
         /* Failure and event texts. */
@@ -74,8 +74,9 @@ struct control {
         struct key_keeper *keys;
         struct lease *lease;       /* NULL: this host is the only one */
         struct takeover *takeover;
-        struct feed *feed;
+        struct feed *feed; /* NULL: nobody else changes the store */
         void (*changed)(void *arg, uint64_t no);
+        void (*foreign)(void *arg, const struct foreign *f);
         void *changed_arg;
         pthread_mutex_t changed_lock; /* both, so that they can be taken back */
 };
@@ -106,18 +107,53 @@ void object_drop_refs(struct object *o);
 char *record_write(const struct object *o);
 int record_load(struct control *c, struct err **e);
 void record_scope(const struct object *o, char out[40]);
-/* What another host wrote, into the model.  *ret: the object if something changed.  -EAGAIN: not yet,
- * as what it belongs to or points at is not here, or a commit of ours is under way.  Model
- * write-held. */
-int record_apply(struct control *c, const struct store_record *r, struct object **ret,
-                 struct err **e);
+/* A record as it was read: an object in no index yet. */
+struct record {
+        struct object *o;
+        struct json_t *links; /* NULL if it has none */
+        uint64_t in;          /* the holder; 0: none */
+        bool named;           /* o's name is one of the model's */
+        char scope[40];
+};
+/* Logs why not. */
+int record_read(const struct store_record *r, struct record *ret);
+void record_done(struct record *r); /* frees o, too, unless it was taken */
+/* Once tenant and holder of o are set. */
+void record_name(struct record *r);
+/* Fills o's links, without counting them at their targets.  false: a target is not there, and that
+ * is not to be ignored. */
+bool record_links(struct control *c, struct object *o, struct json_t *links, bool ignore);
 
-/* feed.c: changes of other hosts, where the store tells of them.  From start on they are kept, from
- * run on they come into the model. */
-int feed_start(struct control *c, struct err **e);
-int feed_run(struct control *c, struct err **e);
-void feed_stop(struct control *c);
+/* feed.c: a store that other hosts change, too */
+struct feed;
+int feed_start(struct control *c, struct err **e); /* the model is loaded */
+int feed_watch(struct control *c, struct err **e); /* from the return on others are heard */
+void feed_stop(struct control *c); /* no change of others comes any more */
 void feed_free(struct control *c);
+bool feed_shared(const struct control *c); /* whether it is such a store */
+/* Whether o, a job or an instance, is this host's.  Model held. */
+bool feed_ours(const struct control *c, const struct object *o);
+/* Gives the next number of an object, its own in all of the cloud.  Model write-held. */
+uint64_t feed_number(struct control *c);
+/* Model write-held; lets it go meanwhile: what others did is about to be applied. */
+void feed_begin(struct control *c);
+void feed_answered(struct control *c);                    /* a commit was; no lock held */
+void feed_deleted(struct control *c, const struct object *o); /* o's deletion is durable; model held */
+/* Waits, a little, until something is in the model that was not at that turn. */
+void feed_await(struct control *c, unsigned long turn);
+unsigned long feed_turn(const struct control *c); /* model held */
+/* Whether to decide again: another host was quicker.  Takes *e back then. */
+bool feed_again(const struct control *c, int r, unsigned *tries, struct err **e);
+#define AGAIN(c, e, call)                                                                          \
+        ({                                                                                         \
+                unsigned _tries = 0;                                                               \
+                int _r;                                                                            \
+                                                                                                   \
+                do                                                                                 \
+                        _r = (call);                                                               \
+                while (feed_again(c, _r, &_tries, e));                                             \
+                _r;                                                                                \
+        })
 
 /* quota.c */
 const char *quota_name(enum quota q);
@@ -125,7 +161,7 @@ void usage_of(const struct object *o, struct usage *ret);
 /* At commit: -EDQUOT if a limit would be passed by growing, else counts the change. */
 int quota_check(struct txn *t, struct err **e);
 void quota_undo(struct txn *t);
-/* At load, and for what other hosts changed: sign 1 counts o, -1 takes it out. */
+/* At load (1), and when another host makes (1) or unmakes (-1) what o is. */
 void quota_count(struct control *c, const struct object *o, int sign);
 uint64_t quota_limit(const struct object *tenant, enum quota q);
 

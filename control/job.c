@@ -73,7 +73,7 @@ struct object *job_start(struct txn *t, struct object *target, const struct job_
         txn_set_str(t, o, "target", buf_str(&path));
         txn_set_num(t, o, "target_no", target->no);
         txn_set_str(t, o, "args", args);
-        if (t->c->cfg.fence) { /* of two that two hosts start at once, one finds it changed */
+        if (feed_shared(t->c)) { /* of two that two hosts start at once, one finds it changed */
                 txn_edit(t, target);
                 txn_set_num(t, o, "turn", target->rev + 1);
         }
@@ -125,6 +125,7 @@ void jobs_adopt(struct control *c, struct object *o)
         if (!target)
                 return;
         target->jobs++;
+        j->counted = true;
         if (!target->job)
                 target->job = o->no;
 }
@@ -259,7 +260,7 @@ static void job_unlist(struct job *j)
         struct job_engine *g = j->c->jobs;
         struct object *o = model_by_no(j->c, j->target);
 
-        if (o) {
+        if (o && j->counted) {
                 o->jobs--;
                 o->job = o->done = o->total = 0;
         }
@@ -475,7 +476,7 @@ static bool still_mine(struct job *j)
 {
         bool mine;
 
-        if (!j->c->cfg.fence)
+        if (!feed_shared(j->c))
                 return true;
         control_rdlock(j->c);
         mine = job_mine(j, model_by_no(j->c, j->no));

@@ -28,6 +28,7 @@ struct job {
         int64_t wake;        /* monotonic usec */
         atomic_bool cancel;  /* somebody wrote cancel, or the daemon stops */
         bool running, parked;
+        bool counted;        /* among its target's jobs */
         bool foreign;        /* another host runs it; here it only keeps its place in the order */
         bool ending;         /* its end is on the way to the store: it will not look again */
         bool begun;          /* a step has run since the daemon's start */

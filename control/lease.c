@@ -11,6 +11,7 @@
 enum {
         LEASE_MS = 10000,
         RENEWALS = 6, /* tries within the time */
+        AT_ONCE = 8,
         HOLD_PERCENT = 60,
 };
 
@@ -76,34 +77,49 @@ static char *ask_clients(struct control *c)
         _cleanup_err_ struct err *err = NULL;
         char *clients = NULL;
 
+        if (!c->cfg.fence)
+                return NULL;
         if (c->cfg.fence->ops->clients(c->cfg.fence, &clients, &err) < 0)
                 log_warning("clients of this host: %s", err_msg(err));
         return clients;
 }
 
-static void renew(struct control *c)
+static int renew_once(struct control *c, const char *clients)
 {
-        _cleanup_free_ char *clients = ask_clients(c);
         int64_t asked = clock_mono();
         struct object *o;
         struct txn t;
+        int r;
 
         txn_begin(&t, c, NULL);
         t.unleased = true;
         o = host_find(c, c->cfg.host);
         if (!o || !serving(o) || object_num(o, "epoch") != c->epoch) {
                 txn_abort(&t);
-                lose(c);
-                return;
+                return -ESHUTDOWN;
         }
         beat(&t, o);
         set_clients(&t, o, clients);
-        if (txn_commit(&t, NULL) == 0)
+        r = txn_commit(&t, NULL);
+        if (r == 0)
                 atomic_store(&c->lease->until, asked + c->lease->length * HOLD_PERCENT / 100);
+        return r;
+}
+
+/* The others renew in the same scope of the store: being late by one of them is no failure. */
+static void renew(struct control *c)
+{
+        _cleanup_free_ char *clients = ask_clients(c);
+        int r = -ESTALE;
+
+        for (int i = 0; i < AT_ONCE && r == -ESTALE; i++)
+                r = renew_once(c, clients);
+        if (r == -ESHUTDOWN)
+                lose(c);
 }
 
 /* Takes the record for this life of the daemon, whatever was in it. */
-static int take(struct control *c, struct err **e)
+static int take_once(struct control *c, struct err **e)
 {
         _cleanup_free_ char *clients = ask_clients(c);
         int64_t asked = clock_mono();
@@ -131,7 +147,12 @@ static int take(struct control *c, struct err **e)
         return 0;
 }
 
-int lease_rejoin(struct control *c, struct err **e)
+static int take(struct control *c, struct err **e)
+{
+        return AGAIN(c, e, take_once(c, e));
+}
+
+int lease_new_life(struct control *c, struct err **e)
 {
         uint64_t epoch = 0;
         int r = c->cfg.store->ops->epoch(c->cfg.store, &epoch, e);
@@ -141,6 +162,11 @@ int lease_rejoin(struct control *c, struct err **e)
         pthread_rwlock_wrlock(&c->model);
         c->epoch = epoch;
         pthread_rwlock_unlock(&c->model);
+        return 0;
+}
+
+int lease_rejoin(struct control *c, struct err **e)
+{
         return take(c, e);
 }
 
@@ -170,7 +196,7 @@ static bool overdue(struct lease *l, const struct object *o, struct sight *ret)
         return serving(o) && clock_mono() - s->since > l->length;
 }
 
-static void declare_lost(struct control *c, const struct sight *s)
+static int declare_lost(struct control *c, const struct sight *s)
 {
         struct object *o;
         struct txn t;
@@ -180,13 +206,13 @@ static void declare_lost(struct control *c, const struct sight *s)
         if (!o || !serving(o) || object_num(o, "beat") != s->beat ||
             object_num(o, "epoch") != s->epoch) {
                 txn_abort(&t);
-                return;
+                return 0;
         }
         log_warning("host '%s' did not renew its lease: declaring it lost", o->name);
         txn_set_num(&t, o, "drained", o->state == HOST_DRAINING);
         txn_set_num(&t, o, "lost_epoch", s->epoch);
         txn_set_state(&t, o, HOST_LOST);
-        txn_commit(&t, NULL); /* refused: it lives, or somebody else has said so */
+        return txn_commit(&t, NULL);
 }
 
 static void observe(struct control *c)
@@ -212,7 +238,7 @@ static void observe(struct control *c)
         pthread_mutex_unlock(&l->lock);
         control_unlock(c);
         for (size_t i = 0; i < n && lease_holds(c); i++)
-                declare_lost(c, &late[i]);
+                AGAIN(c, NULL, declare_lost(c, &late[i]));
         if (n || wake)
                 takeover_wake(c);
         free(late);
@@ -275,7 +301,7 @@ int lease_start(struct control *c, struct err **e)
         pthread_condattr_t a;
         int r;
 
-        if (!c->cfg.fence)
+        if (!feed_shared(c))
                 return 0;
         l = xcalloc(1, sizeof(*l));
         pthread_mutex_init(&l->lock, NULL);
@@ -292,7 +318,7 @@ int lease_start(struct control *c, struct err **e)
         return l->running ? 0 : err_set(e, -EAGAIN, "no thread for the lease");
 }
 
-static void leave(struct control *c)
+static int leave(struct control *c)
 {
         struct object *o;
         struct txn t;
@@ -301,11 +327,11 @@ static void leave(struct control *c)
         o = host_find(c, c->cfg.host);
         if (!o || !serving(o) || object_num(o, "epoch") != c->epoch) {
                 txn_abort(&t);
-                return;
+                return 0;
         }
         txn_set_num(&t, o, "drained", o->state == HOST_DRAINING);
         txn_set_state(&t, o, HOST_AWAY);
-        txn_commit(&t, NULL);
+        return txn_commit(&t, NULL);
 }
 
 void lease_stop(struct control *c)
@@ -320,7 +346,7 @@ void lease_stop(struct control *c)
         pthread_mutex_unlock(&l->lock);
         pthread_join(l->thread, NULL);
         l->running = false;
-        leave(c);
+        AGAIN(c, NULL, leave(c));
 }
 
 void lease_free(struct control *c)

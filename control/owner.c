@@ -53,7 +53,7 @@ const char *owner_choose(struct txn *t, struct object *target, const struct job_
         struct object *tenant = target->kind == &kind_tenant ? target : target->tenant;
         const char *host;
 
-        if (!t->c->cfg.fence || def->here || !tenant)
+        if (!feed_shared(t->c) || def->here || !tenant)
                 return t->c->cfg.host;
         host = seat(t->c, target);
         return host_find(t->c, host) && (target->kind != &kind_instance || host_holds(t->c, host))

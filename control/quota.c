@@ -114,5 +114,5 @@ void quota_count(struct control *c, const struct object *o, int sign)
 
         usage_of(o, &u);
         for (int q = 0; room && q < NQUOTAS; q++)
-                room->use.v[q] += sign * (int64_t)u.v[q];
+                room->use.v[q] += (uint64_t)sign * u.v[q];
 }

@@ -2,8 +2,8 @@
  *
  * Guests die, are paused by somebody's virsh, or outlive the daemon.  What the engine tells is
  * queued here and put down by a sync job of the instance; once a minute, while guests run, what the
- * engine holds is compared with the model, in case a word was lost.  It also carries the limits of
- * a volume type that changed to its volumes, which are of many tenants. */
+ * engine holds is compared with the model, in case a word was lost.  It also carries the limits of a
+ * volume type that changed to its volumes, which are of many tenants. */
 #include "control/jobs/jobs.h"
 
 enum { LOOK_US = 60 * 1000000LL, QUEUE_MAX = 1024 };
@@ -65,15 +65,9 @@ void control_guests_resync(struct control *c)
         queue_look(c, 0);
 }
 
-/* Of several hosts, each looks at its own guests. */
-static bool is_here(struct control *c, const struct object *o)
-{
-        return !c->cfg.fence || streq(object_str(o, "host"), c->cfg.host);
-}
-
 static bool wants_look(struct control *c, const struct object *o)
 {
-        return o && o->kind == &kind_instance && is_here(c, o) &&
+        return o && o->kind == &kind_instance && feed_ours(c, o) &&
                object_in(o, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_PAUSED)) &&
                !job_live(c, o->no, &job_instance_sync);
 }
@@ -216,7 +210,7 @@ int reconcile_start(struct control *c, struct err **e)
         pthread_cond_init(&r->cond, &a);
         pthread_condattr_destroy(&a);
         c->reconciler = r;
-        r->all = true;    /* guests may have run, or died, while we were away */
+        r->all = true; /* guests may have run, or died, while we were away */
         r->limits = true; /* a type may have changed just before the end */
         r->running = pthread_create(&r->thread, NULL, reconcile_main, c) == 0;
         return r->running ? 0 : err_set(e, -EAGAIN, "no thread for the reconciler");

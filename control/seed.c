@@ -2,10 +2,8 @@
 #include "control/hosts.h"
 #include "control/jobs/jobs.h"
 
-enum { AWAIT_TIMES = 100 };
-
-static int seed_object(struct control *c, const struct kind *k, const char *name,
-                       const char *const *attrs, struct err **e)
+static int seed_object_once(struct control *c, const struct kind *k, const char *name,
+                            const char *const *attrs, struct err **e)
 {
         struct object *o;
         struct txn t;
@@ -22,6 +20,12 @@ static int seed_object(struct control *c, const struct kind *k, const char *name
         if (r == 0 && k->create)
                 r = k->create(&t, o, e);
         return txn_end(&t, r, e);
+}
+
+static int seed_object(struct control *c, const struct kind *k, const char *name,
+                       const char *const *attrs, struct err **e)
+{
+        return AGAIN(c, e, seed_object_once(c, k, name, attrs, e));
 }
 
 static int seed_new(struct control *c, struct err **e)
@@ -45,18 +49,22 @@ static int seed_new(struct control *c, struct err **e)
 }
 
 /* This host's record: what it has and what runs there now. */
-static int seed_host(struct control *c, struct err **e)
+static int refresh(struct control *c, struct err **e)
 {
         struct object *o;
         struct txn t;
-        int r = seed_object(c, &kind_host, c->cfg.host, NULL, e);
 
-        if (r < 0)
-                return r;
         txn_begin(&t, c, NULL);
         o = model_by_name(c, NULL, &kind_host, c->cfg.host);
         host_refresh(&t, o);
         return txn_commit(&t, e);
+}
+
+static int seed_host(struct control *c, struct err **e)
+{
+        int r = seed_object(c, &kind_host, c->cfg.host, NULL, e);
+
+        return r < 0 ? r : AGAIN(c, e, refresh(c, e));
 }
 
 /* An object in a passing state that no job will lead out of it: an upload that was cut off with the
@@ -94,17 +102,6 @@ static bool has_job(struct control *c, const struct object *o)
         return false;
 }
 
-static bool others_serve(struct control *c)
-{
-        struct collection *l = model_collection(c, model_by_no(c, OBJECT_CLOUD), &kind_host);
-
-        for (size_t i = 0; i < l->n; i++)
-                if (!streq(l->v[i]->name, c->cfg.host) &&
-                    object_in(l->v[i], STATE(HOST_UP) | STATE(HOST_DRAINING)))
-                        return true;
-        return false;
-}
-
 /* One transaction an object: they are few, and of different tenants. */
 static int settle(struct control *c, struct err **e)
 {
@@ -113,17 +110,19 @@ static int settle(struct control *c, struct err **e)
         size_t n = 0;
         int r = 0;
 
+        pthread_rwlock_wrlock(&c->model); /* others may be heard already */
         HASH_ITER (hh_no, c->by_no, o, tmp)
                 if (o->kind == &kind_job && o->kind->states[o->state].transient)
-                        jobs_adopt(c, o);
-        if (others_serve(c)) /* they may be at work on it */
-                return 0;
+                        jobs_seen(c, o);
+        /* Others may be at work on what no job leads: uploads. */
         HASH_ITER (hh_no, c->by_no, o, tmp) {
-                if (o->kind == &kind_job || !o->kind->states[o->state].transient || has_job(c, o))
+                if (feed_shared(c) || o->kind == &kind_job ||
+                    !o->kind->states[o->state].transient || has_job(c, o))
                         continue;
                 v = xrealloc(v, n + 1, sizeof(*v));
                 v[n++] = o->no;
         }
+        pthread_rwlock_unlock(&c->model);
         for (size_t i = 0; i < n && r == 0; i++) {
                 struct txn t;
 
@@ -135,27 +134,15 @@ static int settle(struct control *c, struct err **e)
         return r;
 }
 
-/* Of several hosts that start in an empty store, the first makes the cloud; the others wait for it,
- * and one that waits in vain takes its place. */
-static int await_cloud(struct control *c, struct err **e)
-{
-        const struct timespec pause = {.tv_nsec = 100 * 1000000};
-        int r = 0;
-
-        for (int i = 0; r == 0 && i < AWAIT_TIMES && !model_by_no(c, OBJECT_CLOUD); i++) {
-                nanosleep(&pause, NULL);
-                r = record_load(c, e);
-        }
-        return r;
-}
-
 int seed_cloud(struct control *c, struct err **e)
 {
+        bool new;
         int r = 0;
 
-        if (c->cfg.fence && c->epoch > 1)
-                r = await_cloud(c, e);
-        if (r == 0 && !model_by_no(c, OBJECT_CLOUD))
+        control_rdlock(c);
+        new = !model_by_no(c, OBJECT_CLOUD);
+        control_unlock(c);
+        if (new)
                 r = seed_new(c, e);
         if (r == 0)
                 r = seed_host(c, e);

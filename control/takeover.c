@@ -147,7 +147,7 @@ static int move_all(struct control *c, const char *host, struct err **e)
         int r = 0;
 
         for (size_t i = 0; i < n && r == 0; i++)
-                r = move_one(c, v[i], host, e);
+                r = AGAIN(c, e, move_one(c, v[i], host, e));
         free(v);
         return r;
 }
@@ -174,20 +174,30 @@ struct lost_host {
         char *clients;
 };
 
+/* From the return on nothing of that life of the host lands any more, in volumes or in the store.
+ */
+static int fence(struct control *c, const struct lost_host *h, struct err **e)
+{
+        struct host_fence *f = c->cfg.fence;
+        struct store *s = c->cfg.store;
+        int r = f ? f->ops->fence(f, h->name, h->epoch, h->clients, e) : 0;
+
+        return r < 0 ? r : s->ops->fence(s, h->epoch, e);
+}
+
 /* Gives 0, or -errno: to be tried again. */
 static int take_over(struct control *c, const struct lost_host *h)
 {
         _cleanup_err_ struct err *err = NULL;
-        struct host_fence *f = c->cfg.fence;
         bool self = streq(h->name, c->cfg.host); /* what it had is gone: nobody is to be fenced */
-        int r = self ? 0 : f->ops->fence(f, h->name, h->epoch, h->clients, &err);
+        int r = self ? 0 : fence(c, h, &err);
 
         if (r < 0)
                 log_error("fence host '%s': %s", h->name, err_msg(err));
         if (r == 0)
                 r = move_all(c, h->name, &err);
         if (r == 0)
-                r = write_down(c, h->no, h->epoch, &err);
+                r = AGAIN(c, &err, write_down(c, h->no, h->epoch, &err));
         if (r == 0)
                 log_info("took over from host '%s'", h->name);
         return r;
@@ -291,6 +301,8 @@ static void stand_down(struct control *c)
         if (r == 0)
                 r = close_exports(c, &err);
         if (r == 0)
+                r = lease_new_life(c, &err);
+        if (r == 0)
                 r = clear_record(c);
         if (r == 0)
                 r = lease_rejoin(c, &err);
@@ -345,7 +357,7 @@ int takeover_start(struct control *c, struct err **e)
         struct takeover *k;
         pthread_condattr_t a;
 
-        if (!c->cfg.fence)
+        if (!feed_shared(c))
                 return 0;
         k = xcalloc(1, sizeof(*k));
         pthread_mutex_init(&k->lock, NULL);

@@ -6,6 +6,8 @@ void txn_begin(struct txn *t, struct control *c, const struct caller *who)
 {
         *t = (struct txn){.c = c, .who = who};
         pthread_rwlock_wrlock(&c->model);
+        feed_begin(c);
+        t->turn = feed_turn(c);
 }
 
 static struct touch *touch_find(struct txn *t, const struct object *o)
@@ -40,26 +42,6 @@ bool txn_unborn(struct control *c, const struct object *o)
         return false;
 }
 
-bool txn_pending(struct control *c, const struct object *o)
-{
-        for (struct txn *n = c->pending; n; n = n->next)
-                if (touch_find(n, o))
-                        return true;
-        return false;
-}
-
-/* A number that no other object of the cloud has. */
-static uint64_t new_number(struct control *c)
-{
-        const uint64_t step = c->cfg.fence ? NUMBER_STEP : 1;
-        uint64_t no = c->next_no;
-
-        if (step > 1)
-                no += (step + c->slot - no % step) % step;
-        c->next_no = no + 1;
-        return no;
-}
-
 int txn_create(struct txn *t, const struct kind *k, struct object *owner, const char *name,
                struct object **ret, struct err **e)
 {
@@ -70,7 +52,7 @@ int txn_create(struct txn *t, const struct kind *k, struct object *owner, const 
         if (name && model_by_name(c, owner, k, name))
                 return err_set(e, -EEXIST, "%s '%s' exists already", k->name, name);
         o = object_new(k);
-        o->no = new_number(c);
+        o->no = feed_number(c);
         o->id = id_new();
         if (k->inside)
                 o->holder = owner;
@@ -356,6 +338,9 @@ static void txn_settle(struct txn *t)
                 if (o)
                         events_add(c, o, t->events[i].text);
         }
+        for (size_t i = 0; i < t->n; i++)
+                if (t->v[i].deleted)
+                        feed_deleted(c, t->v[i].o);
         for (size_t i = 0; i < t->n; i++) {
                 struct touch *w = &t->v[i];
 
@@ -363,7 +348,7 @@ static void txn_settle(struct txn *t)
                         continue;
                 if (!w->before)
                         jobs_adopt(c, w->o);
-                else if (c->cfg.fence) /* it may have changed hands */
+                else if (feed_shared(c)) /* it may have changed hands */
                         jobs_seen(c, w->o);
         }
 }
@@ -383,11 +368,15 @@ static void txn_answered(void *arg, enum store_result result, const struct err *
                 txn_undo(t);
         pending_remove(c, t);
         pthread_rwlock_unlock(&c->model);
+        feed_answered(c);
 
         if (committed)
                 txn_tell(t);
         else if (result == STORE_CONFLICT)
                 t->result = err_set(&t->err, -ESTALE, "changed by somebody else meanwhile");
+        else if (result == STORE_UNKNOWN)
+                t->result = err_set(&t->err, -ETIMEDOUT,
+                                    "the store does not answer: it may or may not be done");
         else
                 t->result = err_set(&t->err, err ? err->code : -EIO, "store: %s", err_msg(err));
 
@@ -438,8 +427,9 @@ int txn_commit(struct txn *t, struct err **e)
         if (!t->unleased && !lease_holds(c)) {
                 txn_abort(t);
                 err_set(e, -EROFS, "host '%s' has no lease: nothing is changed here", c->cfg.host);
-                err_hint(e, "the store does not answer it, or other hosts took over from it; it comes "
-                            "back by itself");
+                err_hint(e,
+                         "the store does not answer it, or other hosts took over from it; it comes "
+                         "back by itself");
                 return -EROFS;
         }
         r = quota_check(t, e);
@@ -460,6 +450,8 @@ int txn_commit(struct txn *t, struct err **e)
                 pthread_cond_wait(&m.cond, &m.lock);
         pthread_mutex_unlock(&m.lock);
         txn_free(t, t->result == 0);
+        if (t->result == -ESTALE)
+                feed_await(c, t->turn);
         if (t->result < 0)
                 return err_move(e, TAKE_PTR(t->err));
         return 0;

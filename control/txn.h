@@ -22,6 +22,7 @@ struct touch {
 struct txn {
         struct control *c;
         const struct caller *who; /* NULL: the daemon itself */
+        unsigned long turn; /* of the feed, when it began */
         struct touch *v;
         size_t n;
         struct { uint64_t no; char *text; } *events;
@@ -51,8 +52,6 @@ int txn_create(struct txn *t, const struct kind *k, struct object *owner, const 
                struct object **ret, struct err **e);
 /* Whether o's own creation is not durable yet: nothing of others may be built on it.  Model held. */
 bool txn_unborn(struct control *c, const struct object *o);
-/* Whether a transaction that touched o is on its way to the store.  Model held. */
-bool txn_pending(struct control *c, const struct object *o);
 /* Before anything of o is changed by hand. */
 void txn_edit(struct txn *t, struct object *o);
 void txn_delete(struct txn *t, struct object *o);

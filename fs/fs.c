@@ -132,6 +132,8 @@ int fs_open(const struct fs_config *cfg, struct fs **ret, struct err **e)
         if (!r)
                 r = nbd_new(&fs->nbd);
         if (!r)
+                r = foreigners_new(fs);
+        if (!r)
                 r = polls_new(fs);
         if (!r) {
                 remove_dead_mount(cfg->mountpoint);
@@ -141,6 +143,7 @@ int fs_open(const struct fs_config *cfg, struct fs **ret, struct err **e)
                 waits_free(fs);
                 nbd_free(fs->nbd);
                 polls_free(fs);
+                foreigners_free(fs);
                 release(fs);
                 return r;
         }
@@ -199,7 +202,9 @@ void fs_close(struct fs *fs)
         handles_free(fs);
         nbd_free(fs->nbd);
         polls_free(fs);
+        foreigners_stop(fs);
         fuse_session_unmount(fs->se);
+        foreigners_free(fs);
         fuse_session_destroy(fs->se);
         release(fs);
 }

@@ -13,7 +13,7 @@
 #include "backend/blockd/client.h"
 #include "backend/compute/compute.h"
 #include "backend/image/image-files.h"
-#include "backend/store/sqlite/sqlite.h"
+#include "backend/store/choose.h"
 #include "common/fault.h"
 #include "common/fileio.h"
 #include "common/log.h"
@@ -27,6 +27,8 @@ enum { PROBE_MS = 15000 };
 
 struct stratod {
         char *mount, *state, *run; /* absolute */
+        char *conf;                /* NULL: none given; the one kept in the state folder counts */
+        struct store_choice choice;
         char host[64];
         int ready_fd;
         struct store *store;
@@ -131,6 +133,32 @@ static void say_ready(void *arg)
         }
 }
 
+/* Which store it is, by the file given or the one that was given before. */
+static int choose_store(struct stratod *s, struct err **e)
+{
+        _cleanup_free_ char *kept = path_printf("%s/stratod.conf", s->state);
+        int r;
+
+        if (!kept)
+                return err_errno(e, -ENOMEM, "configuration");
+        r = store_choice_read(s->conf ?: kept, !s->conf, &s->choice, e);
+        if (r == 0 && s->choice.host)
+                snprintf(s->host, sizeof(s->host), "%s", s->choice.host);
+        return r;
+}
+
+/* A start without --conf must not find another store than the one before. */
+static int keep_choice(struct stratod *s, struct err **e)
+{
+        _cleanup_free_ char *kept = path_printf("%s/stratod.conf", s->state);
+
+        if (!s->conf)
+                return 0;
+        if (!kept)
+                return err_errno(e, -ENOMEM, "configuration");
+        return file_replace(kept, s->choice.text, strlen(s->choice.text), 0644, e);
+}
+
 static int open_drivers(struct stratod *s, struct err **e)
 {
         _cleanup_free_ char *dir = path_printf("%s/stratod", s->state);
@@ -149,7 +177,11 @@ static int open_drivers(struct stratod *s, struct err **e)
         if (r == 0)
                 r = mkdir_parents(s->run, 0711, e);
         if (r == 0)
-                r = store_sqlite_open(db, &s->store, e);
+                r = choose_store(s, e);
+        if (r == 0)
+                r = store_choice_open(&s->choice, db, s->host, &s->store, e);
+        if (r == 0)
+                r = keep_choice(s, e);
         if (r < 0)
                 return r;
         s->volumes = blockd_client_new(s->run);
@@ -214,6 +246,8 @@ static void stop(struct stratod *s)
                 s->volumes->ops->close(s->volumes);
         if (s->store)
                 s->store->ops->close(s->store);
+        store_choice_done(&s->choice);
+        free(s->conf);
         free(s->mount);
         free(s->state);
         free(s->run);
@@ -270,6 +304,7 @@ static int usage(int status)
 {
         fprintf(status ? stderr : stdout,
                 "usage: stratod --mount DIR --state DIR --run DIR [--ready-fd N] [--loglevel 0-7]\n"
+                "               [--conf FILE]\n"
                 "Serves the cloud kept in the state folder at the mount point.  See stratod(8).\n");
         return status;
 }
@@ -315,7 +350,8 @@ static int parse(struct stratod *s, int argc, char **argv)
                 case LEVEL:
                         log_set_level(atoi(optarg));
                         break;
-                case CONF: /* nothing to configure yet: one machine needs nothing */
+                case CONF:
+                        s->conf = absolute(optarg);
                         break;
                 case HELP:
                         exit(usage(0));

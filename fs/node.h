@@ -38,6 +38,7 @@ struct fs {
         struct ephemerals *ephemerals;
         struct waits *waits;
         struct polls *polls;
+        struct foreigners *foreigners;
         struct refusals *refusals;
         struct nbd *nbd;
 

@@ -217,6 +217,15 @@ int follow_open(struct fs *fs, struct handle *h, struct err **e);
 void follow_read(fuse_req_t req, struct handle *h, size_t size);
 bool follow_ready(struct fs *fs, struct handle *h);
 
+/* --- foreign.c ----------------------------------------------------------------------------- */
+
+int foreigners_new(struct fs *fs);
+/* Another host changed something: the kernel is told soon.  Does not block; any thread. */
+void foreign_changed(struct fs *fs, const struct foreign *f);
+/* No more is told; may be in the middle of one until the file system is unmounted. */
+void foreigners_stop(struct fs *fs);
+void foreigners_free(struct fs *fs);
+
 /* --- poll.c -------------------------------------------------------------------------------- */
 
 int polls_new(struct fs *fs);

@@ -31,13 +31,18 @@ static void changed(void *arg, uint64_t no)
         }
 }
 
+static void foreign(void *arg, const struct foreign *f)
+{
+        foreign_changed(arg, f);
+}
+
 int polls_new(struct fs *fs)
 {
         fs->polls = calloc(1, sizeof(*fs->polls));
         if (!fs->polls)
                 return -ENOMEM;
         pthread_mutex_init(&fs->polls->lock, NULL);
-        control_on_change(fs->control, changed, fs);
+        control_on_change(fs->control, changed, foreign, fs);
         return 0;
 }
 
@@ -45,7 +50,7 @@ void polls_free(struct fs *fs)
 {
         if (!fs->polls)
                 return;
-        control_on_change(fs->control, NULL, NULL);
+        control_on_change(fs->control, NULL, NULL, NULL);
         pthread_mutex_destroy(&fs->polls->lock);
         free(fs->polls);
 }

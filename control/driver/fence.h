@@ -1,5 +1,5 @@
-/* Fencing: keeping a host that was declared dead from writing, before others take over from it.
- * Drivers: the Ceph cluster's blocklist; one that does nothing, for tests. */
+/* Fencing: keeping a host that was declared dead from writing to volumes that others can open, before
+ * they take over from it.  Its commits are the store's to refuse (store_ops.fence). */
 #pragma once
 
 #include <stdint.h>
@@ -12,9 +12,8 @@ struct host_fence_ops {
          * the addresses of its Ceph clients.  Asked when the host takes its lease, and with each
          * renewal; "" if there is nothing.  The caller frees.  May block shortly. */
         int (*clients)(struct host_fence *f, char **ret, struct err **e);
-        /* Returns 0 when nothing that host has under way can land any more: its commits to the store
-         * (epoch is the life that ends), and its writes to volumes.  Breaks its locks.  Repeatable;
-         * blocks for seconds.  On failure nobody takes over yet, and it is asked again. */
+        /* Returns 0 when no write of that host to a volume can land any more; epoch is the life that
+         * ends.  Breaks its locks.  Repeatable; blocks for seconds.  On failure nobody takes over yet, and it is asked again. */
         int (*fence)(struct host_fence *f, const char *host, uint64_t epoch, const char *clients,
                      struct err **e);
 };

@@ -80,7 +80,6 @@ static const struct attr_def attrs[] = {
         {"lost_epoch", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "the start that others declared lost last"},
         {"drained", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "it comes back draining"},
-        {"slot", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "its share of the numbers"},
         {"clients", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "what others need to fence it"},
 };
 

@@ -23,13 +23,13 @@ struct guests_of {
 struct rig_host {
         char name[16];
         struct control *c;
-        uint64_t epoch;         /* of the life that was stopped */
+        uint64_t epoch; /* of the life that was stopped */
         /* The store as this host sees it. */
         struct store store;
         struct store *real;
         bool cut;
         void (*changed)(void *arg, const char *scope, const struct store_record *v, size_t n,
-                        bool whole);
+                        bool whole, uint64_t now);
         void *arg;
         /* Its drivers, and what they hold. */
         struct compute compute;
@@ -38,18 +38,18 @@ struct rig_host {
         struct host_fence fence;
         struct guests_of running, exports;
         unsigned creates;
-        bool hold;              /* volumes wait in create */
-        bool leased_at_start;   /* at every start of a guest so far this host had a lease */
+        bool hold;            /* volumes wait in create */
+        bool leased_at_start; /* at every start of a guest so far this host had a lease */
 };
 
 static struct rig {
         pthread_mutex_t lock;
-        pthread_cond_t pulse;   /* something happened anywhere */
+        pthread_cond_t pulse; /* something happened anywhere */
         struct rig_host h[HOSTS];
         unsigned lease_ms;
         unsigned starts, fences, fence_refusals;
-        uint64_t fenced[16];    /* epochs, in order */
-        bool twice;             /* a guest was started while it ran on an unfenced host */
+        uint64_t fenced[16]; /* epochs, in order */
+        bool twice;          /* a guest was started while it ran on an unfenced host */
         char dir[32];
 } rig;
 
@@ -92,7 +92,7 @@ static void drop_id(struct guests_of *g, const char *id)
                 memmove(g->v[i], g->v[--g->n], ID_TEXT_SIZE);
 }
 
-#define HOST_OF(member, p) ((struct rig_host *)((char *)(p) - offsetof(struct rig_host, member)))
+#define HOST_OF(member, p) ((struct rig_host *)((char *)(p)-offsetof(struct rig_host, member)))
 
 static bool is_fenced(const struct rig_host *h)
 {
@@ -258,11 +258,9 @@ static int f_clients(struct host_fence *f, char **ret, struct err **e)
         return 0;
 }
 
-/* Fences as a store does: no commit of that life succeeds any more. */
 static int f_fence(struct host_fence *f, const char *host, uint64_t epoch, const char *clients,
                    struct err **e)
 {
-        struct store *s = HOST_OF(fence, f)->real;
         char expected[32];
 
         pthread_mutex_lock(&rig.lock);
@@ -277,7 +275,7 @@ static int f_fence(struct host_fence *f, const char *host, uint64_t epoch, const
         rig.fenced[rig.fences++] = epoch;
         pthread_cond_broadcast(&rig.pulse);
         pthread_mutex_unlock(&rig.lock);
-        return s->ops->fence(s, epoch, e);
+        return 0;
 }
 
 static const struct host_fence_ops fence_ops = {"fake", f_clients, f_fence};
@@ -331,24 +329,46 @@ static int s_epoch(struct store *s, uint64_t *ret, struct err **e)
         return of_store(s)->real->ops->epoch(of_store(s)->real, ret, e);
 }
 
-static void heard(void *arg, const char *scope, const struct store_record *v, size_t n, bool whole)
+static void heard(void *arg, const char *scope, const struct store_record *v, size_t n, bool whole,
+                  uint64_t now)
 {
         struct rig_host *h = arg;
 
-        if (!is_cut(h) && h->changed)
-                h->changed(h->arg, scope, v, n, whole);
+        if (!is_cut(h))
+                h->changed(h->arg, scope, v, n, whole, now);
 }
 
 static int s_watch(struct store *s,
                    void (*changed)(void *arg, const char *scope, const struct store_record *v,
-                                   size_t n, bool whole),
+                                   size_t n, bool whole, uint64_t now),
                    void *arg, struct err **e)
 {
         struct rig_host *h = of_store(s);
 
-        h->changed = changed;
-        h->arg = arg;
+        if (changed) {
+                h->changed = changed;
+                h->arg = arg;
+        }
         return h->real->ops->watch(h->real, changed ? heard : NULL, h, e);
+}
+
+static void s_applied(struct store *s, const char *scope, uint64_t now)
+{
+        of_store(s)->real->ops->applied(of_store(s)->real, scope, now);
+}
+
+static int s_fence(struct store *s, uint64_t epoch, struct err **e)
+{
+        return of_store(s)->real->ops->fence(of_store(s)->real, epoch, e);
+}
+
+static int s_changes(struct store *s, const char *scope, uint64_t since,
+                     int (*each)(void *arg, const struct store_record *r), void *arg,
+                     uint64_t *ret_now, struct err **e)
+{
+        struct store *real = of_store(s)->real;
+
+        return real->ops->changes(real, scope, since, each, arg, ret_now, e);
 }
 
 static int s_numbers(struct store *s, uint64_t at_least, uint64_t n, uint64_t *ret, struct err **e)
@@ -360,8 +380,11 @@ static const struct store_ops store_ops = {.name = "rig",
                                            .load = s_load,
                                            .commit = s_commit,
                                            .epoch = s_epoch,
+                                           .changes = s_changes,
                                            .watch = s_watch,
-                                           .numbers = s_numbers};
+                                           .applied = s_applied,
+                                           .numbers = s_numbers,
+                                           .fence = s_fence};
 
 static void cut(struct rig_host *h)
 {
@@ -369,27 +392,17 @@ static void cut(struct rig_host *h)
         h->cut = true;
 }
 
-static int missed(void *arg, const struct store_record *r)
-{
-        struct rig_host *h = arg;
-
-        h->changed(h->arg, r->scope, r, 1, false);
-        return 0;
-}
-
-/* A new handle, as a driver that was fenced connects anew; and what was missed is told. */
+/* A new handle, as a driver that was fenced connects anew: it is told everything. */
 static void heal(struct rig_host *h)
 {
         struct store *old = h->real;
-        struct err *e = NULL;
 
-        h->real = store_memory_join(old);
         old->ops->watch(old, NULL, NULL, NULL);
-        h->real->ops->watch(h->real, heard, h, NULL);
         pthread_mutex_lock(&rig.lock);
+        h->real = store_memory_join(old);
         h->cut = false;
         pthread_mutex_unlock(&rig.lock);
-        assert_int_equal(h->real->ops->load(h->real, missed, h, &e), 0);
+        h->real->ops->watch(h->real, heard, h, NULL);
         old->ops->close(old);
 }
 
@@ -414,7 +427,7 @@ static void start_host(struct rig_host *h)
 
         if (control_start(&cfg, &h->c, &err) < 0)
                 fail_msg("%s: %s", h->name, err_msg(err));
-        control_on_change(h->c, on_change, NULL);
+        control_on_change(h->c, on_change, NULL, NULL);
 }
 
 static void stop_host(struct rig_host *h)
@@ -431,7 +444,8 @@ static struct rig_host *add_host(unsigned i, const char *name)
         struct rig_host *h = &rig.h[i];
 
         *h = (struct rig_host){.store = {.ops = &store_ops},
-                               .real = i ? store_memory_join(rig.h[0].real) : store_memory_new(),
+                               .real = i ? store_memory_join(rig.h[0].real)
+                                         : store_memory_new_shared(),
                                .compute = {.ops = &compute_ops},
                                .volumes = {.ops = &volume_ops, .shared_socket = "/s"},
                                .images = {.ops = &image_ops},
@@ -494,8 +508,8 @@ static int rig_teardown(void **state)
 static struct object *look(struct rig_host *h, const struct kind *k, const char *name)
 {
         control_rdlock(h->c);
-        return model_by_name(h->c, k->global ? NULL
-                                             : model_by_name(h->c, NULL, &kind_tenant, "default"),
+        return model_by_name(h->c,
+                             k->global ? NULL : model_by_name(h->c, NULL, &kind_tenant, "default"),
                              k, name);
 }
 
@@ -537,13 +551,14 @@ static void dump(void)
                 for (struct object *o = h->c->by_no; o; o = o->hh_no.next)
                         if (o->kind == &kind_instance || o->kind == &kind_host ||
                             (o->kind == &kind_job && o->state <= 1))
-                                print_error("%s sees %s %s rev %lu %s host=%s %s step %lu\n", h->name,
-                                            o->kind->name, o->name, (unsigned long)o->rev,
+                                print_error("%s sees %s %s rev %lu %s host=%s %s step %lu\n",
+                                            h->name, o->kind->name, o->name, (unsigned long)o->rev,
                                             object_state(o),
                                             o->kind == &kind_host ? "" : object_str(o, "host"),
                                             o->kind == &kind_job ? object_str(o, "op") : "",
-                                            o->kind == &kind_job ? (unsigned long)object_num(o, "step")
-                                                                 : 0);
+                                            o->kind == &kind_job
+                                                    ? (unsigned long)object_num(o, "step")
+                                                    : 0);
                 control_unlock(h->c);
         }
 }
@@ -597,8 +612,9 @@ static void make_volume(struct rig_host *h, const char *name, const char *pool)
 
         make(h, &kind_volume, name);
         txn_begin(&t, h->c, NULL);
-        txn_set_str(&t, model_by_name(h->c, model_by_name(h->c, NULL, &kind_tenant, "default"),
-                                      &kind_volume, name),
+        txn_set_str(&t,
+                    model_by_name(h->c, model_by_name(h->c, NULL, &kind_tenant, "default"),
+                                  &kind_volume, name),
                     "pool", pool);
         assert_int_equal(txn_commit(&t, NULL), 0);
         assert_int_equal(set(h, &kind_volume, name, "size", "1M"), 0);

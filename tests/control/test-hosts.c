@@ -19,7 +19,8 @@ static void test_seen(void **state)
         AWAIT_STATE(A, &kind_volume, "w", "gone");
 }
 
-/* --- placement and claims ---------------------------------------------------------------------- */
+/* --- placement and claims ----------------------------------------------------------------------
+ */
 
 /* What the last job of that op says under `why`, as h sees it; the caller frees. */
 static char *why(struct rig_host *h, const char *op, char host[NAME_SIZE])

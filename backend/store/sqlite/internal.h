@@ -62,7 +62,7 @@ void sqlite_barrier(struct sqlite_store *s);
 int sqlite_load(struct store *store, int (*each)(void *arg, const struct store_record *r),
                 void *arg, struct err **e);
 int sqlite_committed(struct store *store, const char *txn_id, struct err **e);
-int sqlite_changes(struct store *store, uint64_t since,
+int sqlite_changes(struct store *store, const char *scope, uint64_t since,
                    int (*each)(void *arg, const struct store_record *r), void *arg,
                    uint64_t *ret_now, struct err **e);
 
