@@ -16,6 +16,7 @@ struct host_fence_ops {
          * ends.  Breaks its locks.  Repeatable; blocks for seconds.  On failure nobody takes over yet, and it is asked again. */
         int (*fence)(struct host_fence *f, const char *host, uint64_t epoch, const char *clients,
                      struct err **e);
+        void (*close)(struct host_fence *f);
 };
 struct host_fence {
         const struct host_fence_ops *ops;

@@ -278,7 +278,7 @@ static int f_fence(struct host_fence *f, const char *host, uint64_t epoch, const
         return 0;
 }
 
-static const struct host_fence_ops fence_ops = {"fake", f_clients, f_fence};
+static const struct host_fence_ops fence_ops = {.name = "fake", .clients = f_clients, .fence = f_fence};
 
 /* --- a store that can be cut off -------------------------------------------------------------- */
 
