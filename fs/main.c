@@ -24,12 +24,14 @@
 #include "control/driver/volume.h"
 #include "control/driver/image.h"
 #include "fs/fs.h"
+#include "fs/migrate.h"
 
 enum { PROBE_MS = 15000 };
 
 struct stratod {
         char *mount, *state, *run; /* absolute */
-        char *conf;                /* NULL: none given; the one kept in the state folder counts */
+        bool migrate;
+        char *conf; /* NULL: none given; the one kept in the state folder counts */
         struct store_choice choice;
         char host[64];
         int ready_fd;
@@ -326,6 +328,7 @@ static int usage(int status)
         fprintf(status ? stderr : stdout,
                 "usage: stratod --mount DIR --state DIR --run DIR [--ready-fd N] [--loglevel 0-7]\n"
                 "               [--conf FILE]\n"
+                "       stratod --migrate-store --state DIR --conf FILE\n"
                 "Serves the cloud kept in the state folder at the mount point.  See stratod(8).\n");
         return status;
 }
@@ -342,13 +345,14 @@ static char *absolute(const char *path)
 
 static int parse(struct stratod *s, int argc, char **argv)
 {
-        enum { MOUNT = 256, STATE_DIR, RUN, READY, LEVEL, CONF, HELP, VERSION };
+        enum { MOUNT = 256, STATE_DIR, RUN, READY, LEVEL, CONF, MIGRATE, HELP, VERSION };
         static const struct option options[] = {{"mount", required_argument, NULL, MOUNT},
                                                 {"state", required_argument, NULL, STATE_DIR},
                                                 {"run", required_argument, NULL, RUN},
                                                 {"ready-fd", required_argument, NULL, READY},
                                                 {"loglevel", required_argument, NULL, LEVEL},
                                                 {"conf", required_argument, NULL, CONF},
+                                                {"migrate-store", no_argument, NULL, MIGRATE},
                                                 {"help", no_argument, NULL, HELP},
                                                 {"version", no_argument, NULL, VERSION},
                                                 {}};
@@ -374,6 +378,9 @@ static int parse(struct stratod *s, int argc, char **argv)
                 case CONF:
                         s->conf = absolute(optarg);
                         break;
+                case MIGRATE:
+                        s->migrate = true;
+                        break;
                 case HELP:
                         exit(usage(0));
                 case VERSION:
@@ -383,6 +390,8 @@ static int parse(struct stratod *s, int argc, char **argv)
                         return usage(2);
                 }
         }
+        if (s->migrate)
+                return s->state && s->conf && optind == argc ? 0 : usage(2);
         return s->mount && s->state && s->run && optind == argc ? 0 : usage(2);
 }
 
@@ -400,6 +409,14 @@ int main(int argc, char **argv)
         block_signals();
         if (gethostname(s.host, sizeof(s.host) - 1) < 0 || !name_valid(s.host))
                 snprintf(s.host, sizeof(s.host), "host");
+        if (s.migrate) {
+                r = migrate_store(s.state, s.conf, s.host, &err);
+                if (r < 0)
+                        fprintf(stderr, "%s\n", err ? err_msg(err) : strerror(-r));
+                if (err && err->hint)
+                        fprintf(stderr, "  try: %s\n", err->hint);
+                return r < 0 ? 1 : 0;
+        }
         if (s.ready_fd >= 0)
                 fcntl(s.ready_fd, F_SETFD, FD_CLOEXEC);
         r = start(&s, &err);

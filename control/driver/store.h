@@ -72,6 +72,11 @@ struct store_ops {
          * thread but the store's. */
         int (*epoch)(struct store *s, uint64_t *ret, struct err **e);
 
+        /* Marks the store as moved to `to`: nothing is changed or removed, and whoever opens it
+         * hears -EREMOTE and where it went.  to NULL: only looks whether that may be done.
+         * -EBUSY: another host has it open.  NULL: cannot be moved.  Blocks. */
+        int (*retire)(struct store *s, const char *to, struct err **e);
+
         /* --- of stores that several hosts have open at once; NULL where only one can ------------
          */
 

@@ -99,3 +99,58 @@ int count_fence(struct store *store, uint64_t epoch, struct err **e)
                 r = fence_in(s, v[i]->oid, epoch);
         return r < 0 ? store_err(s, e, r, "shut out epoch %llu", (unsigned long long)epoch) : 0;
 }
+
+/* --- a store that was moved ----------------------------------------------------------------------
+ */
+
+/* Every host that has the store open answers a notify; a dead one is a watcher for 10 s still. */
+static int count_others(struct rados_store *s, struct err **e)
+{
+        struct notify_timeout_t *late = NULL;
+        struct notify_ack_t *acks = NULL;
+        size_t nacks = 0, nlate = 0, len = 0;
+        char *reply = NULL;
+        int r = rados_notify2(s->io, STORE_OID, NULL, 0, 2000, &reply, &len);
+
+        if (r < 0 && r != -ETIMEDOUT)
+                return store_err(s, e, r, "look for other hosts");
+        if (reply && rados_decode_notify_response(reply, len, &acks, &nacks, &late, &nlate) == 0)
+                rados_free_notify_response(acks, nacks, late);
+        rados_buffer_free(reply);
+        if (nacks + nlate == 0)
+                return 0;
+        err_set(e, -EBUSY, "store '%s': %zu hosts have it open", s->where, nacks + nlate);
+        return err_hint(e, "strato down on each; one that has died is forgotten in 10 s");
+}
+
+int count_retire(struct store *store, const char *to, struct err **e)
+{
+        struct rados_store *s = (struct rados_store *)store;
+        struct wop w;
+        int r = count_others(s, e);
+
+        if (r < 0 || !to)
+                return r;
+        wop_init(&w);
+        wop_set(&w, strdup("moved"), to, strlen(to));
+        r = wop_run(s, &w, STORE_OID);
+        wop_done(&w);
+        return r < 0 ? store_err(s, e, r, "mark it as moved") : 0;
+}
+
+static int moved_one(void *arg, const char *key _unused_, const char *value, size_t len)
+{
+        *(char **)arg = strndup(value, len);
+        return 0;
+}
+
+int count_moved(struct rados_store *s, struct err **e)
+{
+        _cleanup_free_ char *to = NULL;
+        const char *key = "moved";
+        int r = omap_get(s, STORE_OID, &key, 1, moved_one, &to);
+
+        if (r < 0)
+                return store_err(s, e, r, "read");
+        return to ? err_set(e, -EREMOTE, "store '%s' was moved to '%s'", s->where, to) : 0;
+}

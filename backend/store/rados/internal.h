@@ -191,8 +191,9 @@ int count_epoch(struct store *store, uint64_t *ret, struct err **e);
 int count_numbers(struct store *store, uint64_t at_least, uint64_t n, uint64_t *ret,
                   struct err **e);
 int count_fence(struct store *store, uint64_t epoch, struct err **e);
-/* Why we are fenced: 0, -ESHUTDOWN or -errno. */
-int count_fenced(struct rados_store *s, const char *oid);
+int count_retire(struct store *store, const char *to, struct err **e);
+/* 0; -EREMOTE: the store is elsewhere now; -errno. */
+int count_moved(struct rados_store *s, struct err **e);
 
 /* --- feed.c ----------------------------------------------------------------------------------- */
 

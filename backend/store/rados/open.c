@@ -44,6 +44,7 @@ static const struct store_ops rados_ops = {
         .changes = read_changes,
         .close = store_close,
         .epoch = count_epoch,
+        .retire = count_retire,
         .watch = feed_watch,
         .applied = feed_applied,
         .numbers = count_numbers,
@@ -122,6 +123,9 @@ static int format_check(struct rados_store *s, struct err **e)
         if (format > FORMAT)
                 return err_set(e, -ENOTSUP, "store '%s' has format %d: a newer release wrote it",
                                s->where, format);
+        r = count_moved(s, e);
+        if (r < 0)
+                return r;
         return format == FORMAT
                        ? 0
                        : err_set(e, -EUCLEAN, "store '%s' has format %d, which there never was",

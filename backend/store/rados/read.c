@@ -77,12 +77,38 @@ static void gather_done(struct gather *g)
         free(g->stale);
 }
 
-static int gather_key(struct gather *g, const char *key, size_t *ret)
+static int place_add(struct gather *g, const char *key, size_t i)
 {
         size_t n = strlen(key) + 1;
+        struct place *p = calloc(1, sizeof(*p) + n);
+
+        if (!p)
+                return -ENOMEM;
+        p->i = i;
+        memcpy(p->key, key, n);
+        HASH_ADD_KEYPTR(hh, g->places, p->key, n - 1, p);
+        return 0;
+}
+
+static int gather_places(struct gather *g)
+{
+        int r = 0;
+
+        if (g->places)
+                return 0;
+        for (size_t i = 0; r == 0 && i < g->r->n; i++)
+                r = place_add(g, g->r->v[i].key, i);
+        return r;
+}
+
+static int gather_key(struct gather *g, const char *key, size_t *ret)
+{
         struct place *p;
         int r;
 
+        r = gather_places(g);
+        if (r < 0)
+                return r;
         HASH_FIND_STR(g->places, key, p);
         if (p) {
                 *ret = p->i;
@@ -91,13 +117,17 @@ static int gather_key(struct gather *g, const char *key, size_t *ret)
         r = record_add(g->r, g->sc->name, key);
         if (r < 0)
                 return r;
-        p = calloc(1, sizeof(*p) + n);
-        if (!p)
-                return -ENOMEM;
-        p->i = *ret = (size_t)r;
-        memcpy(p->key, key, n);
-        HASH_ADD_KEYPTR(hh, g->places, p->key, n - 1, p);
-        return 0;
+        *ret = (size_t)r;
+        return place_add(g, key, *ret);
+}
+
+/* The records of a whole scope have no places until one of them has to be found. */
+static int gather_first(void *arg, const char *key, const char *value, size_t len)
+{
+        struct gather *g = arg;
+        int r = record_add(g->r, g->sc->name, key + strlen("r:"));
+
+        return r < 0 ? r : record_fill(&g->r->v[r], value, len);
 }
 
 static int gather_record(void *arg, const char *key, const char *value, size_t len)
@@ -194,7 +224,7 @@ int scope_changes(struct rados_store *s, struct scope *sc, uint64_t since, struc
         *ret_whole = r == 0 && (since == 0 || since < floor);
         *ret_now = seq;
         if (r == 0 && *ret_whole)
-                r = omap_each(s, sc->oid, "r:", "", gather_record, &g);
+                r = omap_each(s, sc->oid, "r:", "", gather_first, &g);
         if (r == 0 && (*ret_whole || since != seq))
                 r = gather_since(&g, *ret_whole ? seq : since, ret_now);
         if (r == 0 && !*ret_whole) { /* what we were about to read may have been forgotten */

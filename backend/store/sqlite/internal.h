@@ -66,6 +66,10 @@ int sqlite_changes(struct store *store, const char *scope, uint64_t since,
                    int (*each)(void *arg, const struct store_record *r), void *arg,
                    uint64_t *ret_now, struct err **e);
 
+/* moved.c: a database that was moved; sqlite_moved() gives -EREMOTE with where. */
+int sqlite_retire(struct store *store, const char *to, struct err **e);
+int sqlite_moved(const char *path, struct err **e);
+
 /* open.c: what is in the log file now, or no longer, stays so. */
 int sqlite_log_sync(struct sqlite_store *s, struct err **e);
 /* The connection of a store that has path and nothing else; sqlite_disconnect() copes with what is
