@@ -284,10 +284,12 @@ static void *lease_main(void *arg)
 /* A record that others have declared lost is not taken: first what it ran must be gone. */
 static int begin(struct control *c, struct err **e)
 {
+        const struct object *o;
         bool dead;
 
         control_rdlock(c);
-        dead = object_in(host_find(c, c->cfg.host), STATE(HOST_LOST) | STATE(HOST_DOWN));
+        o = host_find(c, c->cfg.host);
+        dead = o && object_in(o, STATE(HOST_LOST) | STATE(HOST_DOWN));
         control_unlock(c);
         if (!dead)
                 return take(c, e);
