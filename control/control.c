@@ -82,11 +82,10 @@ void control_stop(struct control *c)
         free(c);
 }
 
-void control_on_change(struct control *c, void (*changed)(void *arg, uint64_t no),
-                       void (*foreign)(void *arg, const struct foreign *f), void *arg)
+void control_on_change(struct control *c, void (*changed)(void *arg, const struct change *ch),
+                       void *arg)
 {
         WITH_LOCK(&c->changed_lock);
         c->changed_arg = arg;
         c->changed = changed;
-        c->foreign = foreign;
 }

@@ -36,12 +36,6 @@ struct mark {
         struct mark *prev, *next;
 };
 
-/* What is told once the model's lock is let go. */
-struct tale {
-        struct foreign f;
-        char name[NAME_SIZE];
-};
-
 struct feed {
         pthread_mutex_t lock; /* taken with the model or without, never the other way */
         pthread_cond_t cond;
@@ -53,10 +47,10 @@ struct feed {
         bool running, stop;
         pthread_t thread;
 
-        struct item *items; /* the store's thread alone, as are marks and tales */
+        struct item *items; /* the store's thread alone, as are marks and changes */
         struct mark *marks;
-        struct tale *tales;
-        size_t ntales;
+        struct change *changes; /* told once the model's lock is let go */
+        size_t nchanges;
 
         sd_id128_t gone[GONE]; /* model write-held */
         size_t ngone;
@@ -222,19 +216,12 @@ static bool is_gone(const struct feed *f, sd_id128_t id)
 /* --- applying ------------------------------------------------------------------------------------
  */
 
-static void tell_later(struct control *c, const struct object *o, const char *name, bool gone)
+static void tell_later(struct control *c, struct object *o, bool gone, bool listed)
 {
         struct feed *f = c->feed;
-        struct object *owner = object_owner(c, o);
-        struct tale *t;
 
-        f->tales = xrealloc(f->tales, f->ntales + 1, sizeof(*f->tales));
-        t = &f->tales[f->ntales++];
-        *t = (struct tale){.f = {.no = o->no,
-                                 .owner = owner ? owner->no : 0,
-                                 .kind = o->kind,
-                                 .deleted = gone}};
-        snprintf(t->name, sizeof(t->name), "%s", name ?: "");
+        f->changes = xrealloc(f->changes, f->nchanges + 1, sizeof(*f->changes));
+        f->changes[f->nchanges++] = change_of(c, o, gone, listed);
 }
 
 /* 0 done, 1 it has to wait. */
@@ -250,7 +237,8 @@ static int apply_delete(struct control *c, struct item *it)
         for (unsigned i = 0; room && i < KINDS_MAX; i++)
                 if (room->lists[i].n)
                         return 1;
-        tell_later(c, o, o->nameless ? NULL : o->name, true);
+        tell_later(c, o, !o->nameless, true);
+        c->feed->changes[c->feed->nchanges - 1].deleted = true;
         if (o->kind == &kind_job)
                 jobs_gone(c, o);
         quota_count(c, o, -1);
@@ -271,7 +259,7 @@ static int apply_update(struct control *c, struct item *it, struct object *o, bo
                 return 1;
         record_name(&it->rec);
         named = !streq(o->name, n->name) || o->nameless != n->nameless;
-        tell_later(c, o, named ? o->name : NULL, false);
+        tell_later(c, o, named, named);
         quota_count(c, o, -1);
         if (o->state != n->state) {
                 _cleanup_free_ char *text = NULL;
@@ -284,7 +272,7 @@ static int apply_update(struct control *c, struct item *it, struct object *o, bo
         if (o->kind == &kind_job)
                 jobs_seen(c, o);
         if (named && object_owner(c, o))
-                model_collection(c, object_owner(c, o), o->kind)->changed = clock_now();
+                collection_touch(model_collection(c, object_owner(c, o), o->kind));
         return 0;
 }
 
@@ -310,7 +298,7 @@ static int apply_new(struct control *c, struct item *it, bool late)
         quota_count(c, n, 1);
         if (n->kind == &kind_job)
                 jobs_seen(c, n);
-        tell_later(c, n, NULL, false);
+        tell_later(c, n, false, true);
         return 0;
 }
 
@@ -443,31 +431,27 @@ static int read_whole(struct control *c, const char *scope, uint64_t *ret_now)
         return 0;
 }
 
-/* Tells who waits and who shows. */
+/* As after a commit of ours: caches first, then who waits. */
 static void tell_all(struct control *c)
 {
         struct feed *f = c->feed;
 
-        for (size_t i = 0; i < f->ntales; i++) {
-                struct tale *t = &f->tales[i];
-                uint64_t no = t->f.no;
+        pthread_mutex_lock(&c->changed_lock);
+        for (size_t i = 0; i < f->nchanges && c->changed; i++)
+                c->changed(c->changed_arg, &f->changes[i]);
+        pthread_mutex_unlock(&c->changed_lock);
+        for (size_t i = 0; i < f->nchanges; i++) {
+                const struct change *ch = &f->changes[i];
 
-                t->f.name = t->name[0] ? t->name : NULL;
-                if (t->f.deleted)
-                        wait_gone(c, no);
+                if (ch->deleted)
+                        wait_gone(c, ch->no);
                 else
-                        wait_changed(c, no);
-                if (t->f.kind == &kind_volume_type)
+                        wait_changed(c, ch->no);
+                if (ch->kind == &kind_volume_type)
                         reconcile_limits(c);
-                pthread_mutex_lock(&c->changed_lock);
-                if (c->foreign)
-                        c->foreign(c->changed_arg, &t->f);
-                if (c->changed)
-                        c->changed(c->changed_arg, no);
-                pthread_mutex_unlock(&c->changed_lock);
-                jobs_changed(c, no);
+                jobs_changed(c, ch->no);
         }
-        f->ntales = 0;
+        f->nchanges = 0;
 }
 
 /* On the store's thread. */
@@ -558,7 +542,7 @@ void feed_free(struct control *c)
         }
         pthread_cond_destroy(&f->cond);
         pthread_mutex_destroy(&f->lock);
-        free(f->tales);
+        free(f->changes);
         free(f);
         c->feed = NULL;
 }

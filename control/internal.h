@@ -75,8 +75,7 @@ struct control {
         struct lease *lease;       /* NULL: this host is the only one */
         struct takeover *takeover;
         struct feed *feed; /* NULL: nobody else changes the store */
-        void (*changed)(void *arg, uint64_t no);
-        void (*foreign)(void *arg, const struct foreign *f);
+        void (*changed)(void *arg, const struct change *ch);
         void *changed_arg;
         pthread_mutex_t changed_lock; /* both, so that they can be taken back */
 };
@@ -91,6 +90,7 @@ void model_add(struct control *c, struct object *o);    /* into the indexes and 
 void model_remove(struct control *c, struct object *o); /* out of them; the memory stays */
 void model_index_name(struct control *c, struct object *o);
 void model_unindex_name(struct control *c, struct object *o);
+void collection_touch(struct collection *l); /* its names changed */
 struct room *model_room(struct control *c, const struct object *owner);
 struct object *object_new(const struct kind *k);
 struct object *object_copy(const struct object *o);
@@ -102,6 +102,10 @@ void object_add_ref(struct object *target, struct object *from);
 void object_drop_ref(struct object *target, struct object *from);
 void object_add_refs(struct object *o);
 void object_drop_refs(struct object *o);
+
+/* txn.c: what o's change is to those who keep copies; takes the marks.  gone: it has a name no
+ * longer that it had; listed: what its collection lists is another.  Model write-held. */
+struct change change_of(struct control *c, struct object *o, bool gone, bool listed);
 
 /* record.c: objects as the store keeps them */
 char *record_write(const struct object *o);

@@ -17,6 +17,7 @@ struct touch {
         struct object *o;
         struct object *before; /* a copy without indexes; NULL: created here */
         bool deleted;
+        struct change change;  /* from the store's answer on */
 };
 
 struct txn {

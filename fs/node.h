@@ -26,6 +26,7 @@ struct polls;
 struct refusals;
 struct nbd;
 struct upload;
+struct cache;
 
 struct fs {
         struct control *control;
@@ -38,7 +39,7 @@ struct fs {
         struct ephemerals *ephemerals;
         struct waits *waits;
         struct polls *polls;
-        struct foreigners *foreigners;
+        struct cache *cache;
         struct refusals *refusals;
         struct nbd *nbd;
 

@@ -61,7 +61,7 @@ static void pulse(void)
         pthread_cond_broadcast(&rig.pulse);
 }
 
-static void on_change(void *arg, uint64_t no)
+static void on_change(void *arg, const struct change *ch)
 {
         pulse();
 }
@@ -427,7 +427,7 @@ static void start_host(struct rig_host *h)
 
         if (control_start(&cfg, &h->c, &err) < 0)
                 fail_msg("%s: %s", h->name, err_msg(err));
-        control_on_change(h->c, on_change, NULL, NULL);
+        control_on_change(h->c, on_change, NULL);
 }
 
 static void stop_host(struct rig_host *h)

@@ -101,9 +101,11 @@ many() {
                 mkdir "$1/volumes/both-$i" 2>/dev/null && echo "$i" >>"$T/won-$2"
         done
 }
+touch "$T/won-a" "$T/won-b"
 many "$A" a &
+other=$!
 many "$B" b
-wait $!
+wait $other
 [ ! -s "$T/refused" ] || fail "refused: $(tr '\n' ' ' <"$T/refused")"
 [ "$(cat "$T/won-a" "$T/won-b" | sort -n | uniq -d | wc -l)" = 0 ] || fail "a name was given twice"
 [ "$(cat "$T/won-a" "$T/won-b" | wc -l)" = 100 ] || fail "a name was given to nobody"
@@ -141,10 +143,26 @@ mkdir "$A/volumes/back" || fail mkdir
 await test -d "$B/volumes/back"
 ok "a host dies and comes back"
 
-# No watch survives the object's PG being away, or so it may be: a host that was stopped hears all.
+# A host that stood still hears of all that it missed.
 host_b=$(pgrep -f "mount $T/b/mnt")
 kill -STOP "$host_b"
 for i in $(seq 20); do mkdir "$A/volumes/stopped-$i" || fail mkdir; done
 kill -CONT "$host_b"
 await same
 ok "a host that was stopped catches up"
+
+# The cluster stands still: what is known can be read, a change is an error with words, and when the
+# cluster is back it was made on both hosts or on none.
+osd=$("$SOURCE/contrib/ceph-dev" pid osd.0 "$CEPH_DIR") || fail "no OSD"
+kill -STOP "$osd"
+mkdir "$A/volumes/late" 2>"$T/err" && fail "a change was made without the store"
+grep -q 'Connection timed out' "$T/err" || fail "$(cat "$T/err")"
+timeout 2 ls -l "$A/volumes" "$B/volumes" >/dev/null || fail "the mount hangs"
+expect_text "$A/errors" "the store does not answer"
+kill -CONT "$osd"
+await mkdir "$B/volumes/again"
+await test -d "$A/volumes/again"
+await same
+[ -d "$A/volumes/late" ] || mkdir "$A/volumes/late" || fail "the name cannot be used"
+await same
+ok "a cluster that stands still"
