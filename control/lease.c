@@ -30,6 +30,7 @@ struct lease {
         atomic_bool lost;      /* others took it: stands down */
         struct sight *sights;  /* guarded by lock */
         size_t n;
+        int64_t renewed; /* monotonic usec of the last renewal; the thread's own */
 };
 
 bool lease_holds(struct control *c)
@@ -106,6 +107,18 @@ static int renew_once(struct control *c, const char *clients)
         return r;
 }
 
+/* While the store did not answer us, it may have answered nobody: that time is not held against the
+ * others. */
+static void forgive_silence(struct lease *l)
+{
+        int64_t now = clock_mono(), gap = now - l->renewed;
+        WITH_LOCK(&l->lock);
+
+        for (size_t i = 0; i < l->n && gap > 2 * l->length / RENEWALS; i++)
+                l->sights[i].since = MIN(l->sights[i].since + gap, now);
+        l->renewed = now;
+}
+
 /* The others renew in the same scope of the store: being late by one of them is no failure. */
 static void renew(struct control *c)
 {
@@ -114,8 +127,19 @@ static void renew(struct control *c)
 
         for (int i = 0; i < AT_ONCE && r == -ESTALE; i++)
                 r = renew_once(c, clients);
+        if (r == 0)
+                forgive_silence(c->lease);
         if (r == -ESHUTDOWN)
                 lose(c);
+}
+
+static void machine_id(char out[ID_TEXT_SIZE])
+{
+        sd_id128_t id;
+
+        out[0] = '\0';
+        if (sd_id128_get_machine(&id) == 0)
+                id_text(out, id);
 }
 
 /* Takes the record for this life of the daemon, whatever was in it. */
@@ -123,6 +147,7 @@ static int take_once(struct control *c, struct err **e)
 {
         _cleanup_free_ char *clients = ask_clients(c);
         int64_t asked = clock_mono();
+        char machine[ID_TEXT_SIZE];
         struct object *o;
         struct txn t;
         int r;
@@ -138,6 +163,8 @@ static int take_once(struct control *c, struct err **e)
         txn_set_num(&t, o, "drained", 0);
         txn_set_num(&t, o, "epoch", c->epoch);
         set_clients(&t, o, clients);
+        machine_id(machine);
+        txn_set_str(&t, o, "machine", machine);
         beat(&t, o);
         r = txn_commit(&t, e);
         if (r < 0)
@@ -284,13 +311,22 @@ static void *lease_main(void *arg)
 /* A record that others have declared lost is not taken: first what it ran must be gone. */
 static int begin(struct control *c, struct err **e)
 {
+        char machine[ID_TEXT_SIZE];
         const struct object *o;
-        bool dead;
+        bool dead, other;
 
+        machine_id(machine);
         control_rdlock(c);
         o = host_find(c, c->cfg.host);
         dead = o && object_in(o, STATE(HOST_LOST) | STATE(HOST_DOWN));
+        other = o && serving(o) && *object_str(o, "machine") &&
+                !streq(object_str(o, "machine"), machine);
         control_unlock(c);
+        if (other) { /* its guests would be ended as those of a dead host */
+                err_set(e, -EEXIST, "a host '%s' serves already, on another machine", c->cfg.host);
+                return err_hint(e, "`host = NAME` in the configuration; if that one was replaced, "
+                                   "wait until it is down");
+        }
         if (!dead)
                 return take(c, e);
         atomic_store(&c->lease->lost, true);
@@ -313,6 +349,7 @@ int lease_start(struct control *c, struct err **e)
         pthread_condattr_destroy(&a);
         l->length = (int64_t)(c->cfg.lease_ms ?: LEASE_MS) * 1000;
         c->lease = l;
+        l->renewed = clock_mono();
         r = begin(c, e);
         if (r < 0)
                 return r;

@@ -16,6 +16,7 @@ struct takeover {
         pthread_cond_t cond;
         pthread_t thread;
         bool running, stop, woken;
+        char *said; /* why standing down does not succeed: once is enough; the thread's own */
 };
 
 void takeover_wake(struct control *c)
@@ -293,6 +294,7 @@ static int clear_record(struct control *c)
 static void stand_down(struct control *c)
 {
         _cleanup_err_ struct err *err = NULL;
+        struct takeover *k = c->takeover;
         int r;
 
         if (!jobs_idle(c)) /* what runs still ends first; nothing new begins */
@@ -308,8 +310,11 @@ static void stand_down(struct control *c)
                 r = lease_rejoin(c, &err);
         if (r == 0)
                 log_info("host '%s' is back: what it ran is gone, it serves", c->cfg.host);
-        else if (err)
+        if (r < 0 && err && (!k->said || !streq(k->said, err_msg(err)))) {
                 log_warning("standing down: %s", err_msg(err));
+                free(k->said);
+                k->said = xstrdup(err_msg(err));
+        }
 }
 
 /* --- the thread ------------------------------------------------------------------------------ */
@@ -393,6 +398,7 @@ void takeover_free(struct control *c)
                 return;
         pthread_cond_destroy(&k->cond);
         pthread_mutex_destroy(&k->lock);
+        free(k->said);
         free(k);
         c->takeover = NULL;
 }

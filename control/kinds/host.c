@@ -80,6 +80,7 @@ static const struct attr_def attrs[] = {
         {"lost_epoch", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "the start that others declared lost last"},
         {"drained", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "it comes back draining"},
+        {"machine", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "id of the machine"},
         {"clients", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "what others need to fence it"},
 };
 

@@ -282,6 +282,52 @@ static void test_partition(void **state)
         assert_true(A->c->epoch > epoch);
 }
 
+/* The store answers nobody for longer than a lease: nobody is dead when it is back. */
+static void test_silence(void **state)
+{
+        uint64_t epochs[2];
+
+        two_on_a();
+        epochs[0] = A->c->epoch;
+        epochs[1] = B->c->epoch;
+        cut(A);
+        cut(B);
+        AWAIT(!lease_holds(A->c) && !lease_holds(B->c));
+        for (int64_t until = clock_mono() + 1500LL * rig.lease_ms; clock_mono() < until;)
+                AWAIT(!lease_holds(B->c));
+        heal(B);
+        AWAIT(lease_holds(B->c));
+        heal(A);
+        AWAIT(lease_holds(A->c));
+        for (int64_t until = clock_mono() + 1500LL * rig.lease_ms; clock_mono() < until;)
+                AWAIT(is(A, &kind_host, "b", "up") && is(B, &kind_host, "a", "up"));
+        assert_int_equal(rig.fences, 0);
+        assert_int_equal(A->c->epoch, epochs[0]);
+        assert_int_equal(B->c->epoch, epochs[1]);
+        assert_int_equal(running(A), 2);
+}
+
+/* Its record is taken by no other machine, and stays. */
+static void test_record(void **state)
+{
+        struct control *c;
+        struct err *e = NULL;
+        struct txn t;
+        struct control_config cfg = A->c->cfg;
+
+        assert_int_equal(control_delete(B->c, &root, number(B, &kind_host, "a"), NULL), -EPERM);
+        txn_begin(&t, A->c, NULL);
+        txn_set_str(&t, host_find(A->c, "a"), "machine", "another");
+        assert_int_equal(txn_commit(&t, NULL), 0);
+        C->store.ops = &store_ops;
+        C->real = store_memory_join(A->real);
+        cfg.store = &C->store;
+        assert_int_equal(control_start(&cfg, &c, &e), -EEXIST);
+        assert_non_null(strstr(err_msg(e), "on another machine"));
+        err_free(e);
+        assert_true(is(A, &kind_host, "a", "up"));
+}
+
 /* After it, a host that came back is one like any other. */
 static void test_back(void **state)
 {
@@ -394,6 +440,8 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_filters, rig_setup, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_drain, rig_setup, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_partition, rig_setup_short, rig_teardown),
+                cmocka_unit_test_setup_teardown(test_silence, rig_setup_short, rig_teardown),
+                cmocka_unit_test_setup_teardown(test_record, rig_setup, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_back, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_restart_lost, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_job_moves, rig_setup_short, rig_teardown),
