@@ -278,7 +278,8 @@ static int f_fence(struct host_fence *f, const char *host, uint64_t epoch, const
         return 0;
 }
 
-static const struct host_fence_ops fence_ops = {.name = "fake", .clients = f_clients, .fence = f_fence};
+static const struct host_fence_ops fence_ops = {
+        .name = "fake", .clients = f_clients, .fence = f_fence};
 
 /* --- a store that can be cut off -------------------------------------------------------------- */
 
@@ -605,18 +606,27 @@ static int verb(struct rig_host *h, const struct kind *k, const char *name, cons
         return control_verb(h->c, &root, number(h, k, name), text, strlen(text), NULL);
 }
 
-/* A volume that any host may have: as one in a shared pool. */
-static void make_volume(struct rig_host *h, const char *name, const char *pool)
+/* An attribute that nobody may write. */
+static int force(struct rig_host *h, const struct kind *k, const char *name, const char *attr,
+                 const char *text)
 {
         struct txn t;
 
-        make(h, &kind_volume, name);
         txn_begin(&t, h->c, NULL);
-        txn_set_str(&t,
-                    model_by_name(h->c, model_by_name(h->c, NULL, &kind_tenant, "default"),
-                                  &kind_volume, name),
-                    "pool", pool);
-        assert_int_equal(txn_commit(&t, NULL), 0);
+        txn_set_str(
+                &t,
+                model_by_name(h->c,
+                              k->global ? NULL : model_by_name(h->c, NULL, &kind_tenant, "default"),
+                              k, name),
+                attr, text);
+        return txn_commit(&t, NULL);
+}
+
+/* In a pool that any host can open, or in h's own ("local"). */
+static void make_volume(struct rig_host *h, const char *name, const char *pool)
+{
+        make(h, &kind_volume, name);
+        AWAIT(force(h, &kind_volume, name, "pool", pool) == 0);
         assert_int_equal(set(h, &kind_volume, name, "size", "1M"), 0);
 }
 

@@ -312,13 +312,10 @@ static void test_record(void **state)
 {
         struct control *c;
         struct err *e = NULL;
-        struct txn t;
         struct control_config cfg = A->c->cfg;
 
         assert_int_equal(control_delete(B->c, &root, number(B, &kind_host, "a"), NULL), -EPERM);
-        txn_begin(&t, A->c, NULL);
-        txn_set_str(&t, host_find(A->c, "a"), "machine", "another");
-        assert_int_equal(txn_commit(&t, NULL), 0);
+        AWAIT(force(A, &kind_host, "a", "machine", "another") == 0);
         C->store.ops = &store_ops;
         C->real = store_memory_join(A->real);
         cfg.store = &C->store;
