@@ -415,6 +415,7 @@ int main(int argc, char **argv)
                         fprintf(stderr, "%s\n", err ? err_msg(err) : strerror(-r));
                 if (err && err->hint)
                         fprintf(stderr, "  try: %s\n", err->hint);
+                stop(&s);
                 return r < 0 ? 1 : 0;
         }
         if (s.ready_fd >= 0)

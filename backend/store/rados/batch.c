@@ -8,7 +8,7 @@
 
 #include "common/fault.h"
 
-enum { BACKOFF_US = 200, BACKOFF_MAX_US = 20000, TRIES_MAX = 200 };
+enum { BACKOFF_US = 200, BACKOFF_MAX_US = 20000, TRIES_MAX = 200, LOSSES = 3 };
 
 /* A record that the batch touches. */
 struct entry {
@@ -309,6 +309,7 @@ static void batch_landed(struct batch *b, uint64_t seq)
         if (sc->cursor == sc->seq)
                 sc->cursor = seq;
         sc->seq = seq;
+        sc->losses = 0;
         feed_tell(b->s, sc);
 }
 
@@ -360,6 +361,8 @@ static int batch_try(struct batch *b, bool *ret_open)
         if (r == 0 && b->ncommit < b->n && b->s->watched) {
                 WITH_LOCK(&b->s->lock);
                 feed_hurry(b->s, b->sc);
+                if (++b->sc->losses >= LOSSES)
+                        feed_ask(b->s, b->sc);
         }
         if (r < 0 || (b->n && !b->ncommit))
                 return r;
@@ -397,6 +400,17 @@ static void batch_fail(struct batch *b, int r, bool open)
         }
 }
 
+/* The feed may have been there since our last write: then that is where we begin. */
+static void heard_of(struct rados_store *s, struct scope *sc)
+{
+        WITH_LOCK(&s->lock);
+
+        if (!sc->known || sc->applied <= sc->seq)
+                return;
+        sc->seq = sc->applied;
+        sc->other = MAX(sc->other, sc->applied);
+}
+
 void batch_run(struct rados_store *s, struct scope *sc, struct store_txn *list, size_t n,
                struct outcome *out)
 {
@@ -410,6 +424,7 @@ void batch_run(struct rados_store *s, struct scope *sc, struct store_txn *list, 
         for (struct store_txn *t = list; t; t = t->next, o++)
                 if (txn_check(t, &o->err) < 0)
                         o->result = STORE_FAILED;
+        heard_of(s, sc);
         for (int i = 0; r == -EAGAIN && i < TRIES_MAX; i++) {
                 r = batch_try(&b, &open);
                 if (r != -EAGAIN || i == 0)

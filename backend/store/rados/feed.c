@@ -13,6 +13,7 @@ enum {
         RETRY_US = 1000000, /* after a look that failed */
         TELLING = 8,        /* notifies under way that need no pause */
         TELLING_MAX = 256,
+        YIELD_US = 20000, /* so long another host goes first when it asks */
         PAUSE_US = 20000, /* between notifies when more are under way */
         NAMES_MAX = 4096, /* bytes of a notify; beyond them it says "all" */
 };
@@ -32,11 +33,34 @@ static void told(rados_completion_t c _unused_, void *arg)
                 pthread_cond_signal(&s->heard);
 }
 
+/* Lock held. */
+static void notify(struct rados_store *s, const char *p, size_t n)
+{
+        rados_completion_t c;
+
+        if (rados_aio_create_completion2(s, told, &c) < 0)
+                return; /* the others' timers will find it */
+        s->ntelling++;
+        if (rados_aio_notify(s->io, STORE_OID, c, p, (int)n, NOTIFY_MS, NULL, NULL) < 0)
+                s->ntelling--;
+        rados_aio_release(c);
+}
+
+void feed_ask(struct rados_store *s, struct scope *sc)
+{
+        char text[64];
+        int64_t now = clock_mono();
+
+        if (now < sc->asked + 2 * YIELD_US || s->ntelling >= TELLING_MAX)
+                return;
+        sc->asked = now;
+        notify(s, text, (size_t)snprintf(text, sizeof(text), "!%s", sc->name) + 1);
+}
+
 /* Sends the names of all unsaid scopes if there may be one more notify.  Lock held. */
 static void tell_now(struct rados_store *s)
 {
         _cleanup_buf_ struct buf names = {0};
-        rados_completion_t c;
         int64_t now = clock_mono();
 
         if (s->ntelling >= TELLING_MAX || (s->ntelling >= TELLING && now < s->told + PAUSE_US))
@@ -50,13 +74,7 @@ static void tell_now(struct rados_store *s)
                 buf_clear(&names);
         s->unsaid = false;
         s->told = now;
-        if (rados_aio_create_completion2(s, told, &c) < 0)
-                return; /* the others' timers will find it */
-        s->ntelling++;
-        if (rados_aio_notify(s->io, STORE_OID, c, buf_str(&names), (int)names.len, NOTIFY_MS, NULL,
-                             NULL) < 0)
-                s->ntelling--;
-        rados_aio_release(c);
+        notify(s, buf_str(&names), names.len);
 }
 
 void feed_tell(struct rados_store *s, struct scope *sc)
@@ -84,10 +102,13 @@ static void heard(void *arg, uint64_t notify_id, uint64_t handle, uint64_t from,
         if (!len)
                 s->dirty = true;
         for (const char *at = names; at < names + len; at += strnlen(at, names + len - at) + 1) {
+                bool asks = *at == '!';
                 struct scope *sc;
 
-                HASH_FIND(hh, s->scopes, at, strnlen(at, names + len - at), sc);
-                if (sc)
+                HASH_FIND(hh, s->scopes, at + asks, strnlen(at, names + len - at) - asks, sc);
+                if (asks && sc)
+                        sc->yield = clock_mono() + YIELD_US;
+                else if (sc)
                         sc->dirty = true;
                 else
                         s->dirty = true; /* a new one: the list has it */

@@ -43,15 +43,18 @@ struct scope {
         bool busy;                  /* a thread writes to it: the fields at the end are its own */
         bool dirty;                 /* somebody may have changed it */
         bool unsaid;                /* changed here, and the others are not told yet */
+        int64_t yield;              /* monotonic usec: until then another host may go first */
+        int64_t asked;              /* when we asked for the same */
         uint64_t cursor;            /* changes up to here were given to whoever watches */
         uint64_t applied;           /* and up to here he goes by them */
 
         /* Of the thread that set busy. */
 
-        bool known;     /* seq is what was there when last heard of */
-        uint64_t seq;   /* its newest change number */
-        uint64_t floor; /* changes up to here are forgotten, or more */
-        uint64_t other; /* the newest change that is not ours, or more */
+        bool known;      /* seq is what was there when last heard of */
+        uint64_t seq;    /* its newest change number */
+        uint64_t floor;  /* changes up to here are forgotten, or more */
+        uint64_t other;  /* the newest change that is not ours, or more */
+        unsigned losses; /* commits that others were quicker than, since the last that was not */
 };
 
 typedef void store_changed_fn(void *arg, const char *scope, const struct store_record *v, size_t n,
@@ -201,6 +204,8 @@ int feed_watch(struct store *store, store_changed_fn *changed, void *arg, struct
 void feed_applied(struct store *store, const char *scope, uint64_t now);
 /* Somebody else was quicker: what he did is wanted now.  Lock held. */
 void feed_hurry(struct rados_store *s, struct scope *sc);
+/* Asks the others to leave the scope alone for a moment.  Lock held. */
+void feed_ask(struct rados_store *s, struct scope *sc);
 /* The scope was changed here: tells the others, without waiting.  Lock held. */
 void feed_tell(struct rados_store *s, struct scope *sc);
 void feed_stop(struct rados_store *s);

@@ -151,7 +151,7 @@ static struct rados_store *store_new(const struct store_rados_config *cfg)
         pthread_mutex_init(&s->lock, NULL);
         pthread_condattr_init(&a);
         pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
-        pthread_cond_init(&s->wake, NULL);
+        pthread_cond_init(&s->wake, &a);
         pthread_cond_init(&s->settled, NULL);
         pthread_cond_init(&s->heard, &a);
         pthread_condattr_destroy(&a);

@@ -4,13 +4,20 @@
 
 #include <signal.h>
 
+enum { LATER_US = 2000 };
+
 /* The scope with work that waited longest: one that was served goes to the end of the list.  Lock
  * held. */
-static struct scope *pick(struct rados_store *s)
+static struct scope *pick(struct rados_store *s, bool *ret_later)
 {
+        *ret_later = false;
         for (struct scope *sc = s->scopes; sc; sc = sc->hh.next) {
                 if (!sc->head || sc->busy)
                         continue;
+                if (sc->yield && clock_mono() < sc->yield) {
+                        *ret_later = true;
+                        continue;
+                }
                 HASH_DEL(s->scopes, sc);
                 HASH_ADD_STR(s->scopes, name, sc);
                 return sc;
@@ -76,12 +83,19 @@ static void *writer_main(void *arg)
         pthread_setname_np(pthread_self(), "store");
         pthread_mutex_lock(&s->lock);
         for (;;) {
-                struct scope *sc = out ? pick(s) : NULL;
+                bool later = false;
+                struct scope *sc = out ? pick(s, &later) : NULL;
                 struct store_txn *list;
                 size_t n;
 
-                if (!sc && s->stop)
+                if (!sc && s->stop && !later)
                         break;
+                if (later && !sc) {
+                        struct timespec ts = clock_timespec(clock_mono() + LATER_US);
+
+                        pthread_cond_timedwait(&s->wake, &s->lock, &ts);
+                        continue;
+                }
                 if (!sc) {
                         pthread_cond_wait(&s->wake, &s->lock);
                         continue;
