@@ -341,6 +341,8 @@ void jobs_seen(struct control *c, struct object *o)
                 jobs_adopt(c, o);
                 return;
         }
+        if (j && live && is_here(c, o) && object_num(o, "cancel"))
+                atomic_store(&j->cancel, true);
         if (!j || at_work(c, j))
                 return;
         if (!live) {
@@ -351,17 +353,29 @@ void jobs_seen(struct control *c, struct object *o)
         if (j->foreign || !is_here(c, o))
                 j->step = object_num(o, "step");
         set_foreign(g, j, !is_here(c, o));
-        if (object_num(o, "cancel") && !j->foreign) {
-                atomic_store(&j->cancel, true);
+        if (atomic_load(&j->cancel))
                 set_parked(g, j, false);
-        }
         workers_call(c);
+}
+
+static int write_cancel(struct control *c, uint64_t no)
+{
+        struct object *o;
+        struct txn t;
+
+        txn_begin(&t, c, NULL);
+        o = model_by_no(c, no);
+        if (o && o->kind->states[o->state].transient)
+                txn_set_num(&t, o, "cancel", 1);
+        return txn_commit(&t, NULL);
 }
 
 /* What a worker had, and is another host's now or nobody's. */
 static void job_leave(struct job *j)
 {
         struct control *c = j->c;
+        bool cancelled = atomic_exchange(&j->cancel, false);
+        uint64_t no = j->no;
         struct object *o;
 
         pthread_rwlock_wrlock(&c->model);
@@ -378,6 +392,8 @@ static void job_leave(struct job *j)
         }
         pthread_rwlock_unlock(&c->model);
         jobs_changed(c, 0);
+        if (cancelled) /* while it was on its way */
+                AGAIN(c, NULL, write_cancel(c, no));
 }
 
 /* Model write-held when it begins: from there on job_live() does not count on j. */
@@ -541,6 +557,7 @@ static int job_undo(struct job *j)
 static void job_run(struct job *j)
 {
         _cleanup_err_ struct err *err = NULL;
+        bool cancelled = atomic_load(&j->cancel);
         int r = job_steps(j, &err);
 
         if (r < 0 && j->c->jobs->stop)
@@ -581,7 +598,8 @@ static void job_run(struct job *j)
         }
         pthread_mutex_lock(&j->c->jobs->lock);
         set_running(j->c->jobs, j, false);
-        set_parked(j->c->jobs, j, r == JOB_AGAIN && !saw_watched(j));
+        set_parked(j->c->jobs, j,
+                   r == JOB_AGAIN && !saw_watched(j) && cancelled == atomic_load(&j->cancel));
         pthread_mutex_unlock(&j->c->jobs->lock);
 }
 

@@ -226,6 +226,43 @@ static void test_drain(void **state)
         assert_true(has(A, &kind_instance, "i6", "host", "a"));
 }
 
+/* A job that another host runs is cancelled by a word in its record. */
+static void test_cancel(void **state)
+{
+        char name[NAME_SIZE] = "";
+        struct collection *l;
+
+        pthread_mutex_lock(&rig.lock);
+        A->hold = true;
+        pthread_mutex_unlock(&rig.lock);
+        make_volume(A, "v", "shared"); /* a keeps the tenant, and is busy with it */
+        AWAIT(A->creates == 1);
+        AWAIT(verb(A, &kind_host, "a", "drain") == 0);
+        make(A, &kind_instance, "web");
+        assert_int_equal(set(A, &kind_instance, "web", "flavor", "tiny"), 0);
+        assert_int_equal(control_link(A->c, &root, number(A, &kind_instance, "web"),
+                                      kind_link(&kind_instance, "volumes"), "vda", "volumes/v",
+                                      (char[NAME_SIZE]){}, NULL),
+                         0);
+        assert_int_equal(verb(A, &kind_instance, "web", "start"), 0);
+        AWAIT(has(A, &kind_instance, "web", "host", "b")); /* waits there for the volume */
+        control_rdlock(A->c);
+        l = model_collection(A->c, model_by_name(A->c, NULL, &kind_tenant, "default"), &kind_job);
+        for (size_t i = 0; i < l->n; i++)
+                if (streq(object_str(l->v[i], "op"), "instance.start"))
+                        snprintf(name, sizeof(name), "%s", l->v[i]->name);
+        control_unlock(A->c);
+        assert_int_equal(verb(A, &kind_job, name, "cancel"), 0);
+        AWAIT_STATE(A, &kind_job, name, "cancelled");
+        AWAIT_STATE(A, &kind_instance, "web", "draft");
+        assert_int_equal(rig.starts, 0);
+        pthread_mutex_lock(&rig.lock);
+        A->hold = false;
+        pthread_cond_broadcast(&rig.pulse);
+        pthread_mutex_unlock(&rig.lock);
+        AWAIT_STATE(B, &kind_volume, "v", "in-use");
+}
+
 /* --- a host dies ------------------------------------------------------------------------------ */
 
 /* Two guests on a; one asks to be restarted. */
@@ -436,6 +473,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_group, rig_setup, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_filters, rig_setup, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_drain, rig_setup, rig_teardown),
+                cmocka_unit_test_setup_teardown(test_cancel, rig_setup, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_partition, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_silence, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_record, rig_setup, rig_teardown),

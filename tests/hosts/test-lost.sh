@@ -70,6 +70,15 @@ guest=$(cat "$B/$t/instances/web/id")
 pgrep -f "uuid $guest" >/dev/null || fail "no guest"
 ok "placed, and said why"
 
+# A daemon that is killed and back before its lease is over has lost nothing, least of all a guest.
+kill -KILL $(pgrep -f "stratod .*--mount $A") || fail kill
+up a
+await test -d "$A/$t"
+holds "$HA/state" up || fail "a is $(cat "$HA/state")"
+pgrep -f "uuid $guest" >/dev/null || fail "its guest is gone"
+holds "$A/$t/instances/web/state" active || fail "it is $(cat "$A/$t/instances/web/state")"
+ok "killed, and back in time"
+
 # drain: no new guests, and what is left.
 echo drain >"$HA/ctl" || fail drain
 await holds "$A/admin/hosts/a/state" draining
@@ -117,5 +126,7 @@ holds "$B/$t/instances/web/state" active || fail "it was taken over"
 up a
 await holds "$HA/state" up
 echo 'stop now' >"$B/$t/instances/web/ctl" || fail stop
+echo 'stop now' >"$B/$t/instances/late/ctl" || fail stop
+await holds "$B/$t/instances/late/state" stopped
 await holds "$B/$t/instances/web/state" stopped
 ok "away, and back"
