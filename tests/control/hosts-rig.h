@@ -458,36 +458,6 @@ static struct rig_host *add_host(unsigned i, const char *name)
         return h;
 }
 
-static int rig_start(unsigned lease_ms)
-{
-        pthread_condattr_t a;
-
-        rig = (struct rig){.lock = PTHREAD_MUTEX_INITIALIZER,
-                           .lease_ms = lease_ms,
-                           .dir = "/tmp/test-hosts-XXXXXX"};
-        pthread_condattr_init(&a);
-        pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
-        pthread_cond_init(&rig.pulse, &a);
-        pthread_condattr_destroy(&a);
-        if (!mkdtemp(rig.dir))
-                return -1;
-        add_host(0, "a");
-        add_host(1, "b");
-        return 0;
-}
-
-/* Nobody is found dead. */
-static int rig_setup(void **state)
-{
-        return rig_start(60000);
-}
-
-/* One that is cut off is found dead soon. */
-static int rig_setup_short(void **state)
-{
-        return rig_start(1000);
-}
-
 static int rig_teardown(void **state)
 {
         for (int i = HOSTS - 1; i >= 0; i--) { /* the store's first handle last */
@@ -581,6 +551,38 @@ static void dump(void)
         } while (0)
 
 #define AWAIT_STATE(h, k, name, state) AWAIT(is(h, k, name, state))
+
+static int rig_start(unsigned lease_ms)
+{
+        pthread_condattr_t a;
+
+        rig = (struct rig){.lock = PTHREAD_MUTEX_INITIALIZER,
+                           .lease_ms = lease_ms,
+                           .dir = "/tmp/test-hosts-XXXXXX"};
+        pthread_condattr_init(&a);
+        pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
+        pthread_cond_init(&rig.pulse, &a);
+        pthread_condattr_destroy(&a);
+        if (!mkdtemp(rig.dir))
+                return -1;
+        add_host(0, "a");
+        add_host(1, "b");
+        AWAIT(has(&rig.h[0], &kind_host, "b", "accel", "tcg") &&
+              has(&rig.h[1], &kind_host, "a", "accel", "tcg"));
+        return 0;
+}
+
+/* Nobody is found dead. */
+static int rig_setup(void **state)
+{
+        return rig_start(60000);
+}
+
+/* One that is cut off is found dead soon. */
+static int rig_setup_short(void **state)
+{
+        return rig_start(1000);
+}
 
 /* --- doing ------------------------------------------------------------------------------------ */
 
