@@ -19,7 +19,9 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
         /* Numbers of failures and events never repeat over restarts. */
         atomic_store(&c->seq, c->epoch * 1000000 + 1);
         if (r == 0)
-                r = feed_start(c, e);
+                r = numbers_start(c, e);
+        if (r == 0)
+                feed_start(c);
         *ret = c; /* before there are threads: what they call back may ask for it */
         if (r == 0)
                 r = feed_watch(c, e);
@@ -53,6 +55,7 @@ void control_quiesce(struct control *c)
         takeover_stop(c);
         lease_stop(c); /* nothing of ours writes from here on */
         feed_stop(c);
+        numbers_stop(c);
 }
 
 void control_stop(struct control *c)
@@ -69,6 +72,7 @@ void control_stop(struct control *c)
         lease_free(c);
         tokens_free(c);
         feed_free(c);
+        numbers_free(c);
         HASH_ITER (hh, c->users, u, tmp) {
                 HASH_DEL(c->users, u);
                 free(u->errors.text);
