@@ -1,4 +1,5 @@
 /* Start and stop of the control plane. */
+#include "control/hosts.h"
 #include "control/job.h"
 
 int control_start(const struct control_config *cfg, struct control **ret, struct err **e)
@@ -24,17 +25,21 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
                 r = numbers_start(c, e);
         if (r == 0)
                 feed_start(c);
+        *ret = c; /* before there are threads: what they call back may ask for it */
+        if (r == 0)
+                r = feed_watch(c, e);
         if (r == 0)
                 r = seed_cloud(c, e);
-        *ret = c; /* before there are threads: what they call back may ask for it */
+        if (r == 0)
+                r = lease_start(c, e);
+        if (r == 0)
+                r = takeover_start(c, e);
         if (r == 0)
                 r = reconcile_start(c, e);
         if (r == 0)
                 r = stats_start(c, e);
         if (r == 0)
                 r = keys_start(c, e);
-        if (r == 0)
-                r = feed_watch(c, e);
         if (r < 0) {
                 control_stop(c);
                 *ret = NULL;
@@ -46,11 +51,13 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
 
 void control_quiesce(struct control *c)
 {
-        feed_stop(c);
         stats_stop(c);
         keys_stop(c);
         reconcile_stop(c);
         jobs_stop(c);
+        takeover_stop(c);
+        lease_stop(c); /* nothing of ours writes from here on */
+        feed_stop(c);
         numbers_stop(c);
 }
 
@@ -64,6 +71,8 @@ void control_stop(struct control *c)
         reconcile_free(c);
         stats_free(c);
         keys_free(c);
+        takeover_free(c);
+        lease_free(c);
         tokens_free(c);
         feed_free(c);
         numbers_free(c);

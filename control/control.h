@@ -15,6 +15,7 @@ struct volume_service;
 struct image_service;
 struct backup_service;
 struct compute;
+struct host_fence;
 
 /* Who asks.  pid 0: unknown (another pid namespace). */
 struct caller {
@@ -32,6 +33,10 @@ struct control_config {
         /* Opens compute on first use (control calls it on a worker); returns a cached one later. */
         int (*compute)(void *arg, struct compute **ret, struct err **e);
         void *arg;
+        /* How a host that died is kept from writing to volumes; from the store, which hosts of one cloud
+         * share, it is kept by the store.  NULL: its volumes are its own. */
+        struct host_fence *fence;
+        unsigned lease_ms;   /* without a sign of life for so long, a host is taken over; 0: 10 s */
         const char *mount;   /* absolute path of the mount point, for link targets that name it */
         const char *state;   /* state folder */
         const char *run;     /* run folder */

@@ -170,23 +170,6 @@ static void tell_later(struct control *c, struct object *o, bool gone, bool list
         f->changes[f->nchanges++] = change_of(c, o, gone, listed);
 }
 
-/* Jobs of other hosts run there; here they count as what keeps their target busy. */
-static void count_job(struct control *c, const struct object *o, int sign)
-{
-        struct object *target;
-
-        if (o->kind != &kind_job || o->kind->states[o->state].terminal)
-                return;
-        target = model_by_no(c, object_num(o, "target_no"));
-        if (!target)
-                return;
-        target->jobs += (unsigned)sign;
-        if (sign > 0 && !target->job)
-                target->job = o->no;
-        else if (sign < 0 && target->job == o->no)
-                target->job = 0;
-}
-
 /* 0 done, 1 it has to wait. */
 static int apply_delete(struct control *c, struct item *it)
 {
@@ -202,7 +185,8 @@ static int apply_delete(struct control *c, struct item *it)
                         return 1;
         tell_later(c, o, !o->nameless, true);
         c->feed->changes[c->feed->nchanges - 1].deleted = true;
-        count_job(c, o, -1);
+        if (o->kind == &kind_job)
+                jobs_gone(c, o);
         quota_count(c, o, -1);
         feed_deleted(c, o);
         model_remove(c, o);
@@ -222,7 +206,6 @@ static int apply_update(struct control *c, struct item *it, struct object *o, bo
         record_name(&it->rec);
         named = !streq(o->name, n->name) || o->nameless != n->nameless;
         tell_later(c, o, named, named);
-        count_job(c, o, -1);
         quota_count(c, o, -1);
         if (o->state != n->state) {
                 _cleanup_free_ char *text = NULL;
@@ -232,7 +215,8 @@ static int apply_update(struct control *c, struct item *it, struct object *o, bo
         }
         object_swap(c, o, n);
         quota_count(c, o, 1);
-        count_job(c, o, 1);
+        if (o->kind == &kind_job)
+                jobs_seen(c, o);
         if (named && object_owner(c, o))
                 collection_touch(model_collection(c, object_owner(c, o), o->kind));
         return 0;
@@ -258,7 +242,8 @@ static int apply_new(struct control *c, struct item *it, bool late)
         it->rec.o = NULL; /* the model's now */
         model_add(c, n);
         quota_count(c, n, 1);
-        count_job(c, n, 1);
+        if (n->kind == &kind_job)
+                jobs_seen(c, n);
         tell_later(c, n, false, true);
         return 0;
 }
@@ -441,7 +426,6 @@ static void changed(void *arg, const char *scope, const struct store_record *v, 
 
 void feed_start(struct control *c)
 {
-        struct object *o, *tmp;
         pthread_condattr_t a;
         struct feed *f;
 
@@ -454,9 +438,6 @@ void feed_start(struct control *c)
         pthread_cond_init(&f->cond, &a);
         pthread_condattr_destroy(&a);
         c->feed = f;
-        HASH_ITER (hh_no, c->by_no, o, tmp)
-                if (o->kind == &kind_job && !feed_ours(c, o))
-                        count_job(c, o, 1);
 }
 
 int feed_watch(struct control *c, struct err **e)

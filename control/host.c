@@ -1,5 +1,11 @@
-/* This host's record: how it runs guests. */
-#include "control/internal.h"
+/* Hosts' records: what this one has and how it runs guests, and what guests take of each. */
+#include "control/jobs/jobs.h"
+
+#include <sys/statvfs.h>
+#include <sys/sysinfo.h>
+#include <sys/utsname.h>
+
+#include "control/hosts.h"
 
 void control_host(struct control *c, char compute[16], char accel[16])
 {
@@ -20,7 +26,7 @@ char *control_id(struct control *c, char *out)
         return out;
 }
 
-int control_host_set(struct control *c, const char *compute, const char *accel, struct err **e)
+static int set_once(struct control *c, const char *compute, const char *accel, struct err **e)
 {
         struct object *o;
         struct txn t;
@@ -32,4 +38,166 @@ int control_host_set(struct control *c, const char *compute, const char *accel, 
         if (o && accel)
                 txn_set_str(&t, o, "accel", accel);
         return txn_commit(&t, e);
+}
+
+int control_host_set(struct control *c, const char *compute, const char *accel, struct err **e)
+{
+        return AGAIN(c, e, set_once(c, compute, accel, e));
+}
+
+/* --- what it has ----------------------------------------------------------------------------- */
+
+uint64_t host_free(struct control *c, const struct object *o)
+{
+        struct statvfs v = {};
+
+        /* The kernel's memory, no I/O. */
+        if (streq(o->name, c->cfg.host) && statvfs(c->cfg.state, &v) == 0)
+                return (uint64_t)v.f_bavail * v.f_frsize;
+        return object_num(o, "free");
+}
+
+static void note(struct txn *t, struct object *o, const char *attr, uint64_t v)
+{
+        if (object_num(o, attr) != v)
+                txn_set_num(t, o, attr, v);
+}
+
+static void note_text(struct txn *t, struct object *o, const char *attr, const char *text)
+{
+        if (!streq(object_str(o, attr), text))
+                txn_set_str(t, o, attr, text);
+}
+
+/* A record of an older release has none. */
+static void note_default(struct txn *t, struct object *o, const char *attr)
+{
+        if (!object_num(o, attr))
+                txn_set_num(t, o, attr,
+                            strtoull(o->kind->attrs[kind_attr(o->kind, attr)].def, NULL, 10));
+}
+
+void host_refresh(struct txn *t, struct object *o)
+{
+        struct statvfs v = {};
+        struct sysinfo i = {};
+        struct utsname u = {};
+
+        uname(&u);
+        sysinfo(&i);
+        note_default(t, o, "vcpus_percent");
+        note_default(t, o, "memory_percent");
+        note(t, o, "cpus", get_nprocs());
+        note(t, o, "memory", (uint64_t)i.totalram * i.mem_unit);
+        note_text(t, o, "arch", u.machine);
+        note_text(t, o, "version", STRATOFS_VERSION);
+        if (statvfs(t->c->cfg.state, &v) < 0)
+                return;
+        note(t, o, "disk", (uint64_t)v.f_blocks * v.f_frsize);
+        if (feed_shared(t->c)) /* for the others; by itself it looks */
+                note(t, o, "free", (uint64_t)v.f_bavail * v.f_frsize);
+}
+
+/* --- what guests take ------------------------------------------------------------------------ */
+
+struct object *host_find(struct control *c, const char *name)
+{
+        return *name ? model_by_name(c, NULL, &kind_host, name) : NULL;
+}
+
+bool host_holds(struct control *c, const char *name)
+{
+        const struct object *o = host_find(c, name);
+
+        return o && o->state != HOST_DOWN;
+}
+
+bool host_has(const struct object *o, const char *host)
+{
+        const unsigned there =
+                INSTANCE_RUNS | STATE(INSTANCE_STARTING) | STATE(INSTANCE_STOPPING) |
+                STATE(INSTANCE_REBOOTING) | STATE(INSTANCE_SUSPENDING) | STATE(INSTANCE_RESUMING) |
+                STATE(INSTANCE_RESCUING) | STATE(INSTANCE_UNRESCUING) | STATE(INSTANCE_REBUILDING) |
+                STATE(INSTANCE_SHELVING) | STATE(INSTANCE_RESIZING) | STATE(INSTANCE_REVERTING);
+
+        return object_in(o, there) && streq(object_str(o, "host"), host);
+}
+
+static bool counts(const struct object *o, const char *host, bool claimed)
+{
+        return o->kind == &kind_instance && host_has(o, host) &&
+               (!claimed || o->state != INSTANCE_STARTING || object_num(o, "claim"));
+}
+
+void host_use(struct control *c, const char *host, bool claimed, struct host_use *ret)
+{
+        struct object *o, *tmp;
+
+        *ret = (struct host_use){};
+        HASH_ITER (hh_no, c->by_no, o, tmp) {
+                if (!counts(o, host, claimed))
+                        continue;
+                ret->guests++;
+                ret->vcpus += object_num(o, "vcpus");
+                ret->memory += object_num(o, "memory");
+        }
+}
+
+/* Its own words, and those that follow from what it is; the caller frees. */
+static char *feature_words(const struct object *o)
+{
+        char *text;
+
+        if (asprintf(&text, "%s %s %s", object_str(o, "arch"), object_str(o, "accel"),
+                     object_str(o, "features")) < 0)
+                abort();
+        return text;
+}
+
+static void add_guest(struct sched_host *v, size_t n, const struct object *o, bool claimed,
+                      const struct object *group, bool self)
+{
+        for (size_t i = 0; i < n; i++) {
+                if (self || !counts(o, v[i].name, claimed))
+                        continue;
+                v[i].guests++;
+                v[i].vcpus_used += object_num(o, "vcpus");
+                v[i].memory_used += object_num(o, "memory");
+                v[i].members += group && object_target(o, "group") == group;
+        }
+}
+
+struct sched_host *host_views(struct control *c, const struct object *instance, bool claimed,
+                              size_t *ret_n)
+{
+        struct collection *l = model_collection(c, model_by_no(c, OBJECT_CLOUD), &kind_host);
+        const struct object *group = object_target(instance, "group");
+        struct sched_host *v = xcalloc(MAX(l->n, (size_t)1), sizeof(*v));
+        struct object *o, *tmp;
+
+        for (size_t i = 0; i < l->n; i++) {
+                const struct object *h = l->v[i];
+
+                v[i] = (struct sched_host){.name = h->name,
+                                           .zone = object_str(h, "zone"),
+                                           .features = feature_words(h),
+                                           .state = object_state(h),
+                                           .up = h->state == HOST_UP,
+                                           .vcpus = object_num(h, "cpus"),
+                                           .memory = object_num(h, "memory"),
+                                           .vcpus_percent = object_num(h, "vcpus_percent"),
+                                           .memory_percent = object_num(h, "memory_percent")};
+        }
+        HASH_ITER (hh_no, c->by_no, o, tmp)
+                if (o->kind == &kind_instance)
+                        add_guest(v, l->n, o, claimed, group, o == instance);
+        *ret_n = l->n;
+        return v;
+}
+
+void host_views_free(struct sched_host *v, size_t n)
+{
+        for (size_t i = 0; i < n; i++)
+                free((char *)v[i].features);
+        free(v);
 }

@@ -7,6 +7,7 @@
 #include "control/control.h"
 #include "control/driver/backup.h"
 #include "control/driver/compute.h"
+#include "control/driver/fence.h"
 #include "control/driver/image.h"
 #include "control/driver/store.h"
 #include "control/driver/volume.h"
@@ -72,12 +73,17 @@ struct control {
         struct reconciler *reconciler;
         struct stats_keeper *stats;
         struct key_keeper *keys;
+        struct lease *lease;       /* NULL: this host is the only one */
+        struct takeover *takeover;
         struct numbers *numbers; /* NULL: next_no alone */
         struct feed *feed; /* NULL: nobody else changes the store */
         void (*changed)(void *arg, const struct change *ch);
         void *changed_arg;
         pthread_mutex_t changed_lock; /* both, so that they can be taken back */
 };
+
+/* lease.c: whether this host may serve: change anything, run a job.  Any lock, memory only. */
+bool lease_holds(struct control *c);
 
 /* model.c */
 void model_init(struct control *c);
@@ -134,7 +140,7 @@ uint64_t number_next(struct control *c);
 /* feed.c: a store that other hosts change, too */
 struct feed;
 void feed_start(struct control *c);                /* the model is loaded */
-int feed_watch(struct control *c, struct err **e); /* what this host begins with is there */
+int feed_watch(struct control *c, struct err **e); /* from the return on others are heard */
 void feed_stop(struct control *c); /* no change of others comes any more */
 void feed_free(struct control *c);
 bool feed_shared(const struct control *c); /* whether it is such a store */

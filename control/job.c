@@ -10,7 +10,8 @@ enum {
         WORKERS_MAX = 8,
         IDLE_US = 20 * 1000000, /* an idle worker leaves */
         PATIENCE_US = 1000000,  /* between tries at a driver that is down */
-        ENDED_KEPT = 64,        /* ended jobs a tenant keeps for people to read */
+        LEASELESS_US = 100000,
+        ENDED_KEPT = 64, /* ended jobs a tenant keeps for people to read */
 };
 
 struct job_engine {
@@ -19,7 +20,7 @@ struct job_engine {
         struct job *v; /* live jobs by number; guarded by lock */
         struct job *running[WORKERS_MAX];
         unsigned workers, idle;
-        unsigned live, parked, busy; /* jobs in v; of them parked, running */
+        unsigned live, parked, busy; /* this host's jobs in v; of them parked, running */
         bool open;                   /* workers may run */
         atomic_bool stop;
 };
@@ -72,7 +73,11 @@ struct object *job_start(struct txn *t, struct object *target, const struct job_
         txn_set_str(t, o, "target", buf_str(&path));
         txn_set_num(t, o, "target_no", target->no);
         txn_set_str(t, o, "args", args);
-        txn_set_str(t, o, "host", t->c->cfg.host);
+        if (feed_shared(t->c)) { /* of two that two hosts start at once, one finds it changed */
+                txn_edit(t, target);
+                txn_set_num(t, o, "turn", target->rev + 1);
+        }
+        txn_set_str(t, o, "host", owner_choose(t, target, def));
         txn_set_num(t, o, "epoch", t->c->epoch);
         txn_set_num(t, o, "deadline", clock_now() / 1000000 + def->deadline);
         buf_done(&path);
@@ -82,6 +87,16 @@ struct object *job_start(struct txn *t, struct object *target, const struct job_
 static int by_number(const struct job *a, const struct job *b)
 {
         return a->no < b->no ? -1 : a->no > b->no;
+}
+
+static bool is_here(struct control *c, const struct object *o)
+{
+        return streq(object_str(o, "host"), c->cfg.host);
+}
+
+bool job_mine(const struct job *j, const struct object *o)
+{
+        return o && is_here(j->c, o);
 }
 
 void jobs_adopt(struct control *c, struct object *o)
@@ -96,18 +111,21 @@ void jobs_adopt(struct control *c, struct object *o)
                           .def = def_find(object_str(o, "op")),
                           .args = xstrdup(object_str(o, "args")),
                           .step = object_num(o, "step"),
+                          .turn = object_num(o, "turn"),
+                          .foreign = !is_here(c, o),
                           .deadline = (int64_t)object_num(o, "deadline") * 1000000};
         pthread_mutex_lock(&g->lock);
         if (g->v && g->v->prev->no > j->no)
                 DL_INSERT_INORDER(g->v, j, by_number);
         else
                 DL_APPEND(g->v, j); /* the usual case: the newest */
-        g->live++;
+        g->live += !j->foreign;
         pthread_mutex_unlock(&g->lock);
         target = model_by_no(c, j->target);
         if (!target)
                 return;
         target->jobs++;
+        j->counted = true;
         if (!target->job)
                 target->job = o->no;
 }
@@ -195,6 +213,10 @@ int job_cancel(struct txn *t, struct object *o, const char *args _unused_, struc
         j = job_find(t->c, o->no);
         if (!j || !j->def || !j->def->cancellable)
                 return err_set(e, -ENOTSUP, "a %s job cannot be cancelled", object_str(o, "op"));
+        if (j->foreign) { /* its host reads it there */
+                txn_set_num(t, o, "cancel", 1);
+                return 0;
+        }
         atomic_store(&j->cancel, true);
         set_parked(g, j, false);
         workers_call(t->c);
@@ -225,23 +247,30 @@ static void prune(struct txn *t, const struct object *o)
         }
 }
 
-/* Frees the job once its end is recorded; others of its target may run now. */
-static void job_forget(struct job *j)
+static void job_free(struct job *j)
 {
-        struct control *c = j->c;
-        struct job_engine *g = c->jobs;
-        struct object *o;
+        free(j->args);
+        free(j->waiting);
+        free(j);
+}
 
-        pthread_rwlock_wrlock(&c->model);
-        o = model_by_no(j->c, j->target);
-        if (o) {
+/* Out of the list; others of its target may run now.  Model write-held. */
+static void job_unlist(struct job *j)
+{
+        struct job_engine *g = j->c->jobs;
+        struct object *o = model_by_no(j->c, j->target);
+
+        if (o && j->counted) {
                 o->jobs--;
                 o->job = o->done = o->total = 0;
         }
         pthread_mutex_lock(&g->lock);
-        set_running(g, j, false);
+        if (!j->foreign) {
+                set_running(g, j, false);
+                set_parked(g, j, false);
+                g->live--;
+        }
         DL_DELETE(g->v, j);
-        g->live--;
         if (o && o->jobs) { /* the next of the same target is what its `job` shows */
                 struct job *n;
 
@@ -249,12 +278,122 @@ static void job_forget(struct job *j)
                 o->job = n ? n->no : 0;
         }
         pthread_mutex_unlock(&g->lock);
-        pthread_rwlock_unlock(&j->c->model);
-        wait_changed(j->c, j->target);
-        free(j->args);
-        free(j->waiting);
-        free(j);
+}
+
+/* Frees the job once its end is recorded. */
+static void job_forget(struct job *j)
+{
+        struct control *c = j->c;
+
+        pthread_rwlock_wrlock(&c->model);
+        job_unlist(j);
+        pthread_rwlock_unlock(&c->model);
+        wait_changed(c, j->target);
+        job_free(j);
         jobs_changed(c, 0);
+}
+
+/* --- other hosts -------------------------------------------------------------------------------
+ */
+
+/* From another host to this one or away.  Lock held. */
+static void set_foreign(struct job_engine *g, struct job *j, bool foreign)
+{
+        if (j->foreign == foreign)
+                return;
+        set_parked(g, j, false);
+        g->live += foreign ? -1 : 1;
+        j->foreign = foreign;
+        j->wake = 0;
+        j->begun = false;
+}
+
+/* Whether a worker has it: then job_run() sees by itself what became of the record. */
+static bool at_work(struct control *c, const struct job *j)
+{
+        WITH_LOCK(&c->jobs->lock);
+        return j->running;
+}
+
+void jobs_gone(struct control *c, struct object *o)
+{
+        struct job *j;
+
+        pthread_mutex_lock(&c->jobs->lock);
+        j = job_find(c, o->no);
+        pthread_mutex_unlock(&c->jobs->lock);
+        if (!j || at_work(c, j))
+                return;
+        job_unlist(j);
+        job_free(j);
+}
+
+void jobs_seen(struct control *c, struct object *o)
+{
+        struct job_engine *g = c->jobs;
+        bool live = o->kind->states[o->state].transient;
+        struct job *j;
+
+        pthread_mutex_lock(&g->lock);
+        j = job_find(c, o->no);
+        pthread_mutex_unlock(&g->lock);
+        if (!j && live) {
+                jobs_adopt(c, o);
+                return;
+        }
+        if (j && live && is_here(c, o) && object_num(o, "cancel"))
+                atomic_store(&j->cancel, true);
+        if (!j || at_work(c, j))
+                return;
+        if (!live) {
+                jobs_gone(c, o);
+                return;
+        }
+        WITH_LOCK(&g->lock);
+        if (j->foreign || !is_here(c, o))
+                j->step = object_num(o, "step");
+        set_foreign(g, j, !is_here(c, o));
+        if (atomic_load(&j->cancel))
+                set_parked(g, j, false);
+        workers_call(c);
+}
+
+static int write_cancel(struct control *c, uint64_t no)
+{
+        struct object *o;
+        struct txn t;
+
+        txn_begin(&t, c, NULL);
+        o = model_by_no(c, no);
+        if (o && o->kind->states[o->state].transient)
+                txn_set_num(&t, o, "cancel", 1);
+        return txn_commit(&t, NULL);
+}
+
+/* What a worker had, and is another host's now or nobody's. */
+static void job_leave(struct job *j)
+{
+        struct control *c = j->c;
+        bool cancelled = atomic_exchange(&j->cancel, false);
+        uint64_t no = j->no;
+        struct object *o;
+
+        pthread_rwlock_wrlock(&c->model);
+        pthread_mutex_lock(&c->jobs->lock);
+        set_running(c->jobs, j, false);
+        set_foreign(c->jobs, j, true);
+        pthread_mutex_unlock(&c->jobs->lock);
+        o = model_by_no(c, j->no);
+        if (o) {
+                jobs_seen(c, o);
+        } else {
+                job_unlist(j);
+                job_free(j);
+        }
+        pthread_rwlock_unlock(&c->model);
+        jobs_changed(c, 0);
+        if (cancelled) /* while it was on its way */
+                AGAIN(c, NULL, write_cancel(c, no));
 }
 
 /* Model write-held when it begins: from there on job_live() does not count on j. */
@@ -277,6 +416,10 @@ static int job_end(struct job *j, int r, struct err *why)
         txn_begin(&t, c, NULL);
         o = model_by_no(c, j->no);
         target = model_by_no(c, j->target);
+        if (o && !job_mine(j, o)) {
+                txn_abort(&t);
+                return JOB_AWAY;
+        }
         if (r == 0 && j->def && j->def->done) {
                 end = j->def->done(j, &t, target, &err);
                 if (end == JOB_AGAIN) {
@@ -334,10 +477,27 @@ static int job_mark(struct job *j)
 
         txn_begin(&t, j->c, NULL);
         o = model_by_no(j->c, j->no);
+        if (!job_mine(j, o)) {
+                txn_abort(&t);
+                return JOB_AWAY;
+        }
         txn_set_num(&t, o, "step", j->step);
         txn_set_num(&t, o, "epoch", j->c->epoch);
         txn_set_state(&t, o, JOB_RUNNING);
         return txn_commit(&t, NULL);
+}
+
+/* Whether this host may do the next step. */
+static bool still_mine(struct job *j)
+{
+        bool mine;
+
+        if (!feed_shared(j->c))
+                return true;
+        control_rdlock(j->c);
+        mine = job_mine(j, model_by_no(j->c, j->no));
+        control_unlock(j->c);
+        return mine;
 }
 
 /* Runs steps until the job ends (0, -errno) or has to wait (JOB_AGAIN). */
@@ -353,6 +513,10 @@ static int job_steps(struct job *j, struct err **e)
                 if (clock_now() > j->deadline)
                         return err_set(e, -ETIMEDOUT, "not done within %u s%s%s", j->def->deadline,
                                        j->waiting ? ": " : "", j->waiting ? j->waiting : "");
+                if (!still_mine(j))
+                        return JOB_AWAY;
+                if (!lease_holds(j->c))
+                        return job_wait(j, 0, LEASELESS_US, "this host has no lease");
                 r = FAULT("job.step");
                 if (r == 0)
                         r = j->def->steps[j->step].run(j, e);
@@ -365,8 +529,11 @@ static int job_steps(struct job *j, struct err **e)
                 if (r != 0)
                         return r;
                 j->step++;
-                if (j->step < j->def->nsteps && (r = job_mark(j)) < 0)
-                        return job_wait(j, 0, PATIENCE_US, "the store refuses: %s", strerror(-r));
+                if (j->step == j->def->nsteps || (r = job_mark(j)) == 0)
+                        continue;
+                if (r == JOB_AWAY)
+                        return r;
+                return job_wait(j, 0, PATIENCE_US, "the store refuses: %s", strerror(-r));
         }
         return 0;
 }
@@ -390,12 +557,19 @@ static int job_undo(struct job *j)
 static void job_run(struct job *j)
 {
         _cleanup_err_ struct err *err = NULL;
+        bool cancelled = atomic_load(&j->cancel);
         int r = job_steps(j, &err);
 
         if (r < 0 && j->c->jobs->stop)
                 r = JOB_AGAIN; /* it goes on at the next start */
+        if (r < 0 && !lease_holds(j->c))
+                r = job_wait(j, 0, LEASELESS_US, "this host has no lease");
         if (r < 0 && job_undo(j) < 0)
                 r = job_wait(j, 0, PATIENCE_US, "taking it back did not succeed yet");
+        if (r == JOB_AWAY) {
+                job_leave(j);
+                return;
+        }
         if (r <= 0) {
                 int end = job_end(j, r, err);
 
@@ -412,6 +586,10 @@ static void job_run(struct job *j)
                         job_forget(j);
                         return;
                 }
+                if (end == JOB_AWAY) {
+                        job_leave(j);
+                        return;
+                }
                 if (end == JOB_AGAIN)
                         j->step = 0;
                 else
@@ -420,14 +598,17 @@ static void job_run(struct job *j)
         }
         pthread_mutex_lock(&j->c->jobs->lock);
         set_running(j->c->jobs, j, false);
-        set_parked(j->c->jobs, j, r == JOB_AGAIN && !saw_watched(j));
+        set_parked(j->c->jobs, j,
+                   r == JOB_AGAIN && !saw_watched(j) && cancelled == atomic_load(&j->cancel));
         pthread_mutex_unlock(&j->c->jobs->lock);
 }
 
-/* Whether j has to wait for k, which is older.  Lock held. */
+/* Whether j has to wait for k.  Numbers are in order on one host; over several the target's version
+ * is, which each new job moves on.  Lock held. */
 static bool job_before(const struct job *k, const struct job *j)
 {
-        return k->target == j->target && !(k->def && k->def->aside);
+        return k->target == j->target && !(k->def && k->def->aside) &&
+               (k->turn != j->turn ? k->turn < j->turn : k->no < j->no);
 }
 
 /* The first job that may run: not parked, no older job of its target.  Lock held. */
@@ -444,11 +625,12 @@ static struct job *job_pick(struct job_engine *g, int64_t *ret_wake)
                 }
                 if (j->parked && j->wake && (!*ret_wake || j->wake < *ret_wake))
                         *ret_wake = j->wake;
-                if (j->parked || j->running)
+                if (j->parked || j->running || j->foreign)
                         continue;
-                for (k = g->v; k != j && !job_before(k, j); k = k->next)
-                        ;
-                if (k == j)
+                for (k = g->v; k && !job_before(k, j); k = k->next)
+                        if (k == j && !j->turn) /* the rest is younger */
+                                return j;
+                if (!k)
                         return j;
         }
         return NULL;
@@ -557,6 +739,12 @@ void jobs_init(struct control *c)
         c->jobs = g;
 }
 
+bool jobs_idle(struct control *c)
+{
+        WITH_LOCK(&c->jobs->lock);
+        return c->jobs->busy == 0;
+}
+
 void jobs_run(struct control *c)
 {
         pthread_mutex_lock(&c->jobs->lock);
@@ -583,11 +771,7 @@ void jobs_free(struct control *c)
         struct job *j, *tmp;
 
         DL_FOREACH_SAFE(g->v, j, tmp)
-        {
-                free(j->args);
-                free(j->waiting);
-                free(j);
-        }
+        job_free(j);
         pthread_cond_destroy(&g->cond);
         pthread_mutex_destroy(&g->lock);
         free(g);

@@ -10,11 +10,15 @@
 #include "control/internal.h"
 
 /* What a step may return besides 0 (next step) and -errno (the job fails). */
-enum { JOB_AGAIN = 1 }; /* not yet: give job_wait()'s answer */
+enum {
+        JOB_AGAIN = 1, /* not yet: give job_wait()'s answer */
+        JOB_AWAY = 2,  /* its record says that another host goes on with it */
+};
 
 struct job {
         struct control *c;
         uint64_t no, target;
+        uint64_t turn;       /* of several hosts: its place among the target's jobs; else 0 */
         const struct job_def *def;
         char *args;          /* as given to job_start(); "" if none */
         unsigned step;
@@ -24,6 +28,8 @@ struct job {
         int64_t wake;        /* monotonic usec */
         atomic_bool cancel;  /* somebody wrote cancel, or the daemon stops */
         bool running, parked;
+        bool counted;        /* among its target's jobs */
+        bool foreign;        /* another host runs it; here it only keeps its place in the order */
         bool ending;         /* its end is on the way to the store: it will not look again */
         bool begun;          /* a step has run since the daemon's start */
         uint64_t seen[16];   /* objects that changed while it ran: it may be about to wait for one */
@@ -42,6 +48,7 @@ struct job_def {
         unsigned deadline; /* seconds */
         bool cancellable;
         bool aside;        /* younger jobs of its target need not wait for it */
+        bool here;         /* of several hosts, the one that was asked begins it */
         bool patient;      /* ECONNREFUSED and ETIMEDOUT of a driver mean "again", not failure */
         const struct job_step *steps;
         unsigned nsteps;
@@ -69,13 +76,23 @@ void job_progress(struct job *j, uint64_t done, uint64_t total);
 /* Gives JOB_AGAIN: run the step again after usec (0: only at the deadline), or when object watch
  * (0: none) has changed.  The words say what it waits for. */
 int job_wait(struct job *j, uint64_t watch, int64_t usec, const char *fmt, ...) _printf_(4, 5);
+/* Whether the record still says that this host runs it.  Model held. */
+bool job_mine(const struct job *j, const struct object *o);
 int job_cancelled(struct job *j, struct err **e); /* 0, -ECANCELED, or -EINTR: the daemon stops */
 
 /* Engine. */
 void jobs_init(struct control *c);
 void jobs_adopt(struct control *c, struct object *job); /* model write-held: a durable, live job */
+/* The record of a job was changed, durably, by this host or another: what it means for who runs it.
+ * Model write-held. */
+void jobs_seen(struct control *c, struct object *job);
+/* It was deleted.  Model write-held, o still there. */
+void jobs_gone(struct control *c, struct object *job);
 void jobs_run(struct control *c);                       /* start workers for what is there */
+bool jobs_idle(struct control *c);                      /* no step is running */
 void jobs_stop(struct control *c); /* waits for running steps; nothing runs afterwards */
 void jobs_free(struct control *c);
 void jobs_changed(struct control *c, uint64_t no);      /* object no changed, durably; 0: jobs came or went */
+/* owner.c: the host that is to run such a job; may edit the tenant. */
+const char *owner_choose(struct txn *t, struct object *target, const struct job_def *def);
 int job_cancel(struct txn *t, struct object *o, const char *args, struct err **e);

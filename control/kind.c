@@ -5,10 +5,10 @@
 
 #include "common/size.h"
 
-const struct kind *const kinds[] = {&kind_cloud,    &kind_tenant, &kind_flavor,
-                                    &kind_host,     &kind_image,  &kind_volume, &kind_snapshot,
-                                    &kind_backup,   &kind_instance, &kind_job,
-                                    &kind_volume_type, NULL};
+const struct kind *const kinds[] = {
+        &kind_cloud,  &kind_tenant,      &kind_flavor, &kind_host,     &kind_image,
+        &kind_volume, &kind_snapshot,    &kind_backup, &kind_instance, &kind_group,
+        &kind_job,    &kind_volume_type, NULL};
 
 const struct kind *kind_by_name(const char *name)
 {
@@ -64,8 +64,8 @@ bool kind_folder(const struct kind *k, unsigned i)
 {
         const char *folder = k->files[i].folder;
 
-        return folder && (i == 0 || !k->files[i - 1].folder ||
-                          !streq(k->files[i - 1].folder, folder));
+        return folder &&
+               (i == 0 || !k->files[i - 1].folder || !streq(k->files[i - 1].folder, folder));
 }
 
 bool attr_is_text(const struct attr_def *a)

@@ -1,8 +1,9 @@
 /* What a new cloud begins with, and putting right what a crash left. */
+#include "control/hosts.h"
 #include "control/jobs/jobs.h"
 
-static int seed_object(struct control *c, const struct kind *k, const char *name,
-                       const char *const *attrs, struct err **e)
+static int seed_object_once(struct control *c, const struct kind *k, const char *name,
+                            const char *const *attrs, struct err **e)
 {
         struct object *o;
         struct txn t;
@@ -19,6 +20,12 @@ static int seed_object(struct control *c, const struct kind *k, const char *name
         if (r == 0 && k->create)
                 r = k->create(&t, o, e);
         return txn_end(&t, r, e);
+}
+
+static int seed_object(struct control *c, const struct kind *k, const char *name,
+                       const char *const *attrs, struct err **e)
+{
+        return AGAIN(c, e, seed_object_once(c, k, name, attrs, e));
 }
 
 static int seed_new(struct control *c, struct err **e)
@@ -41,20 +48,23 @@ static int seed_new(struct control *c, struct err **e)
         return r < 0 ? r : seed_object(c, &kind_tenant, "default", NULL, e);
 }
 
-/* This host's record; its version is what runs now. */
-static int seed_host(struct control *c, struct err **e)
+/* This host's record: what it has and what runs there now. */
+static int refresh(struct control *c, struct err **e)
 {
         struct object *o;
         struct txn t;
-        int r = seed_object(c, &kind_host, c->cfg.host, NULL, e);
 
-        if (r < 0)
-                return r;
         txn_begin(&t, c, NULL);
         o = model_by_name(c, NULL, &kind_host, c->cfg.host);
-        if (!streq(object_str(o, "version"), STRATOFS_VERSION))
-                txn_set_str(&t, o, "version", STRATOFS_VERSION);
+        host_refresh(&t, o);
         return txn_commit(&t, e);
+}
+
+static int seed_host(struct control *c, struct err **e)
+{
+        int r = seed_object(c, &kind_host, c->cfg.host, NULL, e);
+
+        return r < 0 ? r : AGAIN(c, e, refresh(c, e));
 }
 
 /* An object in a passing state that no job will lead out of it: an upload that was cut off with the
@@ -108,9 +118,10 @@ static int settle(struct control *c, struct err **e)
         size_t n = 0;
         int r = 0;
 
+        pthread_rwlock_wrlock(&c->model); /* others may be heard already */
         HASH_ITER (hh_no, c->by_no, o, tmp)
-                if (o->kind == &kind_job && o->kind->states[o->state].transient && feed_ours(c, o))
-                        jobs_adopt(c, o);
+                if (o->kind == &kind_job && o->kind->states[o->state].transient)
+                        jobs_seen(c, o);
         /* Others may be at work on what no job leads: uploads. */
         HASH_ITER (hh_no, c->by_no, o, tmp) {
                 if (feed_shared(c) || o->kind == &kind_job ||
@@ -119,6 +130,7 @@ static int settle(struct control *c, struct err **e)
                 v = xrealloc(v, n + 1, sizeof(*v));
                 v[n++] = o->no;
         }
+        pthread_rwlock_unlock(&c->model);
         for (size_t i = 0; i < n && r == 0; i++) {
                 struct txn t;
 
@@ -132,9 +144,13 @@ static int settle(struct control *c, struct err **e)
 
 int seed_cloud(struct control *c, struct err **e)
 {
+        bool new;
         int r = 0;
 
-        if (!model_by_no(c, OBJECT_CLOUD))
+        control_rdlock(c);
+        new = !model_by_no(c, OBJECT_CLOUD);
+        control_unlock(c);
+        if (new)
                 r = seed_new(c, e);
         if (r == 0)
                 r = seed_host(c, e);

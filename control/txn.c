@@ -395,9 +395,16 @@ static void txn_settle(struct txn *t)
         for (size_t i = 0; i < t->n; i++)
                 if (t->v[i].deleted)
                         feed_deleted(c, t->v[i].o);
-        for (size_t i = 0; i < t->n; i++)
-                if (t->v[i].o->kind == &kind_job && !t->v[i].before && !t->v[i].deleted)
-                        jobs_adopt(c, t->v[i].o);
+        for (size_t i = 0; i < t->n; i++) {
+                struct touch *w = &t->v[i];
+
+                if (w->o->kind != &kind_job || w->deleted)
+                        continue;
+                if (!w->before)
+                        jobs_adopt(c, w->o);
+                else if (feed_shared(c)) /* it may have changed hands */
+                        jobs_seen(c, w->o);
+        }
 }
 
 /* On the store's thread. */
@@ -494,6 +501,14 @@ int txn_commit(struct txn *t, struct err **e)
         if (t->n == 0) {
                 txn_abort(t);
                 return 0;
+        }
+        if (!t->unleased && !lease_holds(c)) {
+                txn_abort(t);
+                err_set(e, -EROFS, "host '%s' has no lease: nothing is changed here", c->cfg.host);
+                err_hint(e,
+                         "the store does not answer it, or other hosts took over from it; it comes "
+                         "back by itself");
+                return -EROFS;
         }
         r = quota_check(t, e);
         if (r < 0) {

@@ -30,6 +30,7 @@ struct txn {
         size_t nevents;
         uint64_t quota_room;      /* tenant whose usage was changed by delta at commit; 0: none */
         int64_t delta[12];
+        bool unleased;            /* this host's own record: also without the lease */
         /* From here on: between commit and the store's answer. */
         const char *name; /* control_name_changes(); NULL: none */
         int64_t at; /* usec: its records' time; never earlier than that of one before it */

@@ -15,12 +15,14 @@
 #include "backend/backup/backup.h"
 #include "backend/blockd/client.h"
 #include "backend/compute/compute.h"
+#include "backend/fence/fence.h"
 #include "backend/image/image-files.h"
 #include "backend/store/choose.h"
 #include "common/fault.h"
 #include "common/fileio.h"
 #include "common/log.h"
 #include "control/control.h"
+#include "control/driver/fence.h"
 #include "control/driver/store.h"
 #include "control/driver/volume.h"
 #include "control/driver/image.h"
@@ -40,6 +42,7 @@ struct stratod {
         unsigned watchdog; /* seconds */
         struct fs_holder holder;
         struct store *store;
+        struct host_fence *fence; /* NULL: of one host */
         struct volume_service *volumes;
         struct image_service *images;
         struct backup_service *backups;
@@ -231,6 +234,18 @@ static int keep_choice(struct stratod *s, struct err **e)
         return file_replace(kept, s->choice.text, strlen(s->choice.text), 0644, e);
 }
 
+/* Hosts that share a store may share volumes. */
+static int open_fence(struct stratod *s, struct err **e)
+{
+        const struct store_rados_config *rados = &s->choice.rados;
+        const struct fence_ceph_config cfg = {.conf = rados->conf,
+                                              .user = rados->user,
+                                              .timeout = rados->timeout,
+                                              .state = s->state};
+
+        return s->choice.many ? fence_ceph_open(&cfg, &s->fence, e) : 0;
+}
+
 static int open_drivers(struct stratod *s, struct err **e)
 {
         _cleanup_free_ char *dir = path_printf("%s/stratod", s->state);
@@ -252,6 +267,8 @@ static int open_drivers(struct stratod *s, struct err **e)
                 r = choose_store(s, e);
         if (r == 0)
                 r = store_choice_open(&s->choice, db, s->host, &s->store, e);
+        if (r == 0)
+                r = open_fence(s, e);
         if (r == 0)
                 r = keep_choice(s, e);
         if (r < 0)
@@ -295,6 +312,8 @@ static int start(struct stratod *s, struct err **e)
                                       .backups = s->backups,
                                       .compute = open_compute,
                                       .arg = s,
+                                      .fence = s->fence,
+                                      .lease_ms = s->choice.lease * 1000,
                                       .mount = s->mount,
                                       .state = s->state,
                                       .run = s->run,
@@ -340,6 +359,8 @@ static void stop(struct stratod *s)
                 s->backups->ops->close(s->backups);
         if (s->volumes)
                 s->volumes->ops->close(s->volumes);
+        if (s->fence)
+                s->fence->ops->close(s->fence);
         if (s->store)
                 s->store->ops->close(s->store);
         store_choice_done(&s->choice);

@@ -23,7 +23,7 @@ static int take_store(struct store_choice *c, const char *value, struct err **e)
         return c->many ? store_rados_parse(value, &c->rados, e) : 0;
 }
 
-static int take_timeout(struct store_choice *c, const char *value, struct err **e)
+static int take_seconds(unsigned *to, const char *value, struct err **e)
 {
         char *end;
         unsigned long n = strtoul(value, &end, 10);
@@ -31,7 +31,7 @@ static int take_timeout(struct store_choice *c, const char *value, struct err **
         if (!isdigit((unsigned char)*value) || *end || n == 0 || n > TIMEOUT_MAX)
                 return err_at(e, -EINVAL, value, strlen(value), 0, strlen(value),
                               "not a number of seconds, 1 to %d", TIMEOUT_MAX);
-        c->rados.timeout = (unsigned)n;
+        *to = (unsigned)n;
         return 0;
 }
 
@@ -47,14 +47,16 @@ static int take(struct store_choice *c, const char *key, const char *value, stru
         if (streq(key, "ceph_user"))
                 return take_text(&c->rados.user, value, e);
         if (streq(key, "ceph_timeout"))
-                return take_timeout(c, value, e);
+                return take_seconds(&c->rados.timeout, value, e);
+        if (streq(key, "lease"))
+                return take_seconds(&c->lease, value, e);
         if (streq(key, "host")) {
                 int r = name_check(value, strlen(value), e);
 
                 return r < 0 ? r : take_text(&c->host, value, e);
         }
         err_at(e, -EINVAL, key, strlen(key), 0, strlen(key), "unknown key");
-        return err_hint(e, "store, ceph_conf, ceph_user, ceph_timeout, host");
+        return err_hint(e, "store, ceph_conf, ceph_user, ceph_timeout, host, lease");
 }
 
 static char *strip(char *s)

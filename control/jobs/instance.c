@@ -182,7 +182,7 @@ static int done_running(struct job *j, struct txn *t, struct object *o, struct e
 /* What it really is now is put down by a sync. */
 void instance_failed_running(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
-        if (!o || o->nameless)
+        if (!o || o->nameless || o->state == INSTANCE_STARTING) /* taken over: it boots elsewhere */
                 return;
         txn_set_state(t, o, INSTANCE_ACTIVE);
         job_start(t, o, &job_instance_sync, NULL);

@@ -133,6 +133,12 @@ void keep_mark(const char *rules, const int64_t *taken, size_t n, bool *keep);
 /* Starts the removal of the backups of the volume that its rules do not keep. */
 int backup_expire(struct txn *t, struct object *volume, struct err **e);
 
+/* owner.c: whether the volume's bytes are on one host's disks. */
+bool volume_local(const struct object *v);
+
+/* place.c: the first step of a start. */
+int instance_step_place(struct job *j, struct err **e);
+
 /* instance.c */
 int instance_compute(struct job *j, struct compute **ret, struct err **e);
 /* Closes every export of the target's disks.  Repeatable. */

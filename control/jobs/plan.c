@@ -30,6 +30,8 @@ int link_ready(const struct object *o, const struct link *l, uint64_t *watch,
 
         object_label(t, label);
         *watch = t->no;
+        if (t->kind == &kind_group)
+                return 0;
         if (t->kind == &kind_volume)
                 return object_in(t, STATE(VOLUME_CREATING) | STATE(VOLUME_EXTENDING)) ? 1
                        : t->state == VOLUME_ERROR ? err_set(e, -EIO, "%s is in error", label)

@@ -20,6 +20,7 @@ int instance_shelve(struct txn *t, struct object *o, const char *args, struct er
 
 int instance_unshelve(struct txn *t, struct object *o, const char *args, struct err **e)
 {
+        txn_set_num(t, o, "claim", 0);
         txn_set_state(t, o, INSTANCE_STARTING);
         job_start(t, o, &job_instance_start, "shelved");
         return 0;

@@ -97,7 +97,7 @@ static int undo(struct job *j)
 
         if (job_facts(j, &f, NULL) < 0)
                 return 0;
-        if (j->step == 2 && instance_compute(j, &compute, NULL) == 0)
+        if (j->step == 3 && instance_compute(j, &compute, NULL) == 0)
                 r = compute->ops->destroy(compute, f.id, NULL);
         if (r == -ECONNREFUSED)
                 r = 0;
@@ -113,11 +113,12 @@ static void failed(struct job *j, struct txn *t, struct object *o, const struct 
 }
 
 static const struct job_step steps[] = {
-        {"root", step_root}, {"ready", step_ready}, {"boot", step_boot}};
+        {"place", instance_step_place}, {"root", step_root}, {"ready", step_ready}, {"boot", step_boot}};
 
 const struct job_def job_instance_start = {.op = "instance.start",
                                            .deadline = 3600,
                                            .cancellable = true,
+                                           .here = true,
                                            .steps = steps,
                                            .nsteps = ARRAY_SIZE(steps),
                                            .done = done,

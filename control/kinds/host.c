@@ -1,28 +1,56 @@
-/* Hosts: the machines of the cloud.  On the embedded default there is one, and it wrote itself. */
-#include "control/internal.h"
-
-#include <sys/statvfs.h>
-#include <sys/sysinfo.h>
-
-static void render_cpus(struct control *c, const struct object *o, struct buf *out)
-{
-        buf_printf(out, "%d", get_nprocs());
-}
-
-static void render_memory(struct control *c, const struct object *o, struct buf *out)
-{
-        struct sysinfo i = {};
-
-        sysinfo(&i);
-        buf_printf(out, "%" PRIu64, (uint64_t)i.totalram * i.mem_unit);
-}
+/* Hosts: the machines of the cloud.  Each writes its own record when it starts and, where there are
+ * several, with each renewal of its lease. */
+#include "control/hosts.h"
 
 static void render_free(struct control *c, const struct object *o, struct buf *out)
 {
-        struct statvfs v = {};
+        buf_printf(out, "%" PRIu64, host_free(c, o));
+}
 
-        statvfs(c->cfg.state, &v); /* the local file system of the pool: the kernel's memory */
-        buf_printf(out, "%" PRIu64, (uint64_t)v.f_bavail * v.f_frsize);
+static void render_capacity(struct control *c, const struct object *o, struct buf *out)
+{
+        buf_printf(out, "vcpus %" PRIu64 "\nmemory %" PRIu64 "\ndisk %" PRIu64 "\n",
+                   object_num(o, "cpus"), object_num(o, "memory"), object_num(o, "disk"));
+}
+
+static void render_used(struct control *c, const struct object *o, struct buf *out)
+{
+        struct host_use u;
+
+        host_use(c, o->name, false, &u);
+        buf_printf(out, "instances %u\nvcpus %" PRIu64 "\nmemory %" PRIu64 "\ndisk %" PRIu64 "\n",
+                   u.guests, u.vcpus, u.memory, object_num(o, "disk") - host_free(c, o));
+}
+
+static void render_instances(struct control *c, const struct object *o, struct buf *out)
+{
+        struct object *i, *tmp;
+
+        HASH_ITER (hh_no, c->by_no, i, tmp) {
+                if (i->kind != &kind_instance || !host_has(i, o->name))
+                        continue;
+                render_path(c, i, out);
+                buf_printf(out, " %s\n", object_state(i));
+        }
+}
+
+static int verb_drain(struct txn *t, struct object *o, const char *args, struct err **e)
+{
+        txn_set_state(t, o, HOST_DRAINING);
+        return 0;
+}
+
+static int verb_undrain(struct txn *t, struct object *o, const char *args, struct err **e)
+{
+        txn_set_state(t, o, HOST_UP);
+        return 0;
+}
+
+static int verb_evacuate(struct txn *t, struct object *o, const char *args, struct err **e)
+{
+        txn_set_num(t, o, "lost_epoch", object_num(o, "epoch"));
+        txn_set_state(t, o, HOST_LOST);
+        return 0;
 }
 
 static const struct attr_def attrs[] = {
@@ -30,15 +58,56 @@ static const struct attr_def attrs[] = {
          .help = "how guests run: libvirt's system daemon, embedded, or a session"},
         {"accel", ATTR_WORD, ROLE_ADMIN, .words = "kvm tcg unknown", .def = "unknown",
          .index = true, .help = "what a probe that booted something found"},
-        {"cpus", ATTR_NUMBER, ROLE_NOBODY, .render = render_cpus, .changes = true, .index = true,
-         .help = "processors"},
-        {"memory", ATTR_SIZE, ROLE_NOBODY, .render = render_memory, .changes = true,
-         .index = true, .help = "memory"},
+        {"cpus", ATTR_NUMBER, ROLE_NOBODY, .index = true, .help = "processors"},
+        {"memory", ATTR_SIZE, ROLE_NOBODY, .index = true, .help = "memory"},
         {"free", ATTR_SIZE, ROLE_NOBODY, .render = render_free, .changes = true, .index = true,
          .help = "free space of the local pool"},
+        {"disk", ATTR_SIZE, ROLE_NOBODY, .help = "space of the local pool"},
         {"version", ATTR_TEXT, ROLE_NOBODY, .index = true, .help = "release that runs there"},
+        {"arch", ATTR_TEXT, ROLE_NOBODY, .help = "its processors' architecture"},
+        {"zone", ATTR_NAME, ROLE_ADMIN, .index = true,
+         .help = "availability zone: what fails together"},
+        {"features", ATTR_TEXT, ROLE_ADMIN, .max = 255,
+         .help = "words that instances may require, beside its arch and accel"},
+        {"vcpus_percent", ATTR_NUMBER, ROLE_ADMIN, .min = 1, .max = 100000, .def = "1600",
+         .help = "how many virtual processors it gives away, of its own in percent"},
+        {"memory_percent", ATTR_NUMBER, ROLE_ADMIN, .min = 1, .max = 100000, .def = "150",
+         .help = "how much memory it gives away, of its own in percent"},
+        {"seen", ATTR_TEXT, ROLE_NOBODY, .render = host_render_seen, .changes = true,
+         .help = "how many seconds ago it renewed its lease, as this host saw it"},
+        {"beat", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "renewals of its lease"},
+        {"epoch", ATTR_NUMBER, ROLE_NOBODY, .help = "start of its daemon that has the lease"},
+        {"lost_epoch", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
+         .help = "the start that others declared lost last"},
+        {"drained", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "it comes back draining"},
+        {"machine", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "id of the machine"},
+        {"clients", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "what others need to fence it"},
 };
-static const struct state_def states[] = {{"up", .help = "serves"}};
+
+static const struct file_def files[] = {
+        {"capacity", FILE_TEXT, ROLE_NOBODY, .render = render_capacity,
+         .help = "what it has: vcpus, memory, disk"},
+        {"used", FILE_TEXT, ROLE_NOBODY, .render = render_used,
+         .help = "what of that its guests take"},
+        {"instances", FILE_TEXT, ROLE_NOBODY, .render = render_instances,
+         .help = "the guests on it: what is left while it drains"},
+};
+
+static const struct verb_def verbs[] = {
+        {"drain", "", ROLE_ADMIN, STATE(HOST_UP), "it gets no new guests; see instances",
+         verb_drain},
+        {"undrain", "", ROLE_ADMIN, STATE(HOST_DRAINING), "it may have guests again", verb_undrain},
+        {"evacuate", "", ROLE_ADMIN, STATE(HOST_AWAY),
+         "take it for dead: fence it, and others take over what it ran", verb_evacuate},
+};
+
+static const struct state_def states[] = {
+        {"up", .help = "serves"},
+        {"draining", .help = "serves, and gets no new guests"},
+        {"away", .help = "its daemon was stopped; its guests go on, nobody takes over"},
+        {"lost", .help = "it did not renew its lease: being fenced, others take over"},
+        {"down", .help = "fenced, nothing of it is left; it may come back"},
+};
 
 const struct kind kind_host = {
         .name = "host",
@@ -50,6 +119,10 @@ const struct kind kind_host = {
         .creator = ROLE_NOBODY,
         .attrs = attrs,
         .nattrs = ARRAY_SIZE(attrs),
+        .files = files,
+        .nfiles = ARRAY_SIZE(files),
+        .verbs = verbs,
+        .nverbs = ARRAY_SIZE(verbs),
         .states = states,
         .nstates = ARRAY_SIZE(states),
 };

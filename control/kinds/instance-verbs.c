@@ -12,6 +12,7 @@ int instance_start(struct txn *t, struct object *o, const char *args, struct err
                 err_set(e, -EINVAL, "start '%s': it has no disk to boot from", o->name);
                 return err_hint(e, "ln -s volumes/NAME volumes/vda, or ln -s images/NAME image");
         }
+        txn_set_num(t, o, "claim", 0);
         job_start(t, o, &job_instance_start, object_state(o));
         txn_set_state(t, o, INSTANCE_STARTING);
         return 0;

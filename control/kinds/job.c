@@ -53,7 +53,20 @@ static const struct attr_def attrs[] = {
         {"deadline", ATTR_NUMBER, ROLE_NOBODY, .help = "when it fails, seconds since 1970"},
         {"ended", ATTR_NUMBER, ROLE_NOBODY, .help = "when it ended, seconds since 1970; 0: not yet"},
         {"target_no", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "its number"},
+        {"turn", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "target's version when asked"},
+        {"placed", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "see why"},
+        {"cancel", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "its host is to cancel it"},
         {"args", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "arguments"},
+};
+
+static void render_why(struct control *c, const struct object *o, struct buf *out)
+{
+        buf_addstr(out, object_str(o, "placed"));
+}
+
+static const struct file_def files[] = {
+        {"why", FILE_TEXT, ROLE_NOBODY, .render = render_why,
+         .help = "of a start: why this host and none of the others, a line each"},
 };
 
 static const struct verb_def verbs[] = {
@@ -77,6 +90,8 @@ const struct kind kind_job = {
         .creator = ROLE_NOBODY,
         .attrs = attrs,
         .nattrs = ARRAY_SIZE(attrs),
+        .files = files,
+        .nfiles = ARRAY_SIZE(files),
         .verbs = verbs,
         .nverbs = ARRAY_SIZE(verbs),
         .states = states,

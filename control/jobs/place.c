@@ -1,0 +1,131 @@
+/* Where an instance starts: the scheduler asked, its answer written down, and the host's own yes.
+ *
+ * The job begins on the host that was asked to start the instance.  It writes the chosen host into
+ * the instance and into the job in one commit, guarded by the versions of both, and that host goes
+ * on.  There the same step claims: it alone accepts guests of its own, one after the other, so what
+ * two schedulers promised of the same room at the same time is given once; who gets none looks for
+ * another host. */
+#include "control/jobs/jobs.h"
+
+#include "control/hosts.h"
+
+enum { BINDS_MAX = 26, WHY_MAX = 4000 };
+
+/* The volumes that bind it.  Model held. */
+static size_t find_binds(const struct object *o, struct sched_bind v[BINDS_MAX])
+{
+        size_t n = 0;
+
+        object_foreach_link (l, o)
+                if (l->target->kind == &kind_volume && volume_local(l->target) &&
+                    *object_str(l->target, "host") && n < BINDS_MAX)
+                        v[n++] =
+                                (struct sched_bind){object_str(l->target, "host"), l->target->name};
+        return n;
+}
+
+static struct sched_want wanted(const struct object *o, const struct sched_host *v, size_t n,
+                                struct sched_bind binds[BINDS_MAX])
+{
+        const struct object *group = object_target(o, "group");
+        struct sched_want w = {.vcpus = object_num(o, "vcpus"),
+                               .memory = object_num(o, "memory"),
+                               .zone = object_str(o, "zone"),
+                               .features = object_str(o, "features"),
+                               .binds = binds,
+                               .nbinds = find_binds(o, binds),
+                               .policy = sched_policy(group ? object_str(group, "policy") : ""),
+                               .pack = streq(object_str(o->tenant, "placement"), "pack")};
+
+        for (size_t i = 0; i < n; i++)
+                w.members += v[i].members;
+        return w;
+}
+
+/* The best of all hosts, or of this one alone.  Gives its index in v. */
+static int ask(struct control *c, const struct object *o, bool claim, struct sched_host *v,
+               size_t n, struct buf *why, struct err **e)
+{
+        struct sched_bind binds[BINDS_MAX];
+        struct sched_want w = wanted(o, v, n, binds);
+
+        for (size_t i = 0; claim && i < n; i++)
+                if (streq(v[i].name, c->cfg.host))
+                        return sched_place(&w, v + i, 1, why, e) < 0 ? -ENOSPC : (int)i;
+        return sched_place(&w, v, n, why, e);
+}
+
+static bool was_placed_here(struct control *c, const struct object *o, const struct object *job)
+{
+        return *object_str(job, "placed") && streq(object_str(o, "host"), c->cfg.host);
+}
+
+static void write_placed(struct txn *t, struct object *job, struct buf *why)
+{
+        if (why->len > WHY_MAX) {
+                why->data[WHY_MAX] = '\0';
+                strrchr(why->data, '\n')[1] = '\0';
+        }
+        txn_set_str(t, job, "placed", buf_str(why));
+}
+
+/* Gives 0: it is this host's; JOB_AWAY: another's. */
+static int place(struct job *j, struct txn *t, struct object *o, struct object *job, struct err **e)
+{
+        struct control *c = j->c;
+        bool claim = was_placed_here(c, o, job), mine;
+        _cleanup_buf_ struct buf why = {};
+        struct sched_host *v;
+        int i = -ENOSPC;
+        size_t n;
+
+        if (claim) {
+                v = host_views(c, o, true, &n);
+                i = ask(c, o, true, v, n, &why, NULL);
+                host_views_free(v, n);
+                buf_clear(&why); /* as it was said */
+        }
+        mine = i >= 0;
+        if (!mine) {
+                v = host_views(c, o, false, &n);
+                i = ask(c, o, false, v, n, &why, e);
+                if (i >= 0) {
+                        write_placed(t, job, &why);
+                        txn_set_str(t, o, "host", v[i].name);
+                        mine = streq(v[i].name, c->cfg.host);
+                }
+                host_views_free(v, n);
+        }
+        if (i < 0)
+                return i;
+        txn_set_num(t, o, "claim", mine ? c->epoch : 0);
+        txn_set_str(t, job, "host", object_str(o, "host"));
+        return mine ? 0 : JOB_AWAY;
+}
+
+int instance_step_place(struct job *j, struct err **e)
+{
+        struct object *o, *job;
+        struct txn t;
+        int r, end;
+
+        txn_begin(&t, j->c, NULL);
+        o = model_by_no(j->c, j->target);
+        job = model_by_no(j->c, j->no);
+        if (!o || !job) {
+                txn_abort(&t);
+                return err_set(e, -ENOENT, "it is gone");
+        }
+        r = job_mine(j, job) ? place(j, &t, o, job, e) : -ESTALE;
+        if (r < 0) {
+                txn_abort(&t);
+                return r == -ESTALE ? JOB_AWAY : r;
+        }
+        end = txn_commit(&t, e);
+        if (end == -ESTALE) { /* somebody else wrote one of the two: look again */
+                if (e)
+                        *e = err_free(*e);
+                return job_wait(j, 0, 50000, "changed by another host meanwhile");
+        }
+        return end < 0 ? end : r;
+}
