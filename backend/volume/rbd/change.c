@@ -201,7 +201,6 @@ static int remove_snap(struct pool *p, const struct record *rec, struct err **e)
 static int remove_image(struct pool *p, const struct record *rec, struct err **e)
 {
         char name[RBD_NAME_SIZE], away[RBD_NAME_SIZE];
-        size_t n = sizeof(name);
         rbd_image_t image;
         int r;
 
@@ -211,9 +210,9 @@ static int remove_image(struct pool *p, const struct record *rec, struct err **e
         if (r < 0)
                 return err_errno(e, r, "open RBD image %s", rec->image);
         r = refuse_locked(image, e);
-        if (r == 0 && (r = rbd_get_name(image, name, &n)) < 0)
-                err_errno(e, r, "name of RBD image %s", rec->image);
         rbd_close(image);
+        if (r == 0)
+                r = image_name(p, rec->image, name, e);
         if (r < 0 || strncmp(name, "deleted-", 8) == 0)
                 return r;
         snprintf(away, sizeof(away), "deleted-%s", rec->image);

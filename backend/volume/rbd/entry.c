@@ -68,6 +68,19 @@ int image_open_readonly(struct pool *p, const char *image, const char *snap, rbd
                      : 0;
 }
 
+int image_name(struct pool *p, const char *image, char ret[RBD_NAME_SIZE], struct err **e)
+{
+        size_t n = RBD_NAME_SIZE;
+        rbd_image_t handle;
+        int r = image_open_readonly(p, image, "", &handle, e);
+
+        if (r < 0)
+                return r;
+        r = rbd_get_name(handle, ret, &n);
+        rbd_close(handle);
+        return r < 0 ? err_errno(e, r, "name of RBD image %s", image) : 0;
+}
+
 static int image_open(struct pool *p, const struct record *r, rbd_image_t *ret, struct err **e)
 {
         int q;

@@ -31,6 +31,35 @@ static int fence_one(struct pool *p, const char *path, struct err **e)
         return unlink(path) < 0 ? err_errno(e, -errno, "remove '%s'", path) : 0;
 }
 
+static bool same_address(const char *path, const char *address)
+{
+        _cleanup_free_ char *text = NULL;
+
+        return file_read(path, ADDRESS_MAX, &text, NULL, NULL) == 0 && streq(text, address);
+}
+
+bool fence_is_ours(struct pool *p, const char *state)
+{
+        _cleanup_free_ char *dir = folder(state);
+        DIR *d = dir ? opendir(dir) : NULL;
+        char *address = NULL;
+        struct dirent *de;
+        bool found = false;
+
+        if (!d)
+                return false;
+        while (rados_getaddrs(p->cluster, &address) == 0 && !found && (de = readdir(d))) {
+                _cleanup_free_ char *path = path_printf("%s/%s", dir, de->d_name);
+
+                found = path && same_address(path, address);
+                rados_buffer_free(TAKE_PTR(address));
+        }
+        if (address)
+                rados_buffer_free(address);
+        closedir(d);
+        return found;
+}
+
 int fence_predecessors(struct pool *p, const char *state, struct err **e)
 {
         _cleanup_free_ char *dir = folder(state);

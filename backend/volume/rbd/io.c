@@ -1,6 +1,8 @@
 /* Reads and writes. */
 #include "backend/volume/rbd/rbd.h"
 
+enum { BLOCK = 4096 }; /* trimmed */
+
 /* What a call for the image gave; bytes or -errno. */
 static int result(ssize_t r)
 {
@@ -49,15 +51,23 @@ int io_zero(void *v, uint64_t n, uint64_t off, unsigned flags)
         return r;
 }
 
+/* Whole blocks only, as everywhere. */
 int io_trim(void *v, uint64_t n, uint64_t off, unsigned flags _unused_)
 {
+        uint64_t from = (off + BLOCK - 1) / BLOCK * BLOCK, end = off + n, size;
         struct entry *en = v;
         int r = entry_lock(en);
 
+        if (r == 0)
+                r = rbd_get_size(en->image, &size);
+        if (r == 0 && end < size)
+                end = end / BLOCK * BLOCK;
+        n = end > from ? end - from : 0;
+        off = from;
         while (n > 0 && r == 0) {
                 uint64_t k = MIN(n, UINT64_C(1) << 40);
 
-                r = rbd_discard(en->image, off, k);
+                r = result(rbd_discard(en->image, off, k));
                 off += k;
                 n -= k;
         }

@@ -157,19 +157,19 @@ int make_child(struct pool *p, const struct record *from, const char *from_id, c
                uint64_t size, char ret[RBD_IMAGE_ID_SIZE], struct err **e)
 {
         char parent[RBD_NAME_SIZE], snap[RBD_NAME_SIZE];
-        size_t n = sizeof(parent);
         rbd_image_t image;
         struct entry *en;
-        int r = image_borrow(p, from_id, from, &image, &en, e);
+        int r = image_name(p, from->image, parent, e);
 
+        if (r == 0)
+                r = image_borrow(p, from_id, from, &image, &en, e);
         if (r < 0)
                 return r;
         if (from->snap[0])
                 snprintf(snap, sizeof(snap), "%s", from->snap);
         else
                 snprintf(snap, sizeof(snap), "for-%s", name);
-        r = rbd_get_name(image, parent, &n);
-        if (r == 0 && !from->snap[0])
+        if (!from->snap[0])
                 r = rbd_snap_create(image, snap);
         if (r < 0 && r != -EEXIST)
                 err_errno(e, r, "parent RBD image %s", from->image);

@@ -23,6 +23,27 @@ static void driver_close(void *pool)
         free(p);
 }
 
+/* Connected, and nothing of a predecessor's is in the way.  An address is a number drawn at random:
+ * one that is barred already, or about to be, is drawn again. */
+static int connect_as_new(struct pool *p, const struct volume_pool_config *c, struct err **e)
+{
+        _cleanup_err_ struct err *why = NULL;
+        int r = -ESHUTDOWN;
+
+        for (int tries = 0; tries < 8 && r == -ESHUTDOWN; tries++) {
+                why = err_free(why);
+                cluster_close(p);
+                r = cluster_open(p, c->target ? c->target : "", &why);
+                if (r == 0 && fence_is_ours(p, c->state))
+                        r = err_set(&why, -ESHUTDOWN, "our address is a predecessor's");
+                if (r == 0 && !c->shared)
+                        r = fence_predecessors(p, c->state, &why);
+                if (r == 0)
+                        r = index_open(p, &why);
+        }
+        return r < 0 ? err_move(e, TAKE_PTR(why)) : 0;
+}
+
 static int driver_open(const struct volume_pool_config *c, void **ret, struct err **e)
 {
         struct pool *p = calloc(1, sizeof(*p));
@@ -34,13 +55,9 @@ static int driver_open(const struct volume_pool_config *c, void **ret, struct er
         pthread_cond_init(&p->idle, NULL);
         pthread_mutex_init(&p->work_lock, NULL);
         pthread_cond_init(&p->work_wake, NULL);
-        r = cluster_open(p, c->target ? c->target : "", e);
-        if (r == 0 && !c->shared)
-                r = fence_predecessors(p, c->state, e);
+        r = connect_as_new(p, c, e);
         if (r == 0)
                 r = fence_enter(p, c->state, e);
-        if (r == 0)
-                r = index_open(p, e);
         if (r < 0)
                 driver_close(p);
         else

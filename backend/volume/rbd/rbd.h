@@ -81,6 +81,8 @@ void cluster_close(struct pool *p);
  * its own for half a minute: who follows bars its connection for good.  So each writes down its
  * address, durably, before it opens anything. */
 int fence_predecessors(struct pool *p, const char *state, struct err **e);
+/* Whether our own address is written down there, as one of a predecessor. */
+bool fence_is_ours(struct pool *p, const char *state);
 int fence_enter(struct pool *p, const char *state, struct err **e);
 /* All is closed: there is nothing to bar. */
 void fence_leave(struct pool *p);
@@ -113,6 +115,8 @@ void image_return(rbd_image_t image, struct entry *en);
 /* The image by Ceph's id; read only, at a snapshot if snap is not "". */
 int image_open_readonly(struct pool *p, const char *image, const char *snap, rbd_image_t *ret,
                         struct err **e);
+/* The name it has now: a handle knows the one that it had when it was opened. */
+int image_name(struct pool *p, const char *image, char ret[RBD_NAME_SIZE], struct err **e);
 
 /* make.c, change.c: as volume.h says, arguments checked. */
 int make_create(struct pool *p, const char *id, uint64_t size, struct err **e);
