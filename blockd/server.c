@@ -75,11 +75,25 @@ int server_freeze(struct server *s, bool frozen)
         return r;
 }
 
-int server_start(const char *state, const char *run, bool direct, const struct tcp_config *tcp,
+static int open_pool(struct server *s, const struct server_config *c, bool shared, struct err **e)
+{
+        struct volume_pool_config config = {
+                .state = c->state, .run = c->run, .direct = c->direct, .shared = shared};
+        const char *colon = strchrnul(c->pool, ':');
+        const struct volume_driver *driver;
+        char name[32];
+        int r;
+
+        snprintf(name, sizeof(name), "%.*s", (int)(colon - c->pool), c->pool);
+        if (*colon)
+                config.target = colon + 1;
+        r = volume_driver_find(name, &driver, e);
+        return r < 0 ? r : volume_pool_open(driver, &config, &s->pool, e);
+}
+
+int server_start(const struct server_config *config, const struct tcp_config *tcp,
                  struct takeover *take, struct server **ret, struct err **e)
 {
-        const struct volume_pool_config config = {
-                .state = state, .run = run, .direct = direct, .shared = take};
         struct server *s = calloc(1, sizeof(*s));
         int r;
 
@@ -92,8 +106,8 @@ int server_start(const char *state, const char *run, bool direct, const struct t
         pthread_mutex_init(&s->change, NULL);
         pthread_mutex_init(&s->lock, NULL);
         pthread_cond_init(&s->gone, NULL);
-        s->state = strdup(state);
-        s->run = strdup(run);
+        s->state = strdup(config->state);
+        s->run = strdup(config->run);
         s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         s->epfd = epoll_create1(EPOLL_CLOEXEC);
         r = s->epfd < 0 ? err_errno(e, -errno, "epoll") : 0;
@@ -107,7 +121,7 @@ int server_start(const char *state, const char *run, bool direct, const struct t
                 err_errno(e, r, "take what was held for us");
         }
         if (r == 0)
-                r = volume_pool_open(&volume_driver_local, &config, &s->pool, e);
+                r = open_pool(s, config, take, e);
         if (r == 0)
                 r = meters_restore(s, e);
         if (r == 0)

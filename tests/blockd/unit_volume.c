@@ -582,8 +582,11 @@ static uint64_t used_by(struct rig *r)
 {
         uint64_t sum = 0;
         _cleanup_free_ char *pool = path_printf("%s/pool", r->state);
-        _cleanup_free_ char *cmd = path_printf(is_local() ? "du -s --block-size=1 %s"
-                                                         : "rados -p $(echo $TEST_POOL | cut -d: -f2) ls | grep -c rbd_data; true", pool);
+        _cleanup_free_ char *cmd = path_printf(
+                is_local()
+                        ? "du -s --block-size=1 %s"
+                        : "rados -p $(echo $TEST_POOL | cut -d: -f2) ls | grep -c rbd_data; true",
+                pool);
         FILE *p;
 
         while (!is_local() && volume_pool_work(r->pool) > 0)
@@ -906,9 +909,9 @@ int main(void)
         };
         /* What every driver is to do. */
         const struct CMUnitTest any[] = {
-                T(random_ops_with_reopen),        T(random_ops_with_kill),
-                T(threads_meet_in_a_block),       T(remove_keeps_bytes_for_clones),
-                T(facts_must_agree),              T(import_is_immutable),
+                T(random_ops_with_reopen),  T(random_ops_with_kill),
+                T(threads_meet_in_a_block), T(remove_keeps_bytes_for_clones),
+                T(facts_must_agree),        T(import_is_immutable),
         };
 
         if (!is_local())

@@ -26,7 +26,7 @@ static void settle(struct entry *en)
 {
         struct pool *p = en->pool;
 
-        if (en->busy || en->users > 0 || en->waiting > 0 || en->flatten_failed)
+        if (en->busy || en->closing || en->users > 0 || en->waiting > 0 || en->flatten_failed)
                 return;
         HASH_DEL(p->entries, en);
         pthread_mutex_destroy(&en->locking);
@@ -42,7 +42,7 @@ struct entry *entry_take(struct pool *p, const char *id)
         if (!en)
                 return NULL;
         en->waiting++;
-        while (en->busy)
+        while (en->busy || en->closing)
                 pthread_cond_wait(&p->idle, &p->lock);
         en->waiting--;
         en->busy = true;
@@ -121,19 +121,26 @@ int volume_handle_open(struct pool *p, const char *id, struct entry **ret, struc
         return r;
 }
 
+/* Whoever wants the volume waits until its image is closed; not who closes, who may have it busy.
+ */
 void volume_handle_close(struct entry *en)
 {
         struct pool *p = en->pool;
         rbd_image_t image = NULL;
 
-        entry_take(p, en->id);
         pthread_mutex_lock(&p->lock);
         if (--en->users == 0)
                 image = TAKE_PTR(en->image);
+        if (image)
+                en->closing = true;
         pthread_mutex_unlock(&p->lock);
         if (image && rbd_close(image) < 0)
                 log_warning("close volume %s: the Ceph cluster says no", en->id);
-        entry_release(en);
+        WITH_LOCK(&p->lock);
+        if (image)
+                en->closing = false;
+        pthread_cond_broadcast(&p->idle);
+        settle(en);
 }
 
 int image_borrow(struct pool *p, const char *id, const struct record *rec, rbd_image_t *ret,

@@ -45,6 +45,7 @@ struct entry {
         char id[VOLUME_ID_SIZE];
         struct pool *pool;
         bool busy;        /* one call has it for itself */
+        bool closing;     /* its image is being closed */
         unsigned users;   /* handles */
         unsigned waiting; /* calls that want it */
         rbd_image_t image;
