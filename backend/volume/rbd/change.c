@@ -72,13 +72,13 @@ static int rename_away(struct pool *p, const char *name, struct err **e)
 {
         char away[RBD_NAME_SIZE], id[RBD_IMAGE_ID_SIZE];
         rbd_image_t image;
-        int r = rbd_open_read_only(p->io, name, &image, NULL);
+        int r = image_open_name(p, name, true, &image);
 
         if (r == -ENOENT)
                 return 0;
         if (r == 0) {
                 r = rbd_get_id(image, id, sizeof(id));
-                rbd_close(image);
+                image_close(image);
         }
         if (r == 0) {
                 snprintf(away, sizeof(away), "deleted-%s", id);
@@ -186,13 +186,13 @@ static int refuse_locked(rbd_image_t image, struct err **e)
 static int remove_snap(struct pool *p, const struct record *rec, struct err **e)
 {
         rbd_image_t image;
-        int r = rbd_open_by_id(p->io, rec->image, &image, NULL);
+        int r = image_open_id(p, rec->image, "", false, &image);
 
         if (r == -ENOENT)
                 return 0;
         if (r == 0) {
                 r = rbd_snap_remove(image, rec->snap);
-                rbd_close(image);
+                image_close(image);
         }
         return r < 0 && r != -ENOENT ? err_errno(e, r, "remove snapshot '%s'", rec->snap) : 0;
 }
@@ -204,13 +204,13 @@ static int remove_image(struct pool *p, const struct record *rec, struct err **e
         rbd_image_t image;
         int r;
 
-        r = rbd_open_by_id_read_only(p->io, rec->image, &image, NULL);
+        r = image_open_id(p, rec->image, "", true, &image);
         if (r == -ENOENT)
                 return 0;
         if (r < 0)
                 return err_errno(e, r, "open RBD image %s", rec->image);
         r = refuse_locked(image, e);
-        rbd_close(image);
+        image_close(image);
         if (r == 0)
                 r = image_name(p, rec->image, name, e);
         if (r < 0 || strncmp(name, "deleted-", 8) == 0)

@@ -45,7 +45,7 @@ static void chain_close(struct chain *c)
                 struct link *l = &c->links[--c->n];
 
                 if (!l->borrowed)
-                        rbd_close(l->image);
+                        image_close(l->image);
         }
 }
 
@@ -68,9 +68,9 @@ static int climb(struct pool *p, struct chain *c, struct err **e)
                 snprintf(l->id, sizeof(l->id), "%s", spec.image_id);
                 if (snap.namespace_type == RBD_SNAP_NAMESPACE_TYPE_USER)
                         snprintf(l->name, sizeof(l->name), "%s", snap.name);
-                r = rbd_open_by_id_read_only(p->io, l->id, &l->image, NULL);
+                r = image_open_id(p, l->id, "", true, &l->image);
                 if (r == 0 && (r = rbd_snap_set_by_id(l->image, snap.id)) < 0)
-                        rbd_close(l->image);
+                        image_close(l->image);
                 if (r < 0)
                         err_errno(e, r, "open RBD image %s", l->id);
                 else

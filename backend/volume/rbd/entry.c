@@ -62,7 +62,7 @@ void entry_release(struct entry *en)
 int image_open_readonly(struct pool *p, const char *image, const char *snap, rbd_image_t *ret,
                         struct err **e)
 {
-        int r = rbd_open_by_id_read_only(p->io, image, ret, snap[0] ? snap : NULL);
+        int r = image_open_id(p, image, snap, true, ret);
 
         return r < 0 ? err_errno(e, r, "open RBD image %s%s%s", image, snap[0] ? "@" : "", snap)
                      : 0;
@@ -77,7 +77,7 @@ int image_name(struct pool *p, const char *image, char ret[RBD_NAME_SIZE], struc
         if (r < 0)
                 return r;
         r = rbd_get_name(handle, ret, &n);
-        rbd_close(handle);
+        image_close(handle);
         return r < 0 ? err_errno(e, r, "name of RBD image %s", image) : 0;
 }
 
@@ -87,7 +87,7 @@ static int image_open(struct pool *p, const struct record *r, rbd_image_t *ret, 
 
         if (r->snap[0])
                 return image_open_readonly(p, r->image, r->snap, ret, e);
-        q = rbd_open_by_id(p->io, r->image, ret, NULL);
+        q = image_open_id(p, r->image, "", false, ret);
         return q < 0 ? err_errno(e, q, "open RBD image %s", r->image) : 0;
 }
 
@@ -134,7 +134,7 @@ void volume_handle_close(struct entry *en)
         if (image)
                 en->closing = true;
         pthread_mutex_unlock(&p->lock);
-        if (image && rbd_close(image) < 0)
+        if (image && image_close(image) < 0)
                 log_warning("close volume %s: the Ceph cluster says no", en->id);
         WITH_LOCK(&p->lock);
         if (image)
@@ -165,7 +165,7 @@ void image_return(rbd_image_t image, struct entry *en)
         if (en)
                 volume_handle_close(en);
         else if (image)
-                rbd_close(image);
+                image_close(image);
 }
 
 /* Who has it, for the log. */

@@ -66,11 +66,11 @@ static int finish(struct pool *p, const char *id, struct record *rec, struct err
 static int image_id(struct pool *p, const char *name, char ret[RBD_IMAGE_ID_SIZE], struct err **e)
 {
         rbd_image_t image;
-        int r = rbd_open_read_only(p->io, name, &image, NULL);
+        int r = image_open_name(p, name, true, &image);
 
         if (r == 0) {
                 r = rbd_get_id(image, ret, RBD_IMAGE_ID_SIZE);
-                rbd_close(image);
+                image_close(image);
         }
         return r < 0 ? err_errno(e, r, "RBD image '%s'", name) : 0;
 }
@@ -137,7 +137,7 @@ static int adopt_child(struct pool *p, const char *name, uint64_t size, char ret
 {
         rbd_image_t image;
         uint64_t now;
-        int r = rbd_open(p->io, name, &image, NULL);
+        int r = image_open_name(p, name, false, &image);
 
         if (r < 0)
                 return err_errno(e, r, "open RBD image '%s'", name);
@@ -146,7 +146,7 @@ static int adopt_child(struct pool *p, const char *name, uint64_t size, char ret
                 r = rbd_resize(image, size);
         if (r == 0)
                 r = rbd_get_id(image, ret, RBD_IMAGE_ID_SIZE);
-        rbd_close(image);
+        image_close(image);
         if (r == 0 && now > size && size > 0)
                 return err_set(e, -EINVAL, "a clone cannot be smaller than its parent (%llu bytes)",
                                (unsigned long long)now);
@@ -318,7 +318,7 @@ static int fill(struct pool *p, const char *name, int fd, uint64_t len, struct r
                 struct err **e)
 {
         rbd_image_t image;
-        int r = rbd_open(p->io, name, &image, NULL);
+        int r = image_open_name(p, name, false, &image);
 
         if (r < 0)
                 return err_errno(e, r, "open RBD image '%s'", name);
@@ -327,7 +327,7 @@ static int fill(struct pool *p, const char *name, int fd, uint64_t len, struct r
                 r = rbd_get_id(image, rec->image, sizeof(rec->image));
         if (r == 0)
                 r = rbd_snap_create(image, rec->snap);
-        rbd_close(image);
+        image_close(image);
         return r < 0 && r != -EEXIST ? err_errno(e, r, "RBD image '%s'", name) : 0;
 }
 

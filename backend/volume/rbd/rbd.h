@@ -109,7 +109,13 @@ void volume_handle_close(struct entry *en);
 int entry_lock(struct entry *en);
 int entry_activate(struct entry *en, struct err **e);
 int entry_deactivate(struct entry *en, struct err **e);
-/* An image for one call: the open one, or one that is opened for it (*ret_own, to be closed). */
+/* image.c: by Ceph's id, at a snapshot if snap is not "", or by name. */
+int image_open_id(struct pool *p, const char *id, const char *snap, bool readonly,
+                  rbd_image_t *ret);
+int image_open_name(struct pool *p, const char *name, bool readonly, rbd_image_t *ret);
+int image_close(rbd_image_t image);
+/* entry.c.  An image for one call: the open one, or one that is opened for it (*ret_own, to be
+ * closed). */
 int image_borrow(struct pool *p, const char *id, const struct record *r, rbd_image_t *ret,
                  struct entry **ret_en, struct err **e);
 void image_return(rbd_image_t image, struct entry *en);

@@ -38,10 +38,10 @@ static bool sweep_deleted(struct pool *p, const char *name)
         bool bare;
         int r;
 
-        if (rbd_open(p->io, name, &image, NULL) < 0)
+        if (image_open_name(p, name, false, &image) < 0)
                 return false;
         bare = drop_snaps(image);
-        rbd_close(image);
+        image_close(image);
         if (!bare)
                 return false;
         r = rbd_remove(p->io, name);
@@ -55,10 +55,10 @@ static bool get_id(struct pool *p, const char *name, char ret[RBD_IMAGE_ID_SIZE]
         rbd_image_t image;
         bool ok;
 
-        if (rbd_open_read_only(p->io, name, &image, NULL) < 0)
+        if (image_open_name(p, name, true, &image) < 0)
                 return false;
         ok = rbd_get_id(image, ret, RBD_IMAGE_ID_SIZE) == 0;
-        rbd_close(image);
+        image_close(image);
         return ok;
 }
 
