@@ -98,10 +98,10 @@ static int revert(struct pool *p, const char *id, const char *to, struct err **e
 
         if (r == 0)
                 r = record_of(p, to, &past, e);
+        if (r == 0 && rec.snap[0])
+                r = err_set(e, -EROFS, "it is immutable");
         if (r == 0)
                 r = check_past(id, &past, to, e);
-        if (r == 0 && rec.snap[0])
-                r = err_set(e, -EINVAL, "it is immutable");
         if (r < 0)
                 return r;
         snprintf(fresh, sizeof(fresh), "new-%s", id);
@@ -144,7 +144,7 @@ static int flatten(struct pool *p, struct entry *en, bool cancel, struct err **e
         if (r < 0)
                 return r;
         if (rec.snap[0])
-                return cancel ? 0 : err_set(e, -EINVAL, "a snapshot stays where it is");
+                return cancel ? 0 : err_set(e, -EROFS, "it is immutable");
         en->flatten_failed = 0;
         if (!rec.parent[0] || rec.flatten == !cancel)
                 return 0;
@@ -241,12 +241,10 @@ static int remove_unmade(struct pool *p, const char *id, struct record *rec, str
 static int remove_volume(struct pool *p, const char *id, struct err **e)
 {
         struct record rec;
-        int r = index_get(p, id, &rec, NULL);
+        int r = index_find(p, id, &rec, e);
 
-        if (r == -ENOENT)
-                return 0;
-        if (r < 0)
-                return index_get(p, id, &rec, e); /* for the words */
+        if (r <= 0)
+                return r;
         if (!rec.made) {
                 r = remove_unmade(p, id, &rec, e);
         } else {

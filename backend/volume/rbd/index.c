@@ -148,6 +148,16 @@ int index_get(struct pool *p, const char *id, struct record *ret, struct err **e
         return r < 0 ? failed(r, e) : 0;
 }
 
+int index_find(struct pool *p, const char *id, struct record *ret, struct err **e)
+{
+        _cleanup_err_ struct err *why = NULL;
+        int r = index_get(p, id, ret, &why);
+
+        if (r == -ENOENT)
+                return 0;
+        return r < 0 ? err_move(e, TAKE_PTR(why)) : 1;
+}
+
 int index_put(struct pool *p, const char *id, const struct record *rec, bool fresh, struct err **e)
 {
         _cleanup_free_ char *text = encode(rec);

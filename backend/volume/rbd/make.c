@@ -46,15 +46,15 @@ static int same(struct pool *p, const char *id, const struct record *have,
 static int intend(struct pool *p, const char *id, const struct record *want, struct err **e)
 {
         struct record have;
-        int r = index_get(p, id, &have, NULL);
+        int r = index_find(p, id, &have, e);
 
-        if (r == 0 && have.made) {
+        if (r < 0)
+                return r;
+        if (r > 0 && have.made) {
                 r = same(p, id, &have, want, e);
                 return r < 0 ? r : 1;
         }
-        if (r < 0 && r != -ENOENT)
-                return index_get(p, id, &have, e); /* for the words */
-        return index_put(p, id, want, r == -ENOENT, e);
+        return index_put(p, id, want, r == 0, e);
 }
 
 static int finish(struct pool *p, const char *id, struct record *rec, struct err **e)
@@ -199,11 +199,12 @@ static int make_of(struct pool *p, const char *id, struct record *rec, struct er
         char name[RBD_NAME_SIZE];
         struct record from;
         struct record have;
-        int r = index_get(p, id, &have, NULL);
+        int r = index_find(p, id, &have, e);
 
-        if (r == 0 && have.made) /* its parent may be gone */
+        if (r > 0 && have.made) /* its parent may be gone */
                 return same(p, id, &have, rec, e);
-        r = parent_record(p, rec->parent, &from, e);
+        if (r >= 0)
+                r = parent_record(p, rec->parent, &from, e);
         if (r == 0)
                 r = intend(p, id, rec, e);
         if (r != 0)
@@ -263,11 +264,12 @@ static int snap_image(struct pool *p, const char *of, struct record *rec, struct
 static int snapshot(struct pool *p, const char *id, struct record *rec, struct err **e)
 {
         struct record of = {}, have;
-        int r = index_get(p, id, &have, NULL);
+        int r = index_find(p, id, &have, e);
 
-        if (r == 0 && have.made)
+        if (r > 0 && have.made)
                 return same(p, id, &have, rec, e);
-        r = parent_record(p, rec->parent, &of, e);
+        if (r >= 0)
+                r = parent_record(p, rec->parent, &of, e);
         rec->own = of.snap[0];
         if (r == 0)
                 r = intend(p, id, rec, e);
@@ -338,10 +340,12 @@ static int import(struct pool *p, const char *id, const char *path, struct recor
         char name[RBD_NAME_SIZE];
         struct record have;
         uint64_t len = 0;
-        int r = index_get(p, id, &have, NULL);
+        int r = index_find(p, id, &have, e);
 
-        fd = open_source(path, &len, r == 0 && have.made ? NULL : e);
-        if (r == 0 && have.made) { /* the caller may have removed its name since */
+        if (r < 0)
+                return r;
+        fd = open_source(path, &len, r > 0 && have.made ? NULL : e);
+        if (r > 0 && have.made) { /* the caller may have removed its name since */
                 rec->size = fd < 0 ? 0 : (len + VOLUME_SECTOR - 1) / VOLUME_SECTOR * VOLUME_SECTOR;
                 return same(p, id, &have, rec, e);
         }

@@ -91,6 +91,8 @@ void fence_leave(struct pool *p);
 /* index.c.  -ENOENT, -ETIMEDOUT: the cluster does not answer. */
 int index_open(struct pool *p, struct err **e);
 int index_get(struct pool *p, const char *id, struct record *ret, struct err **e);
+/* 1: there is one, made or not; 0: none. */
+int index_find(struct pool *p, const char *id, struct record *ret, struct err **e);
 /* fresh: -EEXIST if there is one. */
 int index_put(struct pool *p, const char *id, const struct record *r, bool fresh, struct err **e);
 int index_drop(struct pool *p, const char *id, struct err **e);
