@@ -33,8 +33,12 @@ const struct verb verbs[] = {
          "mount state", 0, 1, verb_tour},
         {"doctor", "[--fsck] [--json]", "Tries whether this host can mount, serve and boot.",
          "mount state fsck json timeout", 0, 0, verb_doctor},
-        {"top", "[--once]", "The guests and jobs, again and again.", "mount state once", 0, 0,
+        {"top", "[--once | --json]", "Hosts, guests, volumes and jobs, live.",
+         "mount state once json", 0, 0,
          verb_top},
+        {"migrate-store", "--conf FILE [--state DIR]",
+         "Moves the store of a cloud that is down to where FILE says.", "mount state conf", 0, 0,
+         verb_migrate_store},
         {"serve", "blockd|stratod [--mount DIR] [--state DIR]",
          "Becomes a daemon in the foreground, for systemd.", "mount state conf loglevel", 1, 1,
          verb_serve},
@@ -45,7 +49,7 @@ static void usage(FILE *f)
 {
         fputs("usage: strato VERB [OPTION]...\n\n", f);
         for (const struct verb *v = verbs; v->name; v++)
-                fprintf(f, "  %-8s%s\n", v->name, v->help);
+                fprintf(f, "  %-14s%s\n", v->name, v->help);
         fputs("\nstrato VERB --help tells more.\n", f);
 }
 

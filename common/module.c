@@ -4,8 +4,7 @@
 
 #include "common/fileio.h"
 
-/* In the build tree a program is in its room's folder, or one or two below. */
-static char *find(const char *room, const char *file)
+static char *find_module(const char *room, const char *file)
 {
         const char *dir = secure_getenv("STRATOFS_MODULES");
         char exe[4096];
@@ -16,7 +15,7 @@ static char *find(const char *room, const char *file)
                 return path_printf("%s/%s", dir, file);
         n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
         exe[MAX(n, 0)] = '\0';
-        for (int up = 0; up < 3; up++) {
+        for (int up = 0; up < 4; up++) {
                 char *slash = strrchr(exe, '/');
 
                 if (!slash)
@@ -30,21 +29,23 @@ static char *find(const char *room, const char *file)
         return path_printf("%s/%s", STRATOFS_MODULE_DIR, file);
 }
 
-int module_symbol(const char *room, const char *file, const char *symbol, void **ret,
-                  struct err **e)
+int module_load(const char *room, const char *file, const char *entry, const char *what,
+                void *ret_function, struct err **e)
 {
-        _cleanup_free_ char *path = find(room, file);
-        void *module;
+        _cleanup_free_ char *path = find_module(room, file);
+        void *module, *function;
 
         if (!path)
-                return err_errno(e, -ENOMEM, "load %s", file);
+                return err_errno(e, -ENOMEM, "load %s driver", what);
         module = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
         if (!module) {
-                err_set(e, -ENOTSUP, "load %s: %s", file, dlerror());
-                err_hint(e,
-                         "install what it needs, or point STRATOFS_MODULES at the modules' folder");
+                err_set(e, -ENOTSUP, "load %s driver: %s", what, dlerror());
+                err_hint(e, "install %s, or point STRATOFS_MODULES at the modules' folder", what);
                 return -ENOTSUP;
         }
-        *ret = dlsym(module, symbol);
-        return *ret ? 0 : err_set(e, -ENOTSUP, "load %s: %s", file, dlerror());
+        function = dlsym(module, entry);
+        if (!function)
+                return err_set(e, -ENOTSUP, "load %s driver: %s", what, dlerror());
+        memcpy(ret_function, &function, sizeof(function));
+        return 0;
 }

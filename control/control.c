@@ -18,7 +18,11 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
         /* Numbers of failures and events never repeat over restarts. */
         atomic_store(&c->seq, c->epoch * 1000000 + 1);
         if (r == 0)
+                r = feed_start(c, e);
+        if (r == 0)
                 r = seed_cloud(c, e);
+        if (r == 0)
+                r = feed_watch(c, e);
         *ret = c; /* before there are threads: what they call back may ask for it */
         if (r == 0)
                 r = reconcile_start(c, e);
@@ -37,6 +41,7 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
 
 void control_quiesce(struct control *c)
 {
+        feed_stop(c);
         stats_stop(c);
         keys_stop(c);
         reconcile_stop(c);
@@ -54,6 +59,7 @@ void control_stop(struct control *c)
         stats_free(c);
         keys_free(c);
         tokens_free(c);
+        feed_free(c);
         HASH_ITER (hh, c->users, u, tmp) {
                 HASH_DEL(c->users, u);
                 free(u->errors.text);
@@ -67,7 +73,8 @@ void control_stop(struct control *c)
         free(c);
 }
 
-void control_on_change(struct control *c, void (*changed)(void *arg, uint64_t no), void *arg)
+void control_on_change(struct control *c, void (*changed)(void *arg, const struct change *ch),
+                       void *arg)
 {
         WITH_LOCK(&c->changed_lock);
         c->changed_arg = arg;

@@ -161,9 +161,22 @@ int control_wait_event(struct control *c, const struct caller *who, uint64_t no,
                        struct err **e);
 /* true: cancelled, done will not be called.  false: done has been or is being called. */
 bool control_wait_cancel(struct control *c, struct waiter *w);
-/* Calls changed(arg, no) after each durable change of object no, on any thread: for poll(2) and
- * cache invalidation.  NULL takes it back: no call is under way after the return. */
-void control_on_change(struct control *c, void (*changed)(void *arg, uint64_t no), void *arg);
+/* What became of one object. */
+struct change {
+        uint64_t no;
+        uint64_t owner;          /* whose collection lists it */
+        const struct kind *kind;
+        bool gone;               /* it no longer goes by a name it had */
+        bool deleted;            /* nor is it there */
+        uint64_t told;           /* TOLD_... that are void now */
+        bool list_told;          /* the collection's directory changed, and was told of */
+        bool undone;             /* the store refused: what was seen for a moment never was */
+};
+/* Calls changed(arg, change) for each object of each durable change, before anybody is told that it
+ * is: for cache invalidation and poll(2).  On any thread, in the order of the changes; must not wait
+ * for anything that waits for a commit.  NULL takes it back: no call is under way after the return. */
+void control_on_change(struct control *c, void (*changed)(void *arg, const struct change *ch),
+                       void *arg);
 
 /* --- failures and events ------------------------------------------------------------------ */
 

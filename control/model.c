@@ -223,6 +223,12 @@ size_t collection_find(const struct collection *l, uint64_t no)
         return lo;
 }
 
+/* A listing is known by its time, so two never have the same. */
+void collection_touch(struct collection *l)
+{
+        l->changed = MAX(clock_now(), l->changed + 1);
+}
+
 static void collection_add(struct collection *l, struct object *o)
 {
         size_t at = collection_find(l, o->no);
@@ -234,7 +240,7 @@ static void collection_add(struct collection *l, struct object *o)
         memmove(l->v + at + 1, l->v + at, (l->n - at) * sizeof(struct object *));
         l->v[at] = o;
         l->n++;
-        l->changed = MAX(l->changed, o->updated);
+        l->changed = MAX(l->changed + 1, o->updated);
 }
 
 static void collection_remove(struct collection *l, struct object *o)
@@ -245,7 +251,7 @@ static void collection_remove(struct collection *l, struct object *o)
                 return;
         memmove(l->v + at, l->v + at + 1, (l->n - at - 1) * sizeof(struct object *));
         l->n--;
-        l->changed = clock_now();
+        collection_touch(l);
 }
 
 /* --- indexes ------------------------------------------------------------------------------- */
@@ -278,7 +284,8 @@ void model_add(struct control *c, struct object *o)
         if (owner)
                 collection_add(model_collection(c, owner, o->kind), o);
         object_add_refs(o);
-        c->next_no = MAX(c->next_no, o->no + 1);
+        if (!c->feed)
+                c->next_no = MAX(c->next_no, o->no + 1);
 }
 
 void model_remove(struct control *c, struct object *o)
@@ -301,6 +308,17 @@ struct object *model_by_no(struct control *c, uint64_t no)
 
         HASH_FIND(hh_no, c->by_no, &no, sizeof(no), o);
         return o;
+}
+
+size_t model_numbers(struct control *c, uint64_t **ret)
+{
+        uint64_t *v = xcalloc(HASH_CNT(hh_no, c->by_no) + 1, sizeof(*v));
+        size_t n = 0;
+
+        for (struct object *o = c->by_no; o; o = o->hh_no.next)
+                v[n++] = o->no;
+        *ret = v;
+        return n;
 }
 
 struct object *model_by_id(struct control *c, sd_id128_t id)

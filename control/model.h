@@ -6,6 +6,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <systemd/sd-id128.h>
 #include <uthash.h>
 #include "common/clock.h"
@@ -55,6 +56,7 @@ struct object {
         uint64_t done, total;    /* progress of a job or an upload; not stored */
         char *shown;             /* a key that is told while the daemon runs; not stored */
         unsigned writers;        /* open writers of its `data`; not stored */
+        atomic_ullong told;      /* TOLD_..., set by the mount under a read lock; not stored */
         UT_hash_handle hh_no, hh_id, hh_name;
 };
 
@@ -65,13 +67,23 @@ struct collection {
         struct object *owner;    /* tenant, the cloud object, or the holder */
         struct object **v;
         size_t n, size;
-        int64_t changed;         /* usec of the last name added or removed */
+        int64_t changed;         /* usec of the last name added or removed; never the same twice */
+        atomic_uchar told;       /* TOLD_SELF: of the directory itself */
 };
+
+/* What of an object somebody outside keeps a copy of: the name it is found by, its directory's
+ * attributes, and, with a bit for each as the mount chooses, those of what is in it.  A change takes
+ * the marks of what it makes void, and tells. */
+#define TOLD_NAME 1ull
+#define TOLD_SELF 2ull
+#define TOLD_FILES (~(TOLD_NAME | TOLD_SELF))
 
 enum { OBJECT_CLOUD = 1 };
 
 /* All of these: some model lock held, NULL when there is none. */
 struct object *model_by_no(struct control *c, uint64_t no);
+/* Every object's number, in no order (caller frees). */
+size_t model_numbers(struct control *c, uint64_t **ret);
 struct object *model_by_id(struct control *c, sd_id128_t id);
 /* owner: a tenant or a holder; not looked at for global kinds. */
 struct object *model_by_name(struct control *c, const struct object *owner, const struct kind *k,

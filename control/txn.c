@@ -6,6 +6,8 @@ void txn_begin(struct txn *t, struct control *c, const struct caller *who)
 {
         *t = (struct txn){.c = c, .who = who};
         pthread_rwlock_wrlock(&c->model);
+        feed_begin(c);
+        t->turn = feed_turn(c);
 }
 
 static struct touch *touch_find(struct txn *t, const struct object *o)
@@ -50,7 +52,7 @@ int txn_create(struct txn *t, const struct kind *k, struct object *owner, const 
         if (name && model_by_name(c, owner, k, name))
                 return err_set(e, -EEXIST, "%s '%s' exists already", k->name, name);
         o = object_new(k);
-        o->no = c->next_no++;
+        o->no = feed_number(c);
         o->id = id_new();
         if (k->inside)
                 o->holder = owner;
@@ -89,17 +91,21 @@ void txn_release_name(struct txn *t, struct object *o)
         model_unindex_name(t->c, o);
         o->nameless = true;
         if (owner)
-                model_collection(t->c, owner, o->kind)->changed = clock_now();
+                collection_touch(model_collection(t->c, owner, o->kind));
 }
 
 int txn_rename(struct txn *t, struct object *o, const char *name, struct err **e)
 {
-        if (model_by_name(t->c, object_owner(t->c, o), o->kind, name))
+        struct object *owner = object_owner(t->c, o);
+
+        if (model_by_name(t->c, owner, o->kind, name))
                 return err_set(e, -EEXIST, "%s '%s' exists already", o->kind->name, name);
         txn_edit(t, o);
         model_unindex_name(t->c, o);
         object_set_name(o, name);
         model_index_name(t->c, o);
+        if (owner)
+                collection_touch(model_collection(t->c, owner, o->kind));
         return 0;
 }
 
@@ -295,24 +301,73 @@ static void pending_remove(struct control *c, struct txn *t)
         }
 }
 
-/* A change became durable: tell who waits, and let jobs look again. */
+/* Whether o had a name that it has no more; undone: had one for a moment. */
+static bool name_gone(const struct touch *w, bool undone)
+{
+        const struct object *o = w->o, *was = w->before;
+
+        if (!was)
+                return undone;
+        if (!streq(was->name, o->name))
+                return true;
+        return !undone && !was->nameless && (w->deleted || o->nameless);
+}
+
+struct change change_of(struct control *c, struct object *o, bool gone, bool listed)
+{
+        struct object *owner = object_owner(c, o);
+        /* TOLD_NAME stays: the name it has now may have been told already */
+        uint64_t told = atomic_fetch_and(&o->told, TOLD_NAME);
+        struct collection *l = owner && listed ? model_collection(c, owner, o->kind) : NULL;
+
+        return (struct change){
+                .no = o->no,
+                .owner = owner ? owner->no : 0,
+                .kind = o->kind,
+                .gone = gone,
+                .told = gone ? told : told & ~TOLD_NAME,
+                .list_told = l && (atomic_exchange(&l->told, 0) & TOLD_SELF),
+        };
+}
+
+/* What each touched object's change is to those who keep copies.  Model held for writing; before an
+ * undo. */
+static void txn_changes(struct txn *t, bool undone)
+{
+        for (size_t i = 0; i < t->n; i++) {
+                struct touch *w = &t->v[i];
+                struct object *o = w->o;
+                bool gone = name_gone(w, undone);
+                w->change = change_of(t->c, o, gone, gone || !w->before || undone);
+                w->change.deleted = undone ? !w->before : w->deleted;
+                w->change.undone = undone;
+        }
+}
+
+static void tell_changes(struct txn *t)
+{
+        struct control *c = t->c;
+
+        WITH_LOCK(&c->changed_lock);
+        for (size_t i = 0; i < t->n && c->changed; i++)
+                c->changed(c->changed_arg, &t->v[i].change);
+}
+
+/* A change became durable: caches first, then who waits; and jobs look again. */
 static void txn_tell(struct txn *t)
 {
         struct control *c = t->c;
 
+        tell_changes(t);
         for (size_t i = 0; i < t->n; i++) {
-                uint64_t no = t->v[i].o->no;
+                uint64_t no = t->v[i].change.no;
 
                 if (t->v[i].deleted)
                         wait_gone(c, no);
                 else
                         wait_changed(c, no);
-                if (t->v[i].o->kind == &kind_volume_type)
+                if (t->v[i].change.kind == &kind_volume_type)
                         reconcile_limits(c);
-                pthread_mutex_lock(&c->changed_lock);
-                if (c->changed)
-                        c->changed(c->changed_arg, no);
-                pthread_mutex_unlock(&c->changed_lock);
                 jobs_changed(c, no);
         }
         for (size_t i = 0; i < t->nevents; i++)
@@ -337,6 +392,9 @@ static void txn_settle(struct txn *t)
                         events_add(c, o, t->events[i].text);
         }
         for (size_t i = 0; i < t->n; i++)
+                if (t->v[i].deleted)
+                        feed_deleted(c, t->v[i].o);
+        for (size_t i = 0; i < t->n; i++)
                 if (t->v[i].o->kind == &kind_job && !t->v[i].before && !t->v[i].deleted)
                         jobs_adopt(c, t->v[i].o);
 }
@@ -350,18 +408,25 @@ static void txn_answered(void *arg, enum store_result result, const struct err *
         bool committed = result == STORE_COMMITTED;
 
         pthread_rwlock_wrlock(&c->model);
+        txn_changes(t, !committed);
         if (committed)
                 txn_settle(t);
         else
                 txn_undo(t);
         pending_remove(c, t);
         pthread_rwlock_unlock(&c->model);
+        feed_answered(c);
 
         if (committed)
                 txn_tell(t);
-        else if (result == STORE_CONFLICT)
-                t->result = err_set(&t->err, -ESTALE, "changed by somebody else meanwhile");
         else
+                tell_changes(t);
+        if (result == STORE_CONFLICT)
+                t->result = err_set(&t->err, -ESTALE, "changed by somebody else meanwhile");
+        else if (result == STORE_UNKNOWN)
+                t->result = err_set(&t->err, -ETIMEDOUT,
+                                    "the store does not answer: it may or may not be done");
+        else if (!committed)
                 t->result = err_set(&t->err, err ? err->code : -EIO, "store: %s", err_msg(err));
 
         pthread_mutex_lock(&m->lock);
@@ -426,6 +491,8 @@ int txn_commit(struct txn *t, struct err **e)
                 pthread_cond_wait(&m.cond, &m.lock);
         pthread_mutex_unlock(&m.lock);
         txn_free(t, t->result == 0);
+        if (t->result == -ESTALE)
+                feed_await(c, t->turn);
         if (t->result < 0)
                 return err_move(e, TAKE_PTR(t->err));
         return 0;

@@ -17,11 +17,13 @@ struct touch {
         struct object *o;
         struct object *before; /* a copy without indexes; NULL: created here */
         bool deleted;
+        struct change change;  /* from the store's answer on */
 };
 
 struct txn {
         struct control *c;
         const struct caller *who; /* NULL: the daemon itself */
+        unsigned long turn; /* of the feed, when it began */
         struct touch *v;
         size_t n;
         struct { uint64_t no; char *text; } *events;

@@ -108,6 +108,11 @@ static void stat_times(struct fs *fs, const struct node *n, struct stat *st)
                 l = model_collection(fs->control, n->o, n->kind);
                 t = l && l->changed ? l->changed : made;
                 break;
+        case NODE_IDS:
+        case NODE_NEW:
+        case NODE_KIND_HELP:
+                t = made; /* the same whatever becomes of the owner */
+                break;
         case NODE_SCRATCH:
         case NODE_UPLOAD:
         case NODE_TEMPLINK:
@@ -188,37 +193,15 @@ void node_stat(struct fs *fs, const struct node *n, struct stat *st)
         stat_all(fs, n, true, st);
 }
 
-static double attr_timeout(const struct node *n)
-{
-        switch (n->type) {
-        case NODE_ATTR:
-                return n->kind->attrs[n->index].changes ? 0 : 1;
-        case NODE_ID:
-        case NODE_CREATED:
-        case NODE_HELP:
-        case NODE_KIND_HELP:
-        case NODE_VERSION:
-                return 1;
-        default:
-                return node_is_dir(n->type) ? 1 : 0;
-        }
-}
-
-static double entry_timeout(const struct node *n)
-{
-        if (n->type == NODE_OBJECT)
-                return n->kind->creator == ROLE_NOBODY || n->o->nameless ? 0 : 1;
-        return (node_is_dir(n->type) || node_is_text(n->type)) && n->type != NODE_META ? 1 : 0;
-}
-
 void node_entry(struct fs *fs, const struct node *n, bool listed, struct fuse_entry_param *ret)
 {
+        enum cache_for why = listed ? CACHE_LISTING : CACHE_LOOKUP;
         bool sized;
 
         *ret = (struct fuse_entry_param){
                 .ino = n->ino,
-                .attr_timeout = attr_timeout(n),
-                .entry_timeout = entry_timeout(n),
+                .attr_timeout = cache_attr(fs, n, why),
+                .entry_timeout = cache_entry(fs, n, why),
         };
         /* attributes that are void at once are asked for again before anybody sees them: a listing
          * need not render the text */
@@ -261,8 +244,8 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         if (!r) {
                 if (n.type == NODE_SELF)
                         n.uid = fuse_req_ctx(req)->uid;
+                timeout = cache_attr(fs, &n, CACHE_GETATTR);
                 node_stat(fs, &n, &st);
-                timeout = attr_timeout(&n);
         }
         control_unlock(fs->control);
         if (!r && h && h->data && h->data->type == DATA_IMAGE) {
@@ -270,7 +253,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 st.st_blocks = (st.st_size + 511) / 512;
         }
         if (r)
-                fuse_reply_err(req, fs_errno(r));
+                fuse_reply_err(req, fi ? fs_errno(r) : fs_gone(r));
         else
                 fuse_reply_attr(req, &st, timeout);
 }

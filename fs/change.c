@@ -97,8 +97,11 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
                 r = refuse_again(req, &p);
         if (r > 0)
                 return;
-        if (!r)
+        if (!r) {
+                cache_rename_begins(fs, p.n.no);
                 r = control_delete(fs->control, &who, p.n.no, &e);
+                cache_rename_ended(fs, p.n.no);
+        }
         place_done(fs, &p);
         if (r < 0)
                 fs_fail(req, "rmdir", parent, name, r, e);
@@ -264,13 +267,17 @@ static int rename_place(fuse_req_t req, struct place *from, struct place *to, co
 {
         struct fs *fs = fs_of(req);
         struct caller who = fs_caller(req);
+        int r;
 
         switch (from->n.type) {
         case NODE_OBJECT:
                 if (from->dir.type != NODE_COLLECTION || to->dir.ino != from->dir.ino)
                         return err_set(e, -EPERM,
                                        "an object can be renamed in its collection, not moved");
-                return control_rename(fs->control, &who, from->n.no, newname, e);
+                cache_rename_begins(fs, from->n.no);
+                r = control_rename(fs->control, &who, from->n.no, newname, e);
+                cache_rename_ended(fs, from->n.no);
+                return r;
         case NODE_SCRATCH:
                 return rename_scratch(fs, &who, from, to, newname, e);
         case NODE_META:

@@ -19,6 +19,11 @@ int fs_errno(int code)
         }
 }
 
+int fs_gone(int code)
+{
+        return code == -ENOENT ? ESTALE : fs_errno(code);
+}
+
 struct caller fs_caller(fuse_req_t req)
 {
         const struct fuse_ctx *ctx = fuse_req_ctx(req);

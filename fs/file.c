@@ -136,7 +136,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         r = node_get(fs, ino, &n);
         control_unlock(fs->control);
         if (r) {
-                fuse_reply_err(req, fs_errno(r));
+                fuse_reply_err(req, fs_gone(r));
                 return;
         }
         if (n.type == NODE_DATA) {

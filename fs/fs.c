@@ -17,8 +17,11 @@ static void op_init(void *arg, struct fuse_conn_info *conn)
         /* From memory to the device directly: splice is slower for every size we serve. */
         conn->want &=
                 ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+        /* A kept listing without its nodes would cost an `ls -l` two requests a name. */
+        conn->want &= ~(unsigned)FUSE_CAP_READDIRPLUS_AUTO;
         conn->max_background = BACKGROUND;
         conn->congestion_threshold = BACKGROUND * 3 / 4;
+        cache_init(fs, conn);
         if (fs->ready)
                 fs->ready(fs->arg);
 }
@@ -133,6 +136,8 @@ int fs_open(const struct fs_config *cfg, struct fs **ret, struct err **e)
                 r = nbd_new(&fs->nbd);
         if (!r)
                 r = polls_new(fs);
+        if (!r)
+                r = cache_new(fs);
         if (!r) {
                 remove_dead_mount(cfg->mountpoint);
                 r = make_session(fs, cfg, e);
@@ -140,6 +145,7 @@ int fs_open(const struct fs_config *cfg, struct fs **ret, struct err **e)
         if (r < 0) {
                 waits_free(fs);
                 nbd_free(fs->nbd);
+                cache_free(fs);
                 polls_free(fs);
                 release(fs);
                 return r;
@@ -198,6 +204,7 @@ void fs_close(struct fs *fs)
         copies_wait(fs);
         handles_free(fs);
         nbd_free(fs->nbd);
+        cache_free(fs);
         polls_free(fs);
         fuse_session_unmount(fs->se);
         fuse_session_destroy(fs->se);

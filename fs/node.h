@@ -26,6 +26,7 @@ struct polls;
 struct refusals;
 struct nbd;
 struct upload;
+struct cache;
 
 struct fs {
         struct control *control;
@@ -38,6 +39,7 @@ struct fs {
         struct ephemerals *ephemerals;
         struct waits *waits;
         struct polls *polls;
+        struct cache *cache;
         struct refusals *refusals;
         struct nbd *nbd;
 

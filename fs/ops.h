@@ -9,6 +9,9 @@
 /* The errno a program gets for a code of ours: those of the contract (stratofs(5)) pass, anything
  * else is EIO.  The one place where codes change. */
 int fs_errno(int code);
+/* The same for a request on a node that is gone: the kernel had it from a name it remembers.  To
+ * ESTALE it looks the path up again, and either finds what has the name now or says ENOENT. */
+int fs_gone(int code);
 struct caller fs_caller(fuse_req_t req);
 /* Ends a request that changes something with its failure: written into the tree's `error` files,
  * then answered.  dir/name is the path (name may be NULL); frees e.  No lock held. */
@@ -40,6 +43,24 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
                 struct fuse_file_info *fi);
 void op_statfs(fuse_req_t req, fuse_ino_t ino);
+
+/* --- cache.c: what the kernel keeps ----------------------------------------------------------- */
+
+/* What the answer is to. */
+enum cache_for { CACHE_LOOKUP, CACHE_LISTING, CACHE_GETATTR };
+/* For how long the kernel may keep n's attributes and the name it was found by, in seconds; marks
+ * that it was told, so that a change takes it back.  Called before the attributes are read, under
+ * the same read lock. */
+double cache_attr(struct fs *fs, const struct node *n, enum cache_for why);
+double cache_entry(struct fs *fs, const struct node *n, enum cache_for why);
+/* Whether a listing of n may be kept: it is another one only at another time of n. */
+bool cache_listing(struct fs *fs, const struct node *n);
+/* The request under way takes object no's name away: the kernel will know by its answer. */
+void cache_rename_begins(struct fs *fs, uint64_t no);
+void cache_rename_ended(struct fs *fs, uint64_t no);
+int cache_new(struct fs *fs);
+void cache_init(struct fs *fs, const struct fuse_conn_info *conn); /* INIT was agreed on */
+void cache_free(struct fs *fs);
 
 /* --- dir.c, tree.c ------------------------------------------------------------------------- */
 
@@ -221,6 +242,7 @@ bool follow_ready(struct fs *fs, struct handle *h);
 
 int polls_new(struct fs *fs);
 void polls_free(struct fs *fs);
+void polls_changed(struct fs *fs, uint64_t no); /* object no */
 void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *ph);
 /* Begins to note changes, before the text is rendered; for sorts of text that change. */
 int poll_watch(struct fs *fs, struct handle *h);

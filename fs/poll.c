@@ -14,10 +14,8 @@ struct polls {
         struct poll *first;
 };
 
-static void changed(void *arg, uint64_t no)
+void polls_changed(struct fs *fs, uint64_t no)
 {
-        struct fs *fs = arg;
-
         WITH_LOCK(&fs->polls->lock);
         for (struct poll *p = fs->polls->first; p; p = p->next) {
                 if (p->no && p->no != no)
@@ -37,7 +35,6 @@ int polls_new(struct fs *fs)
         if (!fs->polls)
                 return -ENOMEM;
         pthread_mutex_init(&fs->polls->lock, NULL);
-        control_on_change(fs->control, changed, fs);
         return 0;
 }
 
@@ -45,7 +42,6 @@ void polls_free(struct fs *fs)
 {
         if (!fs->polls)
                 return;
-        control_on_change(fs->control, NULL, NULL);
         pthread_mutex_destroy(&fs->polls->lock);
         free(fs->polls);
 }

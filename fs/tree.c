@@ -33,6 +33,8 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
         control_rdlock(fs->control);
         r = node_get(fs, parent, &dir);
+        if (r)
+                r = -fs_gone(r);
         if (!r) {
                 ino = dir_find(fs, &dir, name);
                 if (!ino) {
@@ -70,8 +72,20 @@ void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *v)
 
 void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+        struct fs *fs = fs_of(req);
+        struct node n;
+        int r;
+
+        control_rdlock(fs->control);
+        r = node_get(fs, ino, &n);
+        if (!r)
+                fi->cache_readdir = fi->keep_cache = cache_listing(fs, &n);
+        control_unlock(fs->control);
         fi->fh = 0;
-        fuse_reply_open(req, fi);
+        if (r)
+                fuse_reply_err(req, fs_gone(r));
+        else
+                fuse_reply_open(req, fi);
 }
 
 struct page {

@@ -54,9 +54,8 @@ enum compute_mode compute_choose(void)
 int compute_open(const struct compute_config *cfg, const struct compute_events *ev,
                  struct compute **ret, struct err **e)
 {
-        void *entry;
-        int r = module_symbol("backend/compute", COMPUTE_MODULE, COMPUTE_ENTRY, &entry, e);
+        compute_entry entry;
+        int r = module_load("backend/compute", COMPUTE_MODULE, COMPUTE_ENTRY, "libvirt", &entry, e);
 
-        return r < 0 ? err_prepend(e, r, "libvirt driver")
-                     : ((compute_entry)entry)(cfg, ev, ret, e);
+        return r < 0 ? r : entry(cfg, ev, ret, e);
 }

@@ -61,8 +61,6 @@ int volume_driver_find(const char *name, const struct volume_driver **ret, struc
         static const struct volume_driver *const known[] = {&volume_driver_local,
                                                             &volume_driver_null};
         char file[64];
-        void *found;
-        int r;
 
         for (size_t i = 0; i < ARRAY_SIZE(known); i++)
                 if (streq(known[i]->name, name)) {
@@ -72,10 +70,7 @@ int volume_driver_find(const char *name, const struct volume_driver **ret, struc
         if (!name_valid(name) || strlen(name) > 16)
                 return err_set(e, -ENOTSUP, "there is no volume driver '%.64s'", name);
         snprintf(file, sizeof(file), "stratofs-volume-%s.so", name);
-        r = module_symbol("backend/volume", file, "stratofs_volume_driver", &found, e);
-        if (r == 0)
-                *ret = found;
-        return r < 0 ? err_prepend(e, r, "volume driver '%s'", name) : 0;
+        return module_load("backend/volume", file, "stratofs_volume_driver", name, ret, e);
 }
 
 int volume_pool_open(const struct volume_driver *d, const struct volume_pool_config *c,

@@ -307,11 +307,11 @@ static const struct attr_def attrs[] = {
         {"readonly", ATTR_BOOL, ROLE_MEMBER, STATE(VOLUME_DRAFT) | STATE(VOLUME_AVAILABLE),
          .set = set_readonly, .help = "guests may only read it"},
         {"iops", ATTR_NUMBER, ROLE_ADMIN, LIMITABLE, .min = 1, .max = 1000000000, .max_word = true,
-         .def = "max", .render = render_iops,
+         .def = "max", .changes = true, .render = render_iops,
          .help = "reads, writes, trims and zeroings a second, of all its connections together; "
                  "max: as its type"},
         {"bandwidth", ATTR_SIZE, ROLE_ADMIN, LIMITABLE, .min = 64 << 10, .max = 1ULL << 40,
-         .max_word = true, .def = "max", .render = render_bandwidth,
+         .max_word = true, .def = "max", .changes = true, .render = render_bandwidth,
          .help = "bytes read and written a second; max: as its type"},
         {"iops_burst", ATTR_NUMBER, ROLE_ADMIN, LIMITABLE, .max = 1000000000,
          .help = "a second, for burst_seconds after a rest; counts when above iops"},

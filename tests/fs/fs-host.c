@@ -2,7 +2,7 @@
  * Volumes are plain files DIR/vol/ID, which the test serves itself with nbdkit on the socket it
  * names, so that these tests need no blockd.  There is no compute: `start` fails.
  *
- *     fs-host MOUNT DIR NBD-SOCKET
+ *     fs-host MOUNT DIR NBD-SOCKET [BACKDOOR-SOCKET [sqlite]]
  *
  * Says "ready" when the mount answers, and ends with it or with SIGTERM. */
 #include <fcntl.h>
@@ -12,6 +12,7 @@
 
 #include "backend/image/image-files.h"
 #include "backend/store/memory/memory.h"
+#include "backend/store/sqlite/sqlite.h"
 #include "common/fileio.h"
 #include "common/log.h"
 #include "control/control.h"
@@ -20,6 +21,7 @@
 #include "control/driver/store.h"
 #include "control/driver/volume.h"
 #include "fs/fs.h"
+#include "backdoor.h"
 
 struct host {
         struct volume_service volumes;
@@ -229,7 +231,7 @@ int main(int argc, char **argv)
         sigset_t set;
         int r;
 
-        if (argc != 4)
+        if (argc < 4 || argc > 6)
                 return 2;
         sigemptyset(&set);
         sigaddset(&set, SIGTERM);
@@ -239,7 +241,7 @@ int main(int argc, char **argv)
         h.dir = cfg.state = cfg.run = mount.state = argv[2];
         cfg.mount = mount.mountpoint = argv[1];
         h.volumes.shared_socket = argv[3];
-        cfg.store = store_memory_new();
+        cfg.store = argc < 6 ? store_memory_new() : NULL;
         {
                 _cleanup_free_ char *images = path_printf("%s/images", argv[2]);
                 _cleanup_free_ char *volumes = path_printf("%s/vol", argv[2]);
@@ -248,8 +250,15 @@ int main(int argc, char **argv)
                 if (r == 0)
                         r = image_files_open(images, &cfg.images, &e);
         }
+        if (r == 0 && !cfg.store) {
+                _cleanup_free_ char *db = path_printf("%s/store.db", argv[2]);
+
+                r = store_sqlite_open(db, &cfg.store, &e);
+        }
         if (r == 0)
                 r = control_start(&cfg, &c, &e);
+        if (r == 0 && argc >= 5)
+                r = backdoor_open(c, argv[4], &e);
         mount.control = c;
         if (r == 0)
                 r = fs_open(&mount, &h.fs, &e);
@@ -264,7 +273,8 @@ int main(int argc, char **argv)
                 control_stop(c);
         if (cfg.images)
                 cfg.images->ops->close_service(cfg.images);
-        cfg.store->ops->close(cfg.store);
+        if (cfg.store)
+                cfg.store->ops->close(cfg.store);
         if (r < 0)
                 log_error("%s", e ? err_msg(e) : strerror(-r));
         return r < 0;

@@ -5,7 +5,7 @@
 start_fs() {
         requires nbdkit
         mkdir -p "$C" "$T/d" "$T/state/log"
-        spawn "$BUILD/tests/fs/fs-host" "$C" "$T/d" "$T/nbd.sock" >"$T/ready" 2>"$T/state/log/host.log"
+        spawn "$BUILD/tests/fs/fs-host" "$C" "$T/d" "$T/nbd.sock" "$@" >"$T/ready" 2>"$T/state/log/host.log"
         host_pid=$!
         wait_line "$T/ready" ready 20
         G=$(cat "$C/tenants/default/gid")
@@ -28,6 +28,15 @@ end_fs() {
         wait $host_pid || fail "fs-host ended with $?"
         ! mountpoint -q "$C" || fail "the mount is still there"
         ok "it ends and unmounts"
+}
+
+# One request to a UNIX socket, and its answer of one line.
+socket() {
+        /usr/bin/python3 -c 'import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.sendall(sys.stdin.buffer.read())
+print(s.makefile().readline(), end="")' "$1"
 }
 
 volume() {
