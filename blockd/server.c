@@ -1,5 +1,6 @@
 #include "blockd/server.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -75,6 +76,21 @@ int server_freeze(struct server *s, bool frozen)
         return r;
 }
 
+/* Volumes in files would be out of sight. */
+static int refuse_files(const char *state, struct err **e)
+{
+        _cleanup_free_ char *dir = path_printf("%s/pool", state);
+        DIR *d = dir ? opendir(dir) : NULL;
+        struct dirent *de;
+        bool some = false;
+
+        while (d && (de = readdir(d)))
+                some |= de->d_name[0] != '.' && strlen(de->d_name) == VOLUME_ID_SIZE - 1;
+        if (d)
+                closedir(d);
+        return some ? err_set(e, -EEXIST, "there are volumes in files already, in '%s'", dir) : 0;
+}
+
 static int open_pool(struct server *s, const struct server_config *c, bool shared, struct err **e)
 {
         struct volume_pool_config config = {
@@ -88,6 +104,8 @@ static int open_pool(struct server *s, const struct server_config *c, bool share
         if (*colon)
                 config.target = colon + 1;
         r = volume_driver_find(name, &driver, e);
+        if (r == 0 && driver != &volume_driver_local)
+                r = refuse_files(c->state, e);
         return r < 0 ? r : volume_pool_open(driver, &config, &s->pool, e);
 }
 

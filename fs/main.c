@@ -213,6 +213,7 @@ static int start(struct stratod *s, struct err **e)
                                       .state = s->state,
                                       .run = s->run,
                                       .host = s->host,
+                                      .pool = s->choice.volumes,
                                       .uid = getuid(),
                                       .gid = getgid()};
         r = control_start(&cfg, &s->control, e);
