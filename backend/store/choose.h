@@ -7,8 +7,8 @@
  *
  *   store = sqlite | rados:POOL[/NAMESPACE]     sqlite unless told
  *   ceph_conf = FILE    ceph_user = client.NAME    ceph_timeout = SECONDS
- *   volumes = local | rbd:POOL[/NAMESPACE]      where volumes' bytes are; blockd is told by its starter
- *   host = NAME         this host's name; its network name unless told */
+ *   volumes = local | rbd:POOL[/NAMESPACE]      where volumes' bytes are; blockd is told by its
+ * starter host = NAME         this host's name; its network name unless told */
 struct store_choice {
         char *text; /* the whole file */
         bool many;  /* rados: hosts share it */

@@ -585,7 +585,7 @@ static uint64_t used_by(struct rig *r)
         _cleanup_free_ char *cmd = path_printf(
                 is_local()
                         ? "du -s --block-size=1 %s"
-                        : "rados -p $(echo $TEST_POOL | cut -d: -f2) ls | grep -c rbd_data; true",
+                        : "rados --all -p $(echo $TEST_POOL | sed 's/rbd://; s,/.*,,') ls | grep -c rbd_data; true",
                 pool);
         FILE *p;
 

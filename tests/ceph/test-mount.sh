@@ -52,7 +52,7 @@ cmp -n 8388608 "$T/raw" volumes/v/data || fail "other bytes after a restart"
 ok "without --conf, the same pool"
 rmdir volumes/v/snapshots/s && wait_until 20 test ! -e volumes/v/snapshots/s || fail "rmdir snapshot"
 rmdir volumes/v volumes/c volumes/root && wait_until 30 test ! -e volumes/v || fail "rmdir"
-rm images/disk
+rmdir images/disk || fail "rmdir image"
 gone() {
         [ -z "$(images)" ]
 }
