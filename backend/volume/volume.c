@@ -555,21 +555,6 @@ void volume_run(struct volume *v, struct volume_io *io, size_t n)
                         io[i].result = run_one(v, &io[i]);
 }
 
-bool volume_asynchronous(const struct volume *v)
-{
-        return v->driver->submit;
-}
-
-int volume_submit(struct volume *v, struct volume_io *io)
-{
-        io->result = check_io(v, io, volume_size(v));
-        if (io->result == VOLUME_IO_WAITS)
-                return v->driver->submit(v->handle, io);
-        if (io->result == 0)
-                io->done(io);
-        return io->result;
-}
-
 size_t volume_alignment(const struct volume *v)
 {
         return v->driver->alignment ? v->driver->alignment(v->handle) : 1;

@@ -68,8 +68,6 @@ struct volume_io {
         size_t n;
         uint64_t off;
         int result; /* 0 or -errno */
-        /* volume_submit() alone: called when there is a result, on any thread; must not block. */
-        void (*done)(struct volume_io *io);
 };
 
 /* Bytes of a volume as bytes of a file. */
@@ -176,9 +174,6 @@ struct volume_driver {
         /* Optional: does those whose result is VOLUME_IO_WAITS, at once where it can, and gives
          * them their result.  n > 0 of each of them. */
         void (*run)(void *v, struct volume_io *io, size_t n);
-        /* Optional: begins it.  0: io->done() is called, perhaps before this returns; -errno:
-         * never. */
-        int (*submit)(void *v, struct volume_io *io);
         /* Optional, give_back too: 1 lent, 0 not possible here, -errno. */
         int (*lend)(void *v, uint64_t n, uint64_t off, struct volume_file *ret);
         void (*give_back)(void *v, struct volume_file *f);
@@ -286,12 +281,6 @@ int volume_check(struct volume *v, const struct volume_check *how, struct err **
 /* Does all of them, in no particular order and at once where the driver can; each gets its result,
  * 0 or -errno, checked like volume_pread and volume_pwrite.  Blocks until the last is done. */
 void volume_run(struct volume *v, struct volume_io *io, size_t n);
-/* Whether volume_submit() is the better way here: a request takes long, and many fit at once. */
-bool volume_asynchronous(const struct volume *v);
-/* Begins one, checked as volume_run() does; does not block but for the first write.  0: io->done()
- * will be called, or was already; -errno: it will not.  io and its bytes stay until then, and the
- * volume open. */
-int volume_submit(struct volume *v, struct volume_io *io);
 /* Memory, offset and length that are multiples of it spare volume_run() a copy: a power of two, 1
  * when it makes no difference. */
 size_t volume_alignment(const struct volume *v);

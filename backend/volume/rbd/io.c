@@ -81,13 +81,12 @@ static int start(struct entry *en, struct volume_io *io, rbd_completion_t c)
         return rbd_aio_read(en->image, io->off, io->n, io->p, c);
 }
 
-static int begin(struct entry *en, struct volume_io *io,
-                 void (*done)(rbd_completion_t c, void *arg), rbd_completion_t *ret)
+static int begin(struct entry *en, struct volume_io *io, rbd_completion_t *ret)
 {
         int r = io->op == VOLUME_WRITE ? entry_lock(en) : 0;
 
         if (r == 0)
-                r = rbd_aio_create_completion(io, done, ret);
+                r = rbd_aio_create_completion(NULL, NULL, ret);
         if (r < 0)
                 return r;
         r = start(en, io, *ret);
@@ -110,7 +109,7 @@ void io_run(void *v, struct volume_io *io, size_t n)
                         c[i] = NULL;
                         if (one->result != VOLUME_IO_WAITS)
                                 continue;
-                        one->result = begin(v, one, NULL, &c[i]);
+                        one->result = begin(v, one, &c[i]);
                         if (one->result < 0)
                                 c[i] = NULL;
                 }
@@ -122,21 +121,4 @@ void io_run(void *v, struct volume_io *io, size_t n)
                         rbd_aio_release(c[i]);
                 }
         }
-}
-
-/* On a thread of librbd's. */
-static void on_done(rbd_completion_t c, void *arg)
-{
-        struct volume_io *io = arg;
-
-        io->result = result(rbd_aio_get_return_value(c));
-        rbd_aio_release(c);
-        io->done(io);
-}
-
-int io_submit(void *v, struct volume_io *io)
-{
-        rbd_completion_t c;
-
-        return begin(v, io, on_done, &c);
 }

@@ -304,6 +304,5 @@ __attribute__((visibility("default"))) const struct volume_driver stratofs_volum
         .changes_walk = changes_walk,
         .changes_close = changes_close,
         .run = io_run,
-        .submit = io_submit,
         .alignment = driver_alignment,
 };
