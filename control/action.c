@@ -10,12 +10,12 @@ int find_object(struct control *c, uint64_t no, struct object **ret, struct err 
 }
 
 /* Legal states and the way out, as a hint. */
-static int wrong_state(const struct object *o, unsigned states, const char *what, struct err **e)
+static int wrong_state(const struct object *o, unsigned states, struct err **e)
 {
         char label[NAME_SIZE + 32];
         struct buf b = {};
 
-        err_set(e, -EBUSY, "%s: %s is %s", what, object_label(o, label), object_state(o));
+        err_set(e, -EBUSY, "%s is %s", object_label(o, label), object_state(o));
         for (unsigned i = 0; i < o->kind->nstates; i++)
                 if (states & STATE(i))
                         buf_printf(&b, " %s", o->kind->states[i].name);
@@ -91,7 +91,7 @@ int action_set(struct txn *t, struct object *o, unsigned attr, const char *text,
         union value v = {};
         int r;
 
-        r = authorise(t->c, t->who, o, a->writer, a->name, e);
+        r = authorise(t->c, t->who, o, a->writer, NULL, e);
         if (r < 0)
                 return r;
         r = value_parse(t->c, a, text, n, &v, e);
@@ -102,7 +102,7 @@ int action_set(struct txn *t, struct object *o, unsigned attr, const char *text,
                 return 0;
         }
         if (!object_in(o, a->states))
-                r = wrong_state(o, a->states, a->name, e);
+                r = wrong_state(o, a->states, e);
         else if (a->set)
                 r = a->set(t, o, v, e);
         else

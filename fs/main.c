@@ -7,6 +7,7 @@
 #include <malloc.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <limits.h>
 #include <sys/stat.h>
 
 #include "backend/backup/backup.h"
@@ -27,7 +28,7 @@
 enum { PROBE_MS = 15000 };
 
 struct stratod {
-        char *mount, *state, *run; /* absolute */
+        char *mount, *state, *run, *watch; /* absolute */
         bool migrate;
         char *conf; /* NULL: none given; the one kept in the state folder counts */
         struct store_choice choice;
@@ -195,6 +196,21 @@ static int open_drivers(struct stratod *s, struct err **e)
         return image_files_open(images, &s->images, e);
 }
 
+/* A program that is installed in the folder of this one, NULL if none is. */
+static char *beside_us(const char *name)
+{
+        char self[PATH_MAX];
+        ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+        _cleanup_free_ char *path = NULL;
+
+        if (n < 0)
+                return NULL;
+        self[n] = '\0';
+        *strrchr(self, '/') = '\0';
+        path = path_printf("%s/%s", self, name);
+        return path && access(path, X_OK) == 0 ? TAKE_PTR(path) : NULL;
+}
+
 static int start(struct stratod *s, struct err **e)
 {
         struct control_config cfg;
@@ -220,9 +236,11 @@ static int start(struct stratod *s, struct err **e)
         if (r < 0)
                 return r;
         probe_host(s);
+        s->watch = beside_us("stratofs-watch");
         mount = (struct fs_config){.control = s->control,
                                    .mountpoint = s->mount,
                                    .state = s->state,
+                                   .watch = s->watch,
                                    .allow_other = getuid() == 0,
                                    .ready = say_ready,
                                    .arg = s};
@@ -254,6 +272,7 @@ static void stop(struct stratod *s)
         free(s->mount);
         free(s->state);
         free(s->run);
+        free(s->watch);
 }
 
 /* The thread that hears SIGTERM and SIGINT; all others have them blocked.  SIGUSR1 is our own: the

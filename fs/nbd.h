@@ -2,8 +2,9 @@
  *
  * One thread owns every libnbd handle; it starts with the first open volume and ends with the
  * last.  Everybody else queues operations; a READ or WRITE on an idle way is sent at once by who has
- * it.  Each operation is answered once by its `done`, on that thread.  Connecting has CONNECT_S seconds; a connection that breaks later is made again
- * within the same time (blockd was restarted) and what was in flight is sent once more. */
+ * it.  Each operation is answered once by its `done`, on that thread.  Connecting has CONNECT_S
+ * seconds; a connection that breaks later is made again within the same time (blockd was restarted)
+ * and what was in flight is sent once more. */
 #pragma once
 
 #include <stdbool.h>
