@@ -555,6 +555,11 @@ void volume_run(struct volume *v, struct volume_io *io, size_t n)
                         io[i].result = run_one(v, &io[i]);
 }
 
+bool volume_deep(const struct volume *v)
+{
+        return v->driver->caps & VOLUME_CAP_DEEP;
+}
+
 size_t volume_alignment(const struct volume *v)
 {
         return v->driver->alignment ? v->driver->alignment(v->handle) : 1;

@@ -31,6 +31,7 @@ enum volume_caps {
         VOLUME_CAP_GROW_OPEN = 4, /* resize while open */
         VOLUME_CAP_SNAPSHOT = 8,  /* snapshot, and changes since one */
         VOLUME_CAP_REVERT = 16,   /* revert, flatten, shrink */
+        VOLUME_CAP_DEEP = 32,     /* what one request waits for others need not: run() large ones too */
 };
 
 enum volume_kind {
@@ -281,6 +282,8 @@ int volume_check(struct volume *v, const struct volume_check *how, struct err **
 /* Does all of them, in no particular order and at once where the driver can; each gets its result,
  * 0 or -errno, checked like volume_pread and volume_pwrite.  Blocks until the last is done. */
 void volume_run(struct volume *v, struct volume_io *io, size_t n);
+/* Whether large reads, too, are best given to volume_run() together. */
+bool volume_deep(const struct volume *v);
 /* Memory, offset and length that are multiples of it spare volume_run() a copy: a power of two, 1
  * when it makes no difference. */
 size_t volume_alignment(const struct volume *v);

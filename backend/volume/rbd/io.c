@@ -9,6 +9,16 @@ static int result(ssize_t r)
         return r < 0 ? (int)r : 0;
 }
 
+/* The lock was lost while the cluster was away, and so the write refused: once more with it, if
+ * nobody else has it now. */
+static bool regained(struct entry *en, int r)
+{
+        if (r != -EROFS || en->immutable)
+                return false;
+        en->locked = false;
+        return entry_lock(en) == 0;
+}
+
 int io_pread(void *v, void *p, size_t n, uint64_t off)
 {
         struct entry *en = v;
@@ -22,7 +32,9 @@ int io_pwrite(void *v, const void *p, size_t n, uint64_t off, unsigned flags _un
         struct entry *en = v;
         int r = entry_lock(en);
 
-        return r < 0 ? r : result(rbd_write(en->image, off, n, p));
+        if (r == 0)
+                r = result(rbd_write(en->image, off, n, p));
+        return regained(en, r) ? result(rbd_write(en->image, off, n, p)) : r;
 }
 
 int io_flush(void *v)
@@ -45,6 +57,8 @@ int io_zero(void *v, uint64_t n, uint64_t off, unsigned flags)
                 uint64_t k = MIN(n, UINT64_C(1) << 40);
 
                 r = result(rbd_write_zeroes(en->image, off, k, thick, 0));
+                if (regained(en, r))
+                        r = result(rbd_write_zeroes(en->image, off, k, thick, 0));
                 off += k;
                 n -= k;
         }
@@ -68,6 +82,8 @@ int io_trim(void *v, uint64_t n, uint64_t off, unsigned flags _unused_)
                 uint64_t k = MIN(n, UINT64_C(1) << 40);
 
                 r = result(rbd_discard(en->image, off, k));
+                if (regained(en, r))
+                        r = result(rbd_discard(en->image, off, k));
                 off += k;
                 n -= k;
         }
@@ -119,6 +135,10 @@ void io_run(void *v, struct volume_io *io, size_t n)
                         rbd_aio_wait_for_complete(c[i]);
                         io[from + i].result = result(rbd_aio_get_return_value(c[i]));
                         rbd_aio_release(c[i]);
+                        if (io[from + i].op == VOLUME_WRITE && io[from + i].result == -EROFS)
+                                io[from + i].result =
+                                        io_pwrite(v, io[from + i].p, io[from + i].n,
+                                                  io[from + i].off, io[from + i].flags);
                 }
         }
 }
