@@ -204,7 +204,7 @@ static int remove_image(struct pool *p, const struct record *rec, struct err **e
         rbd_image_t image;
         int r;
 
-        r = image_open_id(p, rec->image, "", true, &image);
+        r = image_open_id(p, rec->image, "", false, &image);
         if (r == -ENOENT)
                 return 0;
         if (r < 0)
