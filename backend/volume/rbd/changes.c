@@ -49,6 +49,18 @@ static void chain_close(struct chain *c)
         }
 }
 
+/* A child that was opened earlier does not hear that its parent's snapshot went to Ceph's trash. */
+static void name_now(struct link *l)
+{
+        rbd_snap_namespace_type_t space;
+        size_t n = sizeof(l->name);
+
+        if (rbd_snap_get_namespace_type(l->image, l->snap, &space) < 0 ||
+            space != RBD_SNAP_NAMESPACE_TYPE_USER ||
+            rbd_snap_get_name(l->image, l->snap, l->name, &n) < 0)
+                l->name[0] = '\0';
+}
+
 /* The next link: the image's parent.  1: there is none. */
 static int climb(struct pool *p, struct chain *c, struct err **e)
 {
@@ -66,15 +78,15 @@ static int climb(struct pool *p, struct chain *c, struct err **e)
         } else {
                 *l = (struct link){.snap = snap.id};
                 snprintf(l->id, sizeof(l->id), "%s", spec.image_id);
-                if (snap.namespace_type == RBD_SNAP_NAMESPACE_TYPE_USER)
-                        snprintf(l->name, sizeof(l->name), "%s", snap.name);
                 r = image_open_id(p, l->id, "", true, &l->image);
                 if (r == 0 && (r = rbd_snap_set_by_id(l->image, snap.id)) < 0)
                         image_close(l->image);
-                if (r < 0)
+                if (r < 0) {
                         err_errno(e, r, "open RBD image %s", l->id);
-                else
+                } else {
+                        name_now(l);
                         c->n++;
+                }
         }
         rbd_linked_image_spec_cleanup(&spec);
         rbd_snap_spec_cleanup(&snap);
