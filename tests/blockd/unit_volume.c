@@ -634,7 +634,10 @@ static void remove_keeps_bytes_for_clones(void **state)
         assert_memory_equal(got, mb, sizeof(got));
         close_all(r);
         OK(volume_remove(r->pool, v[2].id, &e));
-        assert_int_equal(used_by(r), empty);
+        if (is_local())
+                assert_int_equal(used_by(r), empty);
+        else /* what killed tests left goes meanwhile, too */
+                assert_true(used_by(r) <= empty);
 }
 
 static void facts_must_agree(void **state)
