@@ -582,11 +582,11 @@ static uint64_t used_by(struct rig *r)
 {
         uint64_t sum = 0;
         _cleanup_free_ char *pool = path_printf("%s/pool", r->state);
-        _cleanup_free_ char *cmd = path_printf(
-                is_local()
-                        ? "du -s --block-size=1 %s"
-                        : "rados --all -p $(echo $TEST_POOL | sed 's/rbd://; s,/.*,,') ls | grep -c rbd_data; true",
-                pool);
+        _cleanup_free_ char *cmd =
+                path_printf(is_local() ? "du -s --block-size=1 %s"
+                                       : "rados --all -p $(echo $TEST_POOL | sed 's/rbd://; "
+                                         "s,/.*,,') ls | grep -c rbd_data; true",
+                            pool);
         FILE *p;
 
         while (!is_local() && volume_pool_work(r->pool) > 0)
@@ -636,8 +636,10 @@ static void remove_keeps_bytes_for_clones(void **state)
         OK(volume_remove(r->pool, v[2].id, &e));
         if (is_local())
                 assert_int_equal(used_by(r), empty);
-        else /* what killed tests left goes meanwhile, too */
-                assert_true(used_by(r) <= empty);
+        for (int i = 0; !is_local() && used_by(r) > empty; i++) { /* OSDs trim when they like */
+                assert_true(i < 200);
+                usleep(200000);
+        }
 }
 
 static void facts_must_agree(void **state)
