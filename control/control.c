@@ -18,11 +18,11 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
         /* Numbers of failures and events never repeat over restarts. */
         atomic_store(&c->seq, c->epoch * 1000000 + 1);
         if (r == 0)
-                r = feed_start(c, e);
+                r = numbers_start(c, e);
+        if (r == 0)
+                feed_start(c);
         if (r == 0)
                 r = seed_cloud(c, e);
-        if (r == 0)
-                r = feed_watch(c, e);
         *ret = c; /* before there are threads: what they call back may ask for it */
         if (r == 0)
                 r = reconcile_start(c, e);
@@ -30,6 +30,8 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
                 r = stats_start(c, e);
         if (r == 0)
                 r = keys_start(c, e);
+        if (r == 0)
+                r = feed_watch(c, e);
         if (r < 0) {
                 control_stop(c);
                 *ret = NULL;
@@ -46,6 +48,7 @@ void control_quiesce(struct control *c)
         keys_stop(c);
         reconcile_stop(c);
         jobs_stop(c);
+        numbers_stop(c);
 }
 
 void control_stop(struct control *c)
@@ -60,6 +63,7 @@ void control_stop(struct control *c)
         keys_free(c);
         tokens_free(c);
         feed_free(c);
+        numbers_free(c);
         HASH_ITER (hh, c->users, u, tmp) {
                 HASH_DEL(c->users, u);
                 free(u->errors.text);

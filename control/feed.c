@@ -11,7 +11,6 @@
 #include "control/job.h"
 
 enum {
-        NUMBERS = 1000,         /* of objects, taken from the store at a time */
         GONE = 4096,            /* ids of deleted objects that are remembered */
         PATIENCE_US = 10000000, /* so long may a record wait for what it refers to */
         AWAIT_US = 500000,
@@ -42,10 +41,7 @@ struct feed {
         bool hold;           /* transactions may not begin; written with model and lock held */
         unsigned long turns; /* changes applied so far */
 
-        uint64_t next, end; /* numbers at hand; model write-held */
-        uint64_t spare;     /* the first of NUMBERS more, 0: none yet */
-        bool running, stop;
-        pthread_t thread;
+        bool stop;
 
         struct item *items; /* the store's thread alone, as are marks and changes */
         struct mark *marks;
@@ -64,56 +60,6 @@ bool feed_shared(const struct control *c)
 bool feed_ours(const struct control *c, const struct object *o)
 {
         return !feed_shared(c) || streq(object_str(o, "host"), c->cfg.host);
-}
-
-/* --- numbers ------------------------------------------------------------------------------------
- */
-
-static void *numbers_main(void *arg)
-{
-        struct control *c = arg;
-        struct feed *f = c->feed;
-        struct store *s = c->cfg.store;
-
-        pthread_mutex_lock(&f->lock);
-        while (!f->stop) {
-                struct timespec ts = clock_timespec(clock_mono() + 1000000);
-                uint64_t first = 0;
-
-                if (f->spare) {
-                        pthread_cond_wait(&f->cond, &f->lock);
-                        continue;
-                }
-                pthread_mutex_unlock(&f->lock);
-                if (s->ops->numbers(s, 1, NUMBERS, &first, NULL) < 0)
-                        first = 0;
-                pthread_mutex_lock(&f->lock);
-                f->spare = first;
-                if (!first)
-                        pthread_cond_timedwait(&f->cond, &f->lock, &ts);
-                pthread_cond_broadcast(&f->cond);
-        }
-        pthread_mutex_unlock(&f->lock);
-        return NULL;
-}
-
-uint64_t feed_number(struct control *c)
-{
-        struct feed *f = c->feed;
-
-        if (!f)
-                return c->next_no++;
-        if (f->next == f->end) {
-                WITH_LOCK(&f->lock);
-
-                while (!f->spare) /* a thousand creations, and none of them committed: never */
-                        pthread_cond_wait(&f->cond, &f->lock);
-                f->next = f->spare;
-                f->end = f->next + NUMBERS;
-                f->spare = 0;
-                pthread_cond_broadcast(&f->cond);
-        }
-        return f->next++;
 }
 
 /* --- who may change the model --------------------------------------------------------------------
@@ -493,16 +439,14 @@ static void changed(void *arg, const char *scope, const struct store_record *v, 
 /* --- start and stop ------------------------------------------------------------------------------
  */
 
-int feed_start(struct control *c, struct err **e)
+void feed_start(struct control *c)
 {
-        struct store *s = c->cfg.store;
         struct object *o, *tmp;
         pthread_condattr_t a;
         struct feed *f;
-        int r;
 
         if (!feed_shared(c))
-                return 0;
+                return;
         f = xcalloc(1, sizeof(*f));
         pthread_mutex_init(&f->lock, NULL);
         pthread_condattr_init(&a);
@@ -513,12 +457,6 @@ int feed_start(struct control *c, struct err **e)
         HASH_ITER (hh_no, c->by_no, o, tmp)
                 if (o->kind == &kind_job && !feed_ours(c, o))
                         count_job(c, o, 1);
-        r = s->ops->numbers(s, c->next_no, NUMBERS, &f->next, e);
-        if (r < 0)
-                return r;
-        f->end = f->next + NUMBERS;
-        f->running = pthread_create(&f->thread, NULL, numbers_main, c) == 0;
-        return f->running ? 0 : err_set(e, -EAGAIN, "no thread for the feed");
 }
 
 int feed_watch(struct control *c, struct err **e)
@@ -539,8 +477,6 @@ void feed_stop(struct control *c)
         f->stop = true;
         pthread_cond_broadcast(&f->cond);
         pthread_mutex_unlock(&f->lock);
-        if (f->running)
-                pthread_join(f->thread, NULL);
 }
 
 void feed_free(struct control *c)

@@ -71,6 +71,7 @@ struct control {
         struct reconciler *reconciler;
         struct stats_keeper *stats;
         struct key_keeper *keys;
+        struct numbers *numbers; /* NULL: next_no alone */
         struct feed *feed; /* NULL: nobody else changes the store */
         void (*changed)(void *arg, const struct change *ch);
         void *changed_arg;
@@ -122,17 +123,23 @@ void record_name(struct record *r);
  * is not to be ignored. */
 bool record_links(struct control *c, struct object *o, struct json_t *links, bool ignore);
 
+/* number.c */
+int numbers_start(struct control *c, struct err **e); /* the model is loaded */
+void numbers_stop(struct control *c);
+void numbers_free(struct control *c);
+/* The next number of an object, its own in all of the cloud.  Model write-held. */
+uint64_t number_next(struct control *c);
+
 /* feed.c: a store that other hosts change, too */
 struct feed;
-int feed_start(struct control *c, struct err **e); /* the model is loaded */
+void feed_start(struct control *c);                /* the model is loaded */
 int feed_watch(struct control *c, struct err **e); /* what this host begins with is there */
 void feed_stop(struct control *c); /* no change of others comes any more */
 void feed_free(struct control *c);
 bool feed_shared(const struct control *c); /* whether it is such a store */
 /* Whether o, a job or an instance, is this host's.  Model held. */
 bool feed_ours(const struct control *c, const struct object *o);
-/* Gives the next number of an object, its own in all of the cloud.  Model write-held. */
-uint64_t feed_number(struct control *c);
+
 /* Model write-held; lets it go meanwhile: what others did is about to be applied. */
 void feed_begin(struct control *c);
 void feed_answered(struct control *c);                    /* a commit was; no lock held */

@@ -284,7 +284,7 @@ void model_add(struct control *c, struct object *o)
         if (owner)
                 collection_add(model_collection(c, owner, o->kind), o);
         object_add_refs(o);
-        if (!c->feed)
+        if (!c->numbers)
                 c->next_no = MAX(c->next_no, o->no + 1);
 }
 

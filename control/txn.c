@@ -52,7 +52,7 @@ int txn_create(struct txn *t, const struct kind *k, struct object *owner, const 
         if (name && model_by_name(c, owner, k, name))
                 return err_set(e, -EEXIST, "%s '%s' exists already", k->name, name);
         o = object_new(k);
-        o->no = feed_number(c);
+        o->no = number_next(c);
         o->id = id_new();
         if (k->inside)
                 o->holder = owner;

@@ -12,7 +12,8 @@ host() {
         cat >"$T/$1.conf" <<END
 # a host of the test
 store = rados:$POOL/two
-ceph_conf = $CEPH_CONF
+ceph_conf = $T/ceph.conf
+ceph_user = client.strato
 ceph_timeout = 5
 host = host-$1
 END
@@ -34,6 +35,11 @@ list() {
 same() {
         [ "$(list "$A/volumes")" = "$(list "$B/volumes")" ]
 }
+
+# A user of the cluster who may do what stratod(8) says, and no more.
+ceph auth get-or-create client.strato mon 'allow r' osd "allow rwx pool=$POOL" -o "$T/keyring" || fail "no user"
+sed "s|^keyring = .*|keyring = $T/keyring|" "$CEPH_CONF" >"$T/ceph.conf"
+grep -q "$T/keyring" "$T/ceph.conf" || fail "the configuration has no keyring"
 
 # Both at once on an empty store: one fills it, the other waits for that.
 host a &
