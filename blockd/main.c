@@ -23,6 +23,7 @@ enum { REPLACE_MS = 180000 };
 
 struct options {
         const char *state, *run, *check;
+        const char *pool; /* DRIVER[:TARGET] */
         bool repair, direct, replace;
         int ready_fd, takeover_fd, handshake_ms;
         struct tcp_config tcp;
@@ -32,6 +33,7 @@ struct options {
 static const char usage[] =
         "usage: blockd --state DIR --run DIR [--listen ADDRESS[:PORT]]... [--tls-dir DIR]\n"
         "              [--plain-tcp] [--handshake-ms N] [--cache buffered|direct]\n"
+        "              [--pool local|rbd:POOL[/NAMESPACE][,conf=FILE][,id=USER]]\n"
         "              [--ready-fd N] [--loglevel 0-7]\n"
         "       blockd --check DIR [--repair]\n"
         "       blockd --replace --run DIR\n"
@@ -50,6 +52,7 @@ static int parse_options(int argc, char **argv, struct options *o)
                 {"plain-tcp", no_argument, NULL, 'P'},
                 {"handshake-ms", required_argument, NULL, 'H'},
                 {"cache", required_argument, NULL, 'C'},
+                {"pool", required_argument, NULL, 'p'},
                 {"takeover", required_argument, NULL, 'O'},
                 {"replace", no_argument, NULL, 'E'},
                 {"check", required_argument, NULL, 'c'},
@@ -62,8 +65,10 @@ static int parse_options(int argc, char **argv, struct options *o)
         char *end = NULL;
         int c;
 
-        *o = (struct options){
-                .ready_fd = -1, .takeover_fd = -1, .handshake_ms = SERVER_HANDSHAKE_MS};
+        *o = (struct options){.pool = "local",
+                              .ready_fd = -1,
+                              .takeover_fd = -1,
+                              .handshake_ms = SERVER_HANDSHAKE_MS};
         while ((c = getopt_long(argc, argv, "", longs, NULL)) >= 0) {
                 if (c == 's')
                         o->state = optarg;
@@ -79,6 +84,8 @@ static int parse_options(int argc, char **argv, struct options *o)
                         o->direct = true;
                 else if (c == 'C' && streq(optarg, "buffered"))
                         o->direct = false;
+                else if (c == 'p')
+                        o->pool = optarg;
                 else if (c == 'O')
                         o->takeover_fd = strtol(optarg, &end, 10);
                 else if (c == 'E')
@@ -269,7 +276,7 @@ static int lock(const struct options *o, struct takeover *t, struct err **e)
 }
 
 struct successor_words {
-        const char *argv[16 + 2 * TCP_LISTENERS];
+        const char *argv[18 + 2 * TCP_LISTENERS];
         char level[16], handshake_ms[16];
 };
 
@@ -287,6 +294,8 @@ static void successor_words(const struct options *o, struct successor_words *ret
         *p++ = o->run;
         *p++ = "--cache";
         *p++ = o->direct ? "direct" : "buffered";
+        *p++ = "--pool";
+        *p++ = o->pool;
         *p++ = "--loglevel";
         *p++ = ret->level;
         *p++ = "--handshake-ms";
@@ -318,8 +327,8 @@ static int serve(struct options *o)
                 fcntl(take.sock, F_SETFD, FD_CLOEXEC);
         r = lock(o, &take, &e);
         if (r == 0)
-                r = server_start(o->state, o->run, o->direct, &o->tcp, takes ? &take : NULL, &s,
-                                 &e);
+                r = server_start(&(struct server_config){o->state, o->run, o->pool, o->direct},
+                                 &o->tcp, takes ? &take : NULL, &s, &e);
         if (r == 0)
                 s->handshake_ms = o->handshake_ms;
         if (r < 0) {

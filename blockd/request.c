@@ -29,6 +29,11 @@ static int cmd_read(struct session *s, const struct request *q)
                 return reply_failure(s, q, -EINVAL);
         if (q->len > 0 && q->len < SESSION_LARGE)
                 return batch_read(s, q);
+        if (q->len > 0 && q->len <= SESSION_DEEP / 4 && volume_deep(s->volume)) {
+                int r = session_deepen(s, q->len + 2 * REPLY_MAX);
+
+                return r < 0 ? r : batch_read(s, q);
+        }
         batch_run(s);
         if (q->len > 0)
                 return read_large(s, q);

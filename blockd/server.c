@@ -1,5 +1,6 @@
 #include "blockd/server.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -75,11 +76,42 @@ int server_freeze(struct server *s, bool frozen)
         return r;
 }
 
-int server_start(const char *state, const char *run, bool direct, const struct tcp_config *tcp,
+/* Volumes in files would be out of sight. */
+static int refuse_files(const char *state, struct err **e)
+{
+        _cleanup_free_ char *dir = path_printf("%s/pool", state);
+        DIR *d = dir ? opendir(dir) : NULL;
+        struct dirent *de;
+        bool some = false;
+
+        while (d && (de = readdir(d)))
+                some |= de->d_name[0] != '.' && strlen(de->d_name) == VOLUME_ID_SIZE - 1;
+        if (d)
+                closedir(d);
+        return some ? err_set(e, -EEXIST, "there are volumes in files already, in '%s'", dir) : 0;
+}
+
+static int open_pool(struct server *s, const struct server_config *c, bool shared, struct err **e)
+{
+        struct volume_pool_config config = {
+                .state = c->state, .run = c->run, .direct = c->direct, .shared = shared};
+        const char *colon = strchrnul(c->pool, ':');
+        const struct volume_driver *driver;
+        char name[32];
+        int r;
+
+        snprintf(name, sizeof(name), "%.*s", (int)(colon - c->pool), c->pool);
+        if (*colon)
+                config.target = colon + 1;
+        r = volume_driver_find(name, &driver, e);
+        if (r == 0 && driver != &volume_driver_local)
+                r = refuse_files(c->state, e);
+        return r < 0 ? r : volume_pool_open(driver, &config, &s->pool, e);
+}
+
+int server_start(const struct server_config *config, const struct tcp_config *tcp,
                  struct takeover *take, struct server **ret, struct err **e)
 {
-        const struct volume_pool_config config = {
-                .state = state, .run = run, .direct = direct, .shared = take};
         struct server *s = calloc(1, sizeof(*s));
         int r;
 
@@ -92,8 +124,8 @@ int server_start(const char *state, const char *run, bool direct, const struct t
         pthread_mutex_init(&s->change, NULL);
         pthread_mutex_init(&s->lock, NULL);
         pthread_cond_init(&s->gone, NULL);
-        s->state = strdup(state);
-        s->run = strdup(run);
+        s->state = strdup(config->state);
+        s->run = strdup(config->run);
         s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         s->epfd = epoll_create1(EPOLL_CLOEXEC);
         r = s->epfd < 0 ? err_errno(e, -errno, "epoll") : 0;
@@ -107,7 +139,7 @@ int server_start(const char *state, const char *run, bool direct, const struct t
                 err_errno(e, r, "take what was held for us");
         }
         if (r == 0)
-                r = volume_pool_open(&volume_driver_local, &config, &s->pool, e);
+                r = open_pool(s, config, take, e);
         if (r == 0)
                 r = meters_restore(s, e);
         if (r == 0)

@@ -115,7 +115,7 @@ struct server {
         pthread_mutex_t change, lock;
         pthread_cond_t gone; /* a connection ended */
         struct export *exports;
-        struct meter *meters; /* by volume, see meter.h */
+        struct meter *meters;   /* by volume, see meter.h */
         struct checkup *checks; /* by volume: the last of each */
         uint64_t next_serial;
         struct conn *conns;
@@ -145,9 +145,13 @@ enum { LISTEN_CONTROL = 1, LISTEN_SHARED = 2, LISTEN_TCP = 4, LISTEN_EXPORTS = 1
                              */
 
 /* server.c */
-/* direct: volumes are read and written past the page cache.  take: what a predecessor gave us, or
- * NULL. */
-int server_start(const char *state, const char *run, bool direct, const struct tcp_config *tcp,
+struct server_config {
+        const char *state, *run;
+        const char *pool; /* DRIVER[:TARGET]: where the volumes are */
+        bool direct;      /* they are read and written past the page cache */
+};
+/* take: what a predecessor gave us, or NULL. */
+int server_start(const struct server_config *config, const struct tcp_config *tcp,
                  struct takeover *take, struct server **ret, struct err **e);
 /* With the lock: no more (again) new connections. */
 int server_freeze(struct server *s, bool frozen);
@@ -207,8 +211,9 @@ unsigned exports_of(struct server *s, const char *volume);
 void exports_disconnect(struct server *s, struct export *x);
 void exports_free(struct server *s);
 
-/* checks.c: begins a check in the background.  One with that token (not "") that was begun already is
- * that one.  -EBUSY: another of that volume runs, or as many as may.  how: callbacks are ours. */
+/* checks.c: begins a check in the background.  One with that token (not "") that was begun already
+ * is that one.  -EBUSY: another of that volume runs, or as many as may.  how: callbacks are ours.
+ */
 int check_start(struct server *s, const char *volume, const char *token,
                 const struct volume_check *how, struct err **e);
 /* Ends that of the volume (NULL: all) and waits until it has. */

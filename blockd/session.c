@@ -92,6 +92,18 @@ static int grow(struct session_work *w, size_t n)
         return 0;
 }
 
+int session_deepen(struct session *s, size_t n)
+{
+        struct session_work *w = s->work;
+        int r;
+
+        if (w->size - w->used >= n)
+                return 0;
+        batch_run(s);
+        r = session_send(s);
+        return r < 0 ? r : grow(w, SESSION_DEEP);
+}
+
 uint8_t *session_room(struct session *s, size_t n)
 {
         struct session_work *w = s->work;

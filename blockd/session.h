@@ -27,6 +27,7 @@ enum {
         SESSION_BATCH = 64,             /* reads and writes done at once */
         SESSION_CONTEXTS = 8,           /* metadata contexts selected */
         SESSION_LARGE = 64 << 10,       /* from here on a read looks for holes and files */
+        SESSION_DEEP = 8 << 20,         /* replies gathered where large reads are done at once */
         SESSION_KEPT = 8 << 20,         /* bytes of large writes gathered for direct I/O */
         SESSION_SPARE = 8,              /* payload buffers kept for the next ones */
 };
@@ -138,6 +139,8 @@ int session_resume(struct session *s, const char *name);
 void session_rest(struct session *s);
 
 /* ---- for the parts of the session ---- */
+/* Room for n bytes (less than SESSION_DEEP) of replies and for others after them.  0 or -errno. */
+int session_deepen(struct session *s, size_t n);
 
 /* n bytes behind the replies; runs the batch and sends if there is no room.  NULL: the session is
  * over.  What is put there is sent by session_put(). */

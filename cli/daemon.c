@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/fileio.h"
 #include "common/macro.h"
+#include "cli/conf.h"
 #include "cli/places.h"
 #include "cli/proc.h"
 
@@ -163,11 +164,15 @@ static int become(const struct cloud *c, enum daemon d, const char *holder, cons
                   const char *pidfile, int ready)
 {
         _cleanup_free_ char *own = path_printf("%s/blockd", c->state);
+        _cleanup_free_ char *pool = NULL;
         struct words w = {};
-        int lock;
+        int lock, r;
 
         if (!own)
                 return -ENOMEM;
+        r = d == BLOCKD ? conf_pool(c, &pool, NULL) : 0;
+        if (r < 0)
+                return r;
         lock = take_lock(pidfile);
         if (lock < 0)
                 return lock;
@@ -187,6 +192,8 @@ static int become(const struct cloud *c, enum daemon d, const char *holder, cons
                 add(&w, "--loglevel", c->loglevel);
         if (d == STRATOD && c->conf)
                 add(&w, "--conf", c->conf);
+        if (pool)
+                add(&w, "--pool", pool);
         if (d == BLOCKD)
                 add_options(&w, getenv("STRATOFS_BLOCKD_OPTIONS"));
         execv(w.argv[0], (char *const *)w.argv);

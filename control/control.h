@@ -41,6 +41,7 @@ struct control_config {
         const char *state;   /* state folder */
         const char *run;     /* run folder */
         const char *host;    /* this host's name */
+        const char *pool;    /* where volumes' bytes are: "local", NULL too, or what all hosts reach */
         uid_t uid;           /* of the daemon: 0, or the plain user who runs it all */
         gid_t gid;
         uint64_t numbers;    /* objects get numbers above this one */

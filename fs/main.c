@@ -318,6 +318,7 @@ static int start(struct stratod *s, struct err **e)
                                       .state = s->state,
                                       .run = s->run,
                                       .host = s->host,
+                                      .pool = s->choice.volumes,
                                       .uid = getuid(),
                                       .gid = getgid(),
                                       .numbers = fs_held_numbers(s->holder.memory),

@@ -35,6 +35,19 @@ static int take_seconds(unsigned *to, const char *value, struct err **e)
         return 0;
 }
 
+/* blockd takes a closer look. */
+static int take_volumes(struct store_choice *c, const char *value, struct err **e)
+{
+        const bool rbd = strncmp(value, "rbd:", 4) == 0 && value[4];
+
+        if (!rbd && !streq(value, "local")) {
+                err_at(e, -EINVAL, value, strlen(value), 0, strlen(value), "no place for volumes");
+                return err_hint(e, "local or rbd:POOL[/NAMESPACE]");
+        }
+        strcpy(c->volumes, rbd ? "rbd" : "local");
+        return 0;
+}
+
 static int take(struct store_choice *c, const char *key, const char *value, struct err **e)
 {
         if (streq(key, "store"))
@@ -55,8 +68,10 @@ static int take(struct store_choice *c, const char *key, const char *value, stru
 
                 return r < 0 ? r : take_text(&c->host, value, e);
         }
+        if (streq(key, "volumes"))
+                return take_volumes(c, value, e);
         err_at(e, -EINVAL, key, strlen(key), 0, strlen(key), "unknown key");
-        return err_hint(e, "store, ceph_conf, ceph_user, ceph_timeout, host, lease");
+        return err_hint(e, "store, volumes, ceph_conf, ceph_user, ceph_timeout, host, lease");
 }
 
 static char *strip(char *s)
@@ -92,7 +107,7 @@ int store_choice_read(const char *path, bool may_miss, struct store_choice *ret,
         char *line, *at;
         int r, n = 0;
 
-        *ret = (struct store_choice){0};
+        *ret = (struct store_choice){.volumes = "local"};
         r = file_read(path, CONF_MAX, &ret->text, NULL, &err);
         if (r == -ENOENT && may_miss) {
                 ret->text = strdup("");

@@ -7,14 +7,17 @@
  *
  *   store = sqlite | rados:POOL[/NAMESPACE]     sqlite unless told
  *   ceph_conf = FILE    ceph_user = client.NAME    ceph_timeout = SECONDS
+ *   volumes = local | rbd:POOL[/NAMESPACE]      where volumes' bytes are; blockd is told by its
+ *                       starter
  *   host = NAME         this host's name; its network name unless told
  *   lease = SECONDS     without a sign of life for so long, the others take a host over: 10 */
 struct store_choice {
         char *text; /* the whole file */
         bool many;  /* rados: hosts share it */
         struct store_rados_config rados;
-        char *host; /* NULL: not said */
-        unsigned lease; /* seconds; 0: not said */
+        char *host;       /* NULL: not said */
+        unsigned lease;   /* seconds; 0: not said */
+        char volumes[16]; /* the driver of volumes: local, rbd */
 };
 
 /* Reads the file; a missing one is an empty one if may_miss.  -EINVAL with file, line and a caret.

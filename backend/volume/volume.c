@@ -5,6 +5,7 @@
 
 #include "backend/volume/crypt/vault.h"
 #include "common/fault.h"
+#include "common/module.h"
 #include "common/name.h"
 
 struct volume_pool {
@@ -53,6 +54,23 @@ static int checked(int r, struct err **e, const char *what, const char *id)
         if (r < 0)
                 err_prepend(e, r, "%s volume '%s'", what, id);
         return r;
+}
+
+int volume_driver_find(const char *name, const struct volume_driver **ret, struct err **e)
+{
+        static const struct volume_driver *const known[] = {&volume_driver_local,
+                                                            &volume_driver_null};
+        char file[64];
+
+        for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+                if (streq(known[i]->name, name)) {
+                        *ret = known[i];
+                        return 0;
+                }
+        if (!name_valid(name) || strlen(name) > 16)
+                return err_set(e, -ENOTSUP, "there is no volume driver '%.64s'", name);
+        snprintf(file, sizeof(file), "stratofs-volume-%s.so", name);
+        return module_load("backend/volume", file, "stratofs_volume_driver", name, ret, e);
 }
 
 int volume_pool_open(const struct volume_driver *d, const struct volume_pool_config *c,
@@ -535,6 +553,11 @@ void volume_run(struct volume *v, struct volume_io *io, size_t n)
         for (size_t i = 0; i < n; i++)
                 if (io[i].result == VOLUME_IO_WAITS)
                         io[i].result = run_one(v, &io[i]);
+}
+
+bool volume_deep(const struct volume *v)
+{
+        return v->driver->caps & VOLUME_CAP_DEEP;
 }
 
 size_t volume_alignment(const struct volume *v)

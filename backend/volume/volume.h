@@ -31,6 +31,7 @@ enum volume_caps {
         VOLUME_CAP_GROW_OPEN = 4, /* resize while open */
         VOLUME_CAP_SNAPSHOT = 8,  /* snapshot, and changes since one */
         VOLUME_CAP_REVERT = 16,   /* revert, flatten, shrink */
+        VOLUME_CAP_DEEP = 32,     /* what one request waits for others need not: run() large ones too */
 };
 
 enum volume_kind {
@@ -51,8 +52,8 @@ struct volume_info {
         bool flattening;
         uint64_t flatten_done, flatten_total; /* bytes of the volume */
         int flatten_failed;                   /* -errno: it has stopped, until asked again */
-        char family[VOLUME_ID_SIZE]; /* encrypted: the family whose key it has; else "" */
-        bool locked;                 /* encrypted, and the key has not been given */
+        char family[VOLUME_ID_SIZE];          /* encrypted: the family whose key it has; else "" */
+        bool locked;                          /* encrypted, and the key has not been given */
 };
 
 enum volume_op {
@@ -81,8 +82,8 @@ enum { VOLUME_FINDINGS = 200 }; /* lines of a check that are worth keeping */
 
 /* How to check an open volume. */
 struct volume_check {
-        bool scrub;    /* read all blocks, not only what describes them */
-        bool sums;     /* with scrub: give checksums to what has none and will not change any more */
+        bool scrub; /* read all blocks, not only what describes them */
+        bool sums;  /* with scrub: give checksums to what has none and will not change any more */
         uint64_t rate; /* bytes read a second, about; 0: no bound */
         /* Often; not 0: stop. */
         int (*progress)(void *arg, uint64_t done, uint64_t total);
@@ -92,10 +93,11 @@ struct volume_check {
 };
 
 struct volume_pool_config {
-        const char *state; /* durable folder; the pool is its subfolder "pool" */
-        const char *run;   /* folder that lives as long as the boot, best on tmpfs */
-        bool shared;       /* another process still has the pool: what looks left over is its */
-        bool direct;       /* past the page cache where memory and offsets allow */
+        const char *state;  /* durable folder; the pool is its subfolder "pool" */
+        const char *run;    /* folder that lives as long as the boot, best on tmpfs */
+        bool shared;        /* another process still has the pool: what looks left over is its */
+        bool direct;        /* past the page cache where memory and offsets allow */
+        const char *target; /* of a driver that has its bytes elsewhere: where, in its own words */
 };
 
 /* One extent, in order.  A positive return stops the walk (success), a negative one is returned. */
@@ -185,6 +187,10 @@ enum { VOLUME_IO_WAITS = 1 };
 extern const struct volume_driver volume_driver_local;
 extern const struct volume_driver volume_driver_null;
 
+/* The driver of that name: one of these, or a module that is loaded from now on
+ * ("stratofs-volume-NAME.so", which exports stratofs_volume_driver).  -ENOTSUP. */
+int volume_driver_find(const char *name, const struct volume_driver **ret, struct err **e);
+
 /* ---- the front door ---- */
 
 struct volume_pool;
@@ -216,8 +222,8 @@ int volume_create_encrypted(struct volume_pool *p, const char *id, uint64_t size
  * -EINVAL: it is not encrypted, -ENOENT. */
 int volume_key(struct volume_pool *p, const char *id, const char *passphrase, struct err **e);
 /* Another passphrase takes the place of the one that opens the family's header, durably; the key
- * stays, so open members do, too.  Repeatable.  -EBUSY: the family has other members; -EKEYREJECTED:
- * neither passphrase opens it; -EINVAL: it is not encrypted. */
+ * stays, so open members do, too.  Repeatable.  -EBUSY: the family has other members;
+ * -EKEYREJECTED: neither passphrase opens it; -EINVAL: it is not encrypted. */
 int volume_rekey(struct volume_pool *p, const char *id, const char *passphrase, const char *next,
                  struct err **e);
 /* Calls each for every family whose key has not been given, with the id of one of its members.  It
@@ -276,6 +282,8 @@ int volume_check(struct volume *v, const struct volume_check *how, struct err **
 /* Does all of them, in no particular order and at once where the driver can; each gets its result,
  * 0 or -errno, checked like volume_pread and volume_pwrite.  Blocks until the last is done. */
 void volume_run(struct volume *v, struct volume_io *io, size_t n);
+/* Whether large reads, too, are best given to volume_run() together. */
+bool volume_deep(const struct volume *v);
 /* Memory, offset and length that are multiples of it spare volume_run() a copy: a power of two, 1
  * when it makes no difference. */
 size_t volume_alignment(const struct volume *v);

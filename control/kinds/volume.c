@@ -423,7 +423,12 @@ static const struct state_def states[] = {
 
 static int create(struct txn *t, struct object *o, struct err **e)
 {
-        txn_set_str(t, o, "host", t->c->cfg.host);
+        const char *pool = t->c->cfg.pool;
+
+        if (pool && !streq(pool, "local"))
+                txn_set_str(t, o, "pool", pool);
+        else
+                txn_set_str(t, o, "host", t->c->cfg.host);
         return 0;
 }
 

@@ -25,6 +25,9 @@ HOLDER = os.environ.get("HOLDER", "")
 BLOCKD = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "blockd"
 
 
+# A Ceph pool that volumes are in, if not in files: see tests/ceph.
+CEPH_POOL = os.environ.get("CEPH_POOL")
+
 THREADS = 2  # of a blockd that nobody talks to: the event loop's, and the pool's
 
 
@@ -35,6 +38,9 @@ class Blockd:
         self.run = os.path.join(self.top, "run")
         # A test is run a second time with other options: see meson.build.
         self.options = os.environ.get("BLOCKD_OPTIONS", "").split() + list(options)
+        if CEPH_POOL:
+            # Nobody else's volumes are in its namespace.
+            self.options += ["--pool", "rbd:%s/%s" % (CEPH_POOL, uuid.uuid4().hex)]
         self.process = None
         self.start()
 

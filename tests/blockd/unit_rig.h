@@ -56,11 +56,25 @@ static struct rig *the_rig;
                         FAIL("%s: %d %s\n", #call, r_, e ? err_msg(e) : "");                       \
         } while (0)
 
+/* TEST_POOL is DRIVER:TARGET, of a pool that is not local. */
+static inline bool is_local(void)
+{
+        return !getenv("TEST_POOL");
+}
+
 static void pool_up(struct rig *r)
 {
-        const struct volume_pool_config c = {.state = r->state, .run = r->run};
+        struct volume_pool_config c = {.state = r->state, .run = r->run};
+        const struct volume_driver *driver = &volume_driver_local;
+        const char *pool = getenv("TEST_POOL");
+        char name[16];
 
-        OK(volume_pool_open(&volume_driver_local, &c, &r->pool, &e));
+        if (pool) {
+                snprintf(name, sizeof(name), "%.*s", (int)strcspn(pool, ":"), pool);
+                OK(volume_driver_find(name, &driver, &e));
+                c.target = pool + strlen(name) + 1;
+        }
+        OK(volume_pool_open(driver, &c, &r->pool, &e));
 }
 
 static void close_all(struct rig *r)

@@ -186,14 +186,15 @@ static void compare_all(struct rig *r)
 
 static void no_findings(struct rig *r)
 {
-        assert_int_equal(local_check(r->state, false, stderr, NULL), 0);
+        if (is_local())
+                assert_int_equal(local_check(r->state, false, stderr, NULL), 0);
 }
 
 static void random_ops_with_reopen(void **state)
 {
         struct rig *r = *state;
 
-        for (int round = 0; round < 8; round++) {
+        for (int round = 0; round < (is_local() ? 8 : 2); round++) {
                 srandom(round);
                 for (int i = 0; i < OPS; i++)
                         one_op(r);
@@ -211,7 +212,7 @@ static void random_ops_with_kill(void **state)
         struct rig *r = *state;
 
         pool_down(r);
-        for (int round = 0; round < 25; round++) {
+        for (int round = 0; round < (is_local() ? 25 : 5); round++) {
                 int status;
                 pid_t pid;
 
@@ -581,8 +582,16 @@ static uint64_t used_by(struct rig *r)
 {
         uint64_t sum = 0;
         _cleanup_free_ char *pool = path_printf("%s/pool", r->state);
-        _cleanup_free_ char *cmd = path_printf("du -s --block-size=1 %s", pool);
-        FILE *p = popen(cmd, "r");
+        _cleanup_free_ char *cmd =
+                path_printf(is_local() ? "du -s --block-size=1 %s"
+                                       : "rados --all -p $(echo $TEST_POOL | sed 's/rbd://; "
+                                         "s,/.*,,') ls | grep -c rbd_data; true",
+                            pool);
+        FILE *p;
+
+        while (!is_local() && volume_pool_work(r->pool) > 0)
+                ;
+        p = popen(cmd, "r");
 
         assert_int_equal(fscanf(p, "%lu", &sum), 1);
         pclose(p);
@@ -613,7 +622,10 @@ static void remove_keeps_bytes_for_clones(void **state)
         OK(volume_remove(r->pool, v[0].id, &e));
         assert_int_equal(volume_stat(r->pool, v[0].id, &info, NULL), -ENOENT);
         assert_int_equal(volume_open(r->pool, v[0].id, false, &r->open[0], NULL), -ENOENT);
-        assert_true(used_by(r) - empty < 9 << 20 && used_by(r) - empty >= 8 << 20);
+        if (is_local())
+                assert_true(used_by(r) - empty < 9 << 20 && used_by(r) - empty >= 8 << 20);
+        else
+                assert_true(used_by(r) >= empty + 2); /* objects */
         OK(volume_remove(r->pool, v[1].id, &e));
         pool_down(r);
         no_findings(r);
@@ -622,7 +634,12 @@ static void remove_keeps_bytes_for_clones(void **state)
         assert_memory_equal(got, mb, sizeof(got));
         close_all(r);
         OK(volume_remove(r->pool, v[2].id, &e));
-        assert_int_equal(used_by(r), empty);
+        if (is_local())
+                assert_int_equal(used_by(r), empty);
+        for (int i = 0; !is_local() && used_by(r) > empty; i++) { /* OSDs trim when they like */
+                assert_true(i < 200);
+                usleep(200000);
+        }
 }
 
 static void facts_must_agree(void **state)
@@ -895,6 +912,14 @@ int main(void)
                 T(large_volumes_cost_what_is_written),
                 T(deep_chains),
         };
+        /* What every driver is to do. */
+        const struct CMUnitTest any[] = {
+                T(random_ops_with_reopen),  T(random_ops_with_kill),
+                T(threads_meet_in_a_block), T(remove_keeps_bytes_for_clones),
+                T(facts_must_agree),        T(import_is_immutable),
+        };
 
+        if (!is_local())
+                return cmocka_run_group_tests(any, NULL, NULL);
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

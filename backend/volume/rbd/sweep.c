@@ -1,0 +1,118 @@
+/* Images of removed volumes go when nothing grows from them any more; and names that a crash left
+ * wrong are put right. */
+#include "backend/volume/rbd/rbd.h"
+
+#include "common/log.h"
+
+/* A snapshot that was a clone's alone ("for-..."), or that waits in Ceph's trash for its last
+ * clone: tried, and refused while there is one. */
+static bool drop_snaps(rbd_image_t image)
+{
+        rbd_snap_info_t *list;
+        bool some = false;
+        int max = 1024, n;
+
+        list = calloc(max, sizeof(*list));
+        n = list ? rbd_snap_list(image, list, &max) : -ENOMEM;
+        for (int i = 0; i < n; i++) {
+                rbd_snap_namespace_type_t space;
+                int r = rbd_snap_get_namespace_type(image, list[i].id, &space);
+
+                if (r == 0 && space == RBD_SNAP_NAMESPACE_TYPE_TRASH)
+                        r = rbd_snap_remove_by_id(image, list[i].id);
+                else if (r == 0 && strncmp(list[i].name, "for-", 4) == 0)
+                        r = rbd_snap_remove(image, list[i].name);
+                else
+                        r = -EBUSY;
+                some |= r < 0;
+        }
+        if (n > 0)
+                rbd_snap_list_end(list);
+        free(list);
+        return n >= 0 && !some;
+}
+
+static bool sweep_deleted(struct pool *p, const char *name)
+{
+        rbd_image_t image;
+        bool bare;
+        int r;
+
+        if (image_open_name(p, name, false, &image) < 0)
+                return false;
+        bare = drop_snaps(image);
+        image_close(image);
+        if (!bare)
+                return false;
+        r = rbd_remove(p->io, name);
+        if (r < 0 && r != -ENOENT && r != -EBUSY)
+                log_warning("remove RBD image '%s': %s", name, strerror(-r));
+        return r == 0;
+}
+
+static bool get_id(struct pool *p, const char *name, char ret[RBD_IMAGE_ID_SIZE])
+{
+        rbd_image_t image;
+        bool ok;
+
+        if (image_open_name(p, name, true, &image) < 0)
+                return false;
+        ok = rbd_get_id(image, ret, RBD_IMAGE_ID_SIZE) == 0;
+        image_close(image);
+        return ok;
+}
+
+/* A revert was cut off: it had happened if the index says so. */
+static bool sweep_new(struct pool *p, const char *name)
+{
+        char to[RBD_NAME_SIZE], away[RBD_NAME_SIZE], id[RBD_IMAGE_ID_SIZE], old[RBD_IMAGE_ID_SIZE];
+        const char *volume = name + 4;
+        struct record rec;
+        struct entry *en;
+        bool done = false;
+        int r;
+
+        if (strlen(volume) >= VOLUME_ID_SIZE || !(en = entry_take(p, volume)))
+                return false;
+        r = index_get(p, volume, &rec, NULL);
+        if ((r == 0 || r == -ENOENT) && get_id(p, name, id)) {
+                snprintf(to, sizeof(to), "volume-%s", volume);
+                if (r == 0 && streq(rec.image, id)) {
+                        if (get_id(p, to, old)) {
+                                snprintf(away, sizeof(away), "deleted-%s", old);
+                                rbd_rename(p->io, to, away);
+                        }
+                } else {
+                        snprintf(to, sizeof(to), "deleted-%s", id);
+                }
+                done = rbd_rename(p->io, name, to) == 0;
+        }
+        entry_release(en);
+        return done;
+}
+
+bool sweep(struct pool *p)
+{
+        rbd_image_spec_t *images;
+        size_t max = 0;
+        bool done = false;
+        int r = rbd_list2(p->io, NULL, &max);
+
+        if (r != -ERANGE || max == 0)
+                return false;
+        max += 64;
+        images = calloc(max, sizeof(*images));
+        r = images ? rbd_list2(p->io, images, &max) : -ENOMEM;
+        for (size_t i = 0; r >= 0 && i < max; i++) {
+                const char *name = images[i].name;
+
+                if (strncmp(name, "new-", 4) == 0)
+                        done |= sweep_new(p, name);
+                else if (strncmp(name, "deleted-", 8) == 0)
+                        done |= sweep_deleted(p, name);
+        }
+        if (r >= 0)
+                rbd_image_spec_list_cleanup(images, max);
+        free(images);
+        return done;
+}

@@ -1,0 +1,189 @@
+"""What is RBD's own: images that `rbd` knows, and a cluster or a blockd that dies.
+
+CEPH_CONF, CEPH_DIR and CEPH_POOL are a cluster of ours (contrib/ceph-dev).
+"""
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import unittest
+import uuid
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "blockd"))
+import nbd
+from rig import BLOCKD, CEPH_POOL, MB, Blockd, Case, Client, load, main
+
+CEPH_DEV = os.path.join(os.path.dirname(__file__), "..", "..", "contrib", "ceph-dev")
+ETIMEDOUT = 110
+
+
+def rbd(d, *args):
+    """What `rbd` says, as JSON, of the namespace that blockd has its volumes in."""
+    out = subprocess.run(["rbd", "--format", "json", "--pool", CEPH_POOL, "--namespace",
+                          d.options[-1].rpartition("/")[2], *args],
+                         check=True, stdout=subprocess.PIPE, timeout=60).stdout
+    return json.loads(out)
+
+
+def osd_signal(number):
+    pid = subprocess.run([CEPH_DEV, "pid", "osd.0", os.environ["CEPH_DIR"]], check=True,
+                         stdout=subprocess.PIPE, text=True).stdout
+    os.kill(int(pid), number)
+
+
+class Images(Case):
+    def test_names(self):
+        d = self.d
+        v = d.create(8 * MB)
+        s = d.snapshot(v)
+        c = d.clone(s, 8 * MB)
+        self.assertEqual(sorted(rbd(d, "ls")), sorted(["volume-" + v, "volume-" + c]))
+        self.assertEqual([x["name"] for x in rbd(d, "snap", "ls", "volume-" + v)], [s])
+        info = rbd(d, "info", "volume-" + c)
+        self.assertEqual(info["parent"]["image"], "volume-" + v)
+        self.assertEqual(info["size"], 8 * MB)
+        self.assertIn("exclusive-lock", info["features"])
+
+    def gone(self):
+        """All of it: the last steps are the background's."""
+        end = time.monotonic() + 60
+        while rbd(self.d, "ls"):
+            self.assertLess(time.monotonic(), end, rbd(self.d, "ls"))
+            time.sleep(0.2)
+
+    def test_any_order(self):
+        d = self.d
+        v = d.create(8 * MB)
+        h = nbd.NBD()
+        h.connect_uri(d.uri(v))
+        h.pwrite(b"1" * 65536, 0)
+        s = d.snapshot(v)
+        h.pwrite(b"2" * 65536, 0)
+        h.shutdown()
+        c = d.clone(s, 8 * MB)
+        for gone in (v, s):
+            d.ok("remove", id=gone)
+            self.assertEqual(d.err("stat", id=gone), 2)
+        h = nbd.NBD()
+        h.connect_uri(d.uri(c))
+        self.assertEqual(h.pread(65536, 0), b"1" * 65536)
+        h.shutdown()
+        while not d.call("remove", id=c)["ok"]:  # its connection is being closed
+            time.sleep(0.05)
+        self.gone()
+
+    def test_flatten(self):
+        d = self.d
+        v = d.create(8 * MB)
+        c = d.clone(v, 8 * MB)
+        d.ok("flatten", id=c)
+        while d.ok("stat", id=c)["parent"]:
+            time.sleep(0.05)
+        self.assertNotIn("parent", rbd(d, "info", "volume-" + c))
+        d.ok("remove", id=v)
+        d.ok("remove", id=c)
+        self.gone()
+
+    def test_locked_elsewhere(self):
+        """The image that somebody else has locked is not written, nor removed."""
+        d = self.d
+        v = d.create(MB)
+        other = Blockd(options=())
+        self.addCleanup(other.clean)
+        other.stop()
+        other.options[-1] = d.options[-1]
+        other.start()
+        h, g = nbd.NBD(), nbd.NBD()
+        h.connect_uri(d.uri(v))
+        h.pwrite(b"h" * 512, 0)
+        g.connect_uri(other.uri(v))
+        self.assertRaises(nbd.Error, g.pwrite, b"g" * 512, 0)
+        self.assertEqual(g.pread(512, 0), b"h" * 512)
+        g.shutdown()
+        self.assertIn("locked by", other.log())
+        end = time.monotonic() + 20
+        while (a := other.call("remove", id=v)) and "is open" in a["error"]:
+            self.assertLess(time.monotonic(), end)
+        self.assertIn("locked by", a["error"])
+        h.pwrite(b"i" * 512, 0)
+        h.shutdown()
+
+
+class Deaths(Case):
+    def test_killed(self):
+        """kill -9 under load: nothing acknowledged is lost, and the successor writes at once, not
+        when Ceph has forgotten its predecessor."""
+        d = self.d
+        clients = [Client(d.export(d.create(4 * MB)), 4 * MB, i) for i in range(2)]
+        longest = 0
+        for _ in range(3):
+            with load(clients) as step:
+                step()
+            for c in clients:
+                c.h = None
+            d.kill()
+            began = time.monotonic()
+            d.start()
+            for c in clients:
+                c.connect()
+                c.step()
+            longest = max(longest, time.monotonic() - began)
+            self.assertIn("is barred from the Ceph cluster", d.log())
+        print("longest from start to two writes: %.2f s" % longest)
+        self.assertLess(longest, 20)  # left alone, it is 29
+        for c in clients:
+            c.check()
+
+    def test_clean_stop_bars_nobody(self):
+        d = self.d
+        v = d.create(MB)
+        h = nbd.NBD()
+        h.connect_uri(d.uri(v))
+        h.pwrite(b"x" * 512, 0)
+        h.shutdown()
+        d.stop()
+        self.assertEqual(os.listdir(os.path.join(d.state, "ceph")), [])
+        d.start()
+        self.assertNotIn("is barred", d.log())
+
+    def test_cluster_lost_for_30s(self):
+        """I/O waits and goes on; calls end with words."""
+        d = self.d
+        c = Client(d.export(d.create(4 * MB)), 4 * MB, 7)
+        with load([c]) as step:
+            step()
+            osd_signal(signal.SIGSTOP)
+            lost = time.monotonic()
+            try:
+                a = d.call("create", id=str(uuid.uuid4()), size=MB)
+                self.assertEqual((a["ok"], a["errno"]), (False, ETIMEDOUT), a)
+                self.assertIn("does not answer", a["error"])
+                while time.monotonic() < lost + 30:
+                    time.sleep(0.2)
+            finally:
+                osd_signal(signal.SIGCONT)
+            step()
+        self.assertEqual(c.reconnects, 0)
+        c.h.shutdown()
+        c.check()
+        d.ok("list")
+
+    def test_unreachable_at_start(self):
+        conf = self.path("ceph.conf")
+        with open(conf, "w") as f:
+            f.write("[global]\nfsid = %s\nmon host = [v2:127.0.0.1:1/0]\n"
+                    "keyring = %s/keyring\n" % (uuid.uuid4(), os.environ["CEPH_DIR"]))
+        for target, words in (("rbd:%s,conf=%s" % (CEPH_POOL, conf), "no monitor"),
+                              ("rbd:nosuch", "has no pool 'nosuch'"),
+                              ("rbd:%s,conf=/nowhere" % CEPH_POOL, "configuration"),
+                              ("rbd:", "names no Ceph pool"),
+                              ("nosuch:", "nosuch")):
+            out = self.tool(BLOCKD, "--state", self.path("s"), "--run", self.path("r"), "--pool",
+                            target, rc=1)
+            self.assertIn(words, out)
+
+
+main()
