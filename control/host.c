@@ -123,9 +123,15 @@ bool host_has(const struct object *o, const char *host)
         return object_in(o, there) && streq(object_str(o, "host"), host);
 }
 
+bool host_keeps(const struct object *o, const char *host)
+{
+        return host_has(o, host) ||
+               (o->state == INSTANCE_SUSPENDED && streq(object_str(o, "host"), host));
+}
+
 static bool counts(const struct object *o, const char *host, bool claimed)
 {
-        return o->kind == &kind_instance && host_has(o, host) &&
+        return o->kind == &kind_instance && host_keeps(o, host) &&
                (!claimed || o->state != INSTANCE_STARTING || object_num(o, "claim"));
 }
 

@@ -14,8 +14,10 @@ struct host_use {
 
 /* All of these: model held. */
 
-/* Whether an instance takes room on that host: it runs there or is on its way up. */
+/* Whether an instance has a guest on that host, or is on its way up or down there. */
 bool host_has(const struct object *instance, const char *host);
+/* Whether it takes room there: also one that is suspended, which comes back there. */
+bool host_keeps(const struct object *instance, const char *host);
 /* What guests take there; claimed: only those that the host itself has accepted. */
 void host_use(struct control *c, const char *host, bool claimed, struct host_use *ret);
 struct object *host_find(struct control *c, const char *name);

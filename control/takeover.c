@@ -70,6 +70,34 @@ static void move_job(struct txn *t, struct object *o)
         }
 }
 
+/* Whether its job, which is here now, ends what it was at: the guest is off then, as it was to be.
+ */
+static bool goes_on(const struct object *o)
+{
+        return o->kind->states[o->state].transient &&
+               !object_in(o, STATE(INSTANCE_REBOOTING) | STATE(INSTANCE_SUSPENDING) |
+                                     STATE(INSTANCE_RESUMING));
+}
+
+/* The step that its job of that op has reached; -1: it has none. */
+static int step_of(struct control *c, const struct object *o, const struct job_def *def)
+{
+        for (const struct object *j = c->by_no; j; j = j->hh_no.next)
+                if (j->kind == &kind_job && j->kind->states[j->state].transient &&
+                    object_num(j, "target_no") == o->no && streq(object_str(j, "op"), def->op))
+                        return object_num(j, "step");
+        return -1;
+}
+
+/* Its memory is in a file there, and no guest was let go on from it: it stays suspended, there.
+ * A job's step is written before the step begins. */
+static bool saved_there(struct control *c, const struct object *o)
+{
+        return o->state == INSTANCE_SUSPENDING
+                       ? step_of(c, o, &job_instance_suspend) > 0
+                       : o->state == INSTANCE_RESUMING && step_of(c, o, &job_instance_restore) == 0;
+}
+
 /* Its guest is no more. */
 static void move_instance(struct txn *t, struct object *o, const char *host)
 {
@@ -79,11 +107,15 @@ static void move_instance(struct txn *t, struct object *o, const char *host)
 
         txn_event(t, o, "its host %s died", host);
         txn_set_str(t, o, "stalled", NULL);
-        if (o->state != INSTANCE_REBOOTING && o->kind->states[o->state].transient) {
-                txn_set_str(t, o, "host", t->c->cfg.host); /* its job is here, and ends it */
+        txn_set_num(t, o, "claim", 0);
+        if (saved_there(t->c, o)) {
+                txn_set_state(t, o, INSTANCE_SUSPENDED);
                 return;
         }
-        txn_set_num(t, o, "claim", 0);
+        if (goes_on(o)) {
+                txn_set_str(t, o, "host", t->c->cfg.host);
+                return;
+        }
         if (streq(object_str(o, "restart"), "elsewhere")) {
                 txn_set_str(t, o, "host", t->c->cfg.host);
                 job_start(t, o, &job_instance_start, "stopped");

@@ -174,7 +174,7 @@ static int step_reboot(struct job *j, struct err **e)
 
 static int done_running(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
-        if (o)
+        if (o && o->state == INSTANCE_REBOOTING)
                 txn_set_state(t, o, INSTANCE_ACTIVE);
         return 0;
 }
@@ -182,7 +182,8 @@ static int done_running(struct job *j, struct txn *t, struct object *o, struct e
 /* What it really is now is put down by a sync. */
 void instance_failed_running(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
-        if (!o || o->nameless || o->state == INSTANCE_STARTING) /* taken over: it boots elsewhere */
+        if (!o || o->nameless || o->state == INSTANCE_STARTING ||
+            !o->kind->states[o->state].transient) /* its host died: taken over */
                 return;
         txn_set_state(t, o, INSTANCE_ACTIVE);
         job_start(t, o, &job_instance_sync, NULL);

@@ -18,6 +18,7 @@ void instance_off_args(char out[48], unsigned seconds, const char *rest)
 
 void instance_start_again(struct txn *t, struct object *o)
 {
+        txn_set_num(t, o, "claim", 0);
         txn_set_state(t, o, INSTANCE_STARTING);
         txn_set_str(t, o, "stalled", NULL);
         job_start(t, o, &job_instance_start, "stopped");

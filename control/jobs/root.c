@@ -1,9 +1,12 @@
 /* The disk that an instance boots from, made from an image. */
 #include "control/jobs/jobs.h"
 
+#include "control/hosts.h"
+
 int instance_make_root(struct txn *t, struct object *o, struct object *image, const char *suffix,
                        const char *device, uint64_t size, struct object **ret, struct err **e)
 {
+        const char *host = object_str(o, "host"); /* a local pool is to be that one's */
         char name[NAME_SIZE * 2], link[NAME_SIZE];
         struct buf target = {};
         struct object *v;
@@ -17,7 +20,7 @@ int instance_make_root(struct txn *t, struct object *o, struct object *image, co
         if (r < 0)
                 return err_set(e, r, "no name is free for its %s volume", suffix);
         txn_set_num(t, v, "made_for", o->no);
-        txn_set_str(t, v, "host", t->c->cfg.host);
+        txn_set_str(t, v, "host", host_holds(t->c, host) ? host : t->c->cfg.host);
         if (size)
                 txn_set_num(t, v, "size", MAX(size, object_num(image, "virtual_size")));
         buf_printf(&target, "images/%s", image->name);

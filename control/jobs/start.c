@@ -112,8 +112,10 @@ static void failed(struct job *j, struct txn *t, struct object *o, const struct 
                 txn_set_state(t, o, before >= 0 ? before : INSTANCE_STOPPED);
 }
 
-static const struct job_step steps[] = {
-        {"place", instance_step_place}, {"root", step_root}, {"ready", step_ready}, {"boot", step_boot}};
+static const struct job_step steps[] = {{"place", instance_step_place},
+                                        {"root", step_root},
+                                        {"ready", step_ready},
+                                        {"boot", step_boot}};
 
 const struct job_def job_instance_start = {.op = "instance.start",
                                            .deadline = 3600,

@@ -7,10 +7,26 @@
  *               go        it runs
  *
  * The file goes before the guest does anything, so that no memory is ever brought back to disks
- * that have moved on.  Which side of that a failed resume is on, the file tells. */
+ * that have moved on.  Which side of that a failed resume is on, the file tells.
+ *
+ * The file is on the disks of the host that wrote it, and stays there when the host dies; a host
+ * that takes such a job over finds the instance in another state, see takeover.c, and leaves it. */
 #include "control/jobs/plan.h"
 
 #include "common/fileio.h"
+
+/* -EHOSTDOWN: the memory that the job is about is another host's. */
+static int check_here(struct job *j, unsigned state, struct err **e)
+{
+        struct object *o;
+        bool here;
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        here = o && o->state == state && streq(object_str(o, "host"), j->c->cfg.host);
+        control_unlock(j->c);
+        return here ? 0 : err_set(e, -EHOSTDOWN, "its host died");
+}
 
 static char *memory_path(struct job *j)
 {
@@ -52,8 +68,10 @@ static int save(struct job *j, const char *path, struct err **e)
 static int step_save(struct job *j, struct err **e)
 {
         _cleanup_free_ char *path = memory_path(j);
-        int r = save(j, path, e);
+        int r = check_here(j, INSTANCE_SUSPENDING, e);
 
+        if (r == 0)
+                r = save(j, path, e);
         if (r == 0)
                 r = fsync_parent(path);
         return r == -ECONNREFUSED ? instance_wait_engine(j, e) : r;
@@ -61,7 +79,7 @@ static int step_save(struct job *j, struct err **e)
 
 static int done_suspend(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
-        if (!o)
+        if (!o || o->state != INSTANCE_SUSPENDING)
                 return 0;
         txn_set_state(t, o, INSTANCE_SUSPENDED);
         txn_set_str(t, o, "stalled", NULL);
@@ -83,8 +101,10 @@ static int step_restore(struct job *j, struct err **e)
         _cleanup_free_ char *path = memory_path(j);
         _cleanup_(plan_done) struct plan p = {};
         struct compute *compute;
-        int r = plan_guest(j, &p, e);
+        int r = check_here(j, INSTANCE_RESUMING, e);
 
+        if (r == 0)
+                r = plan_guest(j, &p, e);
         if (r == -EAGAIN)
                 return job_wait(j, 0, 200000, "the host's accelerator is being probed");
         if (r == 0)
@@ -123,7 +143,7 @@ static int step_go(struct job *j, struct err **e)
 
 static int done_restore(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
-        if (o)
+        if (o && o->state == INSTANCE_RESUMING)
                 txn_set_state(t, o, INSTANCE_ACTIVE);
         return 0;
 }
@@ -155,6 +175,8 @@ static int undo_restore(struct job *j)
 
 static void failed_restore(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
+        if (!o || o->state != INSTANCE_RESUMING)
+                return;
         if (still_saved(t->c, o))
                 txn_set_state(t, o, INSTANCE_SUSPENDED);
         else
@@ -178,8 +200,9 @@ static int step_discard(struct job *j, struct err **e)
 
 static int done_discard(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
-        if (!o)
+        if (!o || o->state != INSTANCE_REBOOTING)
                 return 0;
+        txn_set_num(t, o, "claim", 0);
         txn_set_state(t, o, INSTANCE_STARTING);
         job_start(t, o, &job_instance_start, "stopped");
         return 0;
@@ -187,7 +210,7 @@ static int done_discard(struct job *j, struct txn *t, struct object *o, struct e
 
 static void failed_discard(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
-        if (o)
+        if (o && o->state == INSTANCE_REBOOTING)
                 txn_set_state(t, o, still_saved(t->c, o) ? INSTANCE_SUSPENDED : INSTANCE_STOPPED);
 }
 

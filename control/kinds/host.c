@@ -27,7 +27,7 @@ static void render_instances(struct control *c, const struct object *o, struct b
         struct object *i, *tmp;
 
         HASH_ITER (hh_no, c->by_no, i, tmp) {
-                if (i->kind != &kind_instance || !host_has(i, o->name))
+                if (i->kind != &kind_instance || !host_keeps(i, o->name))
                         continue;
                 render_path(c, i, out);
                 buf_printf(out, " %s\n", object_state(i));

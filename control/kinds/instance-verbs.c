@@ -1,4 +1,5 @@
 /* The verbs of an instance: what is legal is in the table in instance.c; here is what begins. */
+#include "control/hosts.h"
 #include "control/kinds/instance.h"
 
 int instance_start(struct txn *t, struct object *o, const char *args, struct err **e)
@@ -66,6 +67,12 @@ int instance_pause(struct txn *t, struct object *o, const char *args, struct err
 
 int instance_resume(struct txn *t, struct object *o, const char *args, struct err **e)
 {
+        const char *host = object_str(o, "host");
+
+        if (o->state == INSTANCE_SUSPENDED && host_find(t->c, host) && !host_holds(t->c, host)) {
+                err_set(e, -EHOSTDOWN, "its memory is on host '%s', which is down", host);
+                return err_hint(e, "echo reboot hard > ctl boots it elsewhere, without its memory");
+        }
         if (o->state == INSTANCE_SUSPENDED) {
                 job_start(t, o, &job_instance_restore, NULL);
                 txn_set_state(t, o, INSTANCE_RESUMING);

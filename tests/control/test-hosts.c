@@ -378,6 +378,31 @@ static void test_back(void **state)
         assert_true(A->leased_at_start && B->leased_at_start);
 }
 
+/* Its memory is on that host's disks and waits there, unless it is given up. */
+static void test_suspended(void **state)
+{
+        two_on_a();
+        assert_int_equal(verb(A, &kind_instance, "off", "suspend"), 0);
+        assert_int_equal(verb(A, &kind_instance, "again", "suspend"), 0);
+        AWAIT_STATE(B, &kind_instance, "off", "suspended");
+        AWAIT_STATE(B, &kind_instance, "again", "suspended");
+        assert_int_equal(running(A), 0);
+        cut(A);
+        AWAIT_STATE(B, &kind_host, "a", "down");
+        assert_true(is(B, &kind_instance, "off", "suspended"));
+        assert_int_equal(verb(B, &kind_instance, "off", "resume"), -EHOSTDOWN);
+        assert_int_equal(verb(B, &kind_instance, "again", "reboot hard"), 0);
+        AWAIT_STATE(B, &kind_instance, "again", "active");
+        assert_true(has(B, &kind_instance, "again", "host", "b"));
+        heal(A);
+        AWAIT_STATE(B, &kind_host, "a", "up");
+        assert_int_equal(verb(B, &kind_instance, "off", "resume"), 0);
+        AWAIT_STATE(B, &kind_instance, "off", "active");
+        assert_true(has(B, &kind_instance, "off", "host", "a"));
+        assert_int_equal(running(A), 1);
+        assert_int_equal(running(B), 1);
+}
+
 /* The daemon is gone, its guests are not: the next start finds the record and ends them first. */
 static void test_restart_lost(void **state)
 {
@@ -478,6 +503,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_silence, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_record, rig_setup, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_back, rig_setup_short, rig_teardown),
+                cmocka_unit_test_setup_teardown(test_suspended, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_restart_lost, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_job_moves, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_local_waits, rig_setup_short, rig_teardown),

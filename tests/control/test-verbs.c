@@ -246,7 +246,7 @@ static void test_resize(void **state)
         assert_int_equal(
                 control_create(fake.c, &root, OBJECT_CLOUD, &kind_flavor, "large-x", &large, NULL),
                 0);
-        assert_int_equal(set(large, &kind_flavor, "memory", "64G"), 0);
+        assert_int_equal(set(large, &kind_flavor, "memory", "4G"), 0);
         assert_int_equal(set(large, &kind_flavor, "disk", "3G"), 0);
         assert_int_equal(quota(fake.owner, "memory limit=max"), 0);
         assert_int_equal(verb(i, "resize none"), -ENOENT);
@@ -254,7 +254,7 @@ static void test_resize(void **state)
         assert_int_equal(verb(i, "confirm"), -EBUSY);
         assert_int_equal(verb(i, "resize large-x"), 0);
         assert_int_equal(wait_for(i, "resized"), 0);
-        assert_int_equal(used("memory "), 64ULL << 30);
+        assert_int_equal(used("memory "), 4ULL << 30);
         assert_int_equal(verb(i, "resize small"), -EBUSY);
         assert_int_equal(verb(i, "revert"), 0);
         assert_int_equal(wait_for(i, "active"), 0);
@@ -274,7 +274,7 @@ static void test_resize(void **state)
         assert_int_equal(verb(i, "stop now"), 0);
         assert_int_equal(wait_for(i, "stopped"), 0);
         assert_int_equal(verb(i, "resize small"), 0);
-        assert_int_equal(used("memory "), 64ULL << 30);
+        assert_int_equal(used("memory "), 4ULL << 30);
         assert_int_equal(set(i, &kind_instance, "flavor", "tiny"), -EBUSY);
         assert_int_equal(verb(i, "start"), 0);
         assert_int_equal(wait_for(i, "resized"), 0);
