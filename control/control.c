@@ -1,5 +1,5 @@
 /* Start and stop of the control plane. */
-#include "control/job.h"
+#include "control/network.h"
 
 int control_start(const struct control_config *cfg, struct control **ret, struct err **e)
 {
@@ -26,6 +26,8 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
                 r = stats_start(c, e);
         if (r == 0)
                 r = keys_start(c, e);
+        if (r == 0)
+                r = networks_start(c, e);
         if (r < 0) {
                 control_stop(c);
                 *ret = NULL;
@@ -41,6 +43,7 @@ void control_quiesce(struct control *c)
         keys_stop(c);
         reconcile_stop(c);
         jobs_stop(c);
+        networks_stop(c);
 }
 
 void control_stop(struct control *c)
@@ -53,6 +56,7 @@ void control_stop(struct control *c)
         reconcile_free(c);
         stats_free(c);
         keys_free(c);
+        networks_free(c);
         tokens_free(c);
         HASH_ITER (hh, c->users, u, tmp) {
                 HASH_DEL(c->users, u);

@@ -15,6 +15,7 @@ struct volume_service;
 struct image_service;
 struct backup_service;
 struct compute;
+struct network_service;
 
 /* Who asks.  pid 0: unknown (another pid namespace). */
 struct caller {
@@ -31,6 +32,8 @@ struct control_config {
         struct backup_service *backups; /* NULL: backups are refused */
         /* Opens compute on first use (control calls it on a worker); returns a cached one later. */
         int (*compute)(void *arg, struct compute **ret, struct err **e);
+        /* The same for networks; NULL: this cloud has none, and says so. */
+        int (*network)(void *arg, struct network_service **ret, struct err **e);
         void *arg;
         const char *mount;   /* absolute path of the mount point, for link targets that name it */
         const char *state;   /* state folder */

@@ -8,11 +8,12 @@
 #include "control/driver/backup.h"
 #include "control/driver/compute.h"
 #include "control/driver/image.h"
+#include "control/driver/network.h"
 #include "control/driver/store.h"
 #include "control/driver/volume.h"
 #include "control/txn.h"
 
-enum { KINDS_MAX = 16 };
+enum { KINDS_MAX = 32 };
 
 /* What a tenant uses, counted from its objects and never stored. */
 enum quota { Q_INSTANCES, Q_VCPUS, Q_MEMORY, Q_VOLUMES, Q_VOLUME_SIZE, Q_IMAGES, Q_IMAGE_SIZE,
@@ -48,6 +49,7 @@ struct user {
 };
 
 struct key_keeper;
+struct network_keeper;
 
 struct control {
         struct control_config cfg;
@@ -71,6 +73,7 @@ struct control {
         struct reconciler *reconciler;
         struct stats_keeper *stats;
         struct key_keeper *keys;
+        struct network_keeper *networks; /* NULL: this cloud has none */
         void (*changed)(void *arg, const struct change *ch);
         void *changed_arg;
         pthread_mutex_t changed_lock; /* both, so that they can be taken back */
@@ -191,3 +194,6 @@ int reconcile_start(struct control *c, struct err **e);
 void reconcile_stop(struct control *c);
 void reconcile_free(struct control *c);
 void reconcile_limits(struct control *c); /* a volume type changed, durably */
+
+/* network.c: an object of kind k changed, durably. */
+void networks_changed(struct control *c, const struct kind *k);

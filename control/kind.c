@@ -8,7 +8,9 @@
 const struct kind *const kinds[] = {&kind_cloud,    &kind_tenant, &kind_flavor,
                                     &kind_host,     &kind_image,  &kind_volume, &kind_snapshot,
                                     &kind_backup,   &kind_instance, &kind_job,
-                                    &kind_volume_type, NULL};
+                                    &kind_volume_type,
+                                    &kind_network,  &kind_subnet, &kind_port,
+                                    &kind_security_group, NULL};
 
 const struct kind *kind_by_name(const char *name)
 {

@@ -1,5 +1,5 @@
 /* What a new cloud begins with, and putting right what a crash left. */
-#include "control/jobs/jobs.h"
+#include "control/network.h"
 
 static int seed_object(struct control *c, const struct kind *k, const char *name,
                        const char *const *attrs, struct err **e)
@@ -120,6 +120,23 @@ static int settle(struct control *c, struct err **e)
         return r;
 }
 
+/* Tenants from before there were networks get what new ones begin with. */
+static int seed_networks(struct control *c, struct err **e)
+{
+        struct collection *l = model_collection(c, model_by_no(c, OBJECT_CLOUD), &kind_tenant);
+        int r = 0;
+
+        for (size_t i = 0; l && i < l->n && r == 0; i++) {
+                struct txn t;
+
+                txn_begin(&t, c, NULL);
+                if (!l->v[i]->nameless)
+                        r = network_seed(&t, l->v[i], e);
+                r = txn_end(&t, r, e);
+        }
+        return r;
+}
+
 int seed_cloud(struct control *c, struct err **e)
 {
         int r = 0;
@@ -128,5 +145,7 @@ int seed_cloud(struct control *c, struct err **e)
                 r = seed_new(c, e);
         if (r == 0)
                 r = seed_host(c, e);
+        if (r == 0)
+                r = seed_networks(c, e);
         return r < 0 ? r : settle(c, e);
 }

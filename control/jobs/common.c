@@ -36,6 +36,8 @@ const struct job_def *const job_defs[] = {
         &job_instance_delete,
         &job_instance_snapshot,
         &job_instance_sync,
+        &job_instance_plug,
+        &job_instance_unplug,
         NULL,
 };
 /* clang-format on */

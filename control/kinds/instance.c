@@ -1,5 +1,5 @@
 /* Instances: guests. */
-#include "control/jobs/jobs.h"
+#include "control/network.h"
 
 enum { DISKS_MAX = 16 };
 
@@ -342,6 +342,8 @@ static const struct attr_def attrs[] = {
         {"description", ATTR_TEXT, ROLE_MEMBER, .max = 255, .help = "words for people"},
         {"power", ATTR_TEXT, ROLE_NOBODY, .render = render_power, .changes = true, .index = true,
          .help = "running, paused, stalled (a disk does not answer) or off"},
+        {"addresses", ATTR_TEXT, ROLE_NOBODY, .render = instance_render_addresses, .changes = true,
+         .index = true, .help = "in its networks, known before it starts"},
         {"host", ATTR_TEXT, ROLE_NOBODY, .index = true, .help = "where it runs, or ran last"},
         {"disk", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of its flavor"},
         {"thaw", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "its file systems may be frozen"},
@@ -352,6 +354,12 @@ static const struct link_def links[] = {
         {"volumes", "volume", .many = true, .states = RESTING | LIVE, .bind = bind_volume,
          .bound = bound_volume, .unbind = unbind_volume,
          .help = "its disks, as vda, vdb, ...; also while it runs"},
+        {"networks", "network port", .many = true, .states = RESTING | LIVE,
+         .bind = instance_bind_network, .bound = instance_bound_network,
+         .unbind = instance_unbind_network,
+         .help = "what it is plugged into, each by a port of its own; also while it runs"},
+        {"security_groups", "security_group", .many = true,
+         .help = "of its ports that have none of their own"},
         {"image", "image", .states = RESTING, .bind = bind_image,
          .help = "its root volume is made from it at the first start, and goes with it"},
         {"kernel", "image", .states = RESTING, .bind = bind_image,
