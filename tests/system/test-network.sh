@@ -95,7 +95,7 @@ no default/a "ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:77;
 cd / && stop_cloud
 ip -br link | sed 's/@.*//' >"$T/links.after"
 nft list ruleset >"$T/rules.after"
-expect "the host's rules are as they were" cmp "$T/rules.before" "$T/rules.after"
+diff "$T/rules.before" "$T/rules.after"; expect "the host's rules are as they were" cmp "$T/rules.before" "$T/rules.after"
 [ -z "$(grep '^sn' "$T/links.after")" ] || fail "devices are left: $(cat "$T/links.after")"
 [ -z "$(ls -A "$T/state/run/net" 2>/dev/null)" ] || fail "namespaces are left"
 ok "nothing is left"
