@@ -49,8 +49,7 @@ static void add_groups(struct draft *d, const struct object *port, struct net_po
                         }
         }
         if (!v) {
-                struct object *g =
-                        model_by_name(d->c, d->tenant, &kind_security_group, "default");
+                struct object *g = model_by_name(d->c, d->tenant, &kind_security_group, "default");
 
                 v = xcalloc(1, sizeof(*v));
                 if (g)
@@ -142,9 +141,9 @@ static void add_network(struct control *c, struct net_network *n, const struct o
         struct collection *subnets = model_collection(c, o, &kind_subnet);
         struct draft d = {.c = c, .n = n, .tenant = o->tenant};
 
-        *n = (struct net_network){
-                .mtu = object_num(o, "mtu"),
-                .uplink = object_num(o, "external") ? object_num(o, "uplink") : 0};
+        *n = (struct net_network){.mtu = object_num(o, "mtu"),
+                                  .uplink =
+                                          object_num(o, "external") ? object_num(o, "uplink") : 0};
         id_text(n->id, o->id);
         for (size_t i = 0; subnets && i < subnets->n; i++)
                 add_subnet(&d, subnets->v[i]);

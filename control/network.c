@@ -1,9 +1,9 @@
 /* The keeper: the host's networks as the model says.
  *
  * Whoever needs a device on the host at once (a guest that starts) asks for it with
- * networks_apply(); everything else that changes wakes the thread here.  While there are networks on
- * this host it looks every two seconds whether they are as they should be, in case somebody broke
- * one. */
+ * networks_apply(); everything else that changes wakes the thread here.  While there are networks
+ * on this host it looks every two seconds whether they are as they should be, in case somebody
+ * broke one. */
 #include "control/network.h"
 
 enum { LOOK_US = 2000000 };

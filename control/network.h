@@ -5,8 +5,15 @@
 #include "control/jobs/jobs.h"
 
 /* So many at most; what a tenant makes is bounded. */
-enum { NETWORKS_MAX = 100, SUBNETS_MAX = 8, PORTS_MAX = 1024, GROUPS_MAX = 100, RULES_MAX = 1024,
-       NICS_MAX = 8, DNS_MAX = 4 };
+enum {
+        NETWORKS_MAX = 100,
+        SUBNETS_MAX = 8,
+        PORTS_MAX = 1024,
+        GROUPS_MAX = 100,
+        RULES_MAX = 1024,
+        NICS_MAX = 8,
+        DNS_MAX = 4
+};
 
 /* address.c */
 
@@ -19,8 +26,8 @@ const char *word_next(const char **p, size_t *n);
 
 /* network-plan.c */
 
-/* What this host should have, from the model; networks without a guest here are left out.  Takes the
- * read lock. */
+/* What this host should have, from the model; networks without a guest here are left out.  Takes
+ * the read lock. */
 struct net_plan *network_plan(struct control *c);
 void network_plan_free(struct net_plan *p);
 /* Whether the instance is to have its devices here.  Model held. */

@@ -13,7 +13,8 @@ char *network_device(char out[DEVICE_SIZE], enum net_device what, const char *id
 
 char *network_address(char out[ADDRESS_TEXT_SIZE], uint32_t a)
 {
-        snprintf(out, ADDRESS_TEXT_SIZE, "%u.%u.%u.%u", a >> 24, a >> 16 & 255, a >> 8 & 255, a & 255);
+        snprintf(out, ADDRESS_TEXT_SIZE, "%u.%u.%u.%u", a >> 24, a >> 16 & 255, a >> 8 & 255,
+                 a & 255);
         return out;
 }
 

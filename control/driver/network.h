@@ -28,8 +28,8 @@ struct net_port {
         char id[ID_TEXT_SIZE];
         char mac[MAC_TEXT_SIZE];
         uint32_t address;
-        char name[NAME_SIZE]; /* the guest's, in DNS */
-        bool live;            /* its guest runs or is about to: it needs a device on this host */
+        char name[NAME_SIZE];   /* the guest's, in DNS */
+        bool live;              /* its guest runs or is about to: it needs a device on this host */
         const unsigned *groups; /* indices in net_network.groups */
         unsigned ngroups;
 };
@@ -69,8 +69,8 @@ struct net_plan {
 struct network_service;
 struct network_ops {
         const char *name;
-        /* Makes the host as the plan says.  Repeatable, cheap when all is so already; one caller at a
-         * time.  What fails for one network leaves the others whole; the words are of the first.
+        /* Makes the host as the plan says.  Repeatable, cheap when all is so already; one caller at
+         * a time.  What fails for one network leaves the others whole; the words are of the first.
          * -EPERM, -ENOTSUP (the kernel lacks it), -EIO. */
         int (*apply)(struct network_service *s, const struct net_plan *p, struct err **e);
         void (*close)(struct network_service *s); /* leaves everything as it is */
@@ -80,7 +80,13 @@ struct network_service {
 };
 
 /* The name of a device of ours: "sn", what it is, and the id's first 12 digits. */
-enum net_device { NET_TAP = 't', NET_BRIDGE = 'b', NET_LEG = 'v', NET_INNER = 'l', NET_UPLINK = 'u' };
+enum net_device {
+        NET_TAP = 't',
+        NET_BRIDGE = 'b',
+        NET_LEG = 'v',
+        NET_INNER = 'l',
+        NET_UPLINK = 'u'
+};
 char *network_device(char out[DEVICE_SIZE], enum net_device what, const char *id);
 /* Text of an address; gives out. */
 char *network_address(char out[ADDRESS_TEXT_SIZE], uint32_t address);

@@ -6,10 +6,12 @@ int networks_check(struct control *c, struct err **e)
         if (c->cfg.network)
                 return 0;
         err_set(e, -ENOTSUP, "this cloud has no networks: its daemon does not run as root");
-        return err_hint(e, "bridges and network namespaces are made by root; run strato up as root");
+        return err_hint(e,
+                        "bridges and network namespaces are made by root; run strato up as root");
 }
 
-/* The smallest number above 255 that no network of the cloud has: its uplink is 169.254.N/256.N%256. */
+/* The smallest number above 255 that no network of the cloud has: its uplink is
+ * 169.254.N/256.N%256. */
 static uint16_t free_uplink(struct control *c)
 {
         static const unsigned first = 256, end = 65280;
@@ -17,7 +19,8 @@ static uint16_t free_uplink(struct control *c)
         struct object *o, *tmp;
         unsigned n;
 
-        used[(169 << 8 | 254) / 8] |= 1 << (254 % 8); /* 169.254.169.254 is the metadata service's */
+        used[(169 << 8 | 254) / 8] |= 1
+                                      << (254 % 8); /* 169.254.169.254 is the metadata service's */
         HASH_ITER (hh_no, c->by_no, o, tmp)
                 if (o->kind == &kind_network && object_num(o, "uplink") < end)
                         used[object_num(o, "uplink") / 8] |= 1 << object_num(o, "uplink") % 8;

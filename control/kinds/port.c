@@ -124,8 +124,8 @@ static int create(struct txn *t, struct object *o, struct err **e)
         uint32_t a = 0;
 
         if (ports && ports->n > PORTS_MAX)
-                return err_set(e, -EDQUOT, "ports of a network: limit=%d used=%zu wanted=1", PORTS_MAX,
-                               ports->n - 1);
+                return err_set(e, -EDQUOT, "ports of a network: limit=%d used=%zu wanted=1",
+                               PORTS_MAX, ports->n - 1);
         for (size_t i = 0; subnets && i < subnets->n && !a; i++) {
                 some |= subnets->v[i]->state == SUBNET_ACTIVE;
                 a = free_address(ports, subnets->v[i]);
@@ -136,7 +136,8 @@ static int create(struct txn *t, struct object *o, struct err **e)
         }
         if (!a)
                 return err_set(e, -ENOSPC, "no address is free in network '%s'", o->holder->name);
-        /* A locally administered one, random as the id is; that of the gateway ends in the network's. */
+        /* A locally administered one, random as the id is; that of the gateway ends in the
+         * network's. */
         snprintf(mac, sizeof(mac), "06:%02x:%02x:%02x:%02x:%02x", o->id.bytes[0], o->id.bytes[1],
                  o->id.bytes[2], o->id.bytes[3], o->id.bytes[4]);
         txn_set_str(t, o, "mac", mac);

@@ -3,7 +3,8 @@
 
 #include <ctype.h>
 
-/* --- rules as text: in|out PROTOCOL [PORT[-PORT]] [from|to NETWORK|group NAME] ------------------- */
+/* --- rules as text: in|out PROTOCOL [PORT[-PORT]] [from|to NETWORK|group NAME] -------------------
+ */
 
 /* The next word between blanks, copied, and where it begins. */
 static bool word(const char **p, char out[NAME_SIZE], const char **at)
@@ -128,7 +129,10 @@ static void rule_text(const struct rule *x, struct buf *out)
 
         buf_addstr(out, r->out ? "out " : "in ");
         if (r->proto == -1 || r->proto == 6 || r->proto == 17 || r->proto == 1)
-                buf_addstr(out, r->proto == -1 ? "any" : r->proto == 6 ? "tcp" : r->proto == 1 ? "icmp" : "udp");
+                buf_addstr(out, r->proto == -1  ? "any"
+                                : r->proto == 6 ? "tcp"
+                                : r->proto == 1 ? "icmp"
+                                                : "udp");
         else
                 buf_printf(out, "%d", r->proto);
         if (r->from)
@@ -181,8 +185,8 @@ static int write_rule(struct txn *t, struct object *o, const char *line, struct 
         for (const char *p = list; *p; p++)
                 count += *p == '\n';
         if (!less && count >= RULES_MAX)
-                return err_set(e, -EDQUOT, "rules of a group: limit=%d used=%zu wanted=1", RULES_MAX,
-                               count);
+                return err_set(e, -EDQUOT, "rules of a group: limit=%d used=%zu wanted=1",
+                               RULES_MAX, count);
         buf_add(&next, list, less ? (size_t)(there - list) : strlen(list));
         buf_addstr(&next, less ? there + text.len : buf_str(&text));
         txn_set_str(t, o, "text", buf_str(&next));
@@ -225,7 +229,8 @@ static const struct attr_def attrs[] = {
 
 static const struct file_def files[] = {
         {"rules", FILE_LINES, ROLE_MEMBER, .render = render_rules, .write = write_rule,
-         .help = "what it lets pass: `in tcp 22 from 10.0.0.0/8`, `in any from group web`, `out any`; "
+         .help = "what it lets pass: `in tcp 22 from 10.0.0.0/8`, `in any from group web`, `out "
+                 "any`; "
                  "`- RULE` takes one away"},
 };
 
@@ -236,7 +241,8 @@ static const struct state_def states[] = {
 const struct kind kind_security_group = {
         .name = "security_group",
         .plural = "security_groups",
-        .help = "What ports let in and out; answers always pass, and what no rule names is dropped.",
+        .help = "What ports let in and out; answers always pass, and what no rule names is "
+                "dropped.",
         .schema = 1,
         .creator = ROLE_MEMBER,
         .attrs = attrs,

@@ -79,8 +79,8 @@ static int set_gateway(struct txn *t, struct object *o, union value v, struct er
                 return err_set(e, -EINVAL, "its cidr comes first");
         if (!address_parse(s, strlen(s), &g) || (g & network_mask(prefix)) != a || g == a ||
             g == (a | ~network_mask(prefix)))
-                return err_at(e, -EINVAL, s, strlen(s), 0, strlen(s), "a gateway is an address in %s",
-                              object_str(o, "cidr"));
+                return err_at(e, -EINVAL, s, strlen(s), 0, strlen(s),
+                              "a gateway is an address in %s", object_str(o, "cidr"));
         if (user)
                 return err_set(e, -EBUSY, "port '%s' has an address in it", user->name);
         txn_set_str(t, o, "gateway", s);

@@ -15,7 +15,13 @@ ip link set lo up
 ip link add foreign type bridge && ip link set foreign up
 nft add table inet foreign && nft add chain inet foreign c
 nft list ruleset >"$T/rules.before"
-ip -br link >"$T/links.before"
+# The outside: a namespace behind a cable of the "host".
+mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns
+ip netns add outside
+ip link add cable type veth peer name eth0 netns outside
+ip addr add 192.0.2.1/24 dev cable && ip link set cable up
+ip -n outside addr add 192.0.2.2/24 dev eth0 && ip -n outside link set eth0 up
+ip -n outside route add default via 192.0.2.1
 
 # says TENANT/NAME COMMAND: types it into the guest's console
 says() {
@@ -29,8 +35,8 @@ answers() {
         asked=$((asked + 1))
         says "$1" "$2 >/dev/null 2>&1 && echo 'answer $asked 'yes || echo 'answer $asked 'no"
         local log="$C/tenants/${1%/*}/instances/${1#*/}/console.log"
-        wait_until 60 grep -qE "^answer $asked (yes|no)" "$log" || fail "$1 does not say: $2"
-        grep -qE "^answer $asked yes" "$log"
+        wait_until 60 grep -qE "answer $asked (yes|no)" "$log" || { tail -n 5 "$log"; fail "$1 does not say: $2"; }
+        grep -qE "answer $asked yes" "$log"
 }
 yes() {
         answers "$@" || fail "$1: failed: $2"
@@ -84,18 +90,129 @@ up other/c
 yes default/a "ping -c 2 -W 5 10.0.0.3"
 yes default/a "nslookup b.internal 10.0.0.1"
 yes default/b "ping -c 1 -W 5 a.internal"
-# The same address in the other tenant's network is its own.
+# Out by the host, answers only in; nothing of a guest's reaches the host itself.
+yes default/a "ping -c 1 -W 5 192.0.2.2"
+no default/a "ping -c 1 -W 2 192.0.2.1"
+no default/a "ping -c 1 -W 2 169.254.0.1"
+ip netns exec outside busybox ping -q -c 1 -W 2 10.0.0.3 >/dev/null && fail "the outside reaches a guest"
+# The same address in the other tenant's network is its own; its way out leads to no neighbour.
+yes other/c "ping -c 1 -W 5 192.0.2.2"
 no other/c "ping -c 1 -W 2 10.0.0.3"
 no other/c "nslookup a.internal 10.0.0.1"
+no other/c "ping -c 1 -W 2 169.254.1.0"
 # Speaking as somebody else.
 no default/a "ip addr add 10.0.0.77/24 dev eth0; ping -I 10.0.0.77 -c 1 -W 2 10.0.0.1"
-no default/a "ping -c 1 -W 2 169.254.0.1"
 no default/a "ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:77; ip link set eth0 up; ping -c 1 -W 2 10.0.0.3"
+yes default/a "ip link set eth0 down; ip link set eth0 address $(cat networks/default/ports/a/mac); ip link set eth0 up; sleep 1; ping -c 1 -W 5 10.0.0.3"
 
+# Whatever is broken is back within seconds, and guests know nothing but a pause.
+id=$(cat networks/default/id)
+short=${id//-/}
+short=${short:0:12}
+table=stratofs_$(nft list tables bridge | sed -n 's/.*stratofs_//p')
+ns=$T/state/run/net/$id/ns
+inside() {
+        nsenter --net="$ns" "$@"
+}
+again() {
+        wait_until 20 "$@" || fail "not back: $*"
+        yes default/b "ping -c 2 -W 5 10.0.0.2"
+}
+server() {
+        local pid
+        pid=$(cat "$T/state/run/net/$id/dnsmasq.pid") && [ "$pid" != "$killed" ] && [ -d "/proc/$pid" ]
+}
+nft delete table bridge "$table" || fail "no bridge table"
+again nft list table bridge "$table"
+nft delete table ip "$table" || fail "no table"
+again nft list table ip "$table"
+inside nft flush ruleset
+again eval 'inside nft list chain ip $table forward | grep -q "policy drop"'
+killed=$(cat "$T/state/run/net/$id/dnsmasq.pid")
+kill -9 "$killed"
+again server
+ip link del "snb$short"
+again eval '[ "$(bridge link | grep -c "master snb$short")" = 3 ]'
+[ "$(bridge -d link | grep -c "isolated on")" = 3 ] || fail "ports are not isolated"
+ip link del "snv$short"
+again ip link show "snv$short"
+ip link del "snu$short"
+again ip link show "snu$short"
+killed=$(cat "$T/state/run/net/$id/dnsmasq.pid")
+umount "$ns" && rm "$ns"
+again server
+yes default/b "ping -c 1 -W 5 192.0.2.2"
+# Without stratod it all goes on.
+kill -9 "$(daemon_pid stratod)"
+yes_before=$(cat "$T/state/run/net/$id/dnsmasq.pid")
+[ -d "/proc/$yes_before" ] || fail "DHCP and DNS ended with stratod"
+expect "up again" "$STRATO" up --state "$T/state" --mount "$C"
+cd "$C/tenants/default" || fail "no tenant"
+[ "$(cat "$T/state/run/net/$id/dnsmasq.pid")" = "$yes_before" ] || fail "DHCP began anew"
+yes default/b "ping -c 1 -W 5 a.internal"
+
+# Security groups, on running guests.
+yes default/b "httpd -p 80 -h /"
+get="printf 'GET /init HTTP/1.0\\r\\n\\r\\n' | timeout 5 nc b.internal 80 | grep insmod"
+yes default/a "$get"
+expect "a group" mkdir security_groups/web
+ln -s security_groups/web instances/b/security_groups/ || fail "link of the group"
+no default/a "$get"
+no default/a "ping -c 1 -W 2 10.0.0.3"
+echo 'in tcp 80-88 from group default' >security_groups/web/rules || fail "rule"
+yes default/a "$get"
+no default/a "ping -c 1 -W 2 10.0.0.3"
+echo '+ in icmp from 10.0.0.2' >security_groups/web/rules || fail "rule"
+yes default/a "ping -c 1 -W 5 10.0.0.3"
+printf -- '- in icmp from 10.0.0.2/32\n- out any\n' >security_groups/web/rules || fail "rules"
+no default/a "ping -c 1 -W 2 10.0.0.3"
+no default/b "ping -c 1 -W 2 192.0.2.2"
+[ "$(cat security_groups/web/rules)" = "in tcp 80-88 from group default" ] || fail "rules"
+expect_errno EINVAL 'echo "in tcp 99999" >security_groups/web/rules'
+expect_errno EINVAL 'echo "sideways any" >security_groups/web/rules'
+expect_errno ENOENT 'echo "in any from group nobody" >security_groups/web/rules'
+expect_errno EBUSY rmdir security_groups/web
+rm instances/b/security_groups/web || fail "unlink of the group"
+yes default/b "ping -c 1 -W 5 192.0.2.2"
+
+# Hot plug.
+mkdir networks/second networks/second/subnets/s || fail "second network"
+expect_errno EINVAL ln -s networks/second instances/a/networks/
+expect_errno EINVAL 'echo 10.0.0.7/24 >networks/second/subnets/s/cidr'
+echo 192.168.7.0/24 >networks/second/subnets/s/cidr || fail "cidr"
+mkdir networks/second/ports/p || fail "a port by hand"
+expect_errno EINVAL 'echo 192.168.8.9 >networks/second/ports/p/address'
+echo 192.168.7.99 >networks/second/ports/p/address || fail "address"
+ln -s networks/second/ports/p instances/a/networks/second || fail "hot plug"
+[ "$(cat instances/a/addresses)" = "10.0.0.2 192.168.7.99" ] || fail "addresses"
+yes default/a 'n=0; until [ -e /sys/class/net/eth1 ] || [ $n = 20 ]; do sleep 1; n=$((n + 1)); done; net eth1; ip addr show dev eth1 | grep 192.168.7.99/24'
+yes default/a "ping -c 1 -W 5 192.168.7.1"
+expect_errno EBUSY rmdir networks/second/ports/p
+expect_errno EBUSY 'echo 192.168.7.98 >networks/second/ports/p/address'
+rm instances/a/networks/second || fail "hot unplug"
+unplugged() {
+        [ ! -e instances/a/networks/second ]
+}
+wait_until 40 unplugged || fail "it is still plugged in"
+no default/a "[ -e /sys/class/net/eth1 ]"
+expect_errno EBUSY rmdir networks/second
+expect "the port goes" rmdir networks/second/ports/p
+expect "the network goes" rmdir networks/second
+expect_errno EBUSY rmdir networks/default
+
+# A tenant that holds no more than it began with goes.
+echo stop now >"$C/tenants/other/instances/c/ctl" || fail "stop"
+expect "c is off" "$STRATO" wait "$C/tenants/other/instances/c" stopped --timeout 60
+rmdir "$C/tenants/other/instances/c" || fail "rmdir"
+rmdir "$C/tenants/other/images/"{vmlinuz,initrd} || fail "rmdir"
+empty() {
+        rmdir "$C/tenants/other"
+}
+wait_until 20 empty || fail "the tenant does not go"
 cd / && stop_cloud
-ip -br link | sed 's/@.*//' >"$T/links.after"
+ip link show foreign >/dev/null || fail "somebody else's bridge is gone"
 nft list ruleset >"$T/rules.after"
-diff "$T/rules.before" "$T/rules.after"; expect "the host's rules are as they were" cmp "$T/rules.before" "$T/rules.after"
-[ -z "$(grep '^sn' "$T/links.after")" ] || fail "devices are left: $(cat "$T/links.after")"
+expect "the host's rules are as they were" cmp "$T/rules.before" "$T/rules.after"
+[ -z "$(ip -br link | grep '^sn')" ] || fail "devices are left: $(ip -br link)"
 [ -z "$(ls -A "$T/state/run/net" 2>/dev/null)" ] || fail "namespaces are left"
 ok "nothing is left"

@@ -1,9 +1,11 @@
-/* DHCP and DNS of a network: dnsmasq, which serves what we tell it and gives no lease of its own. */
+/* DHCP and DNS of a network: dnsmasq, which serves what we tell it and gives no lease of its own.
+ */
 #include "backend/network/linux/linux.h"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "common/child.h"
 #include "common/clock.h"
@@ -44,19 +46,27 @@ static pid_t running(const char *dir, int ns)
         if (file_read(path, 64, &comm, NULL, NULL) < 0 || strncmp(comm, "dnsmasq", 7) != 0)
                 return 0;
         snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
-        if (ns >= 0 && (stat(path, &a) < 0 || fstat(ns, &b) < 0 || a.st_ino != b.st_ino))
+        if (stat(path, &a) < 0) /* ended, and nobody has reaped it */
+                return 0;
+        if (ns >= 0 && (fstat(ns, &b) < 0 || a.st_ino != b.st_ino))
                 return 0;
         return pid;
 }
 
 void dhcp_end(const char *dir)
 {
-        int64_t deadline = clock_mono() + END_US;
+        int64_t begun = clock_mono();
         pid_t pid = running(dir, -1);
 
-        for (int sig = SIGTERM; pid && kill(pid, sig) == 0 && running(dir, -1) == pid; usleep(5000))
-                if (clock_mono() > deadline)
-                        sig = SIGKILL;
+        if (!pid)
+                return;
+        kill(pid, SIGTERM);
+        while (running(dir, -1) == pid && clock_mono() < begun + 2 * END_US) {
+                if (clock_mono() > begun + END_US)
+                        kill(pid, SIGKILL);
+                usleep(2000);
+        }
+        waitpid(pid, NULL, WNOHANG); /* ours, where this process adopts */
 }
 
 static void hosts(const struct net_network *n, struct buf *dhcp, struct buf *dns)
@@ -103,7 +113,8 @@ static void arguments(const char *dir, const struct net_network *n, struct buf *
 
 static int start(const char *dir, const struct buf *args, struct err **e)
 {
-        _cleanup_free_ char *text = strdup(buf_str(args)), *pid = path_printf("%s/dnsmasq.pid", dir);
+        _cleanup_free_ char *text = strdup(buf_str(args)),
+                            *pid = path_printf("%s/dnsmasq.pid", dir);
         const char *argv[ARGS_MAX];
         char *save = NULL;
         unsigned n = 0;
@@ -116,7 +127,8 @@ static int start(const char *dir, const struct buf *args, struct err **e)
                 argv[n++] = w;
         argv[n] = NULL;
         unlink(pid);
-        r = child_check(&(struct child){.argv = argv, .timeout_ms = 10000}, e); /* it makes itself a daemon */
+        r = child_check(&(struct child){.argv = argv, .timeout_ms = 10000},
+                        e); /* it makes itself a daemon */
         return r < 0 ? err_prepend(e, r, "dnsmasq") : 0;
 }
 

@@ -42,7 +42,8 @@ static struct inner *inner_get(struct linux_net *s, const char *id)
 
 /* --- rulesets -------------------------------------------------------------------------------- */
 
-/* In the thread's namespace, unless it is what was applied last and nobody has changed any rule since.
+/* In the thread's namespace, unless it is what was applied last and nobody has changed any rule
+ * since.
  */
 static int rules(char **last, uint32_t *generation, struct buf *text, struct err **e)
 {
@@ -80,7 +81,8 @@ static int quiet(const char *device, struct err **e)
 }
 
 /* A link of that name and kind; one of another kind in its place goes. */
-static int ensure(struct nl *n, const char *name, const char *kind, struct nl_link *l, struct err **e)
+static int ensure(struct nl *n, const char *name, const char *kind, struct nl_link *l,
+                  struct err **e)
 {
         int r = nl_link(n, name, l, e);
 
@@ -126,7 +128,8 @@ static int bridge(struct linux_net *s, struct nl *n, const struct net_network *w
 static int leg(struct linux_net *s, struct nl *n, struct nl *in, int ns, const char *name,
                const char *inside, struct nl_link *here, struct nl_link *there, struct err **e)
 {
-        int a = ensure(n, name, "veth", here, e), b = a < 0 ? a : nl_link(in, inside, there, e), r = b;
+        int a = ensure(n, name, "veth", here, e), b = a < 0 ? a : nl_link(in, inside, there, e),
+            r = b;
 
         if (r >= 0 && (!a || !b)) { /* half a cable is none: its other end is in a lost namespace */
                 r = a ? nl_del(n, here->index, e) : 0;
@@ -147,17 +150,20 @@ static int leg(struct linux_net *s, struct nl *n, struct nl *in, int ns, const c
 /* The gateway's MAC: of the network, so that guests know it still after it was made anew. */
 static void gateway_mac(char out[MAC_TEXT_SIZE], const char *id)
 {
-        snprintf(out, MAC_TEXT_SIZE, "02:%.2s:%.2s:%.2s:%.2s:%.2s", id, id + 2, id + 4, id + 6, id + 9);
+        snprintf(out, MAC_TEXT_SIZE, "02:%.2s:%.2s:%.2s:%.2s:%.2s", id, id + 2, id + 4, id + 6,
+                 id + 9);
 }
 
 /* The thread is in the namespace. */
 static int inside_settings(const char *device, struct err **e)
 {
-        static const char *const set[][2] = {
-                {"ipv6/conf/%/disable_ipv6", "1"},     {"ipv4/conf/%/send_redirects", "0"},
-                {"ipv4/conf/all/send_redirects", "0"}, {"ipv4/conf/%/proxy_arp_pvlan", "1"},
-                {"ipv4/neigh/%/proxy_delay", "0"},     {"ipv4/conf/all/rp_filter", "0"},
-                {"ipv4/ip_forward", "1"}};
+        static const char *const set[][2] = {{"ipv6/conf/%/disable_ipv6", "1"},
+                                             {"ipv4/conf/%/send_redirects", "0"},
+                                             {"ipv4/conf/all/send_redirects", "0"},
+                                             {"ipv4/conf/%/proxy_arp_pvlan", "1"},
+                                             {"ipv4/neigh/%/proxy_delay", "0"},
+                                             {"ipv4/conf/all/rp_filter", "0"},
+                                             {"ipv4/ip_forward", "1"}};
         int r = 0;
 
         for (unsigned i = 0; r == 0 && i < ARRAY_SIZE(set); i++)
@@ -207,7 +213,8 @@ static int host_forwards(struct linux_net *s, struct err **e)
         if (r == 0 && text && text[0] == '0') {
                 r = netns_set("ipv4/ip_forward", "", "1", e);
                 if (r == 0)
-                        log_info("network: the host forwards IPv4 from now on (net.ipv4.ip_forward)");
+                        log_info("network: the host forwards IPv4 from now on "
+                                 "(net.ipv4.ip_forward)");
         }
         s->forwarding = r == 0;
         return r;
@@ -239,8 +246,8 @@ static int uplink(struct linux_net *s, struct nl *n, struct nl *in, int ns,
         return r < 0 ? r : host_forwards(s, e);
 }
 
-static int tap(struct linux_net *s, struct nl *n, const struct net_port *p, unsigned br, unsigned mtu,
-               struct err **e)
+static int tap(struct linux_net *s, struct nl *n, const struct net_port *p, unsigned br,
+               unsigned mtu, struct err **e)
 {
         char name[DEVICE_SIZE];
         struct nl_link l;
@@ -326,7 +333,8 @@ static bool wanted(const struct net_plan *p, const char *name)
                             streq(name, network_device(own, *k, w->id)))
                                 return true;
                 for (unsigned k = 0; k < w->nports; k++)
-                        if (w->ports[k].live && streq(name, network_device(own, NET_TAP, w->ports[k].id)))
+                        if (w->ports[k].live &&
+                            streq(name, network_device(own, NET_TAP, w->ports[k].id)))
                                 return true;
         }
         return false;

@@ -5,7 +5,8 @@
  * server of DHCP and DNS.  It answers ARP for every guest, so that what goes from guest to guest is
  * routed, too, and meets the stateful filter there; that needs neither br_netfilter nor connection
  * tracking of bridges, and whatever the host's own filter does to bridged or routed packets
- * does not matter.  At the bridge's door (bridge family, prerouting) a guest can speak only as itself.
+ * does not matter.  At the bridge's door (bridge family, prerouting) a guest can speak only as
+ * itself.
  *
  *     guest - snt tap - snb bridge - snv veth | snl in the namespace, snu | snu veth - host
  *
@@ -22,14 +23,14 @@ struct linux_net {
         char *dir;   /* <run>/net */
         char *alias; /* of our devices */
         char table[TABLE_SIZE];
-        char *ruleset; /* of the host, as applied; NULL: unknown */
+        char *ruleset;       /* of the host, as applied; NULL: unknown */
         uint32_t generation; /* of the host's nftables after that */
         struct inner *inner; /* the same of namespaces */
         bool forwarding;     /* of the host was looked at */
 };
 
 /* netns.c: the calling thread's network namespace. */
-int netns_open(const char *path, struct err **e);  /* a descriptor; made when it is not there */
+int netns_open(const char *path, struct err **e); /* a descriptor; made when it is not there */
 int netns_enter(int fd, int *ret_home, struct err **e);
 void netns_leave(int home); /* closes it */
 void netns_remove(const char *path);

@@ -95,13 +95,14 @@ static void read_info(const struct nlattr *info, struct nl_link *l)
 {
         const struct nlattr *a, *b;
 
-        mnl_attr_for_each_nested(a, info) {
+        mnl_attr_for_each_nested(a, info)
+        {
                 if (mnl_attr_get_type(a) == IFLA_INFO_KIND)
                         snprintf(l->kind, sizeof(l->kind), "%s", mnl_attr_get_str(a));
                 else if (mnl_attr_get_type(a) == IFLA_INFO_SLAVE_DATA)
-                        mnl_attr_for_each_nested(b, a)
-                                if (mnl_attr_get_type(b) == IFLA_BRPORT_ISOLATED)
-                                        l->isolated = mnl_attr_get_u8(b);
+                        mnl_attr_for_each_nested(b, a) if (mnl_attr_get_type(b) ==
+                                                           IFLA_BRPORT_ISOLATED) l->isolated =
+                                mnl_attr_get_u8(b);
         }
 }
 
@@ -299,9 +300,8 @@ static int see_address(const struct nlmsghdr *h, void *arg)
 
         if (h->nlmsg_type != RTM_NEWADDR || m->ifa_index != w->index || w->n == ARRAY_SIZE(w->v))
                 return MNL_CB_OK;
-        mnl_attr_for_each(a, h, sizeof(*m))
-                if (mnl_attr_get_type(a) == IFA_LOCAL)
-                        w->v[w->n].a = ntohl(mnl_attr_get_u32(a));
+        mnl_attr_for_each(a, h, sizeof(*m)) if (mnl_attr_get_type(a) == IFA_LOCAL) w->v[w->n].a =
+                ntohl(mnl_attr_get_u32(a));
         w->v[w->n++].prefix = m->ifa_prefixlen;
         return MNL_CB_OK;
 }
@@ -321,8 +321,8 @@ static int address(struct nl *n, int type, unsigned index, uint32_t a, unsigned 
         return change(n, h, e, network_address(text, a));
 }
 
-int nl_addresses(struct nl *n, unsigned index, const uint32_t *a, const unsigned *prefix, unsigned count,
-                 struct err **e)
+int nl_addresses(struct nl *n, unsigned index, const uint32_t *a, const unsigned *prefix,
+                 unsigned count, struct err **e)
 {
         struct nlmsghdr *h = begin(n, RTM_GETADDR, NLM_F_DUMP);
         struct ifaddrmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));

@@ -32,8 +32,8 @@ int nl_set(struct nl *n, unsigned index, unsigned master, unsigned mtu, const ch
 int nl_isolate(struct nl *n, unsigned index, struct err **e);
 int nl_del(struct nl *n, unsigned index, struct err **e); /* gone is success */
 /* Addresses of a link: exactly these; host byte order. */
-int nl_addresses(struct nl *n, unsigned index, const uint32_t *a, const unsigned *prefix, unsigned count,
-                 struct err **e);
+int nl_addresses(struct nl *n, unsigned index, const uint32_t *a, const unsigned *prefix,
+                 unsigned count, struct err **e);
 /* prefix 0: the default route; gateway 0: none.  There already is success. */
 int nl_route(struct nl *n, unsigned index, uint32_t dst, unsigned prefix, uint32_t gateway,
              struct err **e);

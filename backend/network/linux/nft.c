@@ -14,9 +14,8 @@ static int see_generation(const struct nlmsghdr *h, void *arg)
 {
         const struct nlattr *a;
 
-        mnl_attr_for_each(a, h, sizeof(struct nfgenmsg))
-                if (mnl_attr_get_type(a) == NFTA_GEN_ID)
-                        *(uint32_t *)arg = ntohl(mnl_attr_get_u32(a));
+        mnl_attr_for_each(a, h, sizeof(struct nfgenmsg)) if (mnl_attr_get_type(a) == NFTA_GEN_ID) *
+                (uint32_t *)arg = ntohl(mnl_attr_get_u32(a));
         return MNL_CB_STOP;
 }
 

@@ -44,7 +44,8 @@ static void host_bridges(const char *table, const struct net_plan *p, struct buf
         char t[DEVICE_SIZE];
 
         buf_printf(out, "table bridge %s {\n", table);
-        buf_addstr(out, "chain door {\ntype filter hook prerouting priority -300; policy accept;\n");
+        buf_addstr(out,
+                   "chain door {\ntype filter hook prerouting priority -300; policy accept;\n");
         for (unsigned i = 0, k; i < p->nnetworks; i++)
                 for (k = 0; k < p->networks[i].nports; k++)
                         if (p->networks[i].ports[k].live) {
@@ -152,13 +153,14 @@ static void port_map(const struct net_network *n, char what, struct buf *out)
         char a[ADDRESS_TEXT_SIZE], t[DEVICE_SIZE];
 
         for (unsigned i = 0; i < n->nports; i++)
-                buf_printf(out, "%s%s : goto %c_%s", i ? ", " : "", network_address(a, n->ports[i].address),
-                           what, tail(t, n->ports[i].id));
+                buf_printf(out, "%s%s : goto %c_%s", i ? ", " : "",
+                           network_address(a, n->ports[i].address), what, tail(t, n->ports[i].id));
 }
 
 void ruleset_network(const char *table, const struct net_network *n, struct buf *out)
 {
-        buf_printf(out, "add table ip %s\ndelete table ip %s\ntable ip %s {\n", table, table, table);
+        buf_printf(out, "add table ip %s\ndelete table ip %s\ntable ip %s {\n", table, table,
+                   table);
         for (unsigned g = 0; g < n->ngroups; g++)
                 group_text(n, g, out);
         buf_addstr(out, "chain to {\noifname \"snu*\" accept\n");
