@@ -1,3 +1,4 @@
+/* The volumes of `strato top`, from the files of their stats folders. */
 #include "cli/top.h"
 
 #include <time.h>
@@ -9,7 +10,8 @@
 #include "common/name.h"
 #include "common/size.h"
 
-enum { TEXT_MAX = 16 << 10 };
+/* Guests' volumes are looked at, all of them; of a tenant's others, so many. */
+enum { TEXT_MAX = 16 << 10, IDLE_MAX = 1000 };
 
 struct figures {
         int64_t as_of; /* usec */
@@ -65,7 +67,7 @@ static int read_figures(const struct cloud *c, const char *tenant, const char *v
         return 0;
 }
 
-static struct io_seen *seen_get(struct io_table *t, const char *id)
+static struct io_seen *seen_get(struct top *t, const char *id)
 {
         struct io_seen *s;
 
@@ -100,75 +102,81 @@ static void rate(struct io_seen *s, const struct figures *now)
 }
 
 struct walk {
-        struct io_table *table;
-        const struct cloud *cloud;
+        struct top *top;
         const char *tenant;
-        struct buf *out;
-        int rows;
+        unsigned idle; /* volumes without a guest that were looked at */
 };
 
-static void print(struct walk *w, const char *name, const struct io_seen *s)
+static int add(struct walk *w, const char *name, const struct io_seen *s)
 {
-        char reads[SIZE_TEXT_MAX], writes[SIZE_TEXT_MAX];
+        struct cell *c = table_add(&w->top->tables[TOP_VOLUMES]);
 
-        if (w->rows++ == 0)
-                buf_printf(w->out, "\n%-16s %-24s %9s %9s %9s %9s %9s %6s\n", "TENANT", "VOLUME",
-                           "READS/S", "WRITES/S", "READ/S", "WRITTEN/S", "LATENCY", "FLYING");
-        buf_printf(w->out, "%-16s %-24s ", w->tenant, name);
-        if (s->rated)
-                buf_printf(w->out, "%9.0f %9.0f %9s %9s %7.0fus", s->reads, s->writes,
-                           size_human(reads, (uint64_t)s->read_bytes),
-                           size_human(writes, (uint64_t)s->write_bytes), s->usec);
-        else
-                buf_printf(w->out, "%9s %9s %9s %9s %9s", "-", "-", "-", "-", "-");
-        buf_printf(w->out, " %6llu\n", (unsigned long long)s->last.in_flight);
+        if (!c)
+                return -ENOMEM;
+        cell_text(&c[0], w->tenant);
+        cell_text(&c[1], name);
+        if (s->rated) {
+                c[2].n = s->reads;
+                c[3].n = s->writes;
+                c[4].n = s->read_bytes;
+                c[5].n = s->write_bytes;
+                c[6].n = s->usec;
+                w->top->reads += s->reads;
+                w->top->writes += s->writes;
+                w->top->read_bytes += s->read_bytes;
+                w->top->write_bytes += s->write_bytes;
+        }
+        c[7].n = (double)s->last.in_flight;
+        return 0;
 }
 
 static int volume_row(void *arg, const struct row *row)
 {
+        bool guest = streq(row->state, "in-use");
         struct walk *w = arg;
         struct figures now;
         struct io_seen *s;
 
         if (streq(row->state, "draft") || streq(row->state, "creating") ||
-            read_figures(w->cloud, w->tenant, row->name, &now) < 0)
+            (!guest && w->idle++ >= IDLE_MAX) ||
+            read_figures(w->top->cloud, w->tenant, row->name, &now) < 0)
                 return 0;
-        s = seen_get(w->table, row->id);
+        s = seen_get(w->top, row->id);
         if (!s)
                 return -ENOMEM;
-        w->table->volumes++;
+        w->top->volumes++;
         rate(s, &now);
-        if (streq(row->state, "in-use") || s->last.in_flight ||
-            (s->rated && s->reads + s->writes > 0))
-                print(w, row->name, s);
+        if (guest || s->last.in_flight || (s->rated && s->reads + s->writes > 0))
+                return add(w, row->name, s);
         return 0;
 }
 
-int io_table_fill(struct io_table *t, const struct cloud *c, struct buf *out, struct err **e)
+int top_volumes(struct top *top, struct err **e)
 {
         _cleanup_(tenants_free) char **tenants = NULL;
-        struct walk w = {.table = t, .cloud = c, .out = out};
-        int r = tree_tenants(c, &tenants, e);
+        int r = tree_tenants(top->cloud, &tenants, e);
 
-        t->volumes = 0;
+        top->volumes = 0;
+        top->reads = top->writes = top->read_bytes = top->write_bytes = 0;
         for (char **p = tenants; r == 0 && *p; p++) {
-                w.tenant = *p;
-                r = tree_each(c, *p, "volumes", volume_row, &w, e);
+                struct walk w = {.top = top, .tenant = *p};
+
+                r = tree_each(top->cloud, *p, "volumes", volume_row, &w, e);
                 if (r == -ENOENT || r == -EACCES) { /* gone meanwhile, or not ours to see */
                         r = 0;
                         if (e)
                                 *e = err_free(*e);
                 }
         }
-        return r < 0 ? r : w.rows;
+        return r;
 }
 
-void io_table_done(struct io_table *t)
+void top_volumes_done(struct top *top)
 {
         struct io_seen *s, *tmp;
 
-        HASH_ITER (hh, t->seen, s, tmp) {
-                HASH_DEL(t->seen, s);
+        HASH_ITER (hh, top->seen, s, tmp) {
+                HASH_DEL(top->seen, s);
                 free(s);
         }
 }

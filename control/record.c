@@ -265,12 +265,22 @@ static int load_in_tenant(struct control *c, struct pair *p, bool held, struct e
         return 0;
 }
 
-/* The cloud, global objects (tenants among them), tenants' objects, what these hold, links. */
+static int by_number(const void *a, const void *b)
+{
+        const struct pair *x = a, *y = b;
+
+        return x->o->no < y->o->no ? -1 : x->o->no > y->o->no;
+}
+
+/* The cloud, global objects (tenants among them), tenants' objects, what these hold, links.  By
+ * number, as collections are: each is added at its end. */
 static int load_tie(struct loading *l, struct err **e)
 {
         struct control *c = l->c;
         int r = 0;
 
+        if (l->n)
+                qsort(l->v, l->n, sizeof(*l->v), by_number);
         for (size_t i = 0; i < l->n; i++)
                 if (l->v[i].o->kind == &kind_cloud)
                         load_add(c, &l->v[i]);

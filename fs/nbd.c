@@ -49,7 +49,23 @@ static void wake(struct nbd *n)
                 log_debug("nbd: wake: %m"); /* EAGAIN: it is awake */
 }
 
-/* Takes what others queued; advances each volume; the time of the next deadline, or -1. */
+/* Takes what others queued; false when the volume is closed and has nothing left to do. */
+static bool advance(struct nbd *n, struct volume *v, int64_t now)
+{
+        WITH_LOCK(&v->lock);
+        pthread_mutex_lock(&n->lock);
+        v->closing = v->closed || n->stopping;
+        if (v->in) {
+                *v->queue_tail = v->in;
+                v->queue_tail = v->in_tail;
+                v->in = NULL;
+                v->in_tail = &v->in;
+        }
+        pthread_mutex_unlock(&n->lock);
+        return volume_advance(v, now);
+}
+
+/* Advances each volume; the time of the next deadline, or -1. */
 static int64_t turn(struct nbd *n, int64_t now)
 {
         int64_t next = -1;
@@ -60,21 +76,11 @@ static int64_t turn(struct nbd *n, int64_t now)
                 v->next = n->volumes;
                 n->volumes = v;
         }
-        for (struct volume *v = n->volumes; v; v = v->next) {
-                v->closing = v->closed || n->stopping;
-                if (v->in) {
-                        *v->queue_tail = v->in;
-                        v->queue_tail = v->in_tail;
-                        v->in = NULL;
-                        v->in_tail = &v->in;
-                }
-        }
         pthread_mutex_unlock(&n->lock);
         for (struct volume **p = &n->volumes, *v; (v = *p);) {
-                struct volume *after = v->next;
-
-                if (!volume_advance(v, now)) {
-                        *p = after;
+                if (!advance(n, v, now)) {
+                        *p = v->next;
+                        volume_free(v);
                         continue;
                 }
                 if (v->state == VOLUME_NEW && (next < 0 || v->retry_at < next))
@@ -96,8 +102,10 @@ static void wait_for_events(struct nbd *n, struct pollfd *fds, unsigned nfds, in
                 return;
         if (fds[0].revents && read(n->wake, &count, sizeof(count)) < 0)
                 log_debug("nbd: wake: %m");
-        for (unsigned i = 1; i < nfds; i++, v = v->next)
+        for (unsigned i = 1; i < nfds; i++, v = v->next) {
+                WITH_LOCK(&v->lock);
                 volume_serve_fd(v, fds[i].revents);
+        }
 }
 
 /* Room for one more descriptor; false without memory. */
@@ -184,6 +192,7 @@ int volume_open(struct nbd *n, const char *socket, const char *export, struct vo
         v->export = strdup(export ?: "");
         v->in_tail = &v->in;
         v->queue_tail = &v->queue;
+        pthread_mutex_init(&v->lock, NULL);
         pthread_mutex_lock(&n->lock);
         r = v->socket && v->export ? start(n) : -ENOMEM;
         if (!r) {
@@ -197,13 +206,29 @@ int volume_open(struct nbd *n, const char *socket, const char *export, struct vo
         }
         pthread_mutex_unlock(&n->lock);
         if (r < 0) {
-                free(v->socket);
-                free(v->export);
-                free(v);
+                volume_free(v);
                 return r;
         }
         wake(n);
         return 0;
+}
+
+/* A lock that is taken is the thread's at work, maybe below us: op is queued then. */
+static bool submit_now(struct nbd *n, struct volume *v, struct volume_op *op)
+{
+        bool idle, sent = false, more = false;
+
+        if (pthread_mutex_trylock(&v->lock) != 0)
+                return false;
+        pthread_mutex_lock(&n->lock);
+        idle = !v->in && !n->stopping;
+        pthread_mutex_unlock(&n->lock);
+        if (idle)
+                sent = volume_send_now(v, op, &more);
+        pthread_mutex_unlock(&v->lock);
+        if (more)
+                wake(n);
+        return sent;
 }
 
 void volume_submit(struct volume *v, struct volume_op *op)
@@ -212,6 +237,8 @@ void volume_submit(struct volume *v, struct volume_op *op)
 
         op->volume = v;
         op->next = NULL;
+        if (submit_now(n, v, op))
+                return;
         pthread_mutex_lock(&n->lock);
         *v->in_tail = op;
         v->in_tail = &op->next;

@@ -1,9 +1,10 @@
 /* Volumes' bytes through libnbd, asynchronously.
  *
  * One thread owns every libnbd handle; it starts with the first open volume and ends with the
- * last.  Everybody else only queues operations.  Each operation is answered once by its `done`,
- * on that thread.  Connecting has CONNECT_S seconds; a connection that breaks later is made again
- * within the same time (blockd was restarted) and what was in flight is sent once more. */
+ * last.  Everybody else queues operations; a READ or WRITE on an idle way is sent at once by who has
+ * it.  Each operation is answered once by its `done`, on that thread.  Connecting has CONNECT_S
+ * seconds; a connection that breaks later is made again within the same time (blockd was restarted)
+ * and what was in flight is sent once more. */
 #pragma once
 
 #include <stdbool.h>
@@ -42,7 +43,7 @@ char *nbd_buffer(struct nbd *n);
  * still wants volume_close(). */
 int volume_open(struct nbd *n, const char *socket, const char *export, struct volume_op *op,
                 struct volume **ret);
-/* Queues; any thread, never blocks. */
+/* Sends or queues; any thread, never waits for the server. */
 void volume_submit(struct volume *v, struct volume_op *op);
 /* Bytes, once opened. */
 uint64_t volume_size(struct volume *v);

@@ -1,5 +1,6 @@
 /* One volume's connection and the operations on it.  See fs/nbd.h. */
 #include <poll.h>
+#include <sys/socket.h>
 #include "fs/volume.h"
 
 enum { RETRY_US = 100000, CHUNK = 1 << 30 };
@@ -135,6 +136,22 @@ static void say_goodbye(struct volume *v)
         v->h = NULL;
 }
 
+/* False when it could not be sent. */
+static bool launch(struct volume *v, struct volume_op *op)
+{
+        if (op->type == VOLUME_READ && !op->buf && !(op->buf = nbd_buffer(v->engine)))
+                return false;
+        for (op->slot = 0; v->flight[op->slot];)
+                op->slot++;
+        v->flight[op->slot] = op;
+        v->inflight++;
+        if (send_op(v, op) >= 0)
+                return true;
+        v->flight[op->slot] = NULL;
+        v->inflight--;
+        return false;
+}
+
 static void send_queue(struct volume *v)
 {
         struct volume_op *op;
@@ -152,26 +169,23 @@ static void send_queue(struct volume *v)
                         finish(op, 0);
                         return;
                 }
-                if (local_answer(v, op))
-                        continue;
-                if (op->type == VOLUME_READ && !op->buf)
-                        op->buf = nbd_buffer(v->engine);
-                if (op->type == VOLUME_READ && !op->buf) {
-                        finish(op, -ENOMEM);
-                        continue;
-                }
-                for (op->slot = 0; v->flight[op->slot];)
-                        op->slot++;
-                v->flight[op->slot] = op;
-                v->inflight++;
-                if (send_op(v, op) < 0) {
+                if (!local_answer(v, op) && !launch(v, op)) {
                         int code = nbd_get_errno();
 
-                        v->flight[op->slot] = NULL;
-                        v->inflight--;
                         finish(op, code ? -code : -EIO);
                 }
         }
+}
+
+/* The bytes go from the memory of who has them at hand: another thread would have to be woken, and
+ * fetch them from this one's cache. */
+bool volume_send_now(struct volume *v, struct volume_op *op, bool *more)
+{
+        if (v->state != VOLUME_READY || v->queue || v->inflight >= NBD_INFLIGHT ||
+            (op->type != VOLUME_READ && op->type != VOLUME_WRITE) || !launch(v, op))
+                return false;
+        *more = nbd_aio_get_direction(v->h) & LIBNBD_AIO_DIRECTION_WRITE;
+        return true;
 }
 
 /* --- the connection ----------------------------------------------------------------------------
@@ -217,6 +231,16 @@ static void begin(struct volume *v)
                 lost(v, nbd_get_errno() ? -nbd_get_errno() : -EIO);
 }
 
+/* Into the socket at once, so that who sends need not wait for its room.  A plain user gets what
+ * the host allows. */
+static void take_whole_writes(int fd)
+{
+        int bytes = NBD_IO_MAX + (64 << 10);
+
+        if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) < 0)
+                (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
 static void connected(struct volume *v)
 {
         int64_t size = nbd_get_size(v->h);
@@ -225,6 +249,7 @@ static void connected(struct volume *v)
                 lost(v, -EIO);
                 return;
         }
+        take_whole_writes(nbd_aio_get_fd(v->h));
         v->size = (uint64_t)size;
         v->extents = nbd_can_meta_context(v->h, LIBNBD_CONTEXT_BASE_ALLOCATION) > 0;
         v->state = VOLUME_READY;
@@ -268,10 +293,15 @@ bool volume_advance(struct volume *v, int64_t now)
                 (void)nbd_aio_notify_write(v->h);
         if (v->h)
                 drop_handle(v);
+        return false;
+}
+
+void volume_free(struct volume *v)
+{
+        pthread_mutex_destroy(&v->lock);
         free(v->socket);
         free(v->export);
         free(v);
-        return false;
 }
 
 void volume_serve_fd(struct volume *v, short revents)

@@ -1,5 +1,5 @@
 /* What the two halves of fs/nbd.h share: nbd.c has the thread and what others call, volume.c the
- * connection and its operations, on that thread only. */
+ * connection and its operations.  A volume's lock is taken before the engine's. */
 #pragma once
 
 #include <libnbd.h>
@@ -19,7 +19,9 @@ struct volume {
         bool closed;                     /* engine->lock; nothing is queued any more */
         _Atomic unsigned resumes;        /* how often it was told to go on */
         _Atomic uint64_t size;
-        /* the thread's own */
+        /* The thread changes what follows with the lock held; so does who sends at once, which is
+         * the queue's and the flight's alone. */
+        pthread_mutex_t lock;
         struct nbd_handle *h;
         enum volume_state state;
         unsigned pauses;
@@ -44,7 +46,11 @@ struct nbd {
 
 /* A READ's buffer goes back. */
 void nbd_give_back(struct nbd *n, char *p);
-/* One step of a volume; false when it is closed and freed. */
+/* One step of a volume; false when it is closed: then volume_free(). Lock held. */
 bool volume_advance(struct volume *v, int64_t now);
-/* What poll(2) said of its descriptor. */
+void volume_free(struct volume *v);
+/* Sends a READ or WRITE from any thread; false when it has to be queued.  Lock held.  *more: what is
+ * left of it is for the thread, which is to be woken. */
+bool volume_send_now(struct volume *v, struct volume_op *op, bool *more);
+/* What poll(2) said of its descriptor.  Lock held. */
 void volume_serve_fd(struct volume *v, short revents);

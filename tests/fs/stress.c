@@ -36,7 +36,7 @@ static const char *folder, *backdoor;
 static atomic_bool over;
 static atomic_ulong changes, looks;
 
-static void stale(const char *fmt, ...)
+__attribute__((format(printf, 1, 2))) static void stale(const char *fmt, ...)
 {
         va_list ap;
 
@@ -53,7 +53,7 @@ static char *path_of(char out[300], unsigned i, unsigned name, const char *file)
         return out;
 }
 
-static int ask(int fd, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static int ask(int fd, const char *fmt, ...)
 {
         char line[400];
         va_list ap;

@@ -32,19 +32,6 @@ row() {
         ok "$1"
 }
 
-# A file's time is its object's; the kernel may have kept it for a second.  Who looks at it twice
-# meanwhile (vim, tar) thinks that somebody else has written the file.
-settled() {
-        local updated files
-        updated=$(date -d "$(cat volumes/v/updated)" +%s.%3N)
-        files=$(stat -c %.3Y volumes/v volumes/v/{description,size,spec,metadata})
-        [ "$(sort -u <<<"$files")" = "$updated" ]
-}
-
-settle() {
-        wait_until 10 settled || fail "the times of volumes/v"
-}
-
 # Runs a line in a session of its own: a tool that asks the terminal has none.
 run() {
         last=$(head -n 1 "$C/self/error")

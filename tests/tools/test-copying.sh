@@ -61,7 +61,6 @@ sets text 'dd if=$O/text of=volumes/v/description bs=1' "pieces of one line: eac
 refused EINVAL 'dd if=/dev/zero of=volumes/v/size count=1'
 
 # --- tar
-settle
 works 'tar cf $O/v.tar volumes/v instances' "sizes are true"
 is "with the text" "$(tar xOf "$O/v.tar" volumes/v/description)" text
 refused EPERM 'tar xf $O/v.tar volumes/v/description' "tar unlinks what it replaces"

@@ -16,7 +16,6 @@ left() {
         [ -z "$(ls -A volumes/v | grep -E '~|#|^sed|^tmp|^XX|sw[a-p]$')" ] || fail "$1 leaves a file"
 }
 vim_sets() {
-        settle
         sets "$@"
 }
 plain='vim -e -s -N -u NONE'
@@ -33,15 +32,12 @@ sets perl "perl -i -pe s/new/perl/ volumes/v/description"
 vim_sets vim "$plain -c %s/perl/vim/ -c wq volumes/v/description"
 vim_sets vim2 "$plain -c 'set backup backupcopy=no' -c s/vim/vim2/ -c wq volumes/v/description"
 vim_sets vim3 "$plain -c 'set backup backupcopy=yes fsync' -c s/vim2/vim3/ -c wq volumes/v/description"
-settle
 refused EINVAL "$plain -c s/.*/many/ -c wq volumes/v/size" "status 1, the text stays in the editor"
 refused EACCES "$plain -c s/.*/x/ -c wq! volumes/v/state"
 keys key=d "$plain -c s/c/d/ -c wq volumes/v/metadata/k"
-settle
 works "$plain -c '%s/vim3/by spec/' -c wq volumes/v/spec" "applied as a whole"
 is "applied" "$(cat volumes/v/description)" "by spec"
 left vim
-settle
 note="typed over, \`:wq\`"
 on_screen 'vim volumes/v/description' 'vim -N -u NONE volumes/v/description' \
         'by spec' 'ccon screen\x1b:wq\r'
