@@ -10,6 +10,7 @@ shift
 . "$(dirname "$0")/lib-guest.sh"
 requires qemu-system-x86_64 socat dnsmasq nft ip unshare
 ip link set lo up
+mount -t sysfs sysfs /sys # it shows the devices of the namespace it is mounted in
 
 # Somebody else's bridge and rules, which must be as they were at the end.
 ip link add foreign type bridge && ip link set foreign up
@@ -150,6 +151,22 @@ expect "up again" "$STRATO" up --state "$T/state" --mount "$C"
 cd "$C/tenants/default" || fail "no tenant"
 [ "$(cat "$T/state/run/net/$id/dnsmasq.pid")" = "$yes_before" ] || fail "DHCP began anew"
 yes default/b "ping -c 1 -W 5 a.internal"
+
+# A device of ours that nothing accounts for is named, and goes.
+clean() {
+        "$STRATO" doctor --fsck --state "$T/state" --mount "$C" | grep -q "all as they should be"
+}
+expect "nothing is astray" clean
+named() { # it may go before it is looked for
+        ip link show snb000000000000 || ip link add snb000000000000 type bridge
+        ip link set snb000000000000 alias "$(cat "$T/state/run/net/owner")"
+        "$STRATO" doctor --fsck --state "$T/state" --mount "$C" | grep snb000000000000
+}
+wait_until 20 named || fail "doctor does not name an orphan"
+swept() {
+        ! ip link show snb000000000000
+}
+wait_until 20 swept || fail "an orphan stays"
 
 # Security groups, on running guests.
 yes default/b "httpd -p 80 -h /"

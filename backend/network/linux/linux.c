@@ -400,6 +400,17 @@ static void sweep_namespaces(struct linux_net *s, const struct net_plan *p)
         }
 }
 
+/* <run>/net/owner holds the alias of our devices, for who looks for what was left behind. */
+static int mark(struct linux_net *s, struct err **e)
+{
+        _cleanup_free_ char *path = path_printf("%s/owner", s->dir);
+        int r = path ? mkdir_parents(s->dir, 0711, e) : err_errno(e, -ENOMEM, "network");
+
+        if (r < 0 || access(path, F_OK) == 0)
+                return r;
+        return file_replace(path, s->alias, strlen(s->alias), 0644, e);
+}
+
 static int apply(struct network_service *base, const struct net_plan *p, struct err **e)
 {
         struct linux_net *s = self(base);
@@ -408,6 +419,9 @@ static int apply(struct network_service *base, const struct net_plan *p, struct 
 
         if (p->nnetworks == 0 && access(s->dir, F_OK) < 0) /* nor was there anything */
                 return 0;
+        r = mark(s, e);
+        if (r < 0)
+                return r;
         n = nl_open(e);
         r = n ? host_rules(s, p, e) : -EIO;
         if (r < 0)
@@ -422,7 +436,7 @@ static int apply(struct network_service *base, const struct net_plan *p, struct 
         if (r == 0)
                 sweep_namespaces(s, p);
         if (r == 0 && p->nnetworks == 0)
-                rmdir(s->dir);
+                r = remove_tree(s->dir, e);
         return r;
 }
 
