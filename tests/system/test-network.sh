@@ -10,7 +10,9 @@ shift
 . "$(dirname "$0")/lib-guest.sh"
 requires qemu-system-x86_64 socat dnsmasq nft ip unshare
 ip link set lo up
-mount -t sysfs sysfs /sys # it shows the devices of the namespace it is mounted in
+# sysfs shows the devices of the namespace it was mounted in; libvirt wants its cgroups.
+mkdir "$T/cgroup" && mount --rbind /sys/fs/cgroup "$T/cgroup" && mount -t sysfs sysfs /sys &&
+        mount --move "$T/cgroup" /sys/fs/cgroup || fail "sysfs"
 
 # Somebody else's bridge and rules, which must be as they were at the end.
 ip link add foreign type bridge && ip link set foreign up
