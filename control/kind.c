@@ -10,7 +10,7 @@ const struct kind *const kinds[] = {&kind_cloud,    &kind_tenant, &kind_flavor,
                                     &kind_backup,   &kind_instance, &kind_job,
                                     &kind_volume_type,
                                     &kind_network,  &kind_subnet, &kind_port,
-                                    &kind_security_group, NULL};
+                                    &kind_security_group, &kind_floating_ip, NULL};
 
 const struct kind *kind_by_name(const char *name)
 {

@@ -58,6 +58,36 @@ static void add_groups(struct draft *d, const struct object *port, struct net_po
         p->groups = v;
 }
 
+/* The floating address that is the port's: its own, or its instance's if this is the first port. */
+static const struct object *floating(const struct object *port)
+{
+        const struct object *o = port_instance(port), *from[] = {port, NULL};
+
+        if (o) {
+                struct link *first = object_link(o, kind_link(o->kind, "networks"), NULL);
+
+                from[1] = first && first->target == port ? o : NULL;
+        }
+        for (unsigned k = 0; k < ARRAY_SIZE(from); k++)
+                for (unsigned i = 0; from[k] && i < from[k]->nrefs; i++)
+                        if (from[k]->refs[i]->kind == &kind_floating_ip)
+                                return from[k]->refs[i];
+        return NULL;
+}
+
+static void add_float(struct draft *d, const struct object *port, const struct net_port *p)
+{
+        const struct object *f = p->live && d->n->uplink ? floating(port) : NULL;
+        const char *s = f ? object_str(f, "address") : "";
+        struct net_float *v, x = {.port = p->address};
+
+        if (!address_parse(s, strlen(s), &x.address))
+                return;
+        v = xrealloc((void *)d->n->floats, d->n->nfloats + 1, sizeof(*v));
+        v[d->n->nfloats++] = x;
+        d->n->floats = v;
+}
+
 static void add_port(struct draft *d, const struct object *port)
 {
         const struct object *i = port_instance(port);
@@ -78,6 +108,7 @@ static void add_port(struct draft *d, const struct object *port)
                 if (*s == '.' || *s == '_')
                         *s = '-';
         add_groups(d, port, p);
+        add_float(d, port, p);
 }
 
 static void add_subnet(struct draft *d, const struct object *s)
@@ -183,6 +214,7 @@ void network_plan_free(struct net_plan *p)
                         free((void *)n->groups[k].rules);
                 free((void *)n->ports);
                 free((void *)n->groups);
+                free((void *)n->floats);
                 free((void *)n->subnets);
         }
         free((void *)p->networks);

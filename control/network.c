@@ -53,7 +53,7 @@ int networks_apply(struct control *c, struct err **e)
 void networks_changed(struct control *c, const struct kind *kind)
 {
         static const struct kind *const ours[] = {&kind_network, &kind_subnet, &kind_port,
-                                                  &kind_security_group, &kind_instance};
+                                                  &kind_security_group, &kind_instance, &kind_floating_ip};
         struct network_keeper *k = c->networks;
         bool mine = false;
 

@@ -10,7 +10,7 @@ enum {
         SUBNETS_MAX = 8,
         PORTS_MAX = 1024,
         GROUPS_MAX = 100,
-        RULES_MAX = 1024,
+        RULES_MAX = 1024, FLOATING_MAX = 50,
         NICS_MAX = 8,
         DNS_MAX = 4
 };
@@ -51,6 +51,9 @@ int network_seed(struct txn *t, struct object *tenant, struct err **e);
 /* Whether the tenant holds nothing of networks but these, unused; drop: they go. */
 bool network_only_seeds(struct control *c, const struct object *tenant, const struct kind *k);
 void network_drop_seeds(struct txn *t, struct object *tenant);
+
+/* kinds/floating-ip.c: "FIRST-LAST ..." as a host's `floating` has it. */
+int floating_set_pool(struct txn *t, struct object *host, union value v, struct err **e);
 
 /* kinds/port.c */
 

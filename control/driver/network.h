@@ -49,6 +49,12 @@ struct net_group {
         unsigned nrules;
 };
 
+/* An address outside that is a port's: what comes for it goes to the port, whose rules let it in or
+ * not; what the port sends out comes from it. */
+struct net_float {
+        uint32_t address, port;
+};
+
 struct net_network {
         char id[ID_TEXT_SIZE];
         unsigned mtu;
@@ -59,6 +65,8 @@ struct net_network {
         unsigned nports;
         const struct net_group *groups;
         unsigned ngroups;
+        const struct net_float *floats;
+        unsigned nfloats;
 };
 
 struct net_plan {

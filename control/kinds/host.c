@@ -1,5 +1,5 @@
 /* Hosts: the machines of the cloud.  On the embedded default there is one, and it wrote itself. */
-#include "control/internal.h"
+#include "control/network.h"
 
 #include <sys/statvfs.h>
 #include <sys/sysinfo.h>
@@ -36,6 +36,8 @@ static const struct attr_def attrs[] = {
          .index = true, .help = "memory"},
         {"free", ATTR_SIZE, ROLE_NOBODY, .render = render_free, .changes = true, .index = true,
          .help = "free space of the local pool"},
+        {"floating", ATTR_TEXT, ROLE_ADMIN, .max = 500, .set = floating_set_pool,
+         .help = "FIRST-LAST ...: addresses outside for floating IPs, which come to this host"},
         {"version", ATTR_TEXT, ROLE_NOBODY, .index = true, .help = "release that runs there"},
 };
 static const struct state_def states[] = {{"up", .help = "serves"}};

@@ -106,7 +106,7 @@ no other/c "ping -c 1 -W 2 169.254.1.0"
 # Speaking as somebody else.
 no default/a "ip addr add 10.0.0.77/24 dev eth0; ping -I 10.0.0.77 -c 1 -W 2 10.0.0.1"
 no default/a "ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:77; ip link set eth0 up; ping -c 1 -W 2 10.0.0.3"
-yes default/a "ip link set eth0 down; ip link set eth0 address $(cat networks/default/ports/a/mac); ip link set eth0 up; sleep 1; ping -c 1 -W 5 10.0.0.3"
+yes default/a "ip link set eth0 down; ip link set eth0 address $(cat networks/default/ports/a/mac); ip link set eth0 up; net eth0; ping -c 1 -W 5 10.0.0.3"
 
 # Whatever is broken is back within seconds, and guests know nothing but a pause.
 id=$(cat networks/default/id)
@@ -193,6 +193,51 @@ expect_errno ENOENT 'echo "in any from group nobody" >security_groups/web/rules'
 expect_errno EBUSY rmdir security_groups/web
 rm instances/b/security_groups/web || fail "unlink of the group"
 yes default/b "ping -c 1 -W 5 192.0.2.2"
+
+# Floating IPs: the outside reaches a guest, as far as its group lets it.
+outside() {
+        ip netns exec outside busybox ping -c 1 -W 3 "$1"
+}
+expect_errno ENOSPC mkdir floating_ips/web
+expect_errno EINVAL "echo 192.0.2.9-192.0.2.1 >'$C'/admin/hosts/*/floating"
+echo 198.51.100.1-198.51.100.2 >"$(echo "$C"/admin/hosts/*/floating)" || fail "pool"
+expect "an address" mkdir floating_ips/web
+expect_text floating_ips/web/address 198.51.100.1
+ln -s instances/b floating_ips/web/target || fail "floating IP"
+expect_errno EBUSY 'mkdir floating_ips/more && ln -s instances/b floating_ips/more/target'
+expect_errno ENOSPC mkdir "$C/tenants/other/floating_ips/x"
+outside 198.51.100.1 && fail "the default group lets the outside in"
+mkdir security_groups/open && echo 'in icmp from any' >security_groups/open/rules || fail "group"
+ln -s security_groups/open instances/b/security_groups/ || fail "link of the group"
+wait_until 10 outside 198.51.100.1 || fail "no way to the floating IP"
+web() {
+        ip netns exec outside timeout 3 busybox nc 198.51.100.1 80 </dev/null
+}
+web && fail "a port that no rule names"
+echo 'in tcp 80 from 192.0.2.0/24' >security_groups/open/rules || fail "rule"
+wait_until 10 web || fail "no way to the floating IP's port 80"
+yes other/c "ping -c 1 -W 5 198.51.100.1"
+yes default/b "ping -c 1 -W 5 192.0.2.2"
+# It speaks from its address outside; others from the host's.
+ip netns exec outside nft -f - <<END || fail "rules of the outside"
+table ip only {
+        chain in {
+                type filter hook input priority 0
+                icmp type echo-request ip saddr != 198.51.100.1 drop
+        }
+}
+END
+yes default/b "ping -c 1 -W 5 192.0.2.2"
+no default/a "ping -c 1 -W 2 192.0.2.2"
+ip netns exec outside nft delete table ip only
+yes default/a "ping -c 1 -W 5 192.0.2.2"
+rm floating_ips/web/target || fail "unlink"
+away() {
+        ! outside 198.51.100.1 && [ -z "$(ip route show 198.51.100.1)" ]
+}
+wait_until 10 away || fail "the floating IP still leads there"
+rmdir floating_ips/web floating_ips/more || fail "rmdir"
+rm instances/b/security_groups/open || fail "unlink of the group"
 
 # Hot plug.
 mkdir networks/second networks/second/subnets/s || fail "second network"

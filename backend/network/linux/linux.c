@@ -223,10 +223,10 @@ static int host_forwards(struct linux_net *s, struct err **e)
 static int uplink(struct linux_net *s, struct nl *n, struct nl *in, int ns,
                   const struct net_network *w, struct err **e)
 {
-        uint32_t host = HOST_END, own = (HOST_END & 0xffff0000) | w->uplink;
+        uint32_t to[256], host = HOST_END, own = (HOST_END & 0xffff0000) | w->uplink;
         char name[DEVICE_SIZE];
         struct nl_link here, there;
-        unsigned whole = 32;
+        unsigned whole = 32, count = 1;
         int r;
 
         network_device(name, NET_UPLINK, w->id);
@@ -239,8 +239,11 @@ static int uplink(struct linux_net *s, struct nl *n, struct nl *in, int ns,
                 r = nl_addresses(n, here.index, &host, &whole, 1, e);
         if (r == 0)
                 r = nl_addresses(in, there.index, &own, &whole, 1, e);
+        to[0] = own;
+        for (unsigned i = 0; i < w->nfloats && count < ARRAY_SIZE(to); i++)
+                to[count++] = w->floats[i].address;
         if (r == 0)
-                r = nl_route(n, here.index, own, 32, 0, e);
+                r = nl_hosts(n, here.index, to, count, e);
         if (r == 0)
                 r = nl_route(in, there.index, 0, 0, HOST_END, e);
         return r < 0 ? r : host_forwards(s, e);

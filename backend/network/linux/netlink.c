@@ -370,3 +370,68 @@ int nl_route(struct nl *n, unsigned index, uint32_t dst, unsigned prefix, uint32
         mnl_attr_put_u32(h, RTA_OIF, index);
         return change(n, h, e, "add a route");
 }
+
+struct routes {
+        unsigned index, n;
+        uint32_t v[256];
+};
+
+static int see_route(const struct nlmsghdr *h, void *arg)
+{
+        const struct rtmsg *m = mnl_nlmsg_get_payload(h);
+        struct routes *w = arg;
+        const struct nlattr *a;
+        unsigned link = 0;
+        uint32_t dst = 0;
+
+        if (h->nlmsg_type != RTM_NEWROUTE || m->rtm_table != RT_TABLE_MAIN || m->rtm_dst_len != 32)
+                return MNL_CB_OK;
+        mnl_attr_for_each(a, h, sizeof(*m))
+        {
+                if (mnl_attr_get_type(a) == RTA_OIF)
+                        link = mnl_attr_get_u32(a);
+                else if (mnl_attr_get_type(a) == RTA_DST)
+                        dst = ntohl(mnl_attr_get_u32(a));
+        }
+        if (link == w->index && w->n < ARRAY_SIZE(w->v))
+                w->v[w->n++] = dst;
+        return MNL_CB_OK;
+}
+
+static int drop_route(struct nl *n, unsigned index, uint32_t dst, struct err **e)
+{
+        struct nlmsghdr *h = begin(n, RTM_DELROUTE, 0);
+        struct rtmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
+
+        m->rtm_family = AF_INET;
+        m->rtm_dst_len = 32;
+        m->rtm_table = RT_TABLE_MAIN;
+        m->rtm_scope = RT_SCOPE_NOWHERE; /* any */
+        mnl_attr_put_u32(h, RTA_DST, htonl(dst));
+        mnl_attr_put_u32(h, RTA_OIF, index);
+        return change(n, h, e, "remove a route");
+}
+
+int nl_hosts(struct nl *n, unsigned index, const uint32_t *a, unsigned count, struct err **e)
+{
+        struct nlmsghdr *h = begin(n, RTM_GETROUTE, NLM_F_DUMP);
+        struct rtmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
+        struct routes w = {.index = index};
+        int r;
+
+        m->rtm_family = AF_INET;
+        r = talk(n, h, see_route, &w);
+        if (r < 0)
+                return err_errno(e, r, "list routes");
+        for (unsigned i = 0; r == 0 && i < count; i++)
+                r = nl_route(n, index, a[i], 32, i ? a[0] : 0, e);
+        for (unsigned k = 0; r == 0 && k < w.n; k++) {
+                bool wanted = false;
+
+                for (unsigned i = 0; i < count; i++)
+                        wanted |= a[i] == w.v[k];
+                if (!wanted)
+                        r = drop_route(n, index, w.v[k], e);
+        }
+        return r;
+}

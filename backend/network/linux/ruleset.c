@@ -76,8 +76,12 @@ static void host_uplinks(const char *table, const struct net_plan *p, struct buf
                         buf_printf(out, "ip saddr %s masquerade\n", a);
                 }
         buf_addstr(out, "}\nchain forward {\ntype filter hook forward priority 0; policy accept;\n"
-                        "oifname \"snu*\" ct state established,related accept\n"
-                        "oifname \"snu*\" drop\n}\n"
+                        "oifname \"snu*\" ct state established,related accept\n");
+        for (unsigned i = 0, k; i < p->nnetworks; i++)
+                for (k = 0; k < p->networks[i].nfloats; k++)
+                        buf_printf(out, "oifname \"snu*\" ip daddr %s accept\n",
+                                   network_address(a, p->networks[i].floats[k].address));
+        buf_addstr(out, "oifname \"snu*\" drop\n}\n"
                         "chain host {\ntype filter hook input priority 0; policy accept;\n"
                         "iifname \"snu*\" ct state established,related accept\n"
                         "iifname \"snu*\" drop\n}\n}\n");
@@ -159,6 +163,8 @@ static void port_map(const struct net_network *n, char what, struct buf *out)
 
 void ruleset_network(const char *table, const struct net_network *n, struct buf *out)
 {
+        char a[ADDRESS_TEXT_SIZE], b[ADDRESS_TEXT_SIZE];
+
         buf_printf(out, "add table ip %s\ndelete table ip %s\ntable ip %s {\n", table, table,
                    table);
         for (unsigned g = 0; g < n->ngroups; g++)
@@ -177,13 +183,27 @@ void ruleset_network(const char *table, const struct net_network *n, struct buf 
         if (n->nports) {
                 buf_addstr(out, "iifname \"snl*\" ip saddr vmap { ");
                 port_map(n, 'e', out);
+                buf_addstr(out, " }\niifname \"snu*\" ct status dnat ip daddr vmap { ");
+                port_map(n, 'i', out);
                 buf_addstr(out, " }\n");
         }
         buf_addstr(out, "}\nchain own {\ntype filter hook input priority 0; policy drop;\n"
                         "ct state established,related accept\niifname \"lo\" accept\n"
                         "iifname \"snl*\" udp dport { 53, 67 } accept\n"
                         "iifname \"snl*\" tcp dport 53 accept\n"
-                        "iifname \"snl*\" icmp type echo-request accept\n}\n"
-                        "chain out {\ntype nat hook postrouting priority 100; policy accept;\n"
-                        "oifname \"snu*\" masquerade\n}\n}\n");
+                        "iifname \"snl*\" icmp type echo-request accept\n}\n");
+        for (unsigned i = 0; i < n->nfloats; i++)
+                buf_printf(
+                        out, "%siifname \"snu*\" ip daddr %s dnat to %s\n",
+                        i ? ""
+                          : "chain in {\ntype nat hook prerouting priority -100; policy accept;\n",
+                        network_address(a, n->floats[i].address),
+                        network_address(b, n->floats[i].port));
+        buf_addstr(out, n->nfloats ? "}\n" : "");
+        buf_addstr(out, "chain out {\ntype nat hook postrouting priority 100; policy accept;\n");
+        for (unsigned i = 0; i < n->nfloats; i++)
+                buf_printf(out, "oifname \"snu*\" ip saddr %s snat to %s\n",
+                           network_address(a, n->floats[i].port),
+                           network_address(b, n->floats[i].address));
+        buf_addstr(out, "oifname \"snu*\" masquerade\n}\n}\n");
 }
