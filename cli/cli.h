@@ -54,6 +54,7 @@ int verb_new(struct cloud *c, struct err **e);
 int verb_tour(struct cloud *c, struct err **e);
 int verb_doctor(struct cloud *c, struct err **e);
 int verb_top(struct cloud *c, struct err **e);
+int verb_migrate_store(struct cloud *c, struct err **e);
 int verb_serve(struct cloud *c, struct err **e);
 
 /* Reads argv[1..] for verb v into c.  0; 1 when --help was printed; -EINVAL with words. */

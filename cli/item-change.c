@@ -68,13 +68,25 @@ int item_make(struct item *it, struct err **e)
                 return -ENOMEM;
         json_object_set_new(doc, "name", json_string(slash + 1));
         json_object_foreach (it->want, key, v) {
-                if (json_is_null(v) || (item_is(it, "images") && streq(key, "file")) ||
-                    (item_is(it, "instances") && streq(key, "running")))
+                if (json_is_null(v) || item_own_key(it, key))
                         continue;
                 json_object_set(doc, key, v);
         }
         it->touched = true;
         return write_document(file, doc, e);
+}
+
+int item_snapshot(struct item *it, const char *name, int timeout, struct err **e)
+{
+        _cleanup_free_ char *path = path_printf("%s/snapshots/%s", it->path, name);
+        int r;
+
+        if (!path)
+                return -ENOMEM;
+        if (mkdir(path, 0755) < 0)
+                return cloud_words(path, -errno, e);
+        r = wait_for(path, "available", timeout);
+        return r < 0 ? err_errno(e, r, "wait for snapshot '%s'", name) : 0;
 }
 
 int item_write(struct item *it, json_t *patch, struct err **e)

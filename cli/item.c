@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cli/tree.h"
 #include "common/fileio.h"
@@ -52,7 +53,8 @@ int item_load(struct item *it, const char *tenant, struct err **e)
         int r;
 
         if (!it->path)
-                it->path = path_printf("%s/%s", tenant, it->key);
+                it->path = path_printf(item_is(it, "flavors") ? "%s/../../%s" : "%s/%s", tenant,
+                                       it->key);
         error = it->path ? path_printf("%s/error", it->path) : NULL;
         if (!error)
                 return -ENOMEM;
@@ -157,11 +159,35 @@ static json_t *unlisted(const struct item *it, const char *key)
         return *line && !*end ? json_integer(n) : json_string(line);
 }
 
+bool item_own_key(const struct item *it, const char *key)
+{
+        return (item_is(it, "images") && streq(key, "file")) ||
+               (item_is(it, "instances") && streq(key, "running")) ||
+               (item_is(it, "volumes") && streq(key, "snapshots"));
+}
+
+char *item_snapshot_missing(const struct item *it, const char **at)
+{
+        const char *names = json_string_value(json_object_get(it->want, "snapshots"));
+        const char *p = *at ?: names;
+
+        while (item_is(it, "volumes") && p && *(p += strspn(p, ", "))) {
+                size_t n = strcspn(p, ", ");
+                _cleanup_free_ char *name = strndup(p, n);
+                _cleanup_free_ char *path =
+                        name ? path_printf("%s/snapshots/%s", it->path, name) : NULL;
+
+                *at = p += n;
+                if (path && access(path, F_OK) < 0)
+                        return TAKE_PTR(name);
+        }
+        return NULL;
+}
+
 /* Ours, not the cloud's; or of the making only: a volume may let go of its source. */
 static bool passed_over(const struct item *it, const char *key)
 {
-        return (item_is(it, "images") && streq(key, "file")) ||
-               (item_is(it, "instances") && streq(key, "running")) || streq(key, "kind") ||
+        return item_own_key(it, key) || streq(key, "kind") ||
                (streq(key, "source") && !json_object_get(it->have, key) &&
                 json_integer_value(json_object_get(it->have, "size")) > 0);
 }

@@ -37,13 +37,26 @@ json_t *item_patch(const struct item *it, struct buf *lines);
 json_t *item_unbind(struct item *it, bool prune, struct buf *lines);
 /* Whether `running` asks for a verb of ctl: "start", "stop" or NULL. */
 const char *item_power(const struct item *it);
+/* Keys that are no files of the tree: an image's `file`, an instance's `running`, and a volume's
+ * `snapshots`, names with commas. */
+bool item_own_key(const struct item *it, const char *key);
+/* The next name of `snapshots` that the volume has no snapshot of, from *at on, which begins as NULL; the
+ * caller frees it.  NULL: no more. */
+char *item_snapshot_missing(const struct item *it, const char **at);
 /* Whether the image waits for its `file`. */
 bool item_uploads(const struct item *it);
+
+/* The tenant's quota becomes what want has of it, {"volumes": 10, "memory": "8G", "vcpus": "max"};
+ * each change is printed and counted.  dry: no more than that. */
+int quota_apply(const char *tenant, const json_t *want, bool dry, unsigned *changes,
+                struct err **e);
 
 /* The changes themselves.  Errors are the cloud's own words. */
 int item_make(struct item *it, struct err **e);
 int item_write(struct item *it, json_t *patch, struct err **e);
 int item_upload(struct item *it, struct err **e);
+/* mkdir of it, and until it is available. */
+int item_snapshot(struct item *it, const char *name, int timeout, struct err **e);
 int item_verb(struct item *it, const char *verb, struct err **e);
 int item_remove(struct item *it, int timeout, struct err **e);
 /* Until no job works on it, at most timeout seconds; -EIO with its words if it failed since it was

@@ -36,6 +36,9 @@ const struct verb verbs[] = {
         {"top", "[--once | --json]", "Hosts, guests, volumes and jobs, live.",
          "mount state once json", 0, 0,
          verb_top},
+        {"migrate-store", "--conf FILE [--state DIR]",
+         "Moves the store of a cloud that is down to where FILE says.", "mount state conf", 0, 0,
+         verb_migrate_store},
         {"serve", "blockd|stratod [--mount DIR] [--state DIR]",
          "Becomes a daemon in the foreground, for systemd.", "mount state conf loglevel", 1, 1,
          verb_serve},
@@ -46,7 +49,7 @@ static void usage(FILE *f)
 {
         fputs("usage: strato VERB [OPTION]...\n\n", f);
         for (const struct verb *v = verbs; v->name; v++)
-                fprintf(f, "  %-8s%s\n", v->name, v->help);
+                fprintf(f, "  %-14s%s\n", v->name, v->help);
         fputs("\nstrato VERB --help tells more.\n", f);
 }
 

@@ -4,16 +4,24 @@
 #include <yaml.h>
 
 #include "cli/describe.h"
+#include "common/buf.h"
+#include "common/fileio.h"
 #include "common/macro.h"
 
 enum { DEPTH_MAX = 16 };
 
-static int next(yaml_parser_t *p, yaml_event_t *ev, struct err **e)
+struct loader {
+        yaml_parser_t p;
+        json_t *lines;          /* as yaml_load() has them */
+        const char *collection; /* the key of the first level that we are under */
+};
+
+static int next(struct loader *l, yaml_event_t *ev, struct err **e)
 {
-        if (yaml_parser_parse(p, ev))
+        if (yaml_parser_parse(&l->p, ev))
                 return 0;
-        return err_set(e, -EINVAL, "line %zu: %s", p->problem_mark.line + 1,
-                       p->problem ? p->problem : "not YAML");
+        return err_set(e, -EINVAL, "line %zu: %s", l->p.problem_mark.line + 1,
+                       l->p.problem ? l->p.problem : "not YAML");
 }
 
 static int bad(const yaml_event_t *ev, struct err **e, const char *words)
@@ -29,15 +37,50 @@ static bool is_null(const yaml_event_t *ev)
                (!*s || streq(s, "~") || streq(s, "null"));
 }
 
-static int take_value(yaml_parser_t *p, yaml_event_t *ev, int depth, json_t **ret, struct err **e);
+static int take_value(struct loader *l, yaml_event_t *ev, int depth, json_t **ret, struct err **e);
 
-static int take_map(yaml_parser_t *p, int depth, json_t *map, struct err **e)
+static void note_line(struct loader *l, int depth, const char *name, size_t line)
+{
+        _cleanup_free_ char *key = NULL;
+
+        if (depth == 1)
+                l->collection = name; /* until the next, which is when it goes */
+        if (depth == 2)
+                key = path_printf("%s/%s", l->collection, name);
+        if (depth <= 2)
+                json_object_set_new(l->lines, key ?: name, json_integer((json_int_t)line));
+}
+
+/* "[a, b]" is "a,b": what the tree's own files have where they take several. */
+static int take_list(struct loader *l, json_t **ret, struct err **e)
+{
+        _cleanup_buf_ struct buf text = {};
+
+        for (;;) {
+                _cleanup_(yaml_event_delete) yaml_event_t ev = {};
+                int r = next(l, &ev, e);
+
+                if (r < 0)
+                        return r;
+                if (ev.type == YAML_SEQUENCE_END_EVENT)
+                        break;
+                if (ev.type != YAML_SCALAR_EVENT || ev.data.scalar.anchor || ev.data.scalar.tag)
+                        return bad(&ev, e, "a list holds values");
+                if (text.len)
+                        buf_addc(&text, ',');
+                buf_add(&text, ev.data.scalar.value, ev.data.scalar.length);
+        }
+        *ret = json_stringn(buf_str(&text), text.len);
+        return *ret ? 0 : err_set(e, -EINVAL, "a list that is not UTF-8");
+}
+
+static int take_map(struct loader *l, int depth, json_t *map, struct err **e)
 {
         for (;;) {
                 _cleanup_(yaml_event_delete) yaml_event_t key = {}, ev = {};
                 json_t *value = NULL;
                 const char *name;
-                int r = next(p, &key, e);
+                int r = next(l, &key, e);
 
                 if (r < 0 || key.type == YAML_MAPPING_END_EVENT)
                         return r;
@@ -48,9 +91,10 @@ static int take_map(yaml_parser_t *p, int depth, json_t *map, struct err **e)
                         return bad(&key, e, "a key with a NUL");
                 if (json_object_get(map, name))
                         return bad(&key, e, "this key is there already");
-                r = next(p, &ev, e);
+                note_line(l, depth, name, key.start_mark.line + 1);
+                r = next(l, &ev, e);
                 if (r == 0)
-                        r = take_value(p, &ev, depth, &value, e);
+                        r = take_value(l, &ev, depth, &value, e);
                 if (r == 0 && json_object_set_new(map, name, value) < 0)
                         r = bad(&key, e, "not UTF-8");
                 if (r < 0)
@@ -59,7 +103,7 @@ static int take_map(yaml_parser_t *p, int depth, json_t *map, struct err **e)
 }
 
 /* The value that begins with ev. */
-static int take_value(yaml_parser_t *p, yaml_event_t *ev, int depth, json_t **ret, struct err **e)
+static int take_value(struct loader *l, yaml_event_t *ev, int depth, json_t **ret, struct err **e)
 {
         json_t *j;
         int r = 0;
@@ -80,12 +124,16 @@ static int take_value(yaml_parser_t *p, yaml_event_t *ev, int depth, json_t **re
                 if (ev->data.mapping_start.anchor || ev->data.mapping_start.tag)
                         return bad(ev, e, "anchors and tags are not for this file");
                 j = json_object();
-                r = j ? take_map(p, depth + 1, j, e) : -ENOMEM;
+                r = j ? take_map(l, depth + 1, j, e) : -ENOMEM;
                 break;
+        case YAML_SEQUENCE_START_EVENT:
+                if (ev->data.sequence_start.anchor || ev->data.sequence_start.tag)
+                        return bad(ev, e, "anchors and tags are not for this file");
+                return take_list(l, ret, e);
         case YAML_ALIAS_EVENT:
                 return bad(ev, e, "aliases are not for this file");
         default:
-                return bad(ev, e, "a map or a value is expected here");
+                return bad(ev, e, "a map, a list or a value is expected here");
         }
         if (r < 0)
                 json_decref(j);
@@ -94,35 +142,36 @@ static int take_value(yaml_parser_t *p, yaml_event_t *ev, int depth, json_t **re
         return r;
 }
 
-static int expect(yaml_parser_t *p, yaml_event_type_t type, struct err **e)
+static int expect(struct loader *l, yaml_event_type_t type, struct err **e)
 {
         _cleanup_(yaml_event_delete) yaml_event_t ev = {};
-        int r = next(p, &ev, e);
+        int r = next(l, &ev, e);
 
         return r == 0 && ev.type != type ? bad(&ev, e, "one document, please") : r;
 }
 
-int yaml_load(const char *text, size_t n, json_t **ret, struct err **e)
+int yaml_load(const char *text, size_t n, json_t **ret, json_t *lines, struct err **e)
 {
-        _cleanup_(yaml_parser_delete) yaml_parser_t p = {};
+        struct loader l = {.lines = lines};
         _cleanup_(yaml_event_delete) yaml_event_t ev = {};
         json_t *doc = NULL;
         int r;
 
-        if (!yaml_parser_initialize(&p))
+        if (!yaml_parser_initialize(&l.p))
                 return -ENOMEM;
-        yaml_parser_set_input_string(&p, (const unsigned char *)text, n);
-        r = expect(&p, YAML_STREAM_START_EVENT, e);
+        yaml_parser_set_input_string(&l.p, (const unsigned char *)text, n);
+        r = expect(&l, YAML_STREAM_START_EVENT, e);
         if (r == 0)
-                r = expect(&p, YAML_DOCUMENT_START_EVENT, e);
+                r = expect(&l, YAML_DOCUMENT_START_EVENT, e);
         if (r == 0)
-                r = next(&p, &ev, e);
+                r = next(&l, &ev, e);
         if (r == 0)
-                r = take_value(&p, &ev, 0, &doc, e);
+                r = take_value(&l, &ev, 0, &doc, e);
         if (r == 0)
-                r = expect(&p, YAML_DOCUMENT_END_EVENT, e);
+                r = expect(&l, YAML_DOCUMENT_END_EVENT, e);
         if (r == 0)
-                r = expect(&p, YAML_STREAM_END_EVENT, e);
+                r = expect(&l, YAML_STREAM_END_EVENT, e);
+        yaml_parser_delete(&l.p);
         if (r < 0)
                 json_decref(doc);
         else

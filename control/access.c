@@ -63,16 +63,19 @@ bool caller_in_group(const struct caller *who, gid_t gid)
 int authorise(struct control *c, const struct caller *who, const struct object *o, enum role need,
               const char *what, struct err **e)
 {
+        const char *of = what ? " of " : "";
         char label[NAME_SIZE + 32];
 
         if (caller_is_admin(c, who) && need != ROLE_NOBODY)
                 return 0;
         if (need == ROLE_NOBODY)
-                return err_set(e, -EPERM, "%s: nobody may, it is the cloud's own", what);
+                return err_set(e, -EPERM, "%s%snobody may, it is the cloud's own", what ?: "",
+                               what ? ": " : "");
         if (need == ROLE_ADMIN)
-                return err_set(e, -EPERM, "%s of %s: admins only", what, object_label(o, label));
+                return err_set(e, -EPERM, "%s%s%s: admins only", what ?: "", of,
+                               object_label(o, label));
         if (!caller_in_group(who, object_gid(c, o)))
-                return err_set(e, -EPERM, "%s of %s: you are not of its tenant", what,
+                return err_set(e, -EPERM, "%s%s%s: you are not of its tenant", what ?: "", of,
                                object_label(o, label));
         return 0;
 }

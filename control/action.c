@@ -10,12 +10,12 @@ int find_object(struct control *c, uint64_t no, struct object **ret, struct err 
 }
 
 /* Legal states and the way out, as a hint. */
-static int wrong_state(const struct object *o, unsigned states, const char *what, struct err **e)
+static int wrong_state(const struct object *o, unsigned states, struct err **e)
 {
         char label[NAME_SIZE + 32];
         struct buf b = {};
 
-        err_set(e, -EBUSY, "%s: %s is %s", what, object_label(o, label), object_state(o));
+        err_set(e, -EBUSY, "%s is %s", object_label(o, label), object_state(o));
         for (unsigned i = 0; i < o->kind->nstates; i++)
                 if (states & STATE(i))
                         buf_printf(&b, " %s", o->kind->states[i].name);
@@ -58,8 +58,8 @@ int action_create(struct txn *t, struct object *owner, const struct kind *k, con
         return r;
 }
 
-int control_create(struct control *c, const struct caller *who, uint64_t owner_no,
-                   const struct kind *k, const char *name, uint64_t *ret_no, struct err **e)
+static int create_once(struct control *c, const struct caller *who, uint64_t owner_no,
+                       const struct kind *k, const char *name, uint64_t *ret_no, struct err **e)
 {
         struct object *owner, *o = NULL;
         struct txn t;
@@ -91,7 +91,7 @@ int action_set(struct txn *t, struct object *o, unsigned attr, const char *text,
         union value v = {};
         int r;
 
-        r = authorise(t->c, t->who, o, a->writer, a->name, e);
+        r = authorise(t->c, t->who, o, a->writer, NULL, e);
         if (r < 0)
                 return r;
         r = value_parse(t->c, a, text, n, &v, e);
@@ -102,7 +102,7 @@ int action_set(struct txn *t, struct object *o, unsigned attr, const char *text,
                 return 0;
         }
         if (!object_in(o, a->states))
-                r = wrong_state(o, a->states, a->name, e);
+                r = wrong_state(o, a->states, e);
         else if (a->set)
                 r = a->set(t, o, v, e);
         else
@@ -112,8 +112,8 @@ int action_set(struct txn *t, struct object *o, unsigned attr, const char *text,
         return r;
 }
 
-int control_set(struct control *c, const struct caller *who, uint64_t no, unsigned attr,
-                const char *text, size_t n, struct err **e)
+static int set_once(struct control *c, const struct caller *who, uint64_t no, unsigned attr,
+                    const char *text, size_t n, struct err **e)
 {
         struct object *o;
         const char *name = "";
@@ -132,8 +132,8 @@ int control_set(struct control *c, const struct caller *who, uint64_t no, unsign
         return r < 0 ? err_prepend(e, r, "set %s", name) : 0;
 }
 
-int control_write_line(struct control *c, const struct caller *who, uint64_t no, unsigned file,
-                       const char *text, size_t n, struct err **e)
+static int write_line_once(struct control *c, const struct caller *who, uint64_t no, unsigned file,
+                           const char *text, size_t n, struct err **e)
 {
         _cleanup_free_ char *line = xstrndup(text, n);
         const struct file_def *f;
@@ -204,8 +204,8 @@ static int run_verb(struct txn *t, struct object *o, const char *text, size_t n,
         return v->run(t, o, args, e);
 }
 
-int control_verb(struct control *c, const struct caller *who, uint64_t no, const char *text,
-                 size_t n, struct err **e)
+static int verb_once(struct control *c, const struct caller *who, uint64_t no, const char *text,
+                     size_t n, struct err **e)
 {
         _cleanup_free_ char *line = xstrndup(text, n);
         struct object *o;
@@ -241,7 +241,7 @@ int check_referrers(const struct object *o, struct err **e)
         return -EBUSY;
 }
 
-int control_delete(struct control *c, const struct caller *who, uint64_t no, struct err **e)
+static int delete_once(struct control *c, const struct caller *who, uint64_t no, struct err **e)
 {
         char label[NAME_SIZE + 32] = "it";
         struct object *o;
@@ -267,8 +267,8 @@ int control_delete(struct control *c, const struct caller *who, uint64_t no, str
         return r < 0 ? err_prepend(e, r, "delete %s", label) : 0;
 }
 
-int control_rename(struct control *c, const struct caller *who, uint64_t no, const char *name,
-                   struct err **e)
+static int rename_once(struct control *c, const struct caller *who, uint64_t no, const char *name,
+                       struct err **e)
 {
         struct object *o;
         struct txn t;
@@ -299,8 +299,8 @@ bool meta_key_valid(const char *key)
                !streq(key, "..") && text_clean(key, n, false);
 }
 
-int control_set_meta(struct control *c, const struct caller *who, uint64_t no, const char *key,
-                     const char *value, size_t n, struct err **e)
+static int set_meta_once(struct control *c, const struct caller *who, uint64_t no, const char *key,
+                         const char *value, size_t n, struct err **e)
 {
         struct object *o;
         struct txn t;
@@ -323,8 +323,8 @@ int control_set_meta(struct control *c, const struct caller *who, uint64_t no, c
         return txn_end(&t, r, e);
 }
 
-int control_del_meta(struct control *c, const struct caller *who, uint64_t no, const char *key,
-                     struct err **e)
+static int del_meta_once(struct control *c, const struct caller *who, uint64_t no, const char *key,
+                         struct err **e)
 {
         struct object *o;
         struct txn t;
@@ -339,4 +339,54 @@ int control_del_meta(struct control *c, const struct caller *who, uint64_t no, c
         if (r == 0)
                 txn_del_meta(&t, o, key);
         return txn_end(&t, r, e);
+}
+
+/* --- each until no other host was quicker -------------------------------------------------------
+ */
+
+int control_create(struct control *c, const struct caller *who, uint64_t owner_no,
+                   const struct kind *k, const char *name, uint64_t *ret_no, struct err **e)
+{
+        return AGAIN(c, e, create_once(c, who, owner_no, k, name, ret_no, e));
+}
+
+int control_write_line(struct control *c, const struct caller *who, uint64_t no, unsigned file,
+                       const char *text, size_t n, struct err **e)
+{
+        return AGAIN(c, e, write_line_once(c, who, no, file, text, n, e));
+}
+
+int control_verb(struct control *c, const struct caller *who, uint64_t no, const char *text,
+                 size_t n, struct err **e)
+{
+        return AGAIN(c, e, verb_once(c, who, no, text, n, e));
+}
+
+int control_delete(struct control *c, const struct caller *who, uint64_t no, struct err **e)
+{
+        return AGAIN(c, e, delete_once(c, who, no, e));
+}
+
+int control_rename(struct control *c, const struct caller *who, uint64_t no, const char *name,
+                   struct err **e)
+{
+        return AGAIN(c, e, rename_once(c, who, no, name, e));
+}
+
+int control_set_meta(struct control *c, const struct caller *who, uint64_t no, const char *key,
+                     const char *value, size_t n, struct err **e)
+{
+        return AGAIN(c, e, set_meta_once(c, who, no, key, value, n, e));
+}
+
+int control_del_meta(struct control *c, const struct caller *who, uint64_t no, const char *key,
+                     struct err **e)
+{
+        return AGAIN(c, e, del_meta_once(c, who, no, key, e));
+}
+
+int control_set(struct control *c, const struct caller *who, uint64_t no, unsigned attr,
+                const char *text, size_t n, struct err **e)
+{
+        return AGAIN(c, e, set_once(c, who, no, attr, text, n, e));
 }

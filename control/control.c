@@ -18,6 +18,10 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
         /* Numbers of failures and events never repeat over restarts. */
         atomic_store(&c->seq, c->epoch * 1000000 + 1);
         if (r == 0)
+                r = numbers_start(c, e);
+        if (r == 0)
+                feed_start(c);
+        if (r == 0)
                 r = seed_cloud(c, e);
         *ret = c; /* before there are threads: what they call back may ask for it */
         if (r == 0)
@@ -28,6 +32,8 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
                 r = keys_start(c, e);
         if (r == 0)
                 r = networks_start(c, e);
+        if (r == 0)
+                r = feed_watch(c, e);
         if (r < 0) {
                 control_stop(c);
                 *ret = NULL;
@@ -39,11 +45,13 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
 
 void control_quiesce(struct control *c)
 {
+        feed_stop(c);
         stats_stop(c);
         keys_stop(c);
         reconcile_stop(c);
         jobs_stop(c);
         networks_stop(c);
+        numbers_stop(c);
 }
 
 void control_stop(struct control *c)
@@ -58,6 +66,8 @@ void control_stop(struct control *c)
         keys_free(c);
         networks_free(c);
         tokens_free(c);
+        feed_free(c);
+        numbers_free(c);
         HASH_ITER (hh, c->users, u, tmp) {
                 HASH_DEL(c->users, u);
                 free(u->errors.text);

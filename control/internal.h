@@ -74,6 +74,8 @@ struct control {
         struct stats_keeper *stats;
         struct key_keeper *keys;
         struct network_keeper *networks; /* NULL: this cloud has none */
+        struct numbers *numbers; /* NULL: next_no alone */
+        struct feed *feed; /* NULL: nobody else changes the store */
         void (*changed)(void *arg, const struct change *ch);
         void *changed_arg;
         pthread_mutex_t changed_lock; /* both, so that they can be taken back */
@@ -99,10 +101,67 @@ void object_drop_ref(struct object *target, struct object *from);
 void object_add_refs(struct object *o);
 void object_drop_refs(struct object *o);
 
+/* txn.c: what o's change is to those who keep copies; takes the marks.  gone: it has a name no
+ * longer that it had; listed: what its collection lists is another.  Model write-held. */
+struct change change_of(struct control *c, struct object *o, bool gone, bool listed);
+
 /* record.c: objects as the store keeps them */
 char *record_write(const struct object *o);
 int record_load(struct control *c, struct err **e);
 void record_scope(const struct object *o, char out[40]);
+/* A record as it was read: an object in no index yet. */
+struct record {
+        struct object *o;
+        struct json_t *links; /* NULL if it has none */
+        uint64_t in;          /* the holder; 0: none */
+        bool named;           /* o's name is one of the model's */
+        char scope[40];
+};
+/* Logs why not. */
+int record_read(const struct store_record *r, struct record *ret);
+void record_done(struct record *r); /* frees o, too, unless it was taken */
+/* Once tenant and holder of o are set. */
+void record_name(struct record *r);
+/* Fills o's links, without counting them at their targets.  false: a target is not there, and that
+ * is not to be ignored. */
+bool record_links(struct control *c, struct object *o, struct json_t *links, bool ignore);
+
+/* number.c */
+int numbers_start(struct control *c, struct err **e); /* the model is loaded */
+void numbers_stop(struct control *c);
+void numbers_free(struct control *c);
+/* The next number of an object, its own in all of the cloud.  Model write-held. */
+uint64_t number_next(struct control *c);
+
+/* feed.c: a store that other hosts change, too */
+struct feed;
+void feed_start(struct control *c);                /* the model is loaded */
+int feed_watch(struct control *c, struct err **e); /* what this host begins with is there */
+void feed_stop(struct control *c); /* no change of others comes any more */
+void feed_free(struct control *c);
+bool feed_shared(const struct control *c); /* whether it is such a store */
+/* Whether o, a job or an instance, is this host's.  Model held. */
+bool feed_ours(const struct control *c, const struct object *o);
+
+/* Model write-held; lets it go meanwhile: what others did is about to be applied. */
+void feed_begin(struct control *c);
+void feed_answered(struct control *c);                    /* a commit was; no lock held */
+void feed_deleted(struct control *c, const struct object *o); /* o's deletion is durable; model held */
+/* Waits, a little, until something is in the model that was not at that turn. */
+void feed_await(struct control *c, unsigned long turn);
+unsigned long feed_turn(const struct control *c); /* model held */
+/* Whether to decide again: another host was quicker.  Takes *e back then. */
+bool feed_again(const struct control *c, int r, unsigned *tries, struct err **e);
+#define AGAIN(c, e, call)                                                                          \
+        ({                                                                                         \
+                unsigned _tries = 0;                                                               \
+                int _r;                                                                            \
+                                                                                                   \
+                do                                                                                 \
+                        _r = (call);                                                               \
+                while (feed_again(c, _r, &_tries, e));                                             \
+                _r;                                                                                \
+        })
 
 /* quota.c */
 const char *quota_name(enum quota q);
@@ -110,7 +169,8 @@ void usage_of(const struct object *o, struct usage *ret);
 /* At commit: -EDQUOT if a limit would be passed by growing, else counts the change. */
 int quota_check(struct txn *t, struct err **e);
 void quota_undo(struct txn *t);
-void quota_count(struct control *c, const struct object *o); /* at load */
+/* At load (1), and when another host makes (1) or unmakes (-1) what o is. */
+void quota_count(struct control *c, const struct object *o, int sign);
 uint64_t quota_limit(const struct object *tenant, enum quota q);
 
 /* errors.c */

@@ -240,8 +240,8 @@ int action_unlink(struct txn *t, struct object *o, unsigned def, const char *nam
         return 0;
 }
 
-int control_link(struct control *c, const struct caller *who, uint64_t no, unsigned def,
-                 const char *name, const char *target, char *ret_name, struct err **e)
+static int link_once(struct control *c, const struct caller *who, uint64_t no, unsigned def,
+                     const char *name, const char *target, char *ret_name, struct err **e)
 {
         struct object *o;
         struct txn t;
@@ -258,8 +258,8 @@ int control_link(struct control *c, const struct caller *who, uint64_t no, unsig
         return txn_end(&t, r, e);
 }
 
-int control_unlink(struct control *c, const struct caller *who, uint64_t no, unsigned def,
-                   const char *name, struct err **e)
+static int unlink_once(struct control *c, const struct caller *who, uint64_t no, unsigned def,
+                       const char *name, struct err **e)
 {
         struct object *o;
         struct txn t;
@@ -270,4 +270,19 @@ int control_unlink(struct control *c, const struct caller *who, uint64_t no, uns
         if (r == 0)
                 r = action_unlink(&t, o, def, name, e);
         return txn_end(&t, r, e);
+}
+
+/* --- each until no other host was quicker -------------------------------------------------------
+ */
+
+int control_link(struct control *c, const struct caller *who, uint64_t no, unsigned def,
+                 const char *name, const char *target, char *ret_name, struct err **e)
+{
+        return AGAIN(c, e, link_once(c, who, no, def, name, target, ret_name, e));
+}
+
+int control_unlink(struct control *c, const struct caller *who, uint64_t no, unsigned def,
+                   const char *name, struct err **e)
+{
+        return AGAIN(c, e, unlink_once(c, who, no, def, name, e));
 }

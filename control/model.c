@@ -284,7 +284,8 @@ void model_add(struct control *c, struct object *o)
         if (owner)
                 collection_add(model_collection(c, owner, o->kind), o);
         object_add_refs(o);
-        c->next_no = MAX(c->next_no, o->no + 1);
+        if (!c->numbers)
+                c->next_no = MAX(c->next_no, o->no + 1);
 }
 
 void model_remove(struct control *c, struct object *o)

@@ -107,12 +107,12 @@ void quota_undo(struct txn *t)
         t->quota_room = 0;
 }
 
-void quota_count(struct control *c, const struct object *o)
+void quota_count(struct control *c, const struct object *o, int sign)
 {
         struct room *room = o->tenant ? model_room(c, o->tenant) : NULL;
         struct usage u;
 
         usage_of(o, &u);
         for (int q = 0; room && q < NQUOTAS; q++)
-                room->use.v[q] += u.v[q];
+                room->use.v[q] += (uint64_t)sign * u.v[q];
 }

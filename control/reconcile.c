@@ -67,7 +67,7 @@ void control_guests_resync(struct control *c)
 
 static bool wants_look(struct control *c, const struct object *o)
 {
-        return o && o->kind == &kind_instance &&
+        return o && o->kind == &kind_instance && feed_ours(c, o) &&
                object_in(o, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_PAUSED)) &&
                !job_live(c, o->no, &job_instance_sync);
 }

@@ -84,12 +84,7 @@ char *record_write(const struct object *o)
 
 struct loading {
         struct control *c;
-        struct pair {
-                struct object *o;
-                json_t *links; /* NULL if it has none */
-                uint64_t in;   /* the holder; 0: none */
-                char scope[40];
-        } * v;
+        struct record *v;
         size_t n;
 };
 
@@ -176,42 +171,68 @@ static int read_object(json_t *rec, const struct store_record *r, struct object 
         return 0;
 }
 
-static int load_one(void *arg, const struct store_record *r)
+int record_read(const struct store_record *r, struct record *ret)
 {
-        struct loading *l = arg;
         json_auto_t *rec = json_loadb(r->value, r->len, 0, NULL);
-        struct err *err = NULL;
+        _cleanup_err_ struct err *err = NULL;
         struct object *o = NULL;
         int code;
 
         code = rec ? read_object(rec, r, &o, &err) : err_set(&err, -EPROTO, "not JSON");
         if (code < 0) {
                 log_error("store: record %s: %s", r->key, err_msg(err));
-                err_free(err);
-                return code; /* better not to start than to forget an object */
+                return code;
         }
-        if ((l->n & (l->n - 1)) == 0)
-                l->v = xrealloc(l->v, MAX(l->n * 2, (size_t)1), sizeof(*l->v));
         /* The rest of the record goes now: a whole store of parsed text between the objects would
          * leave the heap full of holes. */
-        l->v[l->n] = (struct pair){.o = o,
-                                   .links = json_incref(json_object_get(rec, "links")),
-                                   .in = json_integer_value(json_object_get(rec, "in"))};
-        snprintf(l->v[l->n++].scope, 40, "%s", r->scope);
+        *ret = (struct record){.o = o,
+                               .links = json_incref(json_object_get(rec, "links")),
+                               .in = json_integer_value(json_object_get(rec, "in"))};
+        snprintf(ret->scope, sizeof(ret->scope), "%s", r->scope);
         return 0;
 }
 
-static void load_add(struct control *c, struct pair *p)
+void record_done(struct record *r)
 {
-        char *name = p->o->name;
+        json_decref(r->links);
+        r->links = NULL;
+        if (!r->o)
+                return;
+        if (!r->named)
+                free(TAKE_PTR(r->o->name));
+        object_free(TAKE_PTR(r->o));
+}
 
-        p->o->name = NULL;
-        object_set_name(p->o, name);
+static int load_one(void *arg, const struct store_record *r)
+{
+        struct loading *l = arg;
+        int code;
+
+        if ((l->n & (l->n - 1)) == 0)
+                l->v = xrealloc(l->v, MAX(l->n * 2, (size_t)1), sizeof(*l->v));
+        code = record_read(r, &l->v[l->n]);
+        if (code < 0)
+                return code; /* better not to start than to forget an object */
+        l->n++;
+        return 0;
+}
+
+void record_name(struct record *r)
+{
+        char *name = TAKE_PTR(r->o->name);
+
+        object_set_name(r->o, name);
+        r->named = true;
         free(name);
+}
+
+static void load_add(struct control *c, struct record *p)
+{
+        record_name(p);
         model_add(c, p->o);
 }
 
-static int load_links(struct control *c, struct object *o, json_t *links)
+bool record_links(struct control *c, struct object *o, json_t *links, bool ignore)
 {
         size_t i;
         json_t *j;
@@ -231,6 +252,8 @@ static int load_links(struct control *c, struct object *o, json_t *links)
                 d = kind_link(o->kind, def);
                 if (id_parse(to, &tid) == 0)
                         target = model_by_id(c, tid);
+                if (!target && !ignore)
+                        return false;
                 if (d < 0 || !target) {
                         log_error("%s '%s': link '%s' points nowhere, ignoring", o->kind->name,
                                   o->name, name);
@@ -243,13 +266,12 @@ static int load_links(struct control *c, struct object *o, json_t *links)
                                                     .created = created,
                                                     .leaving = leaving};
                 snprintf(o->links[o->nlinks++].id, ID_TEXT_SIZE, "%s", id);
-                object_add_ref(target, o);
         }
-        return 0;
+        return true;
 }
 
 /* An object of a tenant, if it is the turn of those in (or not in) a holder. */
-static int load_in_tenant(struct control *c, struct pair *p, bool held, struct err **e)
+static int load_in_tenant(struct control *c, struct record *p, bool held, struct err **e)
 {
         struct object *o = p->o;
         sd_id128_t tenant;
@@ -267,7 +289,7 @@ static int load_in_tenant(struct control *c, struct pair *p, bool held, struct e
 
 static int by_number(const void *a, const void *b)
 {
-        const struct pair *x = a, *y = b;
+        const struct record *x = a, *y = b;
 
         return x->o->no < y->o->no ? -1 : x->o->no > y->o->no;
 }
@@ -293,9 +315,10 @@ static int load_tie(struct loading *l, struct err **e)
         if (r < 0)
                 return r;
         for (size_t i = 0; i < l->n; i++)
-                load_links(c, l->v[i].o, l->v[i].links);
+                if (record_links(c, l->v[i].o, l->v[i].links, true))
+                        object_add_refs(l->v[i].o);
         for (size_t i = 0; i < l->n; i++)
-                quota_count(c, l->v[i].o);
+                quota_count(c, l->v[i].o, 1);
         return 0;
 }
 

@@ -101,10 +101,12 @@ static int settle(struct control *c, struct err **e)
         int r = 0;
 
         HASH_ITER (hh_no, c->by_no, o, tmp)
-                if (o->kind == &kind_job && o->kind->states[o->state].transient)
+                if (o->kind == &kind_job && o->kind->states[o->state].transient && feed_ours(c, o))
                         jobs_adopt(c, o);
+        /* Others may be at work on what no job leads: uploads. */
         HASH_ITER (hh_no, c->by_no, o, tmp) {
-                if (o->kind == &kind_job || !o->kind->states[o->state].transient || has_job(c, o))
+                if (feed_shared(c) || o->kind == &kind_job ||
+                    !o->kind->states[o->state].transient || has_job(c, o))
                         continue;
                 v = xrealloc(v, n + 1, sizeof(*v));
                 v[n++] = o->no;

@@ -398,8 +398,8 @@ static json_t *parse_doc(const char *text, size_t n, struct err **e)
         return doc;
 }
 
-int control_apply(struct control *c, const struct caller *who, uint64_t no, const char *json,
-                  size_t n, char **ret_said, struct err **e)
+static int apply_once(struct control *c, const struct caller *who, uint64_t no, const char *json,
+                      size_t n, char **ret_said, struct err **e)
 {
         json_auto_t *doc = parse_doc(json, n, e);
         struct applying ap = {.text = json, .n = n};
@@ -525,8 +525,9 @@ static int new_object(struct txn *t, struct object *owner, const struct kind *k,
         return r;
 }
 
-int control_new(struct control *c, const struct caller *who, uint64_t owner_no,
-                const struct kind *k, const char *text, size_t n, char **ret_line, struct err **e)
+static int new_once(struct control *c, const struct caller *who, uint64_t owner_no,
+                    const struct kind *k, const char *text, size_t n, char **ret_line,
+                    struct err **e)
 {
         size_t from = 0;
         json_auto_t *doc = NULL;
@@ -568,4 +569,19 @@ int control_new(struct control *c, const struct caller *who, uint64_t owner_no,
                 pthread_rwlock_unlock(&c->model);
         }
         return 0;
+}
+
+/* --- each until no other host was quicker -------------------------------------------------------
+ */
+
+int control_apply(struct control *c, const struct caller *who, uint64_t no, const char *json,
+                  size_t n, char **ret_said, struct err **e)
+{
+        return AGAIN(c, e, apply_once(c, who, no, json, n, ret_said, e));
+}
+
+int control_new(struct control *c, const struct caller *who, uint64_t owner_no,
+                const struct kind *k, const char *text, size_t n, char **ret_line, struct err **e)
+{
+        return AGAIN(c, e, new_once(c, who, owner_no, k, text, n, ret_line, e));
 }

@@ -6,6 +6,8 @@ void txn_begin(struct txn *t, struct control *c, const struct caller *who)
 {
         *t = (struct txn){.c = c, .who = who};
         pthread_rwlock_wrlock(&c->model);
+        feed_begin(c);
+        t->turn = feed_turn(c);
 }
 
 static struct touch *touch_find(struct txn *t, const struct object *o)
@@ -50,7 +52,7 @@ int txn_create(struct txn *t, const struct kind *k, struct object *owner, const 
         if (name && model_by_name(c, owner, k, name))
                 return err_set(e, -EEXIST, "%s '%s' exists already", k->name, name);
         o = object_new(k);
-        o->no = c->next_no++;
+        o->no = number_next(c);
         o->id = id_new();
         if (k->inside)
                 o->holder = owner;
@@ -311,30 +313,34 @@ static bool name_gone(const struct touch *w, bool undone)
         return !undone && !was->nameless && (w->deleted || o->nameless);
 }
 
+struct change change_of(struct control *c, struct object *o, bool gone, bool listed)
+{
+        struct object *owner = object_owner(c, o);
+        /* TOLD_NAME stays: the name it has now may have been told already */
+        uint64_t told = atomic_fetch_and(&o->told, TOLD_NAME);
+        struct collection *l = owner && listed ? model_collection(c, owner, o->kind) : NULL;
+
+        return (struct change){
+                .no = o->no,
+                .owner = owner ? owner->no : 0,
+                .kind = o->kind,
+                .gone = gone,
+                .told = gone ? told : told & ~TOLD_NAME,
+                .list_told = l && (atomic_exchange(&l->told, 0) & TOLD_SELF),
+        };
+}
+
 /* What each touched object's change is to those who keep copies.  Model held for writing; before an
  * undo. */
 static void txn_changes(struct txn *t, bool undone)
 {
         for (size_t i = 0; i < t->n; i++) {
                 struct touch *w = &t->v[i];
-                struct object *o = w->o, *owner = object_owner(t->c, o);
+                struct object *o = w->o;
                 bool gone = name_gone(w, undone);
-                /* TOLD_NAME stays: the name it has now may have been told already */
-                uint64_t told = atomic_fetch_and(&o->told, TOLD_NAME);
-                struct collection *l = NULL;
-
-                if (owner && (gone || !w->before || undone))
-                        l = model_collection(t->c, owner, o->kind);
-                w->change = (struct change){
-                        .no = o->no,
-                        .owner = owner ? owner->no : 0,
-                        .kind = o->kind,
-                        .gone = gone,
-                        .deleted = undone ? !w->before : w->deleted,
-                        .told = gone ? told : told & ~TOLD_NAME,
-                        .list_told = l && (atomic_exchange(&l->told, 0) & TOLD_SELF),
-                        .undone = undone,
-                };
+                w->change = change_of(t->c, o, gone, gone || !w->before || undone);
+                w->change.deleted = undone ? !w->before : w->deleted;
+                w->change.undone = undone;
         }
 }
 
@@ -387,6 +393,9 @@ static void txn_settle(struct txn *t)
                         events_add(c, o, t->events[i].text);
         }
         for (size_t i = 0; i < t->n; i++)
+                if (t->v[i].deleted)
+                        feed_deleted(c, t->v[i].o);
+        for (size_t i = 0; i < t->n; i++)
                 if (t->v[i].o->kind == &kind_job && !t->v[i].before && !t->v[i].deleted)
                         jobs_adopt(c, t->v[i].o);
 }
@@ -407,6 +416,7 @@ static void txn_answered(void *arg, enum store_result result, const struct err *
                 txn_undo(t);
         pending_remove(c, t);
         pthread_rwlock_unlock(&c->model);
+        feed_answered(c);
 
         if (committed)
                 txn_tell(t);
@@ -414,6 +424,9 @@ static void txn_answered(void *arg, enum store_result result, const struct err *
                 tell_changes(t);
         if (result == STORE_CONFLICT)
                 t->result = err_set(&t->err, -ESTALE, "changed by somebody else meanwhile");
+        else if (result == STORE_UNKNOWN)
+                t->result = err_set(&t->err, -ETIMEDOUT,
+                                    "the store does not answer: it may or may not be done");
         else if (!committed)
                 t->result = err_set(&t->err, err ? err->code : -EIO, "store: %s", err_msg(err));
 
@@ -479,6 +492,8 @@ int txn_commit(struct txn *t, struct err **e)
                 pthread_cond_wait(&m.cond, &m.lock);
         pthread_mutex_unlock(&m.lock);
         txn_free(t, t->result == 0);
+        if (t->result == -ESTALE)
+                feed_await(c, t->turn);
         if (t->result < 0)
                 return err_move(e, TAKE_PTR(t->err));
         return 0;

@@ -23,6 +23,7 @@ struct touch {
 struct txn {
         struct control *c;
         const struct caller *who; /* NULL: the daemon itself */
+        unsigned long turn; /* of the feed, when it began */
         struct touch *v;
         size_t n;
         struct { uint64_t no; char *text; } *events;

@@ -225,8 +225,10 @@ static void changed(void *arg, const struct change *ch)
                         repeat(c, 0, 0);
                 }
         }
-        if (!ch->undone)
-                polls_changed(c->fs, ch->no);
+        if (ch->undone)
+                return;
+        polls_changed(c->fs, ch->no);
+        notices_changed(c->fs, ch);
 }
 
 void cache_rename_begins(struct fs *fs, uint64_t no)

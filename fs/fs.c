@@ -137,6 +137,8 @@ int fs_open(const struct fs_config *cfg, struct fs **ret, struct err **e)
         if (!r)
                 r = polls_new(fs);
         if (!r)
+                r = notices_new(fs, cfg->watch);
+        if (!r)
                 r = cache_new(fs);
         if (!r) {
                 remove_dead_mount(cfg->mountpoint);
@@ -146,6 +148,7 @@ int fs_open(const struct fs_config *cfg, struct fs **ret, struct err **e)
                 waits_free(fs);
                 nbd_free(fs->nbd);
                 cache_free(fs);
+                notices_free(fs);
                 polls_free(fs);
                 release(fs);
                 return r;
@@ -208,5 +211,6 @@ void fs_close(struct fs *fs)
         polls_free(fs);
         fuse_session_unmount(fs->se);
         fuse_session_destroy(fs->se);
+        notices_free(fs); /* now nothing that its helper asked for waits */
         release(fs);
 }

@@ -21,6 +21,7 @@ struct fs_config {
         /* Optional: called once, on a worker, when the mount begins to answer. */
         void (*ready)(void *arg);
         void *arg;
+        const char *watch; /* path of stratofs-watch, NULL: inotify sees what users do, no more */
 };
 
 /* Mounts.  A dead mount in the way (ENOTCONN) is taken off first.  Requests wait until fs_serve().

@@ -7,6 +7,7 @@
 #include <malloc.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <limits.h>
 #include <sys/stat.h>
 
 #include "backend/backup/backup.h"
@@ -14,7 +15,7 @@
 #include "backend/compute/compute.h"
 #include "backend/image/image-files.h"
 #include "backend/network/linux/network-linux.h"
-#include "backend/store/sqlite/sqlite.h"
+#include "backend/store/choose.h"
 #include "common/fault.h"
 #include "common/fileio.h"
 #include "common/log.h"
@@ -23,11 +24,15 @@
 #include "control/driver/volume.h"
 #include "control/driver/image.h"
 #include "fs/fs.h"
+#include "fs/migrate.h"
 
 enum { PROBE_MS = 15000 };
 
 struct stratod {
-        char *mount, *state, *run; /* absolute */
+        char *mount, *state, *run, *watch; /* absolute */
+        bool migrate;
+        char *conf; /* NULL: none given; the one kept in the state folder counts */
+        struct store_choice choice;
         char host[64];
         int ready_fd;
         struct store *store;
@@ -144,6 +149,32 @@ static void say_ready(void *arg)
         }
 }
 
+/* Which store it is, by the file given or the one that was given before. */
+static int choose_store(struct stratod *s, struct err **e)
+{
+        _cleanup_free_ char *kept = path_printf("%s/stratod.conf", s->state);
+        int r;
+
+        if (!kept)
+                return err_errno(e, -ENOMEM, "configuration");
+        r = store_choice_read(s->conf ?: kept, !s->conf, &s->choice, e);
+        if (r == 0 && s->choice.host)
+                snprintf(s->host, sizeof(s->host), "%s", s->choice.host);
+        return r;
+}
+
+/* A start without --conf must not find another store than the one before. */
+static int keep_choice(struct stratod *s, struct err **e)
+{
+        _cleanup_free_ char *kept = path_printf("%s/stratod.conf", s->state);
+
+        if (!s->conf)
+                return 0;
+        if (!kept)
+                return err_errno(e, -ENOMEM, "configuration");
+        return file_replace(kept, s->choice.text, strlen(s->choice.text), 0644, e);
+}
+
 static int open_drivers(struct stratod *s, struct err **e)
 {
         _cleanup_free_ char *dir = path_printf("%s/stratod", s->state);
@@ -162,7 +193,11 @@ static int open_drivers(struct stratod *s, struct err **e)
         if (r == 0)
                 r = mkdir_parents(s->run, 0711, e);
         if (r == 0)
-                r = store_sqlite_open(db, &s->store, e);
+                r = choose_store(s, e);
+        if (r == 0)
+                r = store_choice_open(&s->choice, db, s->host, &s->store, e);
+        if (r == 0)
+                r = keep_choice(s, e);
         if (r < 0)
                 return r;
         s->volumes = blockd_client_new(s->run);
@@ -172,6 +207,21 @@ static int open_drivers(struct stratod *s, struct err **e)
         if (!s->backups)
                 return err_errno(e, -ENOMEM, "backups");
         return image_files_open(images, &s->images, e);
+}
+
+/* A program that is installed in the folder of this one, NULL if none is. */
+static char *beside_us(const char *name)
+{
+        char self[PATH_MAX];
+        ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+        _cleanup_free_ char *path = NULL;
+
+        if (n < 0)
+                return NULL;
+        self[n] = '\0';
+        *strrchr(self, '/') = '\0';
+        path = path_printf("%s/%s", self, name);
+        return path && access(path, X_OK) == 0 ? TAKE_PTR(path) : NULL;
 }
 
 static int start(struct stratod *s, struct err **e)
@@ -200,9 +250,11 @@ static int start(struct stratod *s, struct err **e)
         if (r < 0)
                 return r;
         probe_host(s);
+        s->watch = beside_us("stratofs-watch");
         mount = (struct fs_config){.control = s->control,
                                    .mountpoint = s->mount,
                                    .state = s->state,
+                                   .watch = s->watch,
                                    .allow_other = getuid() == 0,
                                    .ready = say_ready,
                                    .arg = s};
@@ -231,9 +283,12 @@ static void stop(struct stratod *s)
                 s->volumes->ops->close(s->volumes);
         if (s->store)
                 s->store->ops->close(s->store);
+        store_choice_done(&s->choice);
+        free(s->conf);
         free(s->mount);
         free(s->state);
         free(s->run);
+        free(s->watch);
 }
 
 /* The thread that hears SIGTERM and SIGINT; all others have them blocked.  SIGUSR1 is our own: the
@@ -287,6 +342,8 @@ static int usage(int status)
 {
         fprintf(status ? stderr : stdout,
                 "usage: stratod --mount DIR --state DIR --run DIR [--ready-fd N] [--loglevel 0-7]\n"
+                "               [--conf FILE]\n"
+                "       stratod --migrate-store --state DIR --conf FILE\n"
                 "Serves the cloud kept in the state folder at the mount point.  See stratod(8).\n");
         return status;
 }
@@ -303,13 +360,14 @@ static char *absolute(const char *path)
 
 static int parse(struct stratod *s, int argc, char **argv)
 {
-        enum { MOUNT = 256, STATE_DIR, RUN, READY, LEVEL, CONF, HELP, VERSION };
+        enum { MOUNT = 256, STATE_DIR, RUN, READY, LEVEL, CONF, MIGRATE, HELP, VERSION };
         static const struct option options[] = {{"mount", required_argument, NULL, MOUNT},
                                                 {"state", required_argument, NULL, STATE_DIR},
                                                 {"run", required_argument, NULL, RUN},
                                                 {"ready-fd", required_argument, NULL, READY},
                                                 {"loglevel", required_argument, NULL, LEVEL},
                                                 {"conf", required_argument, NULL, CONF},
+                                                {"migrate-store", no_argument, NULL, MIGRATE},
                                                 {"help", no_argument, NULL, HELP},
                                                 {"version", no_argument, NULL, VERSION},
                                                 {}};
@@ -332,7 +390,11 @@ static int parse(struct stratod *s, int argc, char **argv)
                 case LEVEL:
                         log_set_level(atoi(optarg));
                         break;
-                case CONF: /* nothing to configure yet: one machine needs nothing */
+                case CONF:
+                        s->conf = absolute(optarg);
+                        break;
+                case MIGRATE:
+                        s->migrate = true;
                         break;
                 case HELP:
                         exit(usage(0));
@@ -343,6 +405,8 @@ static int parse(struct stratod *s, int argc, char **argv)
                         return usage(2);
                 }
         }
+        if (s->migrate)
+                return s->state && s->conf && optind == argc ? 0 : usage(2);
         return s->mount && s->state && s->run && optind == argc ? 0 : usage(2);
 }
 
@@ -360,6 +424,15 @@ int main(int argc, char **argv)
         block_signals();
         if (gethostname(s.host, sizeof(s.host) - 1) < 0 || !name_valid(s.host))
                 snprintf(s.host, sizeof(s.host), "host");
+        if (s.migrate) {
+                r = migrate_store(s.state, s.conf, s.host, &err);
+                if (r < 0)
+                        fprintf(stderr, "%s\n", err ? err_msg(err) : strerror(-r));
+                if (err && err->hint)
+                        fprintf(stderr, "  try: %s\n", err->hint);
+                stop(&s);
+                return r < 0 ? 1 : 0;
+        }
         if (s.ready_fd >= 0)
                 fcntl(s.ready_fd, F_SETFD, FD_CLOEXEC);
         r = start(&s, &err);

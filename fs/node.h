@@ -27,6 +27,7 @@ struct refusals;
 struct nbd;
 struct upload;
 struct cache;
+struct notices;
 
 struct fs {
         struct control *control;
@@ -40,6 +41,7 @@ struct fs {
         struct waits *waits;
         struct polls *polls;
         struct cache *cache;
+        struct notices *notices; /* NULL: inotify tells what users do, no more */
         struct refusals *refusals;
         struct nbd *nbd;
 

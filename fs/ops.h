@@ -251,6 +251,15 @@ void poll_drop(struct fs *fs, struct handle *h);
 /* About to be rendered anew: what happened until now is known. */
 void poll_seen(struct fs *fs, struct handle *h);
 
+/* --- notice.c ------------------------------------------------------------------------------ */
+
+/* For inotify, by the helper `program`; NULL: none. */
+int notices_new(struct fs *fs, const char *program);
+/* On any thread; waits for nothing. */
+void notices_changed(struct fs *fs, const struct change *ch);
+/* When no change comes any more and the mount's requests are answered or aborted. */
+void notices_free(struct fs *fs);
+
 /* --- fs.c ---------------------------------------------------------------------------------- */
 
 static inline struct fs *fs_of(fuse_req_t req)

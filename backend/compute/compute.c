@@ -1,10 +1,9 @@
 #include "backend/compute/compute.h"
 
-#include <dlfcn.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "common/fileio.h"
+#include "common/module.h"
 
 static const char *const mode_names[] = {
         [COMPUTE_SYSTEM] = "system",
@@ -52,50 +51,11 @@ enum compute_mode compute_choose(void)
         return COMPUTE_EMBED;
 }
 
-/* The module: where STRATOFS_MODULES says, in the build tree this program lies in (its own folder
- * and two above), or where it was installed. */
-static char *find_module(void)
-{
-        const char *dir = secure_getenv("STRATOFS_MODULES");
-        char exe[4096];
-        char *path;
-        ssize_t n;
-
-        if (dir)
-                return path_printf("%s/%s", dir, COMPUTE_MODULE);
-        n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-        exe[MAX(n, 0)] = '\0';
-        for (int up = 0; up < 3; up++) {
-                char *slash = strrchr(exe, '/');
-
-                if (!slash)
-                        break;
-                *slash = '\0';
-                path = path_printf("%s/backend/compute/%s", exe, COMPUTE_MODULE);
-                if (!path || access(path, R_OK) == 0)
-                        return path;
-                free(path);
-        }
-        return path_printf("%s/%s", STRATOFS_MODULE_DIR, COMPUTE_MODULE);
-}
-
 int compute_open(const struct compute_config *cfg, const struct compute_events *ev,
                  struct compute **ret, struct err **e)
 {
-        _cleanup_free_ char *path = find_module();
         compute_entry entry;
-        void *module;
+        int r = module_load("backend/compute", COMPUTE_MODULE, COMPUTE_ENTRY, "libvirt", &entry, e);
 
-        if (!path)
-                return err_errno(e, -ENOMEM, "load libvirt driver");
-        module = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-        if (!module) {
-                err_set(e, -ENOTSUP, "load libvirt driver: %s", dlerror());
-                err_hint(e, "install libvirt, or point STRATOFS_MODULES at the modules' folder");
-                return -ENOTSUP;
-        }
-        entry = (compute_entry)dlsym(module, COMPUTE_ENTRY);
-        if (!entry)
-                return err_set(e, -ENOTSUP, "load libvirt driver: %s", dlerror());
-        return entry(cfg, ev, ret, e);
+        return r < 0 ? r : entry(cfg, ev, ret, e);
 }

@@ -1,4 +1,4 @@
-/* The store: where objects survive.  Drivers: backend/store/sqlite (one machine), later rados.
+/* The store: where objects survive.  Drivers: backend/store/sqlite (one machine), rados (many).
  *
  * The store holds records: scope (a tenant's id, or "cloud"), key (the object's id), version and
  * a value of bytes.  A transaction touches one scope, is atomic, and is durable when its callback
@@ -6,6 +6,7 @@
  * store_commit() calls. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "common/err.h"
 
@@ -31,7 +32,7 @@ struct store_put {
 /* Built by the caller, owned by the store from store_commit() until the callback has returned;
  * the store frees it (store_txn_free). */
 struct store_txn {
-        char id[37];    /* transaction id: a UUID, recorded with the commit */
+        char id[37]; /* transaction id: a UUID, recorded with the commit */
         char scope[40];
         struct store_put *puts;
         size_t n;
@@ -40,6 +41,7 @@ struct store_txn {
         void (*done)(void *arg, enum store_result result, const struct err *err);
         void *arg;
         struct store_txn *next; /* the driver's, while it owns the transaction */
+        uint64_t seen;          /* the driver's, too */
 };
 
 struct store;
@@ -52,15 +54,15 @@ struct store_ops {
         /* Queues; never blocks on I/O.  Any thread. */
         void (*commit)(struct store *s, struct store_txn *t);
         /* 1 when the transaction id is committed, 0 when it is not, -errno when that cannot be
-         * known now.  Waits for what was queued before the call.  Ids are remembered for the last
-         * 10,000 transactions.  Blocks; any thread but the store's. */
+         * known now.  Waits for what was queued before the call.  Ids are remembered for at least
+         * 10,000 changes of their scope.  Blocks; any thread but the store's. */
         int (*committed)(struct store *s, const char *txn_id, struct err **e);
-        /* Records (of any scope) whose change number is above `since`, with the newest number in
-         * *ret_now: what another host changed.  A deleted key comes with value NULL.  since 0
-         * gives every record there is, and no deleted keys.  -ESTALE when deletions after `since`
-         * are forgotten (10,000 changes are remembered): start again at 0.  each must not call the
-         * store.  Blocks; any thread but the store's. */
-        int (*changes)(struct store *s, uint64_t since,
+        /* Records of the scope whose change number is above `since`, in the order of their last
+         * change, with the newest number in *ret_now.  A deleted key comes with value NULL.
+         * since 0 gives every record there is, and no deleted keys.  -ESTALE when deletions after
+         * `since` are forgotten (10,000 changes of a scope are remembered): start again at 0.  each
+         * must not call the store.  Blocks; any thread but the store's. */
+        int (*changes)(struct store *s, const char *scope, uint64_t since,
                        int (*each)(void *arg, const struct store_record *r), void *arg,
                        uint64_t *ret_now, struct err **e);
         /* Waits for what is queued, then closes. */
@@ -69,6 +71,41 @@ struct store_ops {
          * takes one, so that what an earlier life owned can be told from its own.  Blocks; any
          * thread but the store's. */
         int (*epoch)(struct store *s, uint64_t *ret, struct err **e);
+
+        /* Marks the store as moved to `to`: nothing is changed or removed, and whoever opens it
+         * hears -EREMOTE and where it went.  to NULL: only looks whether that may be done.
+         * -EBUSY: another host has it open.  NULL: cannot be moved.  Blocks. */
+        int (*retire)(struct store *s, const char *to, struct err **e);
+
+        /* --- of stores that several hosts have open at once; NULL where only one can ------------
+         */
+
+        /* From load() on, calls changed for what other hosts committed, on a thread of the store's;
+         * changed must not call the store except commit(), changes() and applied().  The n records
+         * are of one scope, in the order of their last change; value NULL: deleted.  whole: they
+         * are all that the scope has, what else was there is gone.  One's own commits may be among
+         * them, and one record may come more than once: versions tell.  They come soon, not with
+         * the commit; at the latest when the store next looks by itself.  They bring one to the
+         * scope's change number `now`.
+         *
+         * Who watches decides by what he was told: a commit to a scope that others have changed
+         * since the number last given to applied() (or since load()) is a conflict, whatever it
+         * touches.
+         *
+         * changed NULL: no more; no call is under way after the return.  Blocks. */
+        int (*watch)(struct store *s,
+                     void (*changed)(void *arg, const char *scope, const struct store_record *v,
+                                     size_t n, bool whole, uint64_t now),
+                     void *arg, struct err **e);
+        /* What commit() is called with from now on was decided with the scope as of that number.
+         * Takes no time. */
+        void (*applied)(struct store *s, const char *scope, uint64_t now);
+        /* Takes n numbers from *ret on that nobody else gets, none below at_least.  Blocks. */
+        int (*numbers)(struct store *s, uint64_t at_least, uint64_t n, uint64_t *ret,
+                       struct err **e);
+        /* From the return on, no commit of whoever took that epoch succeeds (it fails with
+         * -ESHUTDOWN), also if it is on its way.  Blocks. */
+        int (*fence)(struct store *s, uint64_t epoch, struct err **e);
 };
 struct store {
         const struct store_ops *ops;

@@ -89,9 +89,9 @@ volumes:
   data: {size: 1M}
 END
 expect_status 1 strato apply "$T/f.yaml"
-expect_text "$T/err" "strato apply: volumes/bad: "
-expect_text "$T/err" "strato apply: volumes/clone: not done: it needs volumes/bad"
-expect_text "$T/err" "strato apply: volumes/data: "
+expect_text "$T/err" "strato apply: $T/f.yaml:2: volumes/bad: "
+expect_text "$T/err" "strato apply: $T/f.yaml:4: volumes/clone: not done: it needs volumes/bad"
+expect_text "$T/err" "strato apply: $T/f.yaml:5: volumes/data: "
 expect_text "$T/out" "+ volumes/good size=1M"
 is "all or nothing" "$(cat volumes/data/size)" 2147483648
 # this mount has nothing to run guests with: a start waits for it, apply no longer than told
@@ -100,14 +100,21 @@ expect_status 1 strato diff "$T/run.yaml"
 expect_text "$T/out" "~ instances/guest start"
 expect_status 1 strato apply --timeout 1 "$T/run.yaml"
 expect_text "$T/out" "~ instances/guest start"
-expect_text "$T/err" "strato apply: instances/guest: its job goes on after 1 s"
+expect_text "$T/err" "strato apply: $T/run.yaml:1: instances/guest: its job goes on after 1 s"
 expect_status 0 strato apply - <<<'volumes: {data: {description: mine}}'
 bad() {
         printf "$1" >"$T/bad.yaml"
         expect_status 2 strato apply "$T/bad.yaml"
         expect_text "$T/err" "$2"
 }
-bad 'volumes:\n  x: [1]\n' "line 2: a map or a value"
+bad 'volumes:\n  x: [1]\n' "bad.yaml: line 2: volumes/x: a map of KEY: VALUE"
+bad 'volumes:\n  x:\n    size: [{}]\n' "line 3: a list holds values"
+bad 'volumes:\n  v: {}\n  -x: {}\n' "bad.yaml: line 3: volumes: "
+bad '{\n"volumes": {\n "x": 1}}' "bad.yaml: line 3: volumes/x: a map of KEY: VALUE"
+bad '{"volumes": {"x": {"keep": [[]]}}}' "keep: a list holds values"
+bad 'volumes: {}\nquota: 3\n' "bad.yaml: line 2: quota: a map"
+bad 'volumes: {}\nquota: {stars: 3}\n' "quota: there is none of 'stars'"
+bad 'tenant: default\n\nthings: {x: {}}\n' "bad.yaml:3: a tenant has no things"
 bad 'volumes: &a {x: *a}\n' "anchors"
 bad 'volumes:\n  x: {size: 1M}\n  x: {size: 2M}\n' "line 3: this key is there already"
 bad 'volumes: {x: {size: 1M}\n' "line "
@@ -122,6 +129,39 @@ expect_status 1 strato apply "$T/missing"
 expect_status 2 strato diff "$T/missing"
 [ ! -e volumes/x ] || fail "a refused file left something"
 expect_status 3 "$STRATO" diff --mount "$T/d" --state "$T/state" "$T/a.yaml"
+
+# --- quotas, lists, and flavors for who may make them
+cat >"$T/h.yaml" <<'END'
+quota: {volumes: 9, volume_size: 1T, vcpus: max}
+volumes:
+  kept: {size: 1M, keep: [daily:7, weekly:4]}
+END
+same "$T/h.yaml"
+expect_text "$T/plan" "~ quota volumes: max -> 9"
+is "the quota" "$(grep '^volume_size' quota | cut -d' ' -f2)" limit=1099511627776
+is "a list" "$(cat volumes/kept/keep)" "$(echo daily:7,weekly:4)"
+echo '{"quota": {"volumes": "max", "volume_size": "max"}, "volumes": {"kept": {"keep": ["last:3"]}}}' >"$T/i.json"
+same "$T/i.json"
+is "a list in JSON" "$(cat volumes/kept/keep)" last:3
+echo 'volumes: {kept: {snapshots: [one, two]}}' >"$T/k.yaml"
+expect_status 1 strato diff "$T/k.yaml"
+is "snapshots" "$(cat "$T/out")" $'~ volumes/kept snapshot one\n~ volumes/kept snapshot two'
+echo 'volumes: {kept: {snapshots: ["no/name"]}}' >"$T/k.yaml"
+expect_status 1 strato apply "$T/k.yaml"
+echo 'quota: {volumes: many}' >"$T/bad.yaml"
+expect_status 2 strato apply "$T/bad.yaml"
+expect_text "$T/err" "quota: "
+echo 'flavors: {wide: {vcpus: 8, memory: 1G}}' >"$T/j.yaml"
+if [ "$(id -u)" = 0 ]; then
+        same "$T/j.yaml"
+        is "a flavor" "$(cat "$C/flavors/wide/vcpus")" 8
+        echo 'flavors: {wide: {vcpus: 4}}' >"$T/j.yaml"
+        same "$T/j.yaml"
+        expect_text "$T/plan" "~ flavors/wide vcpus: 8 -> 4"
+fi
+# what is refused says its name once
+expect_errno EBUSY 'echo 1 >volumes/kept/encrypted'
+grep -q ": set encrypted: volume 'kept' is available" "$C/self/error" || fail "$(cat "$C/self/error")"
 
 # --- a tenant that is not there
 echo 'tenant: other' >"$T/g.yaml"

@@ -90,6 +90,23 @@ echo 'shrink 8M' >volumes/e/ctl || fail "shrink"
 expect "smaller" "$STRATO" wait volumes/e available --timeout 20
 [ "$(cat volumes/e/size)" = 8388608 ] || fail "size after shrink"
 
+# --- described: what is missing is taken, once
+cat >"$T/s.yaml" <<'END'
+volumes:
+  v: {snapshots: [two, four]}
+  s: {size: 1M, snapshots: [one]}
+END
+apply() {
+        "$STRATO" "$1" "$T/s.yaml" --state "$T/state" --mount "$C"
+}
+apply diff >"$T/plan"
+apply apply >"$T/out" 2>"$T/err" || fail "apply"
+cmp "$T/plan" "$T/out" || fail "diff told: $(cat "$T/plan")"
+expect_text "$T/out" "~ volumes/v snapshot four"
+expect "the described" grep -x available volumes/v/snapshots/four/state volumes/s/snapshots/one/state
+[ ! "$(apply apply)" ] || fail "again"
+rmdir volumes/v/snapshots/four volumes/s/snapshots/one volumes/s || fail "rmdir"
+
 # --- deleting, in any order
 expect "the middle one" rmdir volumes/v/snapshots/two
 expect "the first" rmdir volumes/v/snapshots/first volumes/v/snapshots/empty

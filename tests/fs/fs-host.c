@@ -260,6 +260,7 @@ int main(int argc, char **argv)
         if (r == 0 && argc >= 5)
                 r = backdoor_open(c, argv[4], &e);
         mount.control = c;
+        mount.watch = getenv("WATCH");
         if (r == 0)
                 r = fs_open(&mount, &h.fs, &e);
         if (r == 0) {

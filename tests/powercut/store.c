@@ -152,7 +152,7 @@ static struct store *opened(const char *folder, struct seen *ret)
         CHECK(store_sqlite_open(path, &s, &e) == 0, "%s", err_msg(e));
         *ret = (struct seen){};
         CHECK(s->ops->load(s, each, ret, &e) == 0, "load: %s", err_msg(e));
-        CHECK(s->ops->changes(s, 0, each, &again, &now, &e) == 0, "changes: %s", err_msg(e));
+        CHECK(s->ops->changes(s, scope, 0, each, &again, &now, &e) == 0, "changes: %s", err_msg(e));
         CHECK(memcmp(ret, &again, sizeof(again)) == 0, "changes gives other records than load");
         return s;
 }

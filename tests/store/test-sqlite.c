@@ -440,16 +440,16 @@ static void test_prune(void **state _unused_)
                         s->ops->commit(s, t);
         }
         assert_int_equal(w.result, STORE_COMMITTED);
-        assert_int_equal(s->ops->changes(s, 0, none_each, NULL, &now, NULL), 0);
+        assert_int_equal(s->ops->changes(s, "t1", 0, none_each, NULL, &now, NULL), 0);
         assert_int_equal(now, 24000);
-        assert_int_equal(s->ops->changes(s, 1, none_each, NULL, &now, NULL), -ESTALE);
-        assert_int_equal(s->ops->changes(s, now - 9000, none_each, NULL, &now, NULL), 0);
+        assert_int_equal(s->ops->changes(s, "t1", 1, none_each, NULL, &now, NULL), -ESTALE);
+        assert_int_equal(s->ops->changes(s, "t1", now - 9000, none_each, NULL, &now, NULL), 0);
         assert_int_equal(s->ops->committed(s, "id-23000", NULL), 1);
         assert_int_equal(s->ops->committed(s, "id-3", NULL), 0);
         s->ops->close(s);
         s = must_open(path);
-        assert_int_equal(s->ops->changes(s, 1, none_each, NULL, &after, NULL), -ESTALE);
-        assert_int_equal(s->ops->changes(s, 0, none_each, NULL, &after, NULL), 0);
+        assert_int_equal(s->ops->changes(s, "t1", 1, none_each, NULL, &after, NULL), -ESTALE);
+        assert_int_equal(s->ops->changes(s, "t1", 0, none_each, NULL, &after, NULL), 0);
         assert_int_equal(after, now);
         s->ops->close(s);
         assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);

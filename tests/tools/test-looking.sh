@@ -3,6 +3,8 @@
 . "$(dirname "$0")/lib-tools.sh"
 requires find grep tar du df stat file watch tail inotifywait git sudo su updatedb.plocate setpriv
 requires_root
+WATCH=$BUILD/fs/stratofs-watch
+export WATCH
 begin looking
 export T
 
@@ -72,6 +74,17 @@ ready=established follow 'DELETE,ISDIR made' 'rmdir volumes/made' inotifywait -m
 ready=established follow 'CLOSE_WRITE,CLOSE description' 'echo seen >volumes/v/description' \
         inotifywait -m volumes/v
 ready=established follow 'ATTRIB size' 'touch volumes/v/size' inotifywait -m volumes/v
+# What the cloud does by itself: a helper of the daemon touches it, and so the kernel tells.
+mkdir volumes/made2 || fail "mkdir"
+ready=established follow 'volumes/made2/ MODIFY state' 'echo 1M >volumes/made2/size' \
+        inotifywait -m volumes/made2
+ready=established follow 'volumes/ MODIFY index' 'echo 2M >volumes/made2/size' inotifywait -m volumes
+ready=established follow 'events MODIFY' 'rmdir volumes/made2' inotifywait -m events
+# What the cloud does by itself: a helper of the daemon touches it, and so the kernel tells.
+ready=established follow 'volumes/made2/ MODIFY state' 'echo 1M >volumes/made2/size' \
+        'mkdir volumes/made2; inotifywait -m volumes/made2'
+ready=established follow 'volumes/ MODIFY index' 'echo 2M >volumes/made2/size' inotifywait -m volumes
+ready=established follow 'events MODIFY' 'rmdir volumes/made2' inotifywait -m events
 
 # --- as somebody else
 stopped 'Permission denied' "su -s /bin/sh nobody -c 'ls .'" "a tenant is its members'"

@@ -125,7 +125,8 @@ static int by_change(const struct entry *a, const struct entry *b)
         return (a->change > b->change) - (a->change < b->change);
 }
 
-static int memory_changes(struct store *store, uint64_t since,
+/* scope NULL: all. */
+static int memory_changes(struct store *store, const char *scope, uint64_t since,
                           int (*each)(void *arg, const struct store_record *r), void *arg,
                           uint64_t *ret_now, struct err **e _unused_)
 {
@@ -141,6 +142,10 @@ static int memory_changes(struct store *store, uint64_t since,
                 if (n->change <= since || (!n->value && since == 0) || key == n->name)
                         continue;
                 *key = '\0';
+                if (scope && !streq(n->name, scope)) {
+                        *key = '\n';
+                        continue;
+                }
                 r = each(arg, &(struct store_record){n->name, key + 1, n->version, n->value,
                                                      n->value ? strlen(n->value) : 0});
                 *key = '\n';
@@ -154,7 +159,7 @@ static int memory_load(struct store *s, int (*each)(void *arg, const struct stor
 {
         uint64_t now;
 
-        return memory_changes(s, 0, each, arg, &now, e);
+        return memory_changes(s, NULL, 0, each, arg, &now, e);
 }
 
 static int memory_epoch(struct store *store, uint64_t *ret, struct err **e _unused_)
@@ -187,9 +192,10 @@ static void memory_close(struct store *store)
 
 struct store *store_memory_new(void)
 {
-        static const struct store_ops ops = {"memory",         memory_load,    memory_commit,
-                                             memory_committed, memory_changes, memory_close,
-                                             memory_epoch};
+        static const struct store_ops ops = {
+                "memory",       memory_load,  memory_commit, memory_committed,
+                memory_changes, memory_close, memory_epoch,  NULL,
+                NULL,           NULL};
         struct memory_store *s = calloc(1, sizeof(*s));
 
         if (!s)

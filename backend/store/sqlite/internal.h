@@ -62,9 +62,13 @@ void sqlite_barrier(struct sqlite_store *s);
 int sqlite_load(struct store *store, int (*each)(void *arg, const struct store_record *r),
                 void *arg, struct err **e);
 int sqlite_committed(struct store *store, const char *txn_id, struct err **e);
-int sqlite_changes(struct store *store, uint64_t since,
+int sqlite_changes(struct store *store, const char *scope, uint64_t since,
                    int (*each)(void *arg, const struct store_record *r), void *arg,
                    uint64_t *ret_now, struct err **e);
+
+/* moved.c: a database that was moved; sqlite_moved() gives -EREMOTE with where. */
+int sqlite_retire(struct store *store, const char *to, struct err **e);
+int sqlite_moved(const char *path, struct err **e);
 
 /* open.c: what is in the log file now, or no longer, stays so. */
 int sqlite_log_sync(struct sqlite_store *s, struct err **e);

@@ -61,12 +61,12 @@ int sqlite_committed(struct store *store, const char *txn_id, struct err **e)
         return r;
 }
 
-int sqlite_changes(struct store *store, uint64_t since,
+int sqlite_changes(struct store *store, const char *scope, uint64_t since,
                    int (*each)(void *arg, const struct store_record *r), void *arg,
                    uint64_t *ret_now, struct err **e)
 {
         struct sqlite_store *s = (struct sqlite_store *)store;
-        sqlite3_stmt *st = s->stmts[since ? SQL_CHANGES : SQL_LOAD];
+        sqlite3_stmt *st = s->stmts[since ? SQL_CHANGES : SQL_LOAD_SCOPE];
         int r;
 
         sqlite_barrier(s);
@@ -76,8 +76,9 @@ int sqlite_changes(struct store *store, uint64_t since,
                                "changes since %llu are asked for, but those up to %lld are "
                                "forgotten",
                                (unsigned long long)since, (long long)s->changes.floor);
+        sqlite3_bind_text(st, 1, scope, -1, SQLITE_STATIC);
         if (since)
-                sqlite3_bind_int64(st, 1, (int64_t)since);
+                sqlite3_bind_int64(st, 2, (int64_t)since);
         r = rows_each(s, st, each, arg, e);
         if (r == 0)
                 *ret_now = (uint64_t)s->changes.last;

@@ -71,9 +71,10 @@ static const char *const SQL_TEXTS[SQL_STMTS] = {
                           " coalesce((SELECT max(number) FROM txns), 0)",
         [SQL_COMMITTED] = "SELECT 1 FROM txns WHERE id = ?1",
         [SQL_LOAD] = "SELECT scope, key, version, value FROM records",
+        [SQL_LOAD_SCOPE] = "SELECT scope, key, version, value FROM records WHERE scope = ?1",
         [SQL_CHANGES] = "SELECT c.scope, c.key, r.version, r.value"
                         " FROM (SELECT scope, key, max(number) AS last FROM changes"
-                        "       WHERE number > ?1 GROUP BY scope, key) AS c"
+                        "       WHERE number > ?2 AND scope = ?1 GROUP BY scope, key) AS c"
                         " LEFT JOIN records AS r ON r.scope = c.scope AND r.key = c.key"
                         " ORDER BY c.last",
         [SQL_EPOCH] = "INSERT INTO meta (name, value) VALUES ('epoch', 1)"

@@ -30,6 +30,7 @@ enum sql_stmt {
         SQL_TXN_RANGE,
         SQL_COMMITTED,
         SQL_LOAD,
+        SQL_LOAD_SCOPE,
         SQL_CHANGES,
         SQL_EPOCH,
         SQL_STMTS

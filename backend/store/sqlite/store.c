@@ -111,6 +111,7 @@ static const struct store_ops sqlite_ops = {
         .changes = sqlite_changes,
         .close = store_close,
         .epoch = store_sqlite_epoch,
+        .retire = sqlite_retire,
 };
 
 /* Signals are the process's business, not this thread's. */
@@ -141,7 +142,9 @@ int store_sqlite_open(const char *path, struct store **ret, struct err **e)
         pthread_mutex_init(&s->queue_lock, NULL);
         pthread_cond_init(&s->wake, NULL);
         pthread_cond_init(&s->settled, NULL);
-        r = sqlite_connect(s, e);
+        r = sqlite_moved(path, e);
+        if (r == 0)
+                r = sqlite_connect(s, e);
         if (r == 0) {
                 r = writer_start(s);
                 if (r < 0)

@@ -1,0 +1,24 @@
+/* Which store a cloud is in: what its configuration file says. */
+#pragma once
+
+#include "backend/store/rados/rados.h"
+
+/* Lines "key = value"; what begins with '#' is a remark.
+ *
+ *   store = sqlite | rados:POOL[/NAMESPACE]     sqlite unless told
+ *   ceph_conf = FILE    ceph_user = client.NAME    ceph_timeout = SECONDS
+ *   host = NAME         this host's name; its network name unless told */
+struct store_choice {
+        char *text; /* the whole file */
+        bool many;  /* rados: hosts share it */
+        struct store_rados_config rados;
+        char *host; /* NULL: not said */
+};
+
+/* Reads the file; a missing one is an empty one if may_miss.  -EINVAL with file, line and a caret.
+ */
+int store_choice_read(const char *path, bool may_miss, struct store_choice *ret, struct err **e);
+void store_choice_done(struct store_choice *c);
+/* Opens it; sqlite: the database at path.  host: for people. */
+int store_choice_open(const struct store_choice *c, const char *path, const char *host,
+                      struct store **ret, struct err **e);
