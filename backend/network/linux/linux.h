@@ -49,3 +49,8 @@ void ruleset_network(const char *table, const struct net_network *n, struct buf 
 /* dhcp.c: dnsmasq of a network, in its namespace (the thread is in it).  dir: its own folder. */
 int dhcp_serve(const char *dir, const struct net_network *n, int ns, struct err **e);
 void dhcp_end(const char *dir);
+
+/* sweep.c: devices and namespaces of ours that the plan has not, and their dnsmasqs. */
+struct nl;
+int sweep_links(struct linux_net *s, struct nl *n, const struct net_plan *p, struct err **e);
+void sweep_namespaces(struct linux_net *s, const struct net_plan *p);

@@ -37,7 +37,8 @@ int nl_addresses(struct nl *n, unsigned index, const uint32_t *a, const unsigned
 /* prefix 0: the default route; gateway 0: none.  There already is success. */
 int nl_route(struct nl *n, unsigned index, uint32_t dst, unsigned prefix, uint32_t gateway,
              struct err **e);
-/* Routes to single addresses over a link: exactly these, the first one directly, the others by it. */
+/* Routes to single addresses over a link: exactly these, the first one directly, the others by it.
+ */
 int nl_hosts(struct nl *n, unsigned index, const uint32_t *a, unsigned count, struct err **e);
 /* A persistent tap that the engine may open. */
 int tap_add(const char *name, struct err **e);
