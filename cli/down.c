@@ -87,6 +87,33 @@ static unsigned await_guests(const struct cloud *c, int seconds)
         return n;
 }
 
+static int count_stopping(void *arg, const struct row *row)
+{
+        *(unsigned *)arg += streq(row->state, "stopping");
+        return 0;
+}
+
+/* Waits until stratod knows that the guests are gone and has put away what it had for them on the
+ * host; not for long, as its next start would do it, too. */
+static void await_known(const struct cloud *c)
+{
+        int64_t deadline = clock_mono() + DESTROY_S * INT64_C(1000000);
+        unsigned n = 1;
+
+        while (n > 0 && clock_mono() < deadline) {
+                _cleanup_(tenants_free) char **tenants = NULL;
+
+                n = 0;
+                if (tree_tenants(c, &tenants, NULL) < 0)
+                        return;
+                for (char **t = tenants; *t; t++)
+                        if (tree_each(c, *t, "instances", count_stopping, &n, NULL) < 0)
+                                return;
+                if (n > 0)
+                        usleep(LOOK_USEC);
+        }
+}
+
 /* Asks, then insists: stratod itself forces a guest off that takes longer. */
 static int stop_guests(const struct cloud *c, bool mounted, struct err **e)
 {
@@ -103,8 +130,11 @@ static int stop_guests(const struct cloud *c, bool mounted, struct err **e)
         if (!mounted || tell_guests(c, verb, NULL) < 0)
                 signal_guests(c, SIGTERM);
         n = await_guests(c, seconds + DESTROY_S);
-        if (n == 0)
+        if (n == 0) {
+                if (mounted)
+                        await_known(c);
                 return 0;
+        }
         if (mounted)
                 tell_guests(c, "stop now\n", NULL);
         else
@@ -118,6 +148,8 @@ static int stop_guests(const struct cloud *c, bool mounted, struct err **e)
                 err_set(e, -ETIMEDOUT, "%u guest%s did not stop", n, n == 1 ? "" : "s");
                 return err_hint(e, "strato down --guests --force");
         }
+        if (mounted)
+                await_known(c);
         return 0;
 }
 

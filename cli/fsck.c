@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/blockd.h"
+#include "cli/fsck-network.h"
 #include "cli/mount.h"
 #include "cli/proc.h"
 #include "cli/tree.h"
@@ -124,8 +125,10 @@ static int read_tree(const struct cloud *c, struct ledger *l, struct err **e)
         return r;
 }
 
-static void orphan(struct ledger *l, const char *what, const char *name)
+static void orphan(void *arg, const char *what, const char *name)
 {
+        struct ledger *l = arg;
+
         if (l->norphans++ < SHOWN)
                 buf_printf(&l->orphans, "%s%s %s", l->orphans.len ? "; " : "", what, name);
 }
@@ -167,6 +170,8 @@ enum verdict check_fsck(const struct cloud *c, struct finding *f)
         r = read_tree(c, &l, &err);
         if (r == 0)
                 r = blockd_list(c, seen, &l, &err);
+        if (r == 0)
+                r = fsck_network(c, proc_guests(c->run, c->state, NULL, 0) > 0, orphan, &l, &err);
         if (r < 0) {
                 buf_addstr(&f->words, err ? err_msg(err) : strerror(-r));
                 return CHECK_FAIL;

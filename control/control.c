@@ -1,6 +1,7 @@
 /* Start and stop of the control plane. */
 #include "control/hosts.h"
 #include "control/job.h"
+#include "control/network.h"
 
 int control_start(const struct control_config *cfg, struct control **ret, struct err **e)
 {
@@ -40,6 +41,8 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
                 r = stats_start(c, e);
         if (r == 0)
                 r = keys_start(c, e);
+        if (r == 0)
+                r = networks_start(c, e);
         if (r < 0) {
                 control_stop(c);
                 *ret = NULL;
@@ -55,6 +58,7 @@ void control_quiesce(struct control *c)
         keys_stop(c);
         reconcile_stop(c);
         jobs_stop(c);
+        networks_stop(c);
         takeover_stop(c);
         lease_stop(c); /* nothing of ours writes from here on */
         feed_stop(c);
@@ -73,6 +77,7 @@ void control_stop(struct control *c)
         keys_free(c);
         takeover_free(c);
         lease_free(c);
+        networks_free(c);
         tokens_free(c);
         feed_free(c);
         numbers_free(c);

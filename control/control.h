@@ -16,6 +16,7 @@ struct image_service;
 struct backup_service;
 struct compute;
 struct host_fence;
+struct network_service;
 
 /* Who asks.  pid 0: unknown (another pid namespace). */
 struct caller {
@@ -32,6 +33,8 @@ struct control_config {
         struct backup_service *backups; /* NULL: backups are refused */
         /* Opens compute on first use (control calls it on a worker); returns a cached one later. */
         int (*compute)(void *arg, struct compute **ret, struct err **e);
+        /* The same for networks; NULL: this cloud has none, and says so. */
+        int (*network)(void *arg, struct network_service **ret, struct err **e);
         void *arg;
         /* How a host that died is kept from writing to volumes; from the store, which hosts of one cloud
          * share, it is kept by the store.  NULL: its volumes are its own. */

@@ -9,11 +9,12 @@
 #include "control/driver/compute.h"
 #include "control/driver/fence.h"
 #include "control/driver/image.h"
+#include "control/driver/network.h"
 #include "control/driver/store.h"
 #include "control/driver/volume.h"
 #include "control/txn.h"
 
-enum { KINDS_MAX = 16 };
+enum { KINDS_MAX = 32 };
 
 /* What a tenant uses, counted from its objects and never stored. */
 enum quota { Q_INSTANCES, Q_VCPUS, Q_MEMORY, Q_VOLUMES, Q_VOLUME_SIZE, Q_IMAGES, Q_IMAGE_SIZE,
@@ -49,6 +50,7 @@ struct user {
 };
 
 struct key_keeper;
+struct network_keeper;
 
 struct control {
         struct control_config cfg;
@@ -75,6 +77,7 @@ struct control {
         struct key_keeper *keys;
         struct lease *lease;       /* NULL: this host is the only one */
         struct takeover *takeover;
+        struct network_keeper *networks; /* NULL: this cloud has none */
         struct numbers *numbers; /* NULL: next_no alone */
         struct feed *feed; /* NULL: nobody else changes the store */
         void (*changed)(void *arg, const struct change *ch);
@@ -258,3 +261,6 @@ int reconcile_start(struct control *c, struct err **e);
 void reconcile_stop(struct control *c);
 void reconcile_free(struct control *c);
 void reconcile_limits(struct control *c); /* a volume type changed, durably */
+
+/* network.c: an object of kind k changed, durably. */
+void networks_changed(struct control *c, const struct kind *k);

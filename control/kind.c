@@ -5,10 +5,12 @@
 
 #include "common/size.h"
 
-const struct kind *const kinds[] = {
-        &kind_cloud,  &kind_tenant,      &kind_flavor, &kind_host,     &kind_image,
-        &kind_volume, &kind_snapshot,    &kind_backup, &kind_instance, &kind_group,
-        &kind_job,    &kind_volume_type, NULL};
+const struct kind *const kinds[] = {&kind_cloud,          &kind_tenant,      &kind_flavor,
+                                    &kind_host,           &kind_image,       &kind_volume,
+                                    &kind_snapshot,       &kind_backup,      &kind_instance,
+                                    &kind_group,          &kind_job,         &kind_volume_type,
+                                    &kind_network,        &kind_subnet,      &kind_port,
+                                    &kind_security_group, &kind_floating_ip, NULL};
 
 const struct kind *kind_by_name(const char *name)
 {

@@ -1,6 +1,6 @@
 /* What a new cloud begins with, and putting right what a crash left. */
 #include "control/hosts.h"
-#include "control/jobs/jobs.h"
+#include "control/network.h"
 
 static int seed_object_once(struct control *c, const struct kind *k, const char *name,
                             const char *const *attrs, struct err **e)
@@ -142,6 +142,40 @@ static int settle(struct control *c, struct err **e)
         return r;
 }
 
+static int seed_tenant(struct control *c, uint64_t no, struct err **e)
+{
+        struct object *o;
+        struct txn t;
+        int r = 0;
+
+        txn_begin(&t, c, NULL);
+        o = model_by_no(c, no);
+        if (o && !o->nameless)
+                r = network_seed(&t, o, e);
+        return txn_end(&t, r, e);
+}
+
+/* Tenants from before there were networks get what new ones begin with. */
+static int seed_networks(struct control *c, struct err **e)
+{
+        struct collection *l;
+        uint64_t *v;
+        size_t n;
+        int r = 0;
+
+        control_rdlock(c);
+        l = model_collection(c, model_by_no(c, OBJECT_CLOUD), &kind_tenant);
+        n = l ? l->n : 0;
+        v = xcalloc(n + 1, sizeof(*v));
+        for (size_t i = 0; i < n; i++)
+                v[i] = l->v[i]->no;
+        control_unlock(c);
+        for (size_t i = 0; i < n && r == 0; i++)
+                r = AGAIN(c, e, seed_tenant(c, v[i], e));
+        free(v);
+        return r;
+}
+
 int seed_cloud(struct control *c, struct err **e)
 {
         bool new;
@@ -154,5 +188,7 @@ int seed_cloud(struct control *c, struct err **e)
                 r = seed_new(c, e);
         if (r == 0)
                 r = seed_host(c, e);
+        if (r == 0)
+                r = seed_networks(c, e);
         return r < 0 ? r : settle(c, e);
 }

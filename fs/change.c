@@ -96,7 +96,10 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
                 if (!once_done(fs))
                         r = -ENOENT;
         } else if (!r && p.n.type != NODE_OBJECT)
-                r = err_set(&e, -EPERM, "'%s' belongs to the object and goes with it", name);
+                r = refused_before(req, &p)
+                            ? refuse_again(req, &p)
+                            : err_set(&e, -EPERM, "'%s' belongs to the object and goes with it",
+                                      name);
         else if (!r && p.dir.type != NODE_COLLECTION && p.dir.type != NODE_IDS)
                 r = err_set(&e, -EBUSY, "its deletion is under way");
         else if (!r && refused_before(req, &p))

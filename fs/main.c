@@ -17,6 +17,7 @@
 #include "backend/compute/compute.h"
 #include "backend/fence/fence.h"
 #include "backend/image/image-files.h"
+#include "backend/network/linux/network-linux.h"
 #include "backend/store/choose.h"
 #include "common/fault.h"
 #include "common/fileio.h"
@@ -51,6 +52,7 @@ struct stratod {
         /* Compute is opened on first use, by whichever worker comes first. */
         pthread_mutex_t compute_lock;
         struct compute *compute;
+        struct network_service *network; /* likewise; the keeper asks, one at a time */
         pthread_t probe, signals;
         bool probing, waiting, leaving;
         int lock; /* the pid file, once our holder is dead */
@@ -103,6 +105,17 @@ static int open_compute(void *arg, struct compute **ret, struct err **e)
         }
         *ret = s->compute;
         return r;
+}
+
+static int open_network(void *arg, struct network_service **ret, struct err **e)
+{
+        struct stratod *s = arg;
+        char id[ID_TEXT_SIZE];
+
+        if (!s->network)
+                s->network = network_linux_new(s->run, control_id(s->control, id));
+        *ret = s->network;
+        return s->network ? 0 : err_errno(e, -ENOMEM, "networks");
 }
 
 /* Boots something under KVM before anything trusts it.  Takes seconds, once in the life of a host.
@@ -311,6 +324,8 @@ static int start(struct stratod *s, struct err **e)
                                       .images = s->images,
                                       .backups = s->backups,
                                       .compute = open_compute,
+                                      /* a plain user cannot make bridges */
+                                      .network = getuid() == 0 ? open_network : NULL,
                                       .arg = s,
                                       .fence = s->fence,
                                       .lease_ms = s->choice.lease * 1000,
@@ -354,6 +369,8 @@ static void stop(struct stratod *s)
                 s->compute->ops->close(s->compute); /* no event comes from here on */
         if (s->control)
                 control_stop(s->control);
+        if (s->network)
+                s->network->ops->close(s->network);
         if (s->images)
                 s->images->ops->close_service(s->images);
         if (s->backups)

@@ -18,6 +18,12 @@ struct guest_disk {
         bool shared;           /* other guests may have it, too */
 };
 
+struct guest_nic {
+        char mac[18];
+        char device[16]; /* a tap that is there, ours */
+        unsigned mtu;
+};
+
 struct guest {
         char uuid[37];
         const char *name;         /* unique on the host, e.g. web-1a2b3c4d */
@@ -28,6 +34,8 @@ struct guest {
         gid_t gid;
         const struct guest_disk *disks;
         unsigned ndisks;          /* in boot order */
+        const struct guest_nic *nics;
+        unsigned nnics;
         const char *console_log;  /* file that grows; kept over restarts of the guest */
         const char *console_sock; /* socket that speaks the serial line */
         const char *agent_sock;   /* socket to the guest's agent; NULL: the guest has no channel */
@@ -106,6 +114,10 @@ struct compute_ops {
         /* Returns 0 when the guest's device is really gone (DEVICE_REMOVED, or not in the XML);
          * -ETIMEDOUT when the guest had not let go after timeout_ms. */
         int (*detach)(struct compute *c, const char *uuid, const char *target, int timeout_ms,
+                      struct err **e);
+        /* attach() and detach() for network devices, known by their MAC. */
+        int (*plug)(struct compute *c, const char *uuid, const struct guest_nic *n, struct err **e);
+        int (*unplug)(struct compute *c, const char *uuid, const char *mac, int timeout_ms,
                       struct err **e);
         /* The disk's export has grown to size bytes: a guest that is there sees it, at once or when
          * it is resumed.  Repeatable.  -ENOENT also: no such disk; -ETIMEDOUT also: its connection

@@ -51,6 +51,8 @@ const struct job_def *const job_defs[] = {
         &job_instance_vcpus,
         &job_instance_nmi,
         &job_instance_password,
+        &job_instance_plug,
+        &job_instance_unplug,
         NULL,
 };
 /* clang-format on */

@@ -1,6 +1,6 @@
 /* The life of a guest after its start: stop, reboot, pause, resume, delete, and putting down what
  * really happened to it. */
-#include "control/jobs/jobs.h"
+#include "control/network.h"
 
 #include "common/fileio.h"
 
@@ -68,6 +68,10 @@ static void unlink_all(struct txn *t, struct object *o)
                 struct link *l = &o->links[o->nlinks - 1];
                 struct object *v = l->target;
 
+                if (v->kind == &kind_port) {
+                        instance_unlink_port(t, o, l);
+                        continue;
+                }
                 if (v->kind == &kind_volume)
                         instance_release_volume(t, o, v);
                 txn_unlink(t, o, l);

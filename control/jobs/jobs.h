@@ -16,6 +16,7 @@ extern const struct job_def job_volume_accept, job_volume_adopt, job_volume_mana
         job_volume_release, job_volume_revert, job_volume_flatten, job_volume_shrink;
 extern const struct job_def job_backup_create, job_backup_verify, job_backup_delete,
         job_volume_restore;
+extern const struct job_def job_instance_plug, job_instance_unplug;
 
 /* States, in the order of the kinds' tables. */
 enum { TENANT_CREATING, TENANT_ACTIVE, TENANT_DELETING, TENANT_ERROR };
@@ -24,6 +25,7 @@ enum { VOLUME_DRAFT, VOLUME_CREATING, VOLUME_AVAILABLE, VOLUME_IN_USE, VOLUME_AT
        VOLUME_DETACHING, VOLUME_EXTENDING, VOLUME_DELETING, VOLUME_ERROR, VOLUME_OFFERED,
        VOLUME_RELEASING, VOLUME_SHRINKING, VOLUME_REVERTING, VOLUME_RESTORING };
 enum { BACKUP_DRAFT, BACKUP_CREATING, BACKUP_AVAILABLE, BACKUP_DELETING, BACKUP_ERROR };
+enum { SUBNET_DRAFT, SUBNET_ACTIVE };
 enum { SNAPSHOT_CREATING, SNAPSHOT_AVAILABLE, SNAPSHOT_DELETING, SNAPSHOT_ERROR };
 enum { INSTANCE_DRAFT, INSTANCE_STARTING, INSTANCE_ACTIVE, INSTANCE_STOPPING, INSTANCE_STOPPED,
        INSTANCE_REBOOTING, INSTANCE_PAUSED, INSTANCE_DELETING, INSTANCE_ERROR,

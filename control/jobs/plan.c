@@ -30,7 +30,7 @@ int link_ready(const struct object *o, const struct link *l, uint64_t *watch,
 
         object_label(t, label);
         *watch = t->no;
-        if (t->kind == &kind_group)
+        if (t->kind == &kind_group || t->kind == &kind_port || t->kind == &kind_security_group)
                 return 0;
         if (t->kind == &kind_volume)
                 return object_in(t, STATE(VOLUME_CREATING) | STATE(VOLUME_EXTENDING)) ? 1
@@ -96,6 +96,26 @@ static void plan_disks(struct control *c, struct plan *p, const struct object *o
         p->g.ndisks = n;
 }
 
+void plan_nic(const struct object *port, struct guest_nic *ret)
+{
+        char id[ID_TEXT_SIZE];
+
+        *ret = (struct guest_nic){.mtu = object_num(port->holder, "mtu")};
+        snprintf(ret->mac, sizeof(ret->mac), "%s", object_str(port, "mac"));
+        network_device(ret->device, NET_TAP, id_text(id, port->id));
+}
+
+/* In the order in which they were linked. */
+static void plan_nics(struct plan *p, const struct object *o)
+{
+        int def = kind_link(o->kind, "networks");
+
+        object_foreach_link (l, o)
+                if ((int)l->def == def && !l->leaving && p->g.nnics < NICS_MAX)
+                        plan_nic(l->target, &p->nics[p->g.nnics++]);
+        p->g.nics = p->nics;
+}
+
 static void plan_image(const struct object *o, const char *link, char id[ID_TEXT_SIZE])
 {
         struct object *image = object_target(o, link);
@@ -144,6 +164,7 @@ int plan_guest(struct job *j, struct plan *p, struct err **e)
                         plan_image(o, "ramdisk", p->initrd_id);
                 }
                 plan_disks(c, p, o);
+                plan_nics(p, o);
         }
         accel = streq(accel, "unknown") ? NULL : accel;
         control_unlock(c);

@@ -1,7 +1,7 @@
 /* A guest put together from what the model knows: what the compute driver is given. */
 #pragma once
 
-#include "control/jobs/jobs.h"
+#include "control/network.h"
 
 enum { DISKS_MAX = 32, GUEST_UID_BASE = 1000000000 };
 
@@ -9,6 +9,7 @@ enum { DISKS_MAX = 32, GUEST_UID_BASE = 1000000000 };
 struct plan {
         struct guest g;
         struct guest_disk disks[DISKS_MAX];
+        struct guest_nic nics[NICS_MAX];
         char volume[DISKS_MAX][ID_TEXT_SIZE], export[DISKS_MAX][ID_TEXT_SIZE];
         char *socket[DISKS_MAX];
         char serial[DISKS_MAX][21];
@@ -17,6 +18,8 @@ struct plan {
 };
 
 void plan_done(struct plan *p);
+/* The guest's device for a port.  Model held. */
+void plan_nic(const struct object *port, struct guest_nic *ret);
 
 /* Fills everything but kernel and sockets.  -EAGAIN while the host's accelerator is unknown. */
 int plan_guest(struct job *j, struct plan *p, struct err **e);

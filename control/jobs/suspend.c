@@ -111,6 +111,8 @@ static int step_restore(struct job *j, struct err **e)
                 r = plan_exports(j, &p, e);
         if (r == -ECONNREFUSED)
                 return job_wait_blockd(j, e);
+        if (r == 0 && p.g.nnics)
+                r = networks_apply(j->c, e);
         if (r == 0)
                 r = instance_compute(j, &compute, e);
         if (r == 0)

@@ -1,6 +1,7 @@
 /* Hosts: the machines of the cloud.  Each writes its own record when it starts and, where there are
  * several, with each renewal of its lease. */
 #include "control/hosts.h"
+#include "control/network.h"
 
 static void render_free(struct control *c, const struct object *o, struct buf *out)
 {
@@ -63,6 +64,8 @@ static const struct attr_def attrs[] = {
         {"free", ATTR_SIZE, ROLE_NOBODY, .render = render_free, .changes = true, .index = true,
          .help = "free space of the local pool"},
         {"disk", ATTR_SIZE, ROLE_NOBODY, .help = "space of the local pool"},
+        {"floating", ATTR_TEXT, ROLE_ADMIN, .max = 500, .set = floating_set_pool,
+         .help = "FIRST-LAST ...: addresses outside for floating IPs, which come to this host"},
         {"version", ATTR_TEXT, ROLE_NOBODY, .index = true, .help = "release that runs there"},
         {"arch", ATTR_TEXT, ROLE_NOBODY, .help = "its processors' architecture"},
         {"zone", ATTR_NAME, ROLE_ADMIN, .index = true,

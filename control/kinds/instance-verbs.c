@@ -71,7 +71,8 @@ int instance_resume(struct txn *t, struct object *o, const char *args, struct er
 
         if (o->state == INSTANCE_SUSPENDED && host_find(t->c, host) && !host_holds(t->c, host)) {
                 err_set(e, -EHOSTDOWN, "its memory is on host '%s', which is down", host);
-                return err_hint(e, "echo reboot hard > ctl boots it elsewhere, without its memory");
+                err_hint(e, "echo reboot hard > ctl boots it elsewhere, without its memory");
+                return -EHOSTDOWN;
         }
         if (o->state == INSTANCE_SUSPENDED) {
                 job_start(t, o, &job_instance_restore, NULL);

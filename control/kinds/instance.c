@@ -1,5 +1,6 @@
 /* Instances: guests. */
 #include "control/kinds/instance.h"
+#include "control/network.h"
 
 char *instance_dir(struct control *c, const struct object *o)
 {
@@ -146,6 +147,8 @@ static const struct attr_def attrs[] = {
         {"description", ATTR_TEXT, ROLE_MEMBER, .max = 255, .help = "words for people"},
         {"power", ATTR_TEXT, ROLE_NOBODY, .render = render_power, .changes = true, .index = true,
          .help = "running, paused, stalled (a disk does not answer) or off"},
+        {"addresses", ATTR_TEXT, ROLE_NOBODY, .render = instance_render_addresses, .changes = true,
+         .index = true, .help = "in its networks, known before it starts"},
         {"host", ATTR_TEXT, ROLE_NOBODY, .index = true, .help = "where it runs, or ran last"},
         {"locked", ATTR_TEXT, ROLE_NOBODY, .index = true,
          .help = "by whom: member or admin; empty: it is not"},
@@ -174,6 +177,12 @@ static const struct link_def links[] = {
          .bind = instance_bind_volume, .bound = instance_bound_volume,
          .unbind = instance_unbind_volume,
          .help = "its disks, as vda, vdb, ...; also while it runs"},
+        {"networks", "network port", .many = true,
+         .states = RESTING | LIVE | STATE(INSTANCE_SHELVED), .bind = instance_bind_network,
+         .bound = instance_bound_network, .unbind = instance_unbind_network,
+         .help = "what it is plugged into, each by a port of its own; also while it runs"},
+        {"security_groups", "security_group", .many = true,
+         .help = "of its ports that have none of their own"},
         {"group", "group", .states = RESTING,
          .help = "those it is to run beside, or apart from: see groups/"},
         {"image", "image", .states = RESTING, .bind = instance_bind_image,

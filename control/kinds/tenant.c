@@ -1,6 +1,6 @@
 /* Tenants: whose things are whose.  A tenant is a Unix group, made by us; its gid is stored here
  * and is the same on every host. */
-#include "control/jobs/jobs.h"
+#include "control/network.h"
 
 enum { GID_BASE = 200000 };
 
@@ -70,7 +70,10 @@ static void render_snapshots(struct control *c, const struct object *o, struct b
 static int create(struct txn *t, struct object *o, struct err **e)
 {
         struct control *c = t->c;
+        int r = network_seed(t, o, e);
 
+        if (r < 0)
+                return r;
         if (c->cfg.uid != 0) { /* a plain user's cloud: everything is theirs */
                 txn_set_num(t, o, "gid", c->cfg.gid);
                 txn_set_state(t, o, TENANT_ACTIVE);
@@ -88,10 +91,12 @@ static int remove_tenant(struct txn *t, struct object *o, struct err **e)
         for (int i = 0; kinds[i]; i++) {
                 struct collection *l = &room->lists[i];
 
-                if (kinds[i] != &kind_job && l->n)
+                if (kinds[i] != &kind_job && l->n &&
+                    !network_only_seeds(t->c, o, kinds[i]))
                         return err_set(e, -EBUSY, "it still holds %s/%s%s", l->kind->plural,
                                        l->v[0]->name, l->n > 1 ? " and more" : "");
         }
+        network_drop_seeds(t, o);
         txn_release_name(t, o);
         txn_set_state(t, o, TENANT_DELETING);
         job_start(t, o, &job_tenant_delete, NULL);

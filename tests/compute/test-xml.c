@@ -327,6 +327,34 @@ static void reads_back(void **state)
         assert_null(xml_owner("junk"));
 }
 
+static void its_networks(void **state)
+{
+        struct guest_nic nic = {.mac = "06:00:00:00:00:01", .device = "snt012", .mtu = 1400};
+        static const char live[] = "<domain><devices><interface type='ethernet'><mac "
+                                   "address='06:00:00:00:00:01'/><alias name='net0'/></interface>"
+                                   "</devices></domain>";
+        _cleanup_free_ char *xml = NULL;
+        struct disk_found f;
+        struct guest g = full();
+
+        assert_int_equal(xml_nic(&nic, &xml, NULL), 0);
+        assert_non_null(strstr(xml, "<target dev=\"snt012\" managed=\"no\"/>"));
+        assert_non_null(strstr(xml, "<mtu size=\"1400\"/>"));
+        assert_int_equal(xml_find_nic(live, nic.mac, &f, NULL), 0);
+        assert_true(f.found);
+        assert_string_equal(f.alias, "net0");
+        disk_found_done(&f);
+        assert_int_equal(xml_find_nic(live, "06:00:00:00:00:02", &f, NULL), 0);
+        assert_false(f.found);
+        g.nics = &nic;
+        g.nnics = 1;
+        strcpy(nic.mac, "06:00:00:00:00");
+        refuses(&g, -EINVAL, "MAC");
+        strcpy(nic.mac, "06:00:00:00:00:01");
+        strcpy(nic.device, "../x");
+        refuses(&g, -EINVAL, "device");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -334,6 +362,7 @@ int main(void)
                 cmocka_unit_test(direct_boot),  cmocka_unit_test(session_has_no_label),
                 cmocka_unit_test(hostile_text), cmocka_unit_test(refused_text),
                 cmocka_unit_test(refused_rest), cmocka_unit_test(reads_back),
+                cmocka_unit_test(its_networks),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
-/* Disks that come and go while the guest runs. */
+/* Disks and network devices that come and go while the guest runs. */
 #include "backend/compute/libvirt/driver.h"
 
 #include "common/clock.h"
@@ -11,7 +11,7 @@ int disk_present(const struct guest_disk *disk, struct err **e)
                        strerror(errno));
 }
 
-/* How a guest and its disk at target stand.  -ENOENT: no guest. */
+/* How a guest and its disk at target, or its network device with that MAC, stand.  -ENOENT: no guest. */
 static int look(virConnectPtr conn, const char *uuid, const char *target, virDomainPtr *dom,
                 struct disk_found *ret, struct err **e)
 {
@@ -21,7 +21,7 @@ static int look(virConnectPtr conn, const char *uuid, const char *target, virDom
                 *dom = virDomainLookupByUUIDString(conn, uuid);
         xml = *dom ? virDomainGetXMLDesc(*dom, 0) : NULL;
         if (xml)
-                return xml_find_disk(xml, target, ret, e);
+                return (strchr(target, ':') ? xml_find_nic : xml_find_disk)(xml, target, ret, e);
         if (virGetLastErrorCode() == VIR_ERR_NO_DOMAIN) {
                 virResetLastError();
                 return err_set(e, -ENOENT, "no guest '%s'", uuid);
@@ -112,7 +112,7 @@ static int let_go(struct driver *d, virConnectPtr conn, virDomainPtr dom, struct
                 if (r < 0 || !now.found)
                         return r;
                 if (answer == UNPLUG_REFUSED || (!first && clock_mono() >= deadline))
-                        return err_set(e, -ETIMEDOUT, "the guest %s let go of disk '%s'",
+                        return err_set(e, -ETIMEDOUT, "the guest %s let go of device '%s'",
                                        answer == UNPLUG_REFUSED ? "refused to" : "did not", target);
                 r = unplug_due(d, u) ? ask(conn, dom, u->alias, e) : 0;
                 if (r < 0) {
@@ -142,13 +142,38 @@ int op_detach(struct compute *c, const char *uuid, const char *target, int timeo
         if (r < 0 || !there.found)
                 return r;
         if (!there.alias)
-                return err_set(e, -EIO, "libvirt gave disk '%s' no alias", target);
+                return err_set(e, -EIO, "libvirt gave device '%s' no alias", target);
         u = unplug_get(d, uuid, there.alias);
         if (!u)
                 return err_errno(e, -ENOMEM, "detach '%s'", target);
         r = let_go(d, conn, dom, u, target, deadline, e);
         unplug_put(d, u, r == 0);
         return r;
+}
+
+int op_plug(struct compute *c, const char *uuid, const struct guest_nic *nic, struct err **e)
+{
+        _cleanup_conn_ virConnectPtr conn = link_get(driver(c), e);
+        _cleanup_dom_ virDomainPtr dom = NULL;
+        _cleanup_(disk_found_done) struct disk_found there = {0};
+        _cleanup_free_ char *xml = NULL;
+        int r;
+
+        if (!conn)
+                return -ECONNREFUSED;
+        r = xml_nic(nic, &xml, e);
+        if (r == 0)
+                r = look(conn, uuid, nic->mac, &dom, &there, e);
+        if (r < 0 || there.found)
+                return r;
+        if (virDomainAttachDeviceFlags(dom, xml, VIR_DOMAIN_AFFECT_LIVE) < 0)
+                r = guest_failed(conn, dom, uuid, e);
+        return r;
+}
+
+int op_unplug(struct compute *c, const char *uuid, const char *mac, int timeout_ms, struct err **e)
+{
+        return op_detach(c, uuid, mac, timeout_ms, e);
 }
 
 int op_grow(struct compute *c, const char *uuid, const char *target, uint64_t size, struct err **e)

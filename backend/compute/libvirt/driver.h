@@ -149,6 +149,7 @@ int disk_present(const struct guest_disk *disk, struct err **e);
 int xml_domain(const struct guest *g, const char *owner, bool dac, char **ret, struct err **e);
 /* One disk's XML, for hot plugging; the caller frees. */
 int xml_disk(const struct guest_disk *disk, char **ret, struct err **e);
+int xml_nic(const struct guest_nic *nic, char **ret, struct err **e);
 /* What a live domain's XML says about the disk at target.  0 with found false when there is none.
  * The caller frees the texts. */
 struct disk_found {
@@ -158,6 +159,8 @@ struct disk_found {
         char *alias, *socket, *export;
 };
 int xml_find_disk(const char *xml, const char *target, struct disk_found *ret, struct err **e);
+/* The network device with that MAC: found and alias only. */
+int xml_find_nic(const char *xml, const char *mac, struct disk_found *ret, struct err **e);
 /* Calls each for every disk; what it is given lives for the call. */
 void xml_each_disk(const char *xml, void (*each)(void *arg, const struct disk_found *f), void *arg);
 void disk_found_done(struct disk_found *f);
@@ -214,6 +217,8 @@ int op_warm(struct compute *c, struct err **e);
 int op_attach(struct compute *c, const char *uuid, const struct guest_disk *disk, struct err **e);
 int op_detach(struct compute *c, const char *uuid, const char *target, int timeout_ms,
               struct err **e);
+int op_plug(struct compute *c, const char *uuid, const struct guest_nic *n, struct err **e);
+int op_unplug(struct compute *c, const char *uuid, const char *mac, int timeout_ms, struct err **e);
 int op_grow(struct compute *c, const char *uuid, const char *target, uint64_t size, struct err **e);
 
 /* reap.c: adopted processes of the embedded mode.

@@ -108,6 +108,20 @@ static int check_disk(const struct guest_disk *d, struct err **e)
         return r < 0 ? err_prepend(e, r, "disk '%.15s'", d->target) : 0;
 }
 
+static int check_nic(const struct guest_nic *n, struct err **e)
+{
+        unsigned m[6];
+        int end = 0;
+
+        if (sscanf(n->mac, "%2x:%2x:%2x:%2x:%2x:%2x%n", &m[0], &m[1], &m[2], &m[3], &m[4], &m[5],
+                   &end) != 6 ||
+            n->mac[end])
+                return err_set(e, -EINVAL, "network device has no MAC");
+        if (!*n->device || check_text("network device", n->device, NULL) < 0 || strchr(n->device, '/'))
+                return err_set(e, -EINVAL, "network device is no device's name");
+        return 0;
+}
+
 static int check_guest(const struct guest *g, struct err **e)
 {
         sd_id128_t id;
@@ -141,6 +155,8 @@ static int check_guest(const struct guest *g, struct err **e)
                 r = check_path("config drive", g->config_drive, PATH_TEXT_MAX, e);
         for (unsigned i = 0; r == 0 && i < g->ndisks; i++)
                 r = check_disk(&g->disks[i], e);
+        for (unsigned i = 0; r == 0 && i < g->nnics; i++)
+                r = check_nic(&g->nics[i], e);
         return r;
 }
 
@@ -188,6 +204,20 @@ static void add_config_drive(xmlNodePtr devices, const struct guest *g)
         text(disk, "serial", "config-2");
 }
 
+/* The tap is ours: made before, and not libvirt's to set up or to remove. */
+static xmlNodePtr add_nic(xmlNodePtr parent, const struct guest_nic *n)
+{
+        xmlNodePtr nic = attr(add(parent, "interface"), "type", "ethernet");
+
+        attr(add(nic, "mac"), "address", n->mac);
+        attr(attr(add(nic, "target"), "dev", n->device), "managed", "no");
+        attr(add(nic, "model"), "type", "virtio");
+        if (n->mtu)
+                attr_u(add(nic, "mtu"), "size", n->mtu);
+        attr(add(nic, "rom"), "enabled", "no"); /* guests boot from their disks */
+        return nic;
+}
+
 static void add_console(xmlNodePtr devices, const struct guest *g)
 {
         xmlNodePtr serial = add(devices, "serial"), n;
@@ -220,7 +250,7 @@ static void add_devices(xmlNodePtr root, const struct guest *g)
         attr(attr(attr_u(add(devices, "controller"), "index", 0), "type", "pci"), "model",
              "pcie-root");
         /* + rng, channels, config drive */
-        for (unsigned i = 1; i <= SPARE_PORTS + g->ndisks + 2 + !!g->config_drive; i++)
+        for (unsigned i = 1; i <= SPARE_PORTS + g->ndisks + g->nnics + 2 + !!g->config_drive; i++)
                 attr(attr(attr_u(add(devices, "controller"), "index", i), "type", "pci"), "model",
                      "pcie-root-port");
         attr(attr(add(devices, "controller"), "type", "usb"), "model", "none");
@@ -228,6 +258,8 @@ static void add_devices(xmlNodePtr root, const struct guest *g)
                 add_disk(devices, &g->disks[i], g->kernel ? 0 : i + 1);
         if (g->config_drive)
                 add_config_drive(devices, g);
+        for (unsigned i = 0; i < g->nnics; i++)
+                add_nic(devices, &g->nics[i]);
         add_console(devices, g);
         if (g->agent_sock)
                 add_agent(devices, g->agent_sock);
@@ -347,6 +379,23 @@ int xml_disk(const struct guest_disk *disk, char **ret, struct err **e)
         return dump(doc, ret, e);
 }
 
+int xml_nic(const struct guest_nic *nic, char **ret, struct err **e)
+{
+        _cleanup_doc_ xmlDocPtr doc = NULL;
+        xmlNodePtr holder, n;
+        int r = check_nic(nic, e);
+
+        if (r < 0)
+                return r;
+        holder = new_doc("devices", &doc);
+        n = add_nic(holder, nic);
+        if (!n)
+                return err_errno(e, -ENOMEM, "write device XML");
+        xmlDocSetRootElement(doc, n);
+        xmlFreeNode(holder);
+        return dump(doc, ret, e);
+}
+
 static xmlNodePtr child(xmlNodePtr n, const char *name)
 {
         for (n = n ? n->children : NULL; n; n = n->next)
@@ -409,6 +458,26 @@ int xml_find_disk(const char *xml, const char *target, struct disk_found *ret, s
                         continue;
                 read_disk(n, ret);
                 return 0;
+        }
+        return 0;
+}
+
+int xml_find_nic(const char *xml, const char *mac, struct disk_found *ret, struct err **e)
+{
+        _cleanup_doc_ xmlDocPtr doc = parse(xml);
+        xmlNodePtr devices = doc ? child(xmlDocGetRootElement(doc), "devices") : NULL;
+
+        *ret = (struct disk_found){0};
+        if (!devices)
+                return err_set(e, -EIO, "libvirt gave a domain without devices");
+        for (xmlNodePtr n = devices->children; n && !ret->found; n = n->next) {
+                _cleanup_free_ char *own = NULL;
+
+                if (n->type == XML_ELEMENT_NODE && xmlStrEqual(n->name, X("interface")))
+                        own = value(child(n, "mac"), "address");
+                if (own && streq(own, mac))
+                        *ret = (struct disk_found){.found = true,
+                                                   .alias = value(child(n, "alias"), "name")};
         }
         return 0;
 }

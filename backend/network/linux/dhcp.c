@@ -1,0 +1,156 @@
+/* DHCP and DNS of a network: dnsmasq, which serves what we tell it and gives no lease of its own.
+ */
+#include "backend/network/linux/linux.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "common/child.h"
+#include "common/clock.h"
+#include "common/fileio.h"
+
+enum { ARGS_MAX = 128, TEXT_MAX = 8 << 20, END_US = 2000000 };
+
+/* Replaces the file unless it holds just that; 1 when it did not.  It need not survive a crash. */
+static int put(const char *dir, const char *name, const struct buf *text, struct err **e)
+{
+        _cleanup_free_ char *path = path_printf("%s/%s", dir, name), *old = NULL;
+        _cleanup_free_ char *temp = path_printf("%s/.%s", dir, name);
+        _cleanup_close_ int fd = -1;
+        size_t n = 0;
+
+        if (!path || !temp)
+                return err_errno(e, -ENOMEM, "'%s'", name);
+        if (file_read(path, TEXT_MAX, &old, &n, NULL) == 0 && n == text->len &&
+            memcmp(old, buf_str(text), n) == 0)
+                return 0;
+        fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+        if (fd < 0 || write_full(fd, buf_str(text), text->len) < 0 || rename(temp, path) < 0)
+                return err_errno(e, -errno, "'%s'", path);
+        return 1;
+}
+
+/* dnsmasq's pid if it runs in that namespace (-1: any); else 0. */
+static pid_t running(const char *dir, int ns)
+{
+        _cleanup_free_ char *file = path_printf("%s/dnsmasq.pid", dir), *text = NULL, *comm = NULL;
+        char path[64];
+        struct stat a, b;
+        pid_t pid;
+
+        if (!file || file_read(file, 64, &text, NULL, NULL) < 0 || (pid = atoi(text)) <= 1)
+                return 0;
+        snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+        if (file_read(path, 64, &comm, NULL, NULL) < 0 || strncmp(comm, "dnsmasq", 7) != 0)
+                return 0;
+        snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
+        if (stat(path, &a) < 0) /* ended, and nobody has reaped it */
+                return 0;
+        if (ns >= 0 && (fstat(ns, &b) < 0 || a.st_ino != b.st_ino))
+                return 0;
+        return pid;
+}
+
+void dhcp_end(const char *dir)
+{
+        int64_t begun = clock_mono();
+        pid_t pid = running(dir, -1);
+
+        if (!pid)
+                return;
+        kill(pid, SIGTERM);
+        while (running(dir, -1) == pid && clock_mono() < begun + 2 * END_US) {
+                if (clock_mono() > begun + END_US)
+                        kill(pid, SIGKILL);
+                usleep(2000);
+        }
+        waitpid(pid, NULL, WNOHANG); /* ours, where this process adopts */
+}
+
+static void hosts(const struct net_network *n, struct buf *dhcp, struct buf *dns)
+{
+        char a[ADDRESS_TEXT_SIZE];
+
+        for (unsigned i = 0; i < n->nports; i++) {
+                const struct net_port *p = &n->ports[i];
+
+                network_address(a, p->address);
+                buf_printf(dhcp, "%s,%s,%s,1h\n", p->mac, a, p->name);
+                buf_printf(dns, "%s %s.internal %s\n", a, p->name, p->name);
+        }
+}
+
+/* One argument a line. */
+static void arguments(const char *dir, const struct net_network *n, struct buf *out)
+{
+        char device[DEVICE_SIZE], a[ADDRESS_TEXT_SIZE], m[ADDRESS_TEXT_SIZE];
+        unsigned servers = 0;
+
+        network_device(device, NET_INNER, n->id);
+        buf_printf(out,
+                   "dnsmasq\n--conf-file=\n--no-hosts\n--interface=%s\n--except-interface=lo\n"
+                   "--bind-interfaces\n--no-ping\n--dhcp-authoritative\n--user=nobody\n"
+                   "--group=nogroup\n--domain=internal\n--local=/internal/\n--domain-needed\n"
+                   "--dhcp-option=option:mtu,%u\n--pid-file=%s/dnsmasq.pid\n"
+                   "--dhcp-leasefile=%s/leases\n--dhcp-hostsfile=%s/dhcp\n--addn-hosts=%s/dns\n"
+                   "--quiet-dhcp\n--log-facility=%s/dnsmasq.log\n",
+                   device, n->mtu, dir, dir, dir, dir, dir);
+        for (unsigned i = 0; i < n->nsubnets; i++) {
+                const struct net_subnet *s = &n->subnets[i];
+
+                if (s->dhcp)
+                        buf_printf(out, "--dhcp-range=%s,static,%s,1h\n",
+                                   network_address(a, s->address),
+                                   network_address(m, network_mask(s->prefix)));
+                for (unsigned k = 0; k < s->ndns; k++, servers++)
+                        buf_printf(out, "--server=%s\n", network_address(a, s->dns[k]));
+        }
+        if (servers || !n->uplink)
+                buf_addstr(out, "--no-resolv\n");
+}
+
+static int start(const char *dir, const struct buf *args, struct err **e)
+{
+        _cleanup_free_ char *text = strdup(buf_str(args)),
+                            *pid = path_printf("%s/dnsmasq.pid", dir);
+        const char *argv[ARGS_MAX];
+        char *save = NULL;
+        unsigned n = 0;
+        int r;
+
+        if (!text || !pid)
+                return err_errno(e, -ENOMEM, "dnsmasq");
+        for (char *w = strtok_r(text, "\n", &save); w && n < ARGS_MAX - 1;
+             w = strtok_r(NULL, "\n", &save))
+                argv[n++] = w;
+        argv[n] = NULL;
+        unlink(pid);
+        r = child_check(&(struct child){.argv = argv, .timeout_ms = 10000},
+                        e); /* it makes itself a daemon */
+        return r < 0 ? err_prepend(e, r, "dnsmasq") : 0;
+}
+
+int dhcp_serve(const char *dir, const struct net_network *n, int ns, struct err **e)
+{
+        _cleanup_buf_ struct buf dhcp = {}, dns = {}, args = {};
+        int a, b, c;
+        pid_t pid;
+
+        hosts(n, &dhcp, &dns);
+        arguments(dir, n, &args);
+        a = put(dir, "dhcp", &dhcp, e);
+        b = a < 0 ? a : put(dir, "dns", &dns, e);
+        c = b < 0 ? b : put(dir, "args", &args, e);
+        if (c < 0)
+                return c;
+        pid = c == 0 ? running(dir, ns) : 0;
+        if (!pid) {
+                dhcp_end(dir);
+                return start(dir, &args, e);
+        }
+        if (a || b)
+                kill(pid, SIGHUP);
+        return 0;
+}

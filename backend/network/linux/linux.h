@@ -1,0 +1,56 @@
+/* The driver's insides: Linux bridges, a network namespace each, nftables, dnsmasq.
+ *
+ * In the host's namespace a network is a bridge.  Guests' taps are isolated ports of it: they reach
+ * one port only, a veth whose other end, in the network's own namespace, is gateway, router and
+ * server of DHCP and DNS.  It answers ARP for every guest, so that what goes from guest to guest is
+ * routed, too, and meets the stateful filter there; that needs neither br_netfilter nor connection
+ * tracking of bridges, and whatever the host's own filter does to bridged or routed packets
+ * does not matter.  At the bridge's door (bridge family, prerouting) a guest can speak only as
+ * itself.
+ *
+ *     guest - snt tap - snb bridge - snv veth | snl in the namespace, snu | snu veth - host
+ *
+ * Namespaces are files in <run>/net/<id>/ns. */
+#pragma once
+
+#include "common/buf.h"
+#include "control/driver/network.h"
+
+enum { TABLE_SIZE = 20 };
+
+struct linux_net {
+        struct network_service base;
+        char *dir;   /* <run>/net */
+        char *alias; /* of our devices */
+        char table[TABLE_SIZE];
+        char *ruleset;       /* of the host, as applied; NULL: unknown */
+        uint32_t generation; /* of the host's nftables after that */
+        struct inner *inner; /* the same of namespaces */
+        bool forwarding;     /* of the host was looked at */
+};
+
+/* netns.c: the calling thread's network namespace. */
+int netns_open(const char *path, struct err **e); /* a descriptor; made when it is not there */
+int netns_enter(int fd, int *ret_home, struct err **e);
+void netns_leave(int home); /* closes it */
+void netns_remove(const char *path);
+/* Writes a setting below /proc/sys/net of the thread's namespace; "%s" of name is the device. */
+int netns_set(const char *name, const char *device, const char *value, struct err **e);
+
+/* nft.c */
+int nft_apply(const char *ruleset, uint32_t *ret_generation, struct err **e);
+int nft_generation(uint32_t *ret, struct err **e);
+
+/* ruleset.c */
+void ruleset_host(const char *table, const struct net_plan *p, struct buf *out);
+void ruleset_empty(const char *table, struct buf *out);
+void ruleset_network(const char *table, const struct net_network *n, struct buf *out);
+
+/* dhcp.c: dnsmasq of a network, in its namespace (the thread is in it).  dir: its own folder. */
+int dhcp_serve(const char *dir, const struct net_network *n, int ns, struct err **e);
+void dhcp_end(const char *dir);
+
+/* sweep.c: devices and namespaces of ours that the plan has not, and their dnsmasqs. */
+struct nl;
+int sweep_links(struct linux_net *s, struct nl *n, const struct net_plan *p, struct err **e);
+void sweep_namespaces(struct linux_net *s, const struct net_plan *p);

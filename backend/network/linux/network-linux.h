@@ -1,0 +1,8 @@
+/* Guests' networks from what Linux has: see linux.h. */
+#pragma once
+
+#include "control/driver/network.h"
+
+/* run: the cloud's run folder; cloud: its id, the mark of what is ours.  The caller may change this
+ * host's network (CAP_NET_ADMIN, CAP_SYS_ADMIN).  NULL: no memory. */
+struct network_service *network_linux_new(const char *run, const char *cloud);

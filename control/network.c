@@ -1,0 +1,148 @@
+/* The keeper: the host's networks as the model says.
+ *
+ * Whoever needs a device on the host at once (a guest that starts) asks for it with
+ * networks_apply(); everything else that changes wakes the thread here.  While there are networks
+ * on this host it looks every two seconds whether they are as they should be, in case somebody
+ * broke one. */
+#include "control/network.h"
+
+enum { LOOK_US = 2000000 };
+
+struct network_keeper {
+        pthread_mutex_t lock; /* stop, dirty */
+        pthread_cond_t cond;
+        pthread_t thread;
+        bool running, stop, dirty;
+        pthread_mutex_t apply; /* one at a time; what follows */
+        unsigned networks;     /* that were on the host after the last look */
+        char *failure;         /* that was logged */
+};
+
+/* Says a failure once, and that it is over. */
+static void note(struct network_keeper *k, int r, const struct err *err)
+{
+        if (r == 0 && k->failure)
+                log_info("networks: as they should be again");
+        if (r < 0 && (!k->failure || !streq(k->failure, err_msg(err))))
+                log_error("networks: %s", err_msg(err));
+        free(k->failure);
+        k->failure = r < 0 ? xstrdup(err_msg(err)) : NULL;
+}
+
+int networks_apply(struct control *c, struct err **e)
+{
+        struct network_keeper *k = c->networks;
+        _cleanup_err_ struct err *why = NULL;
+        struct network_service *s;
+        struct net_plan *p;
+        int r;
+
+        if (!c->cfg.network || !k)
+                return 0;
+        WITH_LOCK(&k->apply);
+        p = network_plan(c);
+        r = c->cfg.network(c->cfg.arg, &s, &why);
+        if (r == 0)
+                r = s->ops->apply(s, p, &why);
+        k->networks = r == 0 ? p->nnetworks : 1; /* what failed is tried again */
+        network_plan_free(p);
+        note(k, r, why);
+        return r < 0 ? err_move(e, TAKE_PTR(why)) : 0;
+}
+
+void networks_changed(struct control *c, const struct kind *kind)
+{
+        static const struct kind *const ours[] = {&kind_network, &kind_subnet, &kind_port,
+                                                  &kind_security_group, &kind_instance, &kind_floating_ip};
+        struct network_keeper *k = c->networks;
+        bool mine = false;
+
+        for (unsigned i = 0; i < ARRAY_SIZE(ours); i++)
+                mine |= kind == ours[i];
+        if (!k || !mine)
+                return;
+        WITH_LOCK(&k->lock);
+        k->dirty = true;
+        pthread_cond_signal(&k->cond);
+}
+
+static void *keeper_main(void *arg)
+{
+        struct control *c = arg;
+        struct network_keeper *k = c->networks;
+        bool idle = false;
+
+        pthread_mutex_lock(&k->lock);
+        while (!k->stop) {
+                struct timespec ts = clock_timespec(clock_mono() + LOOK_US);
+                bool late = false;
+
+                while (!k->stop && !k->dirty && !late) {
+                        if (idle)
+                                pthread_cond_wait(&k->cond, &k->lock);
+                        else
+                                late = pthread_cond_timedwait(&k->cond, &k->lock, &ts) != 0;
+                }
+                if (k->stop)
+                        break;
+                k->dirty = false;
+                pthread_mutex_unlock(&k->lock);
+                networks_apply(c, NULL);
+                pthread_mutex_lock(&k->apply);
+                idle = k->networks == 0;
+                pthread_mutex_unlock(&k->apply);
+                pthread_mutex_lock(&k->lock);
+        }
+        pthread_mutex_unlock(&k->lock);
+        return NULL;
+}
+
+int networks_start(struct control *c, struct err **e)
+{
+        struct network_keeper *k;
+        pthread_condattr_t a;
+
+        if (!c->cfg.network)
+                return 0;
+        k = xcalloc(1, sizeof(*k));
+        pthread_condattr_init(&a);
+        pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
+        pthread_mutex_init(&k->lock, NULL);
+        pthread_mutex_init(&k->apply, NULL);
+        pthread_cond_init(&k->cond, &a);
+        pthread_condattr_destroy(&a);
+        k->dirty = true; /* guests may have come or gone while we were away */
+        c->networks = k;
+        k->running = pthread_create(&k->thread, NULL, keeper_main, c) == 0;
+        return k->running ? 0 : err_set(e, -EAGAIN, "no thread for the networks");
+}
+
+/* Guests that ended just now leave nothing on the host. */
+void networks_stop(struct control *c)
+{
+        struct network_keeper *k = c->networks;
+
+        if (!k || !k->running)
+                return;
+        pthread_mutex_lock(&k->lock);
+        k->stop = true;
+        pthread_cond_signal(&k->cond);
+        pthread_mutex_unlock(&k->lock);
+        pthread_join(k->thread, NULL);
+        k->running = false;
+        networks_apply(c, NULL);
+}
+
+void networks_free(struct control *c)
+{
+        struct network_keeper *k = c->networks;
+
+        if (!k)
+                return;
+        pthread_cond_destroy(&k->cond);
+        pthread_mutex_destroy(&k->lock);
+        pthread_mutex_destroy(&k->apply);
+        free(k->failure);
+        free(k);
+        c->networks = NULL;
+}

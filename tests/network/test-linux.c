@@ -1,0 +1,166 @@
+/* The Linux driver alone, in a namespace of the test's: what it makes, makes again, and takes away.
+ * With the word "bench" it says how long things take. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <net/if.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "backend/network/linux/network-linux.h"
+#include "common/clock.h"
+#include "common/fileio.h"
+
+enum { PORTS = 200, RULES = 1000 };
+
+static const char cloud[] = "11111111-2222-3333-4444-555555555555";
+static char run[] = "/tmp/st-net.XXXXXX";
+
+static struct net_rule rule[RULES];
+static struct net_group group = {.id = "0123456789abcdef", .rules = rule, .nrules = 1};
+static const unsigned groups[] = {0};
+static struct net_port port[PORTS];
+static struct net_subnet subnet = {
+        .address = 0x0a000000, .prefix = 16, .gateway = 0x0a000001, .dhcp = true};
+static struct net_network network = {.id = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa",
+                                     .mtu = 1500,
+                                     .uplink = 256,
+                                     .subnets = &subnet,
+                                     .nsubnets = 1,
+                                     .ports = port,
+                                     .nports = 1,
+                                     .groups = &group,
+                                     .ngroups = 1};
+static struct net_plan plan = {.networks = &network, .nnetworks = 1};
+static const struct net_plan nothing;
+
+static void fill(void)
+{
+        for (unsigned i = 0; i < RULES; i++)
+                rule[i] = (struct net_rule){.proto = 6,
+                                            .from = i + 1,
+                                            .to = i + 1,
+                                            .group = -1,
+                                            .peer = 0x0b000000 + (i << 8),
+                                            .prefix = 24};
+        for (unsigned i = 0; i < PORTS; i++) {
+                port[i] = (struct net_port){
+                        .address = 0x0a000002 + i, .groups = groups, .ngroups = 1, .live = true};
+                snprintf(port[i].id, sizeof(port[i].id), "%08x-0000-0000-0000-000000000000", i);
+                snprintf(port[i].mac, sizeof(port[i].mac), "06:00:00:00:00:%02x", i);
+                snprintf(port[i].name, sizeof(port[i].name), "guest%u", i);
+        }
+}
+
+static int64_t apply(struct network_service *s, const struct net_plan *p)
+{
+        _cleanup_err_ struct err *err = NULL;
+        int64_t begun = clock_mono();
+
+        if (s->ops->apply(s, p, &err) < 0)
+                fail_msg("%s", err_msg(err));
+        return clock_mono() - begun;
+}
+
+static unsigned index_of(enum net_device what, const char *id)
+{
+        char name[DEVICE_SIZE];
+
+        return if_nametoindex(network_device(name, what, id));
+}
+
+static void makes_and_takes(void **state)
+{
+        struct network_service *s = network_linux_new(run, cloud);
+        unsigned tap, bridge;
+
+        apply(s, &nothing); /* nothing is made for nothing */
+        assert_int_equal(index_of(NET_BRIDGE, network.id), 0);
+        apply(s, &plan);
+        tap = index_of(NET_TAP, port[0].id);
+        bridge = index_of(NET_BRIDGE, network.id);
+        assert_true(tap && bridge && index_of(NET_LEG, network.id) &&
+                    index_of(NET_UPLINK, network.id));
+        s->ops->close(s);
+
+        s = network_linux_new(run, cloud); /* a daemon that starts again finds it all */
+        apply(s, &plan);
+        assert_int_equal(index_of(NET_TAP, port[0].id), tap);
+        assert_int_equal(index_of(NET_BRIDGE, network.id), bridge);
+        port[0].live = false;
+        apply(s, &plan);
+        assert_int_equal(index_of(NET_TAP, port[0].id), 0);
+        assert_int_equal(index_of(NET_BRIDGE, network.id), bridge);
+        port[0].live = true;
+        apply(s, &nothing);
+        assert_int_equal(index_of(NET_BRIDGE, network.id), 0);
+        assert_int_equal(index_of(NET_LEG, network.id), 0);
+        assert_int_equal(index_of(NET_UPLINK, network.id), 0);
+        s->ops->close(s);
+}
+
+static void leaves_others(void **state)
+{
+        struct network_service *mine = network_linux_new(run, cloud);
+        char other[] = "/tmp/st-net.XXXXXX";
+        struct network_service *s;
+
+        assert_non_null(mkdtemp(other));
+        s = network_linux_new(other, "99999999-2222-3333-4444-555555555555");
+        apply(mine, &plan);
+        apply(s, &nothing);
+        assert_true(index_of(NET_BRIDGE, network.id));
+        apply(mine, &nothing);
+        s->ops->close(s);
+        mine->ops->close(mine);
+        rmdir(other);
+}
+
+static void many(void **state)
+{
+        struct network_service *s = network_linux_new(run, cloud);
+        int64_t first, second, rules, ports, one, idle;
+
+        first = apply(s, &plan);
+        network.nports = 2;
+        second = apply(s, &plan);
+        group.nrules = RULES;
+        rules = apply(s, &plan);
+        network.nports = PORTS - 1;
+        ports = apply(s, &plan);
+        network.nports = PORTS;
+        one = apply(s, &plan);
+        idle = apply(s, &plan);
+        print_message("first network %ld us, a second port %ld us, %d rules %ld us, %d ports more "
+                      "%ld us, one more beside "
+                      "them %ld us, nothing to do %ld us\n",
+                      first, second, RULES, rules, PORTS - 2, ports, one, idle);
+        assert_true(index_of(NET_TAP, port[PORTS - 1].id));
+        apply(s, &nothing);
+        assert_int_equal(index_of(NET_TAP, port[PORTS - 1].id), 0);
+        s->ops->close(s);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {cmocka_unit_test(makes_and_takes),
+                                           cmocka_unit_test(leaves_others), cmocka_unit_test(many)};
+        int r;
+
+        if (getuid() != 0 || unshare(CLONE_NEWNET | CLONE_NEWNS) < 0 ||
+            mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
+                fprintf(stderr, "only for root, with namespaces\n");
+                return getenv("CI") ? 1 : 77;
+        }
+        if (!mkdtemp(run) || chmod(run, 0755) < 0)
+                return 1;
+        fill();
+        r = cmocka_run_group_tests(tests, NULL, NULL);
+        remove_tree(run, NULL);
+        return r;
+}
