@@ -46,6 +46,7 @@ struct scope {
         int64_t yield;              /* monotonic usec: until then another host may go first */
         int64_t asked;              /* when we asked for the same */
         uint64_t cursor;            /* changes up to here were given to whoever watches */
+        uint64_t given;             /* the number that he was last told */
         uint64_t applied;           /* and up to here he goes by them */
 
         /* Of the thread that set busy. */
