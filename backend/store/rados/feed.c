@@ -106,11 +106,11 @@ static void heard(void *arg, uint64_t notify_id, uint64_t handle, uint64_t from,
                 struct scope *sc;
 
                 HASH_FIND(hh, s->scopes, at + asks, strnlen(at, names + len - at) - asks, sc);
-                if (asks && sc)
+                if (asks && sc && (!sc->yield || !sc->head)) /* once, then it is our turn */
                         sc->yield = clock_mono() + YIELD_US;
-                else if (sc)
+                else if (!asks && sc)
                         sc->dirty = true;
-                else
+                else if (!sc)
                         s->dirty = true; /* a new one: the list has it */
         }
         pthread_cond_signal(&s->heard);
