@@ -25,7 +25,7 @@ struct cloud {
         char *mount, *state, *run;
         char *conf;           /* NULL: none */
         const char *loglevel; /* NULL: the daemons' own default */
-        bool json, guests, force, fsck, once, prune;
+        bool json, guests, force, fsck, once, prune, replace;
         int timeout; /* seconds; -1 when not given */
         char **words;
         int nwords; /* arguments that are no options */

@@ -6,7 +6,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <systemd/sd-daemon.h>
 
 #include "common/buf.h"
 #include "common/clock.h"
@@ -21,7 +20,9 @@ enum {
         EXIT_LOCKED = 75,  /* our child lost the race for the lock */
         OOM_BLOCKD = -900, /* guests' disks go last */
         HOLDER_MS = 5000,
+        REPLACE_LOOK_USEC = 20000,
 };
+#define GIVE_UP_S "180"
 
 const char *daemon_name(enum daemon d)
 {
@@ -143,18 +144,21 @@ static void add_options(struct words *w, char *text)
                 add(w, p, NULL);
 }
 
-/* The holder comes before blockd: it starts it again when it dies, and has the descriptors. */
-static void add_holder(struct words *w, const char *holder, int lock)
+/* The holder comes before the daemon: it starts it again when it dies, and has the descriptors.
+ * Callers of a mount whose daemon cannot start any more are not kept waiting for ever. */
+static void add_holder(struct words *w, enum daemon d, const char *holder, int lock)
 {
         snprintf(w->pid_fd, sizeof(w->pid_fd), "%d", lock);
         add(w, holder, NULL);
         add(w, "--pid-fd", w->pid_fd);
         add(w, "--ready-fd", w->ready_fd);
+        if (d == STRATOD)
+                add(w, "--give-up", GIVE_UP_S);
         add(w, "--", NULL);
 }
 
-/* Lock, then exec.  A daemon with a holder, or systemd's child, says by sd_notify(3) that it
- * serves; else ready (not -1) is its --ready-fd.  Returns only on failure. */
+/* Lock, then exec.  The daemon says by sd_notify(3) that it serves, to systemd or to its holder,
+ * which passes it on to ready (-1: none).  Returns only on failure. */
 static int become(const struct cloud *c, enum daemon d, const char *holder, const char *program,
                   const char *pidfile, int ready)
 {
@@ -173,14 +177,12 @@ static int become(const struct cloud *c, enum daemon d, const char *holder, cons
                 return -errno;
         snprintf(w.ready_fd, sizeof(w.ready_fd), "%d", ready);
         if (holder)
-                add_holder(&w, holder, lock);
+                add_holder(&w, d, holder, lock);
         add(&w, program, NULL);
         if (d == STRATOD)
                 add(&w, "--mount", c->mount);
         add(&w, "--state", d == BLOCKD ? own : c->state); /* each daemon has a lock in its own */
         add(&w, "--run", c->run);
-        if (ready >= 0 && !holder)
-                add(&w, "--ready-fd", w.ready_fd);
         if (c->loglevel)
                 add(&w, "--loglevel", c->loglevel);
         if (d == STRATOD && c->conf)
@@ -275,7 +277,7 @@ static int start_failed(enum daemon d, pid_t pid, int r, const char *log, off_t 
         int status = 0;
 
         if (r == -ETIMEDOUT)
-                kill(pid, d == BLOCKD ? SIGTERM : SIGKILL); /* the holder sees to the rest */
+                kill(pid, SIGTERM); /* the holder sees to the rest */
         waitpid(pid, &status, 0);
         last_words(log, from, &words);
         if (r == -ETIMEDOUT)
@@ -305,7 +307,7 @@ int daemon_start(const struct cloud *c, enum daemon d, int timeout_ms, struct er
         if (!pidfile || !logname)
                 return -ENOMEM;
         r = program_path(daemon_name(d), &program, e);
-        if (r == 0 && d == BLOCKD)
+        if (r == 0)
                 r = program_path("stratofs-hold", &holder, e);
         if (r < 0)
                 return r;
@@ -327,42 +329,17 @@ int daemon_start(const struct cloud *c, enum daemon d, int timeout_ms, struct er
         return r < 0 ? start_failed(d, pid, r, logname, from, e) : 0;
 }
 
-/* A grandchild of ours that waits for the byte and passes the news on to systemd. */
-static void notify_when_ready(int ready, int theirs)
-{
-        pid_t pid = fork();
-
-        if (pid == 0) {
-                if (fork() != 0)
-                        _exit(0);
-                close(theirs);
-                if (await_ready(ready, INT32_MAX) == 0)
-                        sd_notify(0, "READY=1");
-                _exit(0);
-        }
-        if (pid > 0)
-                waitpid(pid, NULL, 0);
-        close(ready);
-}
-
 int daemon_become(const struct cloud *c, enum daemon d, struct err **e)
 {
         _cleanup_free_ char *program = NULL, *pidfile = pid_path(c, d);
-        int fds[2], r;
+        int r;
 
         if (!pidfile)
                 return -ENOMEM;
         r = program_path(daemon_name(d), &program, e);
         if (r < 0)
                 return r;
-        if (d == BLOCKD) {
-                r = become(c, d, NULL, program, pidfile, -1);
-        } else {
-                if (pipe2(fds, O_CLOEXEC) < 0)
-                        return err_errno(e, -errno, "start %s", daemon_name(d));
-                notify_when_ready(fds[0], fds[1]);
-                r = become(c, d, NULL, program, pidfile, fds[1]);
-        }
+        r = become(c, d, NULL, program, pidfile, -1);
         if (r == -EAGAIN)
                 return err_set(e, -EEXIST, "%s runs already", daemon_name(d));
         return err_errno(e, r, "run '%s'", program);
@@ -435,10 +412,39 @@ int daemon_stop(const struct cloud *c, enum daemon d, int timeout_ms, bool hard,
                 return err_hint(e, "strato down --force kills it; nothing acknowledged is lost");
         }
         kill_main(c, d); /* then its holder ends, too */
-        if (d == BLOCKD && await_pidfd(fd, HOLDER_MS) == 0)
+        if (await_pidfd(fd, HOLDER_MS) == 0)
                 return 0;
         syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
         if (await_pidfd(fd, timeout_ms) < 0)
                 return err_set(e, -ETIMEDOUT, "%s does not even end by SIGKILL", daemon_name(d));
         return 0;
+}
+
+int daemon_replace(const struct cloud *c, enum daemon d, int timeout_ms, struct err **e)
+{
+        int64_t deadline = clock_mono() + (int64_t)timeout_ms * 1000;
+        _cleanup_close_ int fd = daemon_pidfd(c, d);
+        pid_t old, now;
+
+        if (fd < 0)
+                return fd == -ENOENT ? 0 : err_errno(e, fd, "replace %s", daemon_name(d));
+        if (daemon_find_main(c, d, &old) <= 0)
+                old = 0;
+        if (syscall(SYS_pidfd_send_signal, fd, SIGHUP, NULL, 0) < 0)
+                return err_errno(e, -errno, "replace %s", daemon_name(d));
+        while (clock_mono() < deadline) {
+                if (daemon_find_main(c, d, &now) > 0 && now > 0 && now != old)
+                        return 1;
+                usleep(REPLACE_LOOK_USEC);
+        }
+        err_set(e, -ETIMEDOUT, "%s was not replaced in time", daemon_name(d));
+        return err_hint(e, "its log: %s/log/%s.log", c->state, daemon_name(d));
+}
+
+bool daemon_alone(const struct cloud *c, enum daemon d)
+{
+        _cleanup_free_ char *path = pid_path(c, d);
+        _cleanup_free_ char *text = NULL;
+
+        return path && file_read(path, 256, &text, NULL, NULL) == 0 && strstr(text, "\nalone\n");
 }

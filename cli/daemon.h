@@ -1,8 +1,8 @@
 /* The two daemons as processes.
  *
- * A POSIX record lock on <run>/NAME.pid is taken between fork and exec and held for life: stratod
- * holds its own; for blockd it is its holder (stratofs-hold, unless systemd does that part), which
- * outlives it.  The kernel tells who holds the lock; the number in the file is the daemon's own,
+ * A POSIX record lock on <run>/NAME.pid is taken between fork and exec and held for life, by the
+ * daemon's holder (stratofs-hold, unless systemd does that part), which outlives it.  A stratod
+ * whose holder was killed takes it over.  The kernel tells who holds the lock; the number in the file is the daemon's own,
  * and is believed only of the lock's owner and its descendants, so that a recycled pid is never
  * taken for ours. */
 #pragma once
@@ -32,6 +32,13 @@ int daemon_stop(const struct cloud *c, enum daemon d, int timeout_ms, bool hard,
 
 /* Waits until it is gone by itself.  -ETIMEDOUT. */
 int daemon_await_end(const struct cloud *c, enum daemon d, int timeout_ms);
+
+/* Has it make room for a successor, started from the program file as it is now; waits for that one
+ * to serve.  1 replaced, 0 it does not run, -ETIMEDOUT. */
+int daemon_replace(const struct cloud *c, enum daemon d, int timeout_ms, struct err **e);
+
+/* Its holder was killed: nobody starts it again. */
+bool daemon_alone(const struct cloud *c, enum daemon d);
 
 /* The version it was started as, into ret; "" when unknown. */
 void daemon_version(const struct cloud *c, enum daemon d, char ret[32]);

@@ -185,6 +185,9 @@ int verb_down(struct cloud *c, struct err **e)
                 r = daemon_stop(c, STRATOD, END_MS, c->force, e);
         if (r < 0)
                 return r;
+        /* stopped between a death of stratod and its next start: the mount died with the holder */
+        if (ran && mount_probe(c->mount, PROBE_MS) == MOUNT_STALE)
+                mount_detach(c->mount, true, NULL);
         guests = proc_guests(c->run, c->state, NULL, 0);
         if (guests == 0)
                 r = daemon_stop(c, BLOCKD, END_MS, c->force, e);

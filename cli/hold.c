@@ -26,10 +26,12 @@ enum {
         MESSAGE_MAX = 4096,
         FIRST_FD = 3, /* SD_LISTEN_FDS_START */
         EXIT_NO_PROGRAM = 127,
+        EXIT_AGAIN = 75, /* EX_TEMPFAIL: it wants its successor */
 };
 /* Pause before the program is started again: none after it lived this long, else it doubles. */
 #define LIVED_USEC 1000000
 #define PAUSE_MIN_USEC 10000
+#define PAUSE_SERVED_USEC 160000 /* at most for one that served, however shortly */
 #define PAUSE_MAX_USEC 5000000
 
 struct hold {
@@ -39,6 +41,8 @@ struct hold {
         bool served; /* it said READY once: from now on it is started again */
         bool stopping;
         int64_t started, pause; /* microseconds */
+        int64_t away;           /* since when nobody serves; 0: somebody does */
+        int64_t give_up;        /* how long that may last; 0: for ever */
         int notify, signals, pid_fd, ready_fd;
         char version[32];
         struct rlimit files;
@@ -59,6 +63,7 @@ static void write_pid_file(const struct hold *h)
 static void now_serves(struct hold *h)
 {
         h->served = true;
+        h->away = 0;
         write_pid_file(h);
         if (h->ready_fd < 0)
                 return;
@@ -222,10 +227,15 @@ static void start(struct hold *h)
 
 static void plan_restart(struct hold *h)
 {
+        bool served = h->away == 0;
+
+        if (served)
+                h->away = clock_mono();
         if (clock_mono() - h->started >= LIVED_USEC)
                 h->pause = 0;
         else
-                h->pause = MIN(MAX(2 * h->pause, PAUSE_MIN_USEC), PAUSE_MAX_USEC);
+                h->pause = MIN(MAX(2 * h->pause, PAUSE_MIN_USEC),
+                               served ? PAUSE_SERVED_USEC : PAUSE_MAX_USEC);
 }
 
 /* As the program ended: by the same signal, too. */
@@ -272,6 +282,11 @@ static int reap(struct hold *h, int *ret)
                 }
                 h->main = 0;
                 plan_restart(h);
+                if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_AGAIN) {
+                        log_info("'%s' makes room for its successor", h->argv[0]);
+                        h->pause = 0;
+                        continue;
+                }
                 log_error("'%s' %s %d: it is started again; %u descriptors are held", h->argv[0],
                           WIFSIGNALED(status) ? "was ended by signal" : "ended with status",
                           WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), h->table.n);
@@ -302,6 +317,28 @@ static int on_signal(struct hold *h, int *ret)
         return 0;
 }
 
+/* Whoever waits for what is held learns that nobody comes. */
+static bool gave_up(struct hold *h)
+{
+        if (!h->give_up || h->away == 0 || clock_mono() < h->away + h->give_up)
+                return false;
+        log_error("'%s' did not serve again for %lld s: %u descriptors are given up", h->argv[0],
+                  (long long)(h->give_up / 1000000), h->table.n);
+        if (h->main > 0)
+                kill(h->main, SIGKILL);
+        return true;
+}
+
+/* Microseconds until something is due, -1: never. */
+static int64_t next_due(const struct hold *h)
+{
+        int64_t due = h->main > 0 ? INT64_MAX : h->started + h->pause;
+
+        if (h->give_up && h->away)
+                due = MIN(due, h->away + h->give_up);
+        return due == INT64_MAX ? -1 : MAX(0, due - clock_mono());
+}
+
 static int loop(struct hold *h)
 {
         struct pollfd p[] = {{.fd = h->signals, .events = POLLIN},
@@ -309,9 +346,12 @@ static int loop(struct hold *h)
         int ret = 0;
 
         for (;;) {
-                int64_t left = h->main > 0 ? -1 : h->started + h->pause - clock_mono();
+                int64_t left;
 
-                if (h->main == 0 && left <= 0) {
+                if (gave_up(h))
+                        return 1;
+                left = next_due(h);
+                if (h->main == 0 && h->started + h->pause <= clock_mono()) {
                         start(h);
                         if (h->main == 0)
                                 plan_restart(h);
@@ -384,6 +424,7 @@ int main(int argc, char **argv)
         static const struct option longs[] = {
                 {"pid-fd", required_argument, NULL, 'p'},
                 {"ready-fd", required_argument, NULL, 'r'},
+                {"give-up", required_argument, NULL, 'g'},
                 {"version", no_argument, NULL, 'V'},
                 {},
         };
@@ -395,11 +436,15 @@ int main(int argc, char **argv)
                         return puts("stratofs-hold " STRATOFS_VERSION), 0;
                 else if (c == '?')
                         return 2;
-                *(c == 'p' ? &h.pid_fd : &h.ready_fd) = (int)strtol(optarg, NULL, 10);
+                if (c == 'g')
+                        h.give_up = strtol(optarg, NULL, 10) * INT64_C(1000000);
+                else
+                        *(c == 'p' ? &h.pid_fd : &h.ready_fd) = (int)strtol(optarg, NULL, 10);
         }
         h.argv = argv + optind;
         if (!*h.argv) {
-                fputs("usage: stratofs-hold [--pid-fd N] [--ready-fd N] -- PROGRAM [ARG]...\n",
+                fputs("usage: stratofs-hold [--pid-fd N] [--ready-fd N] [--give-up SECONDS] "
+                      "-- PROGRAM [ARG]...\n",
                       stderr);
                 return 2;
         }

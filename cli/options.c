@@ -20,6 +20,7 @@ enum option_id {
         OPT_FSCK,
         OPT_ONCE,
         OPT_PRUNE,
+        OPT_REPLACE,
         OPT_TIMEOUT,
         NOPTIONS,
 };
@@ -36,6 +37,7 @@ static const struct option long_options[NOPTIONS + 1] = {
         [OPT_FSCK] = {"fsck", no_argument, NULL, OPT_FSCK},
         [OPT_ONCE] = {"once", no_argument, NULL, OPT_ONCE},
         [OPT_PRUNE] = {"prune", no_argument, NULL, OPT_PRUNE},
+        [OPT_REPLACE] = {"replace", no_argument, NULL, OPT_REPLACE},
         [OPT_TIMEOUT] = {"timeout", required_argument, NULL, OPT_TIMEOUT},
 };
 
@@ -52,6 +54,7 @@ static const char *const option_help[NOPTIONS] = {
         [OPT_FSCK] = "--fsck              compare what is recorded with what is there",
         [OPT_ONCE] = "--once              print one table and end",
         [OPT_PRUNE] = "--prune             what the files do not describe goes",
+        [OPT_REPLACE] = "--replace           daemons that run make room for the programs as they are now",
         [OPT_TIMEOUT] = "--timeout SECONDS   give up after that time",
 };
 
@@ -129,6 +132,9 @@ static int set_option(struct cloud *c, enum option_id id, struct err **e)
                 break;
         case OPT_PRUNE:
                 c->prune = true;
+                break;
+        case OPT_REPLACE:
+                c->replace = true;
                 break;
         default:
                 break;

@@ -61,9 +61,12 @@ static json_t *daemon_report(const struct cloud *c, enum daemon d)
 {
         struct proc_facts f;
         char version[32];
-        pid_t pid;
+        pid_t pid, holder = 0;
+        json_t *j;
         int r;
 
+        if (daemon_find(c, d, &holder) <= 0)
+                holder = 0;
         r = daemon_find_main(c, d, &pid);
         if (r < 0)
                 return json_pack("{s:b s:s}", "running", 0, "error", strerror(-r));
@@ -72,9 +75,16 @@ static json_t *daemon_report(const struct cloud *c, enum daemon d)
         if (r == 0)
                 return json_pack("{s:b}", "running", 0);
         daemon_version(c, d, version);
-        return json_pack("{s:b s:i s:s s:I s:I s:b}", "running", 1, "pid", (int)pid, "version",
-                         version, "uptime", (json_int_t)f.uptime, "pss", (json_int_t)f.pss,
-                         "replaced", f.replaced);
+        j = json_pack("{s:b s:i s:s s:I s:I s:b}", "running", 1, "pid", (int)pid, "version",
+                      version, "uptime", (json_int_t)f.uptime, "pss", (json_int_t)f.pss, "replaced",
+                      f.replaced);
+        if (holder > 0 && holder != pid && proc_facts(holder, &f))
+                json_object_set_new(
+                        j, "holder",
+                        json_pack("{s:i s:I}", "pid", (int)holder, "pss", (json_int_t)f.pss));
+        else if (daemon_alone(c, d))
+                json_object_set_new(j, "alone", json_true());
+        return j;
 }
 
 static json_t *report(const struct cloud *c)
@@ -144,6 +154,11 @@ static void print_daemon(const json_t *j, const char *name)
         printf(", %s of memory", size_human(size, json_integer_value(json_object_get(d, "pss"))));
         if (json_is_true(json_object_get(d, "replaced")))
                 printf(" (its program was replaced since)");
+        if (json_object_get(d, "holder"))
+                printf(", held by stratofs-hold (%lld)",
+                       json_integer_value(json_object_get(json_object_get(d, "holder"), "pid")));
+        else if (json_is_true(json_object_get(d, "alone")))
+                printf("; its holder was killed: nobody starts it again");
         putchar('\n');
 }
 

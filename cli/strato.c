@@ -7,9 +7,9 @@
 #include "common/macro.h"
 
 const struct verb verbs[] = {
-        {"up", "[--mount DIR] [--state DIR] [--conf FILE] [--loglevel LEVEL]",
+        {"up", "[--mount DIR] [--state DIR] [--conf FILE] [--loglevel LEVEL] [--replace]",
          "Starts the cloud, or what is missing of it, and returns when the mount answers.",
-         "mount state conf loglevel timeout json", 0, 0, verb_up},
+         "mount state conf loglevel replace timeout json", 0, 0, verb_up},
         {"down", "[--guests] [--force]",
          "Unmounts and stops the daemons; guests go on unless --guests.",
          "mount state guests force timeout json", 0, 0, verb_down},

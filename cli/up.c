@@ -33,7 +33,7 @@ static int up_blockd(const struct cloud *c, struct err **e)
         if (r < 0)
                 return err_errno(e, r, "look for blockd");
         if (r > 0)
-                return 0;
+                return c->replace ? daemon_replace(c, BLOCKD, start_ms(c, BLOCKD_MS), e) : 0;
         r = daemon_start(c, BLOCKD, start_ms(c, BLOCKD_MS), e);
         return r < 0 ? r : 1;
 }
@@ -60,6 +60,17 @@ static int settle_stratod(const struct cloud *c, struct err **e)
         }
 }
 
+/* The mount stays meanwhile, and answers when the new one does. */
+static int replace_stratod(const struct cloud *c, struct err **e)
+{
+        int r;
+
+        r = daemon_replace(c, STRATOD, start_ms(c, STRATOD_MS), e);
+        if (r > 0 && mount_probe(c->mount, start_ms(c, STRATOD_MS)) != MOUNT_OK)
+                return err_set(e, -EIO, "stratod was replaced, but '%s' does not answer", c->mount);
+        return r;
+}
+
 /* 1 started, 0 ran before. */
 static int up_stratod(const struct cloud *c, struct err **e)
 {
@@ -71,8 +82,10 @@ static int up_stratod(const struct cloud *c, struct err **e)
                 return err_errno(e, r, "look for stratod");
         if (r > 0) {
                 r = settle_stratod(c, e);
-                if (r <= 0)
+                if (r < 0)
                         return r;
+                if (r == 0)
+                        return c->replace ? replace_stratod(c, e) : 0;
         }
         r = mount_prepare(c->mount, e);
         if (r < 0)
@@ -102,6 +115,10 @@ static void print_up(const struct cloud *c, bool blockd, bool stratod)
                 json_decref(j);
                 return;
         }
+        if (c->replace && (blockd || stratod)) {
+                printf("The cloud is up, with the programs as they are now.\n");
+                return;
+        }
         printf("%s\n", !blockd && !stratod ? "The cloud is up already."
                        : blockd && stratod ? "The cloud is up."
                        : stratod           ? "The cloud is up again: stratod was missing."
@@ -115,6 +132,7 @@ int verb_up(struct cloud *c, struct err **e)
 {
         _cleanup_close_ int lock = -1;
         int blockd, stratod;
+        pid_t pid;
         int r;
 
         r = places_make(c, e);
@@ -123,12 +141,16 @@ int verb_up(struct cloud *c, struct err **e)
         lock = cloud_lock(c, e);
         if (lock < 0)
                 return lock;
+        if (c->replace && daemon_find(c, STRATOD, &pid) > 0 && daemon_alone(c, STRATOD)) {
+                err_set(e, -EBUSY, "stratod's holder was killed: nobody would start the new one");
+                return err_hint(e, "strato down, then strato up");
+        }
         blockd = up_blockd(c, e);
         if (blockd < 0)
                 return blockd;
         stratod = up_stratod(c, e);
         if (stratod < 0) {
-                if (blockd > 0)
+                if (blockd > 0 && !c->replace)
                         daemon_stop(c, BLOCKD, END_MS, true, NULL);
                 return stratod;
         }
@@ -161,7 +183,8 @@ int verb_serve(struct cloud *c, struct err **e)
                 return r < 0 ? err_errno(e, r, "look for %s", daemon_name(d))
                              : err_set(e, -EEXIST, "%s runs already, pid %d", daemon_name(d), pid);
         if (d == STRATOD) {
-                r = mount_prepare(c->mount, e);
+                /* a mount that systemd holds answers when we do */
+                r = getenv("LISTEN_FDS") ? 0 : mount_prepare(c->mount, e);
                 if (r == 0)
                         r = places_remember(c, e);
                 if (r < 0)

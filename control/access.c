@@ -77,5 +77,5 @@ int authorise(struct control *c, const struct caller *who, const struct object *
         if (!caller_in_group(who, object_gid(c, o)))
                 return err_set(e, -EPERM, "%s%s%s: you are not of its tenant", what ?: "", of,
                                object_label(o, label));
-        return 0;
+        return o->kind->guard ? o->kind->guard(o, what, e) : 0;
 }

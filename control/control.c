@@ -9,10 +9,13 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
         c->cfg = *cfg;
         pthread_mutex_init(&c->texts, NULL);
         pthread_mutex_init(&c->changed_lock, NULL);
+        if (pthread_key_create(&c->name, NULL) != 0)
+                abort();
         model_init(c);
         wait_init(c);
         jobs_init(c);
         r = record_load(c, e);
+        c->next_no = MAX(c->next_no, cfg->numbers + 1);
         if (r == 0 && cfg->store->ops->epoch)
                 r = cfg->store->ops->epoch(cfg->store, &c->epoch, e);
         /* Numbers of failures and events never repeat over restarts. */
@@ -74,7 +77,24 @@ void control_stop(struct control *c)
         model_done(c);
         pthread_mutex_destroy(&c->texts);
         pthread_mutex_destroy(&c->changed_lock);
+        pthread_key_delete(c->name);
         free(c);
+}
+
+void control_name_changes(struct control *c, const char *name)
+{
+        pthread_setspecific(c->name, name);
+}
+
+bool control_named_done(struct control *c, const char *name)
+{
+        _cleanup_err_ struct err *err = NULL;
+        char id[TXN_NAME_SIZE];
+        int r = c->cfg.store->ops->committed(c->cfg.store, txn_name(id, name), &err);
+
+        if (r < 0)
+                log_error("whether %s was done: %s", name, err_msg(err));
+        return r > 0;
 }
 
 void control_on_change(struct control *c, void (*changed)(void *arg, const struct change *ch),

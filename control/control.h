@@ -38,6 +38,9 @@ struct control_config {
         const char *host;    /* this host's name */
         uid_t uid;           /* of the daemon: 0, or the plain user who runs it all */
         gid_t gid;
+        uint64_t numbers;    /* objects get numbers above this one */
+        const uint64_t *uploads; /* images whose bytes go on coming in, as before this start */
+        size_t nuploads;
 };
 
 /* Loads the store, makes what a new cloud needs (default tenant, flavors, this host), settles
@@ -96,6 +99,21 @@ int control_set_meta(struct control *c, const struct caller *who, uint64_t no, c
 int control_del_meta(struct control *c, const struct caller *who, uint64_t no, const char *key,
                      struct err **e);
 
+/* Replaces one link of that name, if there is one, by another. */
+int control_relink(struct control *c, const struct caller *who, uint64_t no, unsigned def,
+                   const char *name, const char *target, struct err **e);
+
+/* --- changes that a later life may be asked for again -----------------------------------------
+ *
+ * The next change that this thread makes is recorded under this name (up to 34 bytes), in the same
+ * transaction; NULL: under none.  The string stays the caller's and lives until the next call. */
+void control_name_changes(struct control *c, const char *name);
+/* Whether a change of that name is durable.  Waits for the store. */
+bool control_named_done(struct control *c, const char *name);
+/* The answer to a `new` that is: "name id\n" (caller frees).  -ENOENT: it was deleted since. */
+int control_made(struct control *c, uint64_t owner, const struct kind *k, const char *text,
+                 size_t n, char **ret_line, struct err **e);
+
 /* --- bulk data ---------------------------------------------------------------------------- */
 
 enum data_type { DATA_NBD, DATA_IMAGE };
@@ -120,6 +138,13 @@ int control_open_data(struct control *c, const struct caller *who, uint64_t no, 
 /* cp FILE images/: a new image named after the file, open for its upload. */
 int control_upload(struct control *c, const struct caller *who, uint64_t tenant,
                    const char *filename, uint64_t *ret_no, struct data **ret, struct err **e);
+/* Deletes the image that control_upload() made of this file. */
+void control_upload_forget(struct control *c, const struct caller *who, uint64_t tenant,
+                           const char *filename);
+/* An upload of cfg.uploads goes on where it was; or does not, and its image ends in `error`. */
+int control_upload_again(struct control *c, uint64_t no, uint64_t received, uint64_t next,
+                         bool in_order, struct data **ret, struct err **e);
+void control_upload_lost(struct control *c, uint64_t no, uint64_t received);
 /* I/O of DATA_IMAGE; counts progress and order.  pread gives the count. */
 int64_t data_pread(struct data *d, void *p, size_t n, uint64_t off);
 int data_pwrite(struct control *c, struct data *d, const void *p, size_t n, uint64_t off,
@@ -169,6 +194,7 @@ struct change {
         bool gone;               /* it no longer goes by a name it had */
         bool deleted;            /* nor is it there */
         uint64_t told;           /* TOLD_... that are void now */
+        int64_t at;              /* usec: the time of its record; changes come in its order */
         bool list_told;          /* the collection's directory changed, and was told of */
         bool undone;             /* the store refused: what was seen for a moment never was */
 };

@@ -136,7 +136,9 @@ int control_open_data(struct control *c, const struct caller *who, uint64_t no, 
                 control_unlock(c);
                 return r;
         }
-        disk = streq(o->kind->files[file].name, "disk");
+        /* One that was taken of an instance has no other bytes. */
+        disk = streq(o->kind->files[file].name, "disk") ||
+               (object_num(o, "taken_of") && !writable);
         id_text(id, o->id);
         if (disk && o->state != IMAGE_ACTIVE)
                 r = err_set(e, -EBUSY, "disk: the image is %s", object_state(o));
@@ -289,6 +291,58 @@ static void end_upload(struct control *c, struct data *d, const char *cut)
         }
         if (txn_commit(&t, &err) < 0)
                 log_error("end of upload: %s", err_msg(err));
+}
+
+void control_upload_forget(struct control *c, const struct caller *who, uint64_t tenant,
+                           const char *filename)
+{
+        char name[NAME_SIZE + 1], hint[32];
+        struct object *owner, *o = NULL;
+        uint64_t no = 0;
+
+        split_name(filename, name, hint);
+        control_rdlock(c);
+        owner = model_by_no(c, tenant);
+        if (owner)
+                o = model_by_name(c, owner, &kind_image, name);
+        if (o)
+                no = o->no;
+        control_unlock(c);
+        if (no)
+                (void)control_delete(c, who, no, NULL);
+}
+
+int control_upload_again(struct control *c, uint64_t no, uint64_t received, uint64_t next,
+                         bool in_order, struct data **ret, struct err **e)
+{
+        char id[ID_TEXT_SIZE];
+        struct object *o;
+        int r;
+
+        control_rdlock(c);
+        r = find_object(c, no, &o, e);
+        if (r == 0 && !object_in(o, STATE(IMAGE_SAVING)))
+                r = err_set(e, -ESTALE, "the image is %s", object_state(o));
+        if (r == 0)
+                id_text(id, o->id);
+        control_unlock(c);
+        if (r == 0)
+                r = open_image_bytes(c, id, no, true, ret, e);
+        if (r < 0)
+                return r;
+        (*ret)->upload = true;
+        (*ret)->received = received;
+        (*ret)->next = next;
+        (*ret)->in_order = in_order;
+        show_received(c, no, received);
+        return 0;
+}
+
+void control_upload_lost(struct control *c, uint64_t no, uint64_t received)
+{
+        struct data d = {.no = no, .received = received};
+
+        end_upload(c, &d, "the cloud was started again while it came in");
 }
 
 /* A volume that is open for writing is not attached meanwhile. */

@@ -53,6 +53,7 @@ struct control {
         struct control_config cfg;
         uint64_t epoch;          /* of this start; jobs carry it */
         atomic_ulong seq;        /* of failures and events */
+        pthread_key_t name;      /* of this thread's next change; const char * */
 
         /* The model.  Lock order: model, then any of the mutexes below; never the other way. */
         pthread_rwlock_t model;

@@ -144,6 +144,9 @@ struct kind {
          * with txn_delete().  NULL: txn_delete(). */
         int (*remove)(struct txn *t, struct object *o, struct err **e);
         int (*rename)(struct txn *t, struct object *o, const char *name, struct err **e);
+        /* Whether it lets itself be changed so by others than admins: `what` is the verb,
+         * the link or the call, NULL: the caller says it.  -EPERM with words. */
+        int (*guard)(const struct object *o, const char *what, struct err **e);
         /* After a write that may complete a draft (attribute, link, spec): e.g. start creation. */
         int (*complete)(struct txn *t, struct object *o, struct err **e);
         /* Upgrades a stored record (JSON object) from an older schema in place. */

@@ -258,6 +258,27 @@ static int link_once(struct control *c, const struct caller *who, uint64_t no, u
         return txn_end(&t, r, e);
 }
 
+int control_relink(struct control *c, const struct caller *who, uint64_t no, unsigned def,
+                   const char *name, const char *target, struct err **e)
+{
+        char canonical[NAME_SIZE];
+        struct object *o;
+        struct txn t;
+        int r;
+
+        txn_begin(&t, c, who);
+        r = find_object(c, no, &o, e);
+        if (r == 0 && !text_clean(target, strlen(target), false))
+                r = err_set(e, -EINVAL, "a target is UTF-8 text");
+        if (r == 0 && object_link(o, def, o->kind->links[def].many ? name : NULL))
+                r = action_unlink(&t, o, def, name, e);
+        if (r == 0)
+                r = action_link(&t, o, def, name, target, true, canonical, e);
+        if (r == 0)
+                r = action_complete(&t, o, e);
+        return txn_end(&t, r, e);
+}
+
 static int unlink_once(struct control *c, const struct caller *who, uint64_t no, unsigned def,
                        const char *name, struct err **e)
 {

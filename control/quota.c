@@ -2,7 +2,7 @@
  *
  * Each commit compares what its objects used before and after; a limit that would be passed by
  * growing refuses the whole transaction.  Nothing is stored, so nothing can drift. */
-#include "control/internal.h"
+#include "control/jobs/jobs.h"
 
 #include "common/size.h"
 
@@ -23,8 +23,10 @@ void usage_of(const struct object *o, struct usage *ret)
         *ret = (struct usage){};
         if (o->kind == &kind_instance) {
                 ret->v[Q_INSTANCES] = 1;
-                ret->v[Q_VCPUS] = object_num(o, "vcpus");
-                ret->v[Q_MEMORY] = object_num(o, "memory");
+                if (o->state == INSTANCE_SHELVED)
+                        return;
+                ret->v[Q_VCPUS] = MAX(object_num(o, "vcpus"), object_num(o, "old_vcpus"));
+                ret->v[Q_MEMORY] = MAX(object_num(o, "memory"), object_num(o, "old_memory"));
         } else if (o->kind == &kind_volume) {
                 ret->v[Q_VOLUMES] = 1;
                 ret->v[Q_VOLUME_SIZE] = object_num(o, "size");

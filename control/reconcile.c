@@ -2,8 +2,8 @@
  *
  * Guests die, are paused by somebody's virsh, or outlive the daemon.  What the engine tells is
  * queued here and put down by a sync job of the instance; once a minute, while guests run, what the
- * engine holds is compared with the model, in case a word was lost.  It also carries the limits of a
- * volume type that changed to its volumes, which are of many tenants. */
+ * engine holds is compared with the model, in case a word was lost.  It also carries the limits of
+ * a volume type that changed to its volumes, which are of many tenants. */
 #include "control/jobs/jobs.h"
 
 enum { LOOK_US = 60 * 1000000LL, QUEUE_MAX = 1024 };
@@ -67,8 +67,7 @@ void control_guests_resync(struct control *c)
 
 static bool wants_look(struct control *c, const struct object *o)
 {
-        return o && o->kind == &kind_instance && feed_ours(c, o) &&
-               object_in(o, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_PAUSED)) &&
+        return o && o->kind == &kind_instance && feed_ours(c, o) && object_in(o, INSTANCE_RUNS) &&
                !job_live(c, o->no, &job_instance_sync);
 }
 
@@ -122,7 +121,7 @@ static int see_guest(void *arg, const char *uuid, enum guest_state s)
                 return 0;
         control_rdlock(w->c);
         o = model_by_id(w->c, id);
-        if (o && ((o->state == INSTANCE_ACTIVE && s == GUEST_RUNNING) ||
+        if (o && ((object_in(o, INSTANCE_RUNS & ~STATE(INSTANCE_PAUSED)) && s == GUEST_RUNNING) ||
                   (o->state == INSTANCE_PAUSED && s == GUEST_PAUSED))) {
                 w->agreed = xrealloc(w->agreed, w->n + 1, sizeof(*w->agreed));
                 w->agreed[w->n++] = o->no;
@@ -210,7 +209,7 @@ int reconcile_start(struct control *c, struct err **e)
         pthread_cond_init(&r->cond, &a);
         pthread_condattr_destroy(&a);
         c->reconciler = r;
-        r->all = true; /* guests may have run, or died, while we were away */
+        r->all = true;    /* guests may have run, or died, while we were away */
         r->limits = true; /* a type may have changed just before the end */
         r->running = pthread_create(&r->thread, NULL, reconcile_main, c) == 0;
         return r->running ? 0 : err_set(e, -EAGAIN, "no thread for the reconciler");

@@ -92,6 +92,14 @@ static bool has_job(struct control *c, const struct object *o)
         return false;
 }
 
+static bool comes_in(struct control *c, const struct object *o)
+{
+        for (size_t i = 0; i < c->cfg.nuploads; i++)
+                if (c->cfg.uploads[i] == o->no)
+                        return o->kind == &kind_image && o->state == IMAGE_SAVING;
+        return false;
+}
+
 /* One transaction an object: they are few, and of different tenants. */
 static int settle(struct control *c, struct err **e)
 {
@@ -106,7 +114,7 @@ static int settle(struct control *c, struct err **e)
         /* Others may be at work on what no job leads: uploads. */
         HASH_ITER (hh_no, c->by_no, o, tmp) {
                 if (feed_shared(c) || o->kind == &kind_job ||
-                    !o->kind->states[o->state].transient || has_job(c, o))
+                    !o->kind->states[o->state].transient || has_job(c, o) || comes_in(c, o))
                         continue;
                 v = xrealloc(v, n + 1, sizeof(*v));
                 v[n++] = o->no;

@@ -525,6 +525,30 @@ static int new_object(struct txn *t, struct object *owner, const struct kind *k,
         return r;
 }
 
+int control_made(struct control *c, uint64_t owner_no, const struct kind *k, const char *text,
+                 size_t n, char **ret_line, struct err **e)
+{
+        size_t from = 0;
+        json_auto_t *doc = NULL;
+        const char *name;
+        struct object *owner, *o = NULL;
+        char id[ID_TEXT_SIZE];
+
+        while (from < n && isspace((unsigned char)text[from]))
+                from++;
+        doc = from < n && text[from] == '{' ? parse_doc(text, n, e) : parse_words(k, text, n, e);
+        name = json_string_value(json_object_get(doc, "name"));
+        *ret_line = NULL;
+        control_rdlock(c);
+        owner = model_by_no(c, owner_no);
+        if (owner && name)
+                o = model_by_name(c, owner, k, name);
+        if (o && asprintf(ret_line, "%s %s\n", o->name, id_text(id, o->id)) < 0)
+                abort();
+        control_unlock(c);
+        return o ? 0 : err_set(e, -ENOENT, "it was made, and is gone again");
+}
+
 static int new_once(struct control *c, const struct caller *who, uint64_t owner_no,
                     const struct kind *k, const char *text, size_t n, char **ret_line,
                     struct err **e)

@@ -344,6 +344,7 @@ static void txn_changes(struct txn *t, bool undone)
                 w->change = change_of(t->c, o, gone, gone || !w->before || undone);
                 w->change.deleted = undone ? !w->before : w->deleted;
                 w->change.undone = undone;
+                w->change.at = t->at;
         }
 }
 
@@ -438,15 +439,36 @@ static void txn_answered(void *arg, enum store_result result, const struct err *
         pthread_mutex_unlock(&m->lock);
 }
 
+char *txn_name(char out[TXN_NAME_SIZE], const char *name)
+{
+        snprintf(out, TXN_NAME_SIZE, "%.34s.0", name);
+        return out;
+}
+
+/* The first transaction under a name has it for its id; more of one change need none. */
+static void txn_id(struct txn *t, char out[TXN_NAME_SIZE])
+{
+        struct control *c = t->c;
+        const char *name = t->name = pthread_getspecific(c->name);
+
+        if (!name) {
+                id_text(out, id_new());
+                return;
+        }
+        txn_name(out, name);
+        pthread_setspecific(c->name, NULL);
+}
+
 static struct store_txn *txn_records(struct txn *t)
 {
         char scope[40] = "", key[ID_TEXT_SIZE];
         struct store_txn *s;
         int64_t now = clock_now();
 
+        t->at = now;
         record_scope(t->v[0].o, scope);
         s = xcheck(store_txn_new(scope));
-        id_text(s->id, id_new());
+        txn_id(t, s->id);
         for (size_t i = 0; i < t->n; i++) {
                 struct touch *w = &t->v[i];
                 struct object *o = w->o;
@@ -494,6 +516,8 @@ int txn_commit(struct txn *t, struct err **e)
                 pthread_cond_wait(&m.cond, &m.lock);
         pthread_mutex_unlock(&m.lock);
         txn_free(t, t->result == 0);
+        if (t->result < 0)
+                pthread_setspecific(c->name, t->name); /* it may be tried again */
         if (t->result == -ESTALE)
                 feed_await(c, t->turn);
         if (t->result < 0)

@@ -31,6 +31,8 @@ struct txn {
         uint64_t quota_room;      /* tenant whose usage was changed by delta at commit; 0: none */
         int64_t delta[12];
         /* From here on: between commit and the store's answer. */
+        const char *name; /* control_name_changes(); NULL: none */
+        int64_t at; /* usec: its records' time; never earlier than that of one before it */
         struct txn *next;
         bool finished;
         int result;
@@ -43,6 +45,9 @@ void txn_begin(struct txn *t, struct control *c, const struct caller *who);
 int txn_commit(struct txn *t, struct err **e);
 /* Takes everything back and lets the lock go. */
 void txn_abort(struct txn *t);
+/* The id of the transaction that a change of this name is made by (control_name_changes()). */
+enum { TXN_NAME_SIZE = 37 };
+char *txn_name(char out[TXN_NAME_SIZE], const char *name);
 /* The usual end of an action: commit when r == 0, else abort; gives r or the commit's result. */
 int txn_end(struct txn *t, int r, struct err **e);
 

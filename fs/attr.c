@@ -3,6 +3,7 @@
 #include <sys/statvfs.h>
 #include "common/log.h"
 #include "fs/ephemeral.h"
+#include "fs/hold.h"
 #include "fs/ops.h"
 
 /* Who sees a kind's objects: members of the tenant, everybody, or root alone. */
@@ -198,6 +199,7 @@ void node_entry(struct fs *fs, const struct node *n, bool listed, struct fuse_en
         enum cache_for why = listed ? CACHE_LISTING : CACHE_LOOKUP;
         bool sized;
 
+        hold_told(fs->hold, n->no);
         *ret = (struct fuse_entry_param){
                 .ino = n->ino,
                 .attr_timeout = cache_attr(fs, n, why),
@@ -233,7 +235,7 @@ void reply_node(fuse_req_t req, fuse_ino_t ino)
 void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
         struct fs *fs = fs_of(req);
-        struct handle *h = handle_of(fi);
+        struct handle *h = handle_of(req, fi);
         double timeout = 0;
         struct stat st;
         struct node n;
@@ -315,7 +317,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set, struct
         if (!r && n.type == NODE_SCRATCH && (set & FUSE_SET_ATTR_MODE))
                 n.e->mode = st->st_mode & 0777;
         if (!r && (set & FUSE_SET_ATTR_SIZE))
-                r = set_size(fs, &who, &n, handle_of(fi), (uint64_t)now.st_size,
+                r = set_size(fs, &who, &n, handle_of(req, fi), (uint64_t)now.st_size,
                              (uint64_t)st->st_size, &e);
         if (r < 0) {
                 fs_fail(req, "setattr", ino, NULL, r, e);

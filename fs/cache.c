@@ -27,9 +27,11 @@
  * time, so a listing is kept only when it has been QUIET, too. */
 #include <unistd.h>
 #include "common/log.h"
+#include "fs/hold.h"
 #include "fs/ops.h"
 
 enum { LIFE = 3600, LIFE_OF_NAMES = 1, QUIET = 5000000, REPEATS = 4096, ROUNDS = 2, RENAMES = 64 };
+#define TOLD_LATE INT64_C(1000000)               /* usec that the clock may have been set back */
 enum { NOTIFY_INC_EPOCH = 8, EPOCH_MINOR = 44 }; /* linux/fuse.h of 6.16 */
 
 /* What is to be dropped again, in order of time. */
@@ -224,6 +226,7 @@ static void changed(void *arg, const struct change *ch)
                         WITH_LOCK(&c->lock);
                         repeat(c, 0, 0);
                 }
+                atomic_store(&c->fs->hold->m->told, ch->at);
         }
         if (ch->undone)
                 return;
@@ -276,6 +279,39 @@ static bool next_due(struct cache *c, int64_t now, uint64_t *ret, int64_t *wake)
         return false;
 }
 
+/* What a life before ours told of it is not marked: all may have been. */
+static void forget_object(struct cache *c, uint64_t no, int64_t since)
+{
+        struct control *control = c->fs->control;
+        const struct kind *k;
+        struct collection *l;
+        struct object *o;
+        bool late, holds;
+
+        control_rdlock(control);
+        o = model_by_no(control, no);
+        k = o ? o->kind : NULL;
+        late = o && (o->updated >= since || no == OBJECT_CLOUD);
+        holds = o && model_collection(control, o, kinds[0]);
+        if (o)
+                atomic_store(&o->told, UINT64_MAX);
+        for (unsigned i = 0; holds && kinds[i]; i++) {
+                l = model_collection(control, o, kinds[i]);
+                atomic_store(&l->told, TOLD_SELF);
+        }
+        control_unlock(control);
+        if (late) {
+                drop_attr(c, ino_object(no));
+                drop_files(c, no, k, UINT64_MAX);
+        }
+        /* the listings, too: times of directories count anew in each life */
+        for (unsigned i = 0; holds && kinds[i]; i++)
+                fuse_lowlevel_notify_inval_inode(c->fs->se, ino_collection(no, kinds[i], PART_DIR),
+                                                 0, 0);
+        if (no == OBJECT_CLOUD)
+                fuse_lowlevel_notify_inval_inode(c->fs->se, FUSE_ROOT_ID, 0, 0);
+}
+
 /* More than could be remembered: every object. */
 static void sweep(struct cache *c)
 {
@@ -320,6 +356,21 @@ static void *notifier(void *arg)
         }
         pthread_mutex_unlock(&c->lock);
         return NULL;
+}
+
+void cache_forget(struct fs *fs)
+{
+        struct cache *c = fs->cache;
+        _cleanup_free_ uint64_t *v = NULL;
+        int64_t since = fs->hold->since - TOLD_LATE;
+        size_t n;
+
+        drop_names(c);
+        control_rdlock(fs->control);
+        n = model_numbers(fs->control, &v);
+        control_unlock(fs->control);
+        for (size_t i = 0; i < n; i++)
+                forget_object(c, v[i], since);
 }
 
 int cache_new(struct fs *fs)

@@ -1,5 +1,6 @@
 /* Names made, removed and moved. */
 #include <fcntl.h>
+#include "common/fault.h"
 #include "fs/ephemeral.h"
 #include "fs/ops.h"
 
@@ -56,6 +57,10 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
                 r = err_set(&e, -EPERM,
                             dir.type == NODE_METADATA ? "metadata has no directories: write a file"
                                                       : "directories are made in collections only");
+        if (!r && once_done(fs)) {
+                op_lookup(req, parent, name);
+                return;
+        }
         if (!r)
                 r = control_create(fs->control, &who, dir.no, dir.kind, name, &no, &e);
         if (r < 0)
@@ -87,9 +92,10 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
         struct place p;
         int r = resolve(req, parent, name, &p);
 
-        if (!r && !p.found)
-                r = -ENOENT;
-        else if (!r && p.n.type != NODE_OBJECT)
+        if (!r && !p.found) {
+                if (!once_done(fs))
+                        r = -ENOENT;
+        } else if (!r && p.n.type != NODE_OBJECT)
                 r = err_set(&e, -EPERM, "'%s' belongs to the object and goes with it", name);
         else if (!r && p.dir.type != NODE_COLLECTION && p.dir.type != NODE_IDS)
                 r = err_set(&e, -EBUSY, "its deletion is under way");
@@ -97,7 +103,7 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
                 r = refuse_again(req, &p);
         if (r > 0)
                 return;
-        if (!r) {
+        if (!r && p.found && !once_done(fs)) {
                 cache_rename_begins(fs, p.n.no);
                 r = control_delete(fs->control, &who, p.n.no, &e);
                 cache_rename_ended(fs, p.n.no);
@@ -143,9 +149,9 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
         struct place p;
         int r = resolve(req, parent, name, &p);
 
-        if (!r && !p.found)
+        if (!r && !p.found && !once_done(fs))
                 r = -ENOENT;
-        if (r < 0)
+        if (r < 0 || !p.found)
                 goto out;
         if (p.e) {
                 r = unlink_ephemeral(fs, &who, p.e, &e);
@@ -157,11 +163,13 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
         }
         switch (p.n.type) {
         case NODE_META:
-                r = control_del_meta(fs->control, &who, p.dir.no, name, &e);
+                if (!once_done(fs))
+                        r = control_del_meta(fs->control, &who, p.dir.no, name, &e);
                 break;
         case NODE_LINK:
         case NODE_LINK1:
-                r = control_unlink(fs->control, &who, p.dir.no, p.n.index, name, &e);
+                if (!once_done(fs))
+                        r = control_unlink(fs->control, &who, p.dir.no, p.n.index, name, &e);
                 break;
         default:
                 r = refuse_unlink(req, &p, name, &e);
@@ -192,6 +200,8 @@ static int rename_scratch(struct fs *fs, const struct caller *who, struct place 
                 if (len > META_MAX)
                         return err_set(e, -EFBIG, "a metadata value has at most %d bytes",
                                        META_MAX);
+                if (once_done(fs))
+                        return 0;
                 r = control_set_meta(fs->control, who, to->dir.no, newname, text, len, e);
         } else if (to->found && !to->e) {
                 if (!node_is_text(to->n.type))
@@ -242,11 +252,13 @@ static int rename_meta(struct fs *fs, const struct caller *who, struct place *fr
                         return r;
                 }
                 ephemeral_forget(fs->ephemerals, x->ino, 1);
-        } else {
+        } else if (!once_done(fs)) {
                 r = control_set_meta(fs->control, who, from->dir.no, newname, value, strlen(value),
                                      e);
         }
-        return r < 0 ? r : control_del_meta(fs->control, who, from->dir.no, name, e);
+        if (r < 0 || once_done(fs))
+                return r;
+        return control_del_meta(fs->control, who, from->dir.no, name, e);
 }
 
 /* rsync's upload comes in as ".NAME.XXXXXX" and is renamed to NAME: it is the object called so
@@ -274,6 +286,8 @@ static int rename_place(fuse_req_t req, struct place *from, struct place *to, co
                 if (from->dir.type != NODE_COLLECTION || to->dir.ino != from->dir.ino)
                         return err_set(e, -EPERM,
                                        "an object can be renamed in its collection, not moved");
+                if (once_done(fs))
+                        return 0;
                 cache_rename_begins(fs, from->n.no);
                 r = control_rename(fs->control, &who, from->n.no, newname, e);
                 cache_rename_ended(fs, from->n.no);
@@ -300,6 +314,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
         struct fs *fs = fs_of(req);
         struct place from, to = {0};
         struct err *e = NULL;
+        bool done = false;
         int r;
 
         r = resolve(req, parent, name, &from);
@@ -307,11 +322,13 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
                 r = resolve(req, newparent, newname, &to);
         if (!r && (flags & ~(unsigned)RENAME_NOREPLACE))
                 r = err_set(&e, -EINVAL, "names cannot be exchanged here");
-        if (!r && !from.found)
+        if (!r && !from.found && !(done = once_done(fs)))
                 r = -ENOENT;
-        if (!r && (flags & RENAME_NOREPLACE) && to.found)
+        if (!r && !done && (flags & RENAME_NOREPLACE) && to.found)
                 r = err_set(&e, -EEXIST, "'%s' is taken", newname);
-        if (!r && from.n.type == NODE_TEMPLINK) {
+        if (!r && done) {
+                fuse_reply_err(req, 0);
+        } else if (!r && from.n.type == NODE_TEMPLINK) {
                 link_replace(req, from.e, newparent, newname);
         } else {
                 if (!r)
@@ -329,6 +346,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 
 void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
 {
+        (void)FAULT("fs.link");
         fs_refuse(req, "link", newparent, newname, -EPERM, "no hard links here: ln -s");
 }
 

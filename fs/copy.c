@@ -103,9 +103,13 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
                         struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
                         struct fuse_file_info *fi_out, size_t len, int flags)
 {
-        struct handle *from = handle_of(fi_in), *to = handle_of(fi_out);
+        struct handle *from = handle_of(req, fi_in), *to = handle_of(req, fi_out);
         uint64_t n;
 
+        if (!from || !to) {
+                fuse_reply_err(req, ESTALE);
+                return;
+        }
         if (flags || off_in != off_out || from->type != NODE_DATA || to->type != NODE_DATA ||
             !from->volume || !to->volume || !to->data->writable || from->no == to->no) {
                 fuse_reply_err(req, EOPNOTSUPP);

@@ -1,6 +1,7 @@
 /* Bulk bytes: .data/<uuid>, a volume through blockd or an image's file. */
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include "fs/hold.h"
 #include "fs/nbd.h"
 #include "fs/ops.h"
 
@@ -164,11 +165,9 @@ void data_open(fuse_req_t req, const struct node *n, struct fuse_file_info *fi)
         struct fs *fs = fs_of(req);
         struct caller who = fs_caller(req);
         struct err *e = NULL;
-        struct handle *h = handle_new(fs, n, fi->flags);
-        int r = h ? 0 : -ENOMEM;
+        struct handle *h = NULL;
+        int r = handle_new(fs, &who, n, fi->flags, &h);
 
-        if (h)
-                h->writer = who;
         if (!r && (fi->flags & O_APPEND))
                 r = err_set(&e, -EINVAL, "a disk has no end to append to");
         if (!r)
@@ -181,13 +180,39 @@ void data_open(fuse_req_t req, const struct node *n, struct fuse_file_info *fi)
                 fs_fail(req, "open", n->ino, NULL, r, e);
                 return;
         }
-        fi->fh = (uintptr_t)h;
+        if (h->data->upload)
+                upload_keep(h, h->data);
+        fi->fh = h->fh;
         fi->direct_io = 1;
         fi->noflush = !h->data->upload;
         if (h->data->type == DATA_NBD)
                 open_volume(req, h, fi);
         else if (fuse_reply_open(req, fi) == -ENOENT)
                 close_handle(fs, h);
+}
+
+int data_again(struct fs *fs, struct handle *h)
+{
+        bool writes = (h->flags & O_ACCMODE) != O_RDONLY;
+        int r;
+
+        if (writes && h->kind == &kind_image) {
+                r = control_upload_again(fs->control, h->no, h->held->received, h->held->next,
+                                         !h->held->out_of_order, &h->data, NULL);
+                if (r == 0)
+                        h->data->failed = h->held->failed;
+                if (r == 0 && h->held->cut)
+                        h->cut = strdup("its writer was killed by a signal");
+                return r;
+        }
+        r = control_open_data(fs->control, &h->writer, h->no, h->index, h->flags, &h->data, NULL);
+        if (r == 0 && h->data->type == DATA_NBD)
+                r = volume_again(fs->nbd, h->data->socket, h->data->export, h->data->size,
+                                 &h->volume);
+        if (r < 0)
+                data_release(fs, h);
+        h->wrote = writes; /* no clone may replace what may have been written */
+        return r;
 }
 
 void data_read(fuse_req_t req, struct handle *h, size_t size, off_t off)
@@ -220,7 +245,10 @@ static void write_image(fuse_req_t req, struct handle *h, const char *p, size_t 
 
         pthread_mutex_lock(&h->lock);
         h->closed = false;
-        r = data_pwrite(fs_of(req)->control, h->data, p, size, (uint64_t)off, &e);
+        r = upload_has(fs_of(req), h->data, size, off)
+                    ? 0
+                    : data_pwrite(fs_of(req)->control, h->data, p, size, (uint64_t)off, &e);
+        upload_keep(h, h->data);
         if (r < 0 && !h->cut)
                 h->cut = strdup(err_msg(e));
         pthread_mutex_unlock(&h->lock);
@@ -314,6 +342,7 @@ void data_closing(fuse_req_t req, struct handle *h)
                 WITH_LOCK(&h->lock);
                 if (!h->cut)
                         h->cut = strdup("its writer was killed by a signal");
+                h->held->cut = true;
         }
         h->closed = true;
         fuse_reply_err(req, 0);

@@ -8,13 +8,14 @@ struct ephemerals {
         uint64_t next;
 };
 
-int ephemerals_new(struct ephemerals **ret)
+int ephemerals_new(unsigned life, struct ephemerals **ret)
 {
         struct ephemerals *t = calloc(1, sizeof(*t));
 
         if (!t)
                 return -ENOMEM;
         pthread_mutex_init(&t->lock, NULL);
+        t->next = (uint64_t)life << 32;
         *ret = t;
         return 0;
 }
@@ -104,18 +105,12 @@ static int check_room(struct ephemerals *t, const struct ephemeral *like, struct
         return 0;
 }
 
-int ephemeral_add(struct ephemerals *t, const struct ephemeral *like, const char *name,
-                  struct ephemeral **ret, struct err **e)
+/* Lock held. */
+static int add(struct ephemerals *t, const struct ephemeral *like, fuse_ino_t ino, const char *name,
+               struct ephemeral **ret)
 {
-        struct ephemeral *n;
-        int r;
+        struct ephemeral *n = malloc(sizeof(*n));
 
-        WITH_LOCK(&t->lock);
-        sweep(t);
-        r = check_room(t, like, e);
-        if (r < 0)
-                return r;
-        n = malloc(sizeof(*n));
         if (!n)
                 return -ENOMEM;
         *n = *like;
@@ -124,7 +119,7 @@ int ephemeral_add(struct ephemerals *t, const struct ephemeral *like, const char
                 free(n);
                 return -ENOMEM;
         }
-        n->ino = INO_EPHEMERAL | ++t->next;
+        n->ino = ino;
         n->named = true;
         n->lookups = 1;
         n->opens = 0;
@@ -133,6 +128,26 @@ int ephemeral_add(struct ephemerals *t, const struct ephemeral *like, const char
         HASH_ADD(hh, t->by_ino, ino, sizeof(n->ino), n);
         *ret = n;
         return 0;
+}
+
+int ephemeral_add(struct ephemerals *t, const struct ephemeral *like, const char *name,
+                  struct ephemeral **ret, struct err **e)
+{
+        int r;
+
+        WITH_LOCK(&t->lock);
+        sweep(t);
+        r = check_room(t, like, e);
+        return r < 0 ? r : add(t, like, INO_EPHEMERAL | ++t->next, name, ret);
+}
+
+int ephemeral_again(struct ephemerals *t, const struct ephemeral *like, fuse_ino_t ino,
+                    const char *name)
+{
+        struct ephemeral *x;
+
+        WITH_LOCK(&t->lock);
+        return add(t, like, ino, name, &x);
 }
 
 void ephemeral_forget(struct ephemerals *t, fuse_ino_t ino, uint64_t n)

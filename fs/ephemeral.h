@@ -34,8 +34,12 @@ struct ephemeral {
         UT_hash_handle hh;
 };
 
-int ephemerals_new(struct ephemerals **ret);
+/* life: the number of this process among those of a mount; its ids are new. */
+int ephemerals_new(unsigned life, struct ephemerals **ret);
 void ephemerals_free(struct ephemerals *t);
+/* One of a life before ours, under its id; the kernel knows it. */
+int ephemeral_again(struct ephemerals *t, const struct ephemeral *like, fuse_ino_t ino,
+                    const char *name);
 /* By id; NULL when unknown.  Valid while the kernel knows the node (it asks about it now). */
 struct ephemeral *ephemeral_get(struct ephemerals *t, fuse_ino_t ino);
 /* By name, as seen by uid.  The caller answers the kernel with it: one more lookup. */

@@ -12,7 +12,7 @@ int fs_errno(int code)
         case EINVAL: case ENOENT: case EEXIST: case EBUSY: case EDQUOT: case EACCES: case EPERM:
         case EROFS: case ENOSPC: case EFBIG: case ESTALE: case ENOTSUP: case ETIMEDOUT: case EIO:
         case EAGAIN: case EINTR: case ENXIO: case ENOMEM: case ENOTDIR: case EISDIR:
-        case ENAMETOOLONG: case ENOTEMPTY:
+        case ENAMETOOLONG: case ENOTEMPTY: case ENFILE:
                 return -code;
         default:
                 return EIO;
@@ -79,6 +79,12 @@ void fs_refuse(fuse_req_t req, const char *op, fuse_ino_t dir, const char *name,
         err_setv(&e, code, fmt, ap);
         va_end(ap);
         fs_fail(req, op, dir, name, code, e);
+}
+
+void fs_stale(fuse_req_t req, const char *op, fuse_ino_t ino)
+{
+        fs_refuse(req, op, ino, NULL, -ESTALE,
+                  "the daemon was started again meanwhile: open the file again");
 }
 
 struct refusals {

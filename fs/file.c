@@ -2,86 +2,19 @@
 #include <fcntl.h>
 #include "common/fileio.h"
 #include "fs/ephemeral.h"
+#include "fs/hold.h"
 #include "fs/ops.h"
 
-struct handle *handle_new(struct fs *fs, const struct node *n, int flags)
-{
-        struct handle *h = calloc(1, sizeof(*h));
-
-        if (!h)
-                return NULL;
-        h->type = n->type;
-        h->ino = n->ino;
-        h->no = n->no;
-        h->index = n->index;
-        h->kind = n->kind;
-        h->uid = n->uid;
-        h->e = n->e;
-        h->flags = flags;
-        h->fd = -1;
-        pthread_mutex_init(&h->lock, NULL);
-        WITH_LOCK(&fs->lock);
-        h->after = fs->handles;
-        if (h->after)
-                h->after->before = h;
-        fs->handles = h;
-        return h;
-}
-
-void handle_free(struct fs *fs, struct handle *h)
-{
-        pthread_mutex_lock(&fs->lock);
-        if (h->after)
-                h->after->before = h->before;
-        if (h->before)
-                h->before->after = h->after;
-        else
-                fs->handles = h->after;
-        pthread_mutex_unlock(&fs->lock);
-        poll_drop(fs, h);
-        if (h->fd >= 0)
-                close(h->fd);
-        free(h->key);
-        free(h->cut);
-        buf_done(&h->text);
-        buf_done(&h->line);
-        frame_done(&h->frame);
-        pthread_mutex_destroy(&h->lock);
-        free(h);
-}
-
-void handles_free(struct fs *fs)
-{
-        for (struct handle *h; (h = fs->handles);) {
-                if (!h->closed)
-                        upload_stopped(h);
-                if (h->type == NODE_UPLOAD)
-                        upload_release(fs, h);
-                if (h->type == NODE_DATA)
-                        data_release(fs, h);
-                handle_free(fs, h);
-        }
-}
-
-bool handle_writes(struct fs *fs, fuse_ino_t ino, pid_t pid)
-{
-        WITH_LOCK(&fs->lock);
-        for (struct handle *h = fs->handles; h; h = h->after)
-                if (h->ino == ino && h->writer.pid == pid && (h->flags & O_ACCMODE) != O_RDONLY)
-                        return true;
-        return false;
-}
-
 /* Answers an open; the handle goes back when the caller was interrupted meanwhile. */
-static void opened(fuse_req_t req, struct handle *h, struct fuse_file_info *fi)
+void handle_opened(fuse_req_t req, struct handle *h, struct fuse_file_info *fi)
 {
         struct fs *fs = fs_of(req);
 
-        fi->fh = (uintptr_t)h;
+        fi->fh = h->fh;
         fi->direct_io = 1;
         fi->noflush = (h->flags & O_ACCMODE) == O_RDONLY && h->type != NODE_UPLOAD;
         fi->nonseekable = h->type == NODE_FOLLOW; /* a shell then reads no more than its line */
-        if (fuse_reply_open(req, fi) == -ENOENT) {
+        if (fuse_reply_open(req, fi) == -ENOENT && !worker_self(fs->hold)->again) {
                 if (h->e)
                         ephemeral_closed(fs->ephemerals, h->e);
                 handle_free(fs, h);
@@ -152,9 +85,9 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 fs_refuse(req, "open", ino, NULL, -EBUSY, "another process is writing this file");
                 return;
         }
-        h = handle_new(fs, &n, fi->flags);
-        if (!h)
-                r = -ENOMEM;
+        r = handle_new(fs, &who, &n, fi->flags, &h);
+        if (r < 0)
+                ;
         else if (node_is_text(n.type))
                 r = text_open(fs, &who, &n, h, &e);
         else if (n.type == NODE_FOLLOW)
@@ -171,7 +104,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         }
         if (h->e)
                 ephemeral_opened(fs->ephemerals, h->e);
-        opened(req, h, fi);
+        handle_opened(req, h, fi);
 }
 
 /* A new key is there, empty, when create returns. */
@@ -184,7 +117,7 @@ static void create_meta(fuse_req_t req, const struct node *dir, const char *name
         struct err *e = NULL;
         struct handle *h;
         struct node n;
-        int r = control_set_meta(fs->control, &who, dir->no, name, "", 0, &e);
+        int r = once_done(fs) ? 0 : control_set_meta(fs->control, &who, dir->no, name, "", 0, &e);
 
         if (r < 0) {
                 fs_fail(req, "create", dir->ino, name, r, e);
@@ -197,18 +130,19 @@ static void create_meta(fuse_req_t req, const struct node *dir, const char *name
         if (!r)
                 node_entry(fs, &n, false, &entry);
         control_unlock(fs->control);
-        h = r ? NULL : handle_new(fs, &n, fi->flags);
-        if (h) {
-                h->writer = who;
-                h->key = strdup(name);
+        h = handle_again(fs);
+        if (!r && !h) {
+                r = handle_new(fs, &who, &n, fi->flags, &h);
+                if (!r)
+                        h->key = strdup(name);
         }
-        if (!h || !h->key) {
+        if (r || !h->key) {
                 if (h)
                         handle_free(fs, h);
                 fuse_reply_err(req, r ? fs_errno(r) : ENOMEM);
                 return;
         }
-        fi->fh = (uintptr_t)h;
+        fi->fh = h->fh;
         fi->direct_io = 1;
         if (fuse_reply_create(req, &entry, fi) == -ENOENT)
                 handle_free(fs, h);
@@ -242,15 +176,16 @@ static void create_scratch(fuse_req_t req, const struct node *dir, const char *n
         if (!r)
                 node_entry(fs, &n, false, &entry);
         control_unlock(fs->control);
-        h = r ? NULL : handle_new(fs, &n, fi->flags);
-        if (!h) {
+        if (!r)
+                r = handle_new(fs, &who, &n, fi->flags, &h);
+        if (r) {
                 ephemeral_unname(fs->ephemerals, x);
                 ephemeral_forget(fs->ephemerals, x->ino, 1);
-                fuse_reply_err(req, ENOMEM);
+                fuse_reply_err(req, fs_errno(r));
                 return;
         }
         ephemeral_opened(fs->ephemerals, x);
-        fi->fh = (uintptr_t)h;
+        fi->fh = h->fh;
         fi->direct_io = 1;
         if (fuse_reply_create(req, &entry, fi) == -ENOENT) {
                 ephemeral_forget(fs->ephemerals, x->ino, 1);
@@ -340,8 +275,12 @@ static void scratch_read(fuse_req_t req, struct handle *h, size_t size, off_t of
 
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
-        struct handle *h = handle_of(fi);
+        struct handle *h = handle_of(req, fi);
 
+        if (!h) {
+                fuse_reply_err(req, ESTALE);
+                return;
+        }
         switch (h->type) {
         case NODE_LOG:
                 log_read(req, h, size, off);
@@ -366,15 +305,27 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
         }
 }
 
+/* A life before ours made this write, and its answers are in the text already. */
+static bool handle_applied(struct fs *fs, const struct handle *h)
+{
+        const struct worker *w = worker_self(fs->hold);
+
+        return w->again && h->held->applied == w->unique;
+}
+
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t size, off_t off,
               struct fuse_file_info *fi)
 {
-        struct handle *h = handle_of(fi);
+        struct handle *h = handle_of(req, fi);
         struct fs *fs = fs_of(req);
         struct caller who = fs_caller(req);
         struct err *e = NULL;
         int r;
 
+        if (!h) {
+                fs_stale(req, "write", ino);
+                return;
+        }
         switch (h->type) {
         case NODE_UPLOAD:
                 upload_write(req, h, p, size, off);
@@ -388,7 +339,10 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t size, off_t 
         default:
                 pthread_mutex_lock(&h->lock);
                 h->writer = who;
-                r = text_write(fs, &who, h, p, size, (uint64_t)off, &e);
+                r = handle_applied(fs, h) ? 0 : text_write(fs, &who, h, p, size, (uint64_t)off, &e);
+                handle_keep(h);
+                if (r == 0)
+                        h->held->applied = worker_self(fs->hold)->unique;
                 pthread_mutex_unlock(&h->lock);
         }
         if (r < 0)
@@ -401,12 +355,16 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t size, off_t 
  * finds nothing waiting and does nothing. */
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-        struct handle *h = handle_of(fi);
+        struct handle *h = handle_of(req, fi);
         struct fs *fs = fs_of(req);
         struct caller who = fs_caller(req);
         struct err *e = NULL;
         int r = 0;
 
+        if (!h) {
+                fuse_reply_err(req, ESTALE);
+                return;
+        }
         if (h->type == NODE_UPLOAD) {
                 upload_flush(req, h);
                 return;
@@ -419,6 +377,7 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         /* nor is a child that inherited the descriptor and ends the one who ends a line */
         if (h->frame.pending.len && h->writer.pid == who.pid)
                 r = text_flush(fs, &who, h, &e);
+        handle_keep(h);
         pthread_mutex_unlock(&h->lock);
         if (r < 0)
                 fs_fail(req, "write", ino, NULL, r, e);
@@ -439,9 +398,13 @@ static void flush_late(struct fs *fs, struct handle *h)
 
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-        struct handle *h = handle_of(fi);
+        struct handle *h = handle_of(req, fi);
         struct fs *fs = fs_of(req);
 
+        if (!h) {
+                fuse_reply_err(req, 0);
+                return;
+        }
         flush_late(fs, h);
         if (h->type == NODE_UPLOAD)
                 upload_release(fs, h);
@@ -455,9 +418,11 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-        struct handle *h = handle_of(fi);
+        struct handle *h = handle_of(req, fi);
 
-        if (h->type == NODE_DATA)
+        if (!h)
+                fuse_reply_err(req, ESTALE);
+        else if (h->type == NODE_DATA)
                 data_flush(req, h);
         else
                 fuse_reply_err(req, 0); /* writes are durable when they return */
@@ -465,11 +430,15 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
 {
-        struct handle *h = handle_of(fi);
+        struct handle *h = handle_of(req, fi);
         struct node n;
         struct stat st;
         int r;
 
+        if (!h) {
+                fuse_reply_err(req, ESTALE);
+                return;
+        }
         if (h->type == NODE_DATA) {
                 data_seek_reply(req, h, off, whence);
                 return;
@@ -489,9 +458,11 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
                   struct fuse_file_info *fi)
 {
-        struct handle *h = handle_of(fi);
+        struct handle *h = handle_of(req, fi);
 
-        if (h->type == NODE_DATA)
+        if (!h)
+                fuse_reply_err(req, ESTALE);
+        else if (h->type == NODE_DATA)
                 data_fallocate(req, h, mode, off, len);
         else
                 fuse_reply_err(req, EOPNOTSUPP);

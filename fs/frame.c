@@ -118,6 +118,17 @@ int frame_json(struct frame *f, const char *p, size_t n, size_t max, frame_take 
         return 0;
 }
 
+void frame_again(struct frame *f, const char *p, size_t n, bool json)
+{
+        size_t end;
+
+        frame_reset(f);
+        buf_add(&f->pending, p, n);
+        f->json = json;
+        if (json)
+                (void)json_closed(f, &end);
+}
+
 int frame_either(struct frame *f, const char *p, size_t n, size_t max, frame_take line,
                  frame_take json, void *arg, struct err **e)
 {

@@ -31,5 +31,7 @@ int frame_either(struct frame *f, const char *p, size_t n, size_t max, frame_tak
                  frame_take json, void *arg, struct err **e);
 /* The end of input: a partial line goes to take, an open object is -EINVAL. */
 int frame_flush(struct frame *f, frame_take line, void *arg, struct err **e);
+/* What was pending in another process. */
+void frame_again(struct frame *f, const char *p, size_t n, bool json);
 void frame_reset(struct frame *f);
 void frame_done(struct frame *f);

@@ -5,6 +5,7 @@
 #include "common/child.h"
 #include "common/log.h"
 #include "fs/ephemeral.h"
+#include "fs/hold.h"
 #include "fs/nbd.h"
 #include "fs/ops.h"
 
@@ -22,8 +23,6 @@ static void op_init(void *arg, struct fuse_conn_info *conn)
         conn->max_background = BACKGROUND;
         conn->congestion_threshold = BACKGROUND * 3 / 4;
         cache_init(fs, conn);
-        if (fs->ready)
-                fs->ready(fs->arg);
 }
 
 /* No xattr calls on purpose: the kernel asks for each once, gets ENOSYS, and `ls -l` is three
@@ -92,15 +91,38 @@ static int make_session(struct fs *fs, const struct fs_config *cfg, struct err *
         fuse_opt_free_args(&args);
         if (!fs->se)
                 return err_set(e, -EINVAL, "libfuse refused the mount's options");
-        if (fuse_session_mount(fs->se, fs->mountpoint) != 0) {
-                fuse_session_destroy(TAKE_PTR(fs->se));
-                return err_set(e, -EIO, "mount %s: see libfuse's message above", fs->mountpoint);
-        }
         return 0;
+}
+
+static int mount_or_adopt(struct fs *fs, const struct fs_config *cfg, struct err **e)
+{
+        int r;
+
+        if (fs->hold->adopted) {
+                r = make_session(fs, cfg, e);
+                if (r == 0)
+                        r = hold_adopt(fs);
+                if (r != -ESTALE)
+                        return r;
+                fuse_session_destroy(TAKE_PTR(fs->se));
+                hold_free(fs);
+                fs->holder.device = fs->holder.memory = -1;
+                r = hold_new(fs, cfg, e);
+                if (r < 0)
+                        return r;
+        }
+        remove_dead_mount(fs->mountpoint);
+        r = make_session(fs, cfg, e);
+        if (r < 0)
+                return r;
+        if (fuse_session_mount(fs->se, fs->mountpoint) != 0)
+                return err_set(e, -EIO, "mount %s: see libfuse's message above", fs->mountpoint);
+        return hold_adopt(fs);
 }
 
 static void release(struct fs *fs)
 {
+        hold_free(fs);
         free(fs->mountpoint);
         free(fs->state);
         refusals_free(fs->refusals);
@@ -125,9 +147,14 @@ int fs_open(const struct fs_config *cfg, struct fs **ret, struct err **e)
         fs->born = clock_now();
         fs->mountpoint = strdup(cfg->mountpoint);
         fs->state = cfg->state ? strdup(cfg->state) : NULL;
+        fs->watchdog = cfg->watchdog;
+        fs->alive = cfg->alive;
+        fs->holder = cfg->holder ? *cfg->holder : (struct fs_holder){.device = -1, .memory = -1};
         r = fs->mountpoint && (fs->state || !cfg->state) ? 0 : -ENOMEM;
         if (!r)
-                r = ephemerals_new(&fs->ephemerals);
+                r = hold_new(fs, cfg, e);
+        if (!r)
+                r = ephemerals_new(fs->hold->m->lives, &fs->ephemerals);
         if (!r)
                 r = refusals_new(&fs->refusals);
         if (!r)
@@ -140,11 +167,13 @@ int fs_open(const struct fs_config *cfg, struct fs **ret, struct err **e)
                 r = notices_new(fs, cfg->watch);
         if (!r)
                 r = cache_new(fs);
-        if (!r) {
-                remove_dead_mount(cfg->mountpoint);
-                r = make_session(fs, cfg, e);
-        }
+        if (!r)
+                r = mount_or_adopt(fs, cfg, e);
+        if (!r && fs->watchdog)
+                r = watchdog_start(fs->hold, fs->watchdog, fs->alive, fs->arg);
         if (r < 0) {
+                if (fs->se)
+                        fuse_session_destroy(TAKE_PTR(fs->se));
                 waits_free(fs);
                 nbd_free(fs->nbd);
                 cache_free(fs);
@@ -176,6 +205,7 @@ int fs_serve(struct fs *fs)
         fs->server = pthread_self();
         fs->serving = !fs->stopping;
         pthread_mutex_unlock(&fs->lock);
+        hold_resume(fs);
         r = fs->serving ? fuse_session_loop_mt(fs->se, cfg) : 0;
         fuse_loop_cfg_destroy(cfg);
         pthread_mutex_lock(&fs->lock);
@@ -209,7 +239,7 @@ void fs_close(struct fs *fs)
         nbd_free(fs->nbd);
         cache_free(fs);
         polls_free(fs);
-        fuse_session_unmount(fs->se);
+        hold_end(fs);
         fuse_session_destroy(fs->se);
         notices_free(fs); /* now nothing that its helper asked for waits */
         release(fs);

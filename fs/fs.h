@@ -12,6 +12,15 @@
 
 struct fs;
 
+/* Who keeps the session while no process of ours lives: the FUSE device and a memory file. */
+struct fs_holder {
+        int device, memory; /* of the process before, -1: none.  Taken over */
+        /* Has both kept, from the start of the session; and no more, before it ends. */
+        void (*keep)(void *arg, int device, int memory);
+        void (*drop)(void *arg);
+        bool record; /* a record of requests, though the kernel could send them again: for tests */
+};
+
 struct fs_config {
         struct control *control; /* started; outlives the fs */
         const char *mountpoint;  /* absolute path of an existing directory */
@@ -21,6 +30,11 @@ struct fs_config {
         /* Optional: called once, on a worker, when the mount begins to answer. */
         void (*ready)(void *arg);
         void *arg;
+        const struct fs_holder *holder; /* NULL: the session ends with us */
+        /* A request that a worker is at for so many seconds ends the process by SIGABRT; 0: never.
+         * alive (optional) is called four times in that time while there is none. */
+        unsigned watchdog;
+        void (*alive)(void *arg);
         const char *watch; /* path of stratofs-watch, NULL: inotify sees what users do, no more */
 };
 
@@ -31,5 +45,10 @@ int fs_open(const struct fs_config *cfg, struct fs **ret, struct err **e);
 int fs_serve(struct fs *fs);
 /* Makes fs_serve() return.  Any thread but a FUSE worker; waits until it has. */
 void fs_stop(struct fs *fs);
+/* The numbers that objects had when the session in this memory file was served: none below the
+ * result's may be given again, as the kernel knows nodes by them.  -1, a strange file: 0. */
+uint64_t fs_held_numbers(int memory);
+/* The images that are coming in through it (struct control_config); the caller frees. */
+size_t fs_held_uploads(int memory, uint64_t **ret);
 /* Unmounts (lazily when files are open) and frees.  After fs_serve() has returned. */
 void fs_close(struct fs *fs);

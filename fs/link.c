@@ -178,39 +178,13 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
                 return;
         }
         snprintf(canonical, sizeof(canonical), "%.*s", NAME_SIZE - 1, name);
-        r = control_link(fs->control, &who, dir.no, (unsigned)def, name, target, canonical, &e);
+        r = once_done(fs) ? 0
+                          : control_link(fs->control, &who, dir.no, (unsigned)def, name, target,
+                                         canonical, &e);
         if (r < 0)
                 fs_fail(req, "symlink", parent, name, r, e);
         else
                 reply_node(req, find_link(fs, dir.no, (unsigned)def, canonical));
-}
-
-/* Takes the old link away and makes the new one; the old one comes back when that fails. */
-static int exchange(struct fs *fs, const struct caller *who, const struct node *dir, unsigned def,
-                    const char *name, const char *target, struct err **e)
-{
-        _cleanup_buf_ struct buf old = {0};
-        char canonical[NAME_SIZE], id[ID_TEXT_SIZE];
-        const struct object *o;
-        const struct link *l;
-        int r;
-
-        control_rdlock(fs->control);
-        o = model_by_no(fs->control, dir->no);
-        l = o ? node_link(o, def, name) : NULL;
-        if (l)
-                buf_addstr(&old, id_text(id, l->target->id));
-        control_unlock(fs->control);
-        if (old.len) {
-                r = control_unlink(fs->control, who, dir->no, def, name, e);
-                if (r < 0)
-                        return r;
-        }
-        r = control_link(fs->control, who, dir->no, def, name, target, canonical, e);
-        if (r < 0 && old.len)
-                (void)control_link(fs->control, who, dir->no, def, name, buf_str(&old), canonical,
-                                   NULL);
-        return r;
 }
 
 void link_replace(fuse_req_t req, struct ephemeral *temp, fuse_ino_t parent, const char *name)
@@ -235,7 +209,9 @@ void link_replace(fuse_req_t req, struct ephemeral *temp, fuse_ino_t parent, con
         else if (!target)
                 r = -ENOMEM;
         else
-                r = exchange(fs, &who, &dir, (unsigned)def, name, target, &e);
+                r = once_done(fs) ? 0
+                                  : control_relink(fs->control, &who, dir.no, (unsigned)def, name,
+                                                   target, &e);
         if (r < 0) {
                 fs_fail(req, "rename", parent, name, r, e);
                 return;

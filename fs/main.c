@@ -6,9 +6,11 @@
 #include <getopt.h>
 #include <malloc.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <limits.h>
 #include <sys/stat.h>
+#include <systemd/sd-daemon.h>
 
 #include "backend/backup/backup.h"
 #include "backend/blockd/client.h"
@@ -25,7 +27,8 @@
 #include "fs/fs.h"
 #include "fs/migrate.h"
 
-enum { PROBE_MS = 15000 };
+enum { PROBE_MS = 15000, WATCHDOG_S = 60 };
+enum { EXIT_AGAIN = 75 }; /* EX_TEMPFAIL: start the successor (stratofs-hold, stratod.service) */
 
 struct stratod {
         char *mount, *state, *run, *watch; /* absolute */
@@ -34,6 +37,8 @@ struct stratod {
         struct store_choice choice;
         char host[64];
         int ready_fd;
+        unsigned watchdog; /* seconds */
+        struct fs_holder holder;
         struct store *store;
         struct volume_service *volumes;
         struct image_service *images;
@@ -44,7 +49,8 @@ struct stratod {
         pthread_mutex_t compute_lock;
         struct compute *compute;
         pthread_t probe, signals;
-        bool probing, waiting;
+        bool probing, waiting, leaving;
+        int lock; /* the pid file, once our holder is dead */
 };
 
 /* --- compute --------------------------------------------------------------------------------- */
@@ -130,10 +136,73 @@ static void say_ready(void *arg)
         struct stratod *s = arg;
 
         log_info("serving %s", s->mount);
+        sd_notify(0, "READY=1\nX_VERSION=" STRATOFS_VERSION);
         if (s->ready_fd >= 0 && write(s->ready_fd, "r", 1) == 1) {
                 close(s->ready_fd);
                 s->ready_fd = -1;
         }
+}
+
+/* --- who keeps the session ---------------------------------------------------------------------
+ */
+
+static void keep(void *arg, int device, int memory)
+{
+        int r = sd_pid_notify_with_fds(0, 0, "FDSTORE=1\nFDNAME=fuse", &device, 1);
+
+        if (r > 0)
+                r = sd_pid_notify_with_fds(0, 0, "FDSTORE=1\nFDNAME=fuse-memory", &memory, 1);
+        if (r < 0)
+                log_warning("the mount is not held for the next start: %s", strerror(-r));
+}
+
+static void drop(void *arg)
+{
+        sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=fuse");
+        sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=fuse-memory");
+}
+
+static void alive(void *arg)
+{
+        sd_notify(0, "WATCHDOG=1");
+}
+
+/* What the process before us left with systemd, or with stratofs-hold, which speaks like it. */
+static void take_held(struct stratod *s)
+{
+        char **names = NULL;
+        int n = sd_listen_fds_with_names(1, &names);
+
+        s->holder = (struct fs_holder){.device = -1,
+                                       .memory = -1,
+                                       .keep = keep,
+                                       .drop = drop,
+                                       .record = getenv("STRATOFS_NO_RESEND") != NULL};
+        for (int i = 0; i < n; i++) {
+                int *to = streq(names[i], "fuse")          ? &s->holder.device
+                          : streq(names[i], "fuse-memory") ? &s->holder.memory
+                                                           : NULL;
+
+                if (to && *to < 0)
+                        *to = SD_LISTEN_FDS_START + i;
+                else
+                        close(SD_LISTEN_FDS_START + i);
+                free(names[i]);
+        }
+        free(names);
+}
+
+/* systemd's own time for us, else ours; a test's before both. */
+static unsigned watchdog_seconds(const struct stratod *s)
+{
+        const char *test = getenv("STRATOFS_WATCHDOG");
+        uint64_t usec = 0;
+
+        if (test)
+                return (unsigned)MAX(1, atoi(test));
+        if (sd_watchdog_enabled(0, &usec) > 0)
+                return MAX(1u, (unsigned)(usec / 1000000));
+        return s->watchdog;
 }
 
 /* Which store it is, by the file given or the one that was given before. */
@@ -213,6 +282,7 @@ static char *beside_us(const char *name)
 
 static int start(struct stratod *s, struct err **e)
 {
+        _cleanup_free_ uint64_t *uploads = NULL;
         struct control_config cfg;
         struct fs_config mount;
         int r = open_drivers(s, e);
@@ -230,7 +300,10 @@ static int start(struct stratod *s, struct err **e)
                                       .run = s->run,
                                       .host = s->host,
                                       .uid = getuid(),
-                                      .gid = getgid()};
+                                      .gid = getgid(),
+                                      .numbers = fs_held_numbers(s->holder.memory),
+                                      .nuploads = fs_held_uploads(s->holder.memory, &uploads)};
+        cfg.uploads = uploads;
         r = control_start(&cfg, &s->control, e);
         if (r < 0)
                 return r;
@@ -242,6 +315,9 @@ static int start(struct stratod *s, struct err **e)
                                    .watch = s->watch,
                                    .allow_other = getuid() == 0,
                                    .ready = say_ready,
+                                   .holder = &s->holder,
+                                   .watchdog = watchdog_seconds(s),
+                                   .alive = alive,
                                    .arg = s};
         return fs_open(&mount, &s->fs, e);
 }
@@ -274,33 +350,78 @@ static void stop(struct stratod *s)
         free(s->watch);
 }
 
-/* The thread that hears SIGTERM and SIGINT; all others have them blocked.  SIGUSR1 is our own: the
- * mount has ended by itself. */
-static void *signals_main(void *arg)
+static sigset_t signals_ours(void)
 {
-        struct stratod *s = arg;
         sigset_t set;
-        int sig;
 
         sigemptyset(&set);
         sigaddset(&set, SIGTERM);
         sigaddset(&set, SIGINT);
+        sigaddset(&set, SIGHUP);
         sigaddset(&set, SIGUSR1);
-        if (sigwait(&set, &sig) == 0 && sig != SIGUSR1) {
-                log_info("stopping");
+        sigaddset(&set, SIGRTMIN);
+        return set;
+}
+
+/* Our holder is dead: its lock on the pid file becomes ours, so that we are found and nobody starts
+ * a second one.  The mount goes on; it ends with us. */
+static void be_alone(struct stratod *s)
+{
+        _cleanup_free_ char *path = path_printf("%s/stratod.pid", s->run);
+        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+        log_warning("our holder was killed: the mount will not outlive this process");
+        s->lock = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+        if (s->lock < 0 || fcntl(s->lock, F_SETLK, &lock) < 0)
+                log_warning("pid file: %m");
+        else if (ftruncate(s->lock, 0) == 0)
+                dprintf(s->lock, "%d\n" STRATOFS_VERSION "\nalone\n", getpid());
+}
+
+/* Whether our parent has the lock on the pid file.  Then its death is a signal. */
+static void watch_holder(struct stratod *s)
+{
+        _cleanup_free_ char *path = path_printf("%s/stratod.pid", s->run);
+        _cleanup_close_ int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+        if (fd < 0 || fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type == F_UNLCK ||
+            lock.l_pid != getppid())
+                return;
+        prctl(PR_SET_PDEATHSIG, SIGRTMIN);
+        if (getppid() != lock.l_pid)
+                raise(SIGRTMIN);
+}
+
+/* The thread that hears signals; all others have them blocked.  SIGUSR1 is our own: the mount has
+ * ended by itself. */
+static void *signals_main(void *arg)
+{
+        struct stratod *s = arg;
+        sigset_t set = signals_ours();
+        int sig;
+
+        while (sigwait(&set, &sig) == 0 && sig != SIGUSR1) {
+                if (sig == SIGRTMIN) {
+                        be_alone(s);
+                        continue;
+                }
+                if (sig == SIGHUP && (s->lock >= 0 || !getenv("NOTIFY_SOCKET"))) {
+                        log_warning("nobody would start a successor: this process goes on");
+                        continue;
+                }
+                s->leaving = sig == SIGHUP;
+                log_info("%s", s->leaving ? "making room for a successor" : "stopping");
                 fs_stop(s->fs);
+                break;
         }
         return NULL;
 }
 
 static void block_signals(void)
 {
-        sigset_t set;
+        sigset_t set = signals_ours();
 
-        sigemptyset(&set);
-        sigaddset(&set, SIGTERM);
-        sigaddset(&set, SIGINT);
-        sigaddset(&set, SIGUSR1);
         pthread_sigmask(SIG_BLOCK, &set, NULL);
         signal(SIGPIPE, SIG_IGN);
 }
@@ -325,6 +446,7 @@ static int usage(int status)
 {
         fprintf(status ? stderr : stdout,
                 "usage: stratod --mount DIR --state DIR --run DIR [--ready-fd N] [--loglevel 0-7]\n"
+                "               [--watchdog SECONDS]\n"
                 "               [--conf FILE]\n"
                 "       stratod --migrate-store --state DIR --conf FILE\n"
                 "Serves the cloud kept in the state folder at the mount point.  See stratod(8).\n");
@@ -343,13 +465,14 @@ static char *absolute(const char *path)
 
 static int parse(struct stratod *s, int argc, char **argv)
 {
-        enum { MOUNT = 256, STATE_DIR, RUN, READY, LEVEL, CONF, MIGRATE, HELP, VERSION };
+        enum { MOUNT = 256, STATE_DIR, RUN, READY, LEVEL, CONF, MIGRATE, WATCHDOG, HELP, VERSION };
         static const struct option options[] = {{"mount", required_argument, NULL, MOUNT},
                                                 {"state", required_argument, NULL, STATE_DIR},
                                                 {"run", required_argument, NULL, RUN},
                                                 {"ready-fd", required_argument, NULL, READY},
                                                 {"loglevel", required_argument, NULL, LEVEL},
                                                 {"conf", required_argument, NULL, CONF},
+                                                {"watchdog", required_argument, NULL, WATCHDOG},
                                                 {"migrate-store", no_argument, NULL, MIGRATE},
                                                 {"help", no_argument, NULL, HELP},
                                                 {"version", no_argument, NULL, VERSION},
@@ -373,6 +496,9 @@ static int parse(struct stratod *s, int argc, char **argv)
                 case LEVEL:
                         log_set_level(atoi(optarg));
                         break;
+                case WATCHDOG:
+                        s->watchdog = (unsigned)MAX(0, atoi(optarg));
+                        break;
                 case CONF:
                         s->conf = absolute(optarg);
                         break;
@@ -395,7 +521,10 @@ static int parse(struct stratod *s, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-        struct stratod s = {.ready_fd = -1, .compute_lock = PTHREAD_MUTEX_INITIALIZER};
+        struct stratod s = {.ready_fd = -1,
+                            .lock = -1,
+                            .watchdog = WATCHDOG_S,
+                            .compute_lock = PTHREAD_MUTEX_INITIALIZER};
         _cleanup_err_ struct err *err = NULL;
         int r = parse(&s, argc, argv);
 
@@ -418,9 +547,15 @@ int main(int argc, char **argv)
         }
         if (s.ready_fd >= 0)
                 fcntl(s.ready_fd, F_SETFD, FD_CLOEXEC);
+        take_held(&s);
         r = start(&s, &err);
         if (r == 0)
+                watch_holder(&s);
+        if (r == 0)
                 r = serve(&s);
+        /* What runs and what waits goes on in the successor, as after any death. */
+        if (r == 0 && s.leaving)
+                _exit(EXIT_AGAIN);
         if (r < 0)
                 log_error("%s", err ? err_msg(err) : strerror(-r));
         stop(&s);

@@ -179,8 +179,9 @@ static int start(struct nbd *n)
         return -r;
 }
 
-int volume_open(struct nbd *n, const char *socket, const char *export, struct volume_op *op,
-                struct volume **ret)
+/* op NULL: as one whose connection broke.  */
+static int add_volume(struct nbd *n, const char *socket, const char *export, uint64_t size,
+                      struct volume_op *op, struct volume **ret)
 {
         struct volume *v = calloc(1, sizeof(*v));
         int r;
@@ -196,10 +197,14 @@ int volume_open(struct nbd *n, const char *socket, const char *export, struct vo
         pthread_mutex_lock(&n->lock);
         r = v->socket && v->export ? start(n) : -ENOMEM;
         if (!r) {
-                op->volume = v;
-                op->next = NULL;
-                v->in = op;
-                v->in_tail = &op->next;
+                v->size = size;
+                v->was_ready = !op;
+                if (op) {
+                        op->volume = v;
+                        op->next = NULL;
+                        v->in = op;
+                        v->in_tail = &op->next;
+                }
                 v->next = n->incoming;
                 n->incoming = v;
                 *ret = v;
@@ -211,6 +216,18 @@ int volume_open(struct nbd *n, const char *socket, const char *export, struct vo
         }
         wake(n);
         return 0;
+}
+
+int volume_open(struct nbd *n, const char *socket, const char *export, struct volume_op *op,
+                struct volume **ret)
+{
+        return add_volume(n, socket, export, 0, op, ret);
+}
+
+int volume_again(struct nbd *n, const char *socket, const char *export, uint64_t size,
+                 struct volume **ret)
+{
+        return add_volume(n, socket, export, size, NULL, ret);
 }
 
 /* A lock that is taken is the thread's at work, maybe below us: op is queued then. */

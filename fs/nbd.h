@@ -43,6 +43,9 @@ char *nbd_buffer(struct nbd *n);
  * still wants volume_close(). */
 int volume_open(struct nbd *n, const char *socket, const char *export, struct volume_op *op,
                 struct volume **ret);
+/* An export that a process before ours had open, of this size: as if its connection had broken. */
+int volume_again(struct nbd *n, const char *socket, const char *export, uint64_t size,
+                 struct volume **ret);
 /* Sends or queues; any thread, never waits for the server. */
 void volume_submit(struct volume *v, struct volume_op *op);
 /* Bytes, once opened. */

@@ -27,6 +27,7 @@ struct refusals;
 struct nbd;
 struct upload;
 struct cache;
+struct hold;
 struct notices;
 
 struct fs {
@@ -41,6 +42,10 @@ struct fs {
         struct waits *waits;
         struct polls *polls;
         struct cache *cache;
+        struct hold *hold;
+        struct fs_holder holder;
+        unsigned watchdog;
+        void (*alive)(void *arg);
         struct notices *notices; /* NULL: inotify tells what users do, no more */
         struct refusals *refusals;
         struct nbd *nbd;

@@ -24,6 +24,9 @@ void fs_record(struct fs *fs, const struct caller *who, const char *op, fuse_ino
 void fs_refuse(fuse_req_t req, const char *op, fuse_ino_t dir, const char *name, int code,
                const char *fmt, ...) _printf_(6, 7);
 
+/* ESTALE: the file was open in a life before ours, and what it was about is lost. */
+void fs_stale(fuse_req_t req, const char *op, fuse_ino_t ino);
+
 /* rm -r: who was refused an attribute's unlink is refused every later one below that object. */
 int refusals_new(struct refusals **ret);
 void refusals_free(struct refusals *t);
@@ -60,6 +63,9 @@ void cache_rename_begins(struct fs *fs, uint64_t no);
 void cache_rename_ended(struct fs *fs, uint64_t no);
 int cache_new(struct fs *fs);
 void cache_init(struct fs *fs, const struct fuse_conn_info *conn); /* INIT was agreed on */
+/* After lives before ours: the kernel drops what became void while nobody could say so, and all
+ * that it may have been told is marked. */
+void cache_forget(struct fs *fs);
 void cache_free(struct fs *fs);
 
 /* --- dir.c, tree.c ------------------------------------------------------------------------- */
@@ -132,18 +138,33 @@ struct handle {
         struct data *data;          /* NODE_DATA, both sorts */
         uint64_t copy_of, copy_next; /* the object whose clone it became; bytes told of */
         char *cut;                  /* why an upload is not whole */
+
+        uint64_t fh;                /* its number, the kernel's */
+        struct held_handle *held;   /* what a successor will know (fs/hold.h) */
+        bool restored;              /* by a successor: its text was not rendered yet */
+        bool torn;                  /* what its writer began is lost */
 };
 
-struct handle *handle_new(struct fs *fs, const struct node *n, int flags);
+/* -ENOMEM, -ENFILE: HOLD_HANDLES are open.  Held for a successor from here on. */
+int handle_new(struct fs *fs, const struct caller *who, const struct node *n, int flags,
+               struct handle **ret);
 void handle_free(struct fs *fs, struct handle *h);
 /* Whether this process has it open for writing. */
 bool handle_writes(struct fs *fs, fuse_ino_t ino, pid_t pid);
 /* All that are open when the session ends: an upload that was not closed is cut off. */
 void handles_free(struct fs *fs);
-static inline struct handle *handle_of(const struct fuse_file_info *fi)
-{
-        return fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
-}
+/* NULL: opened in a life before ours and lost with it, which is ESTALE; or fi is NULL. */
+struct handle *handle_of(fuse_req_t req, const struct fuse_file_info *fi);
+/* The one that this open made already, in a life before ours; NULL: none. */
+struct handle *handle_again(struct fs *fs);
+/* What a successor needs is written down, after each change of text; h->lock held. */
+void handle_keep(struct handle *h);
+/* Its text was read up to `end`; and whether the text as it is now is that of the reads before a
+ * death: 0, 1 all of it was read and `off` is behind it, -ESTALE.  h->lock held. */
+void handle_shown(struct handle *h, size_t end);
+int handle_shows_same(struct handle *h, size_t off);
+/* Answers an open; the handle goes back when the caller was interrupted meanwhile. */
+void handle_opened(fuse_req_t req, struct handle *h, struct fuse_file_info *fi);
 void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
                struct fuse_file_info *fi);
@@ -186,6 +207,8 @@ int text_truncate(struct fs *fs, const struct caller *who, const struct node *n,
 
 /* --- data.c -------------------------------------------------------------------------------- */
 
+/* An open disk of the life before.  -errno: it cannot be opened now. */
+int data_again(struct fs *fs, struct handle *h);
 void data_open(fuse_req_t req, const struct node *n, struct fuse_file_info *fi);
 void data_read(fuse_req_t req, struct handle *h, size_t size, off_t off);
 void data_write(fuse_req_t req, struct handle *h, const char *p, size_t size, off_t off);
@@ -208,6 +231,12 @@ void copies_wait(struct fs *fs);
 
 /* --- upload.c ------------------------------------------------------------------------------ */
 
+/* An upload is known to a successor from here on. */
+void upload_keep(struct handle *h, const struct data *d);
+/* Whether this write came in in a life before ours. */
+bool upload_has(struct fs *fs, const struct data *d, size_t size, off_t off);
+/* Its node goes on.  -ESTALE: its image does not wait for bytes any more. */
+int upload_again(struct fs *fs, const struct held_handle *s);
 /* Whether a file may be copied into the collection of this kind. */
 bool kind_takes_uploads(const struct kind *k);
 void upload_create(fuse_req_t req, const struct node *dir, const char *name,
@@ -235,6 +264,7 @@ void waits_free(struct fs *fs);
 void wait_read(fuse_req_t req, struct handle *h, size_t size, off_t off);
 /* .follow: events from the open on, each once; a read waits for one. */
 int follow_open(struct fs *fs, struct handle *h, struct err **e);
+int follow_again(struct fs *fs, struct handle *h);
 void follow_read(fuse_req_t req, struct handle *h, size_t size);
 bool follow_ready(struct fs *fs, struct handle *h);
 
@@ -248,8 +278,17 @@ void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct f
 int poll_watch(struct fs *fs, struct handle *h);
 /* The handle is closed. */
 void poll_drop(struct fs *fs, struct handle *h);
+/* What happened in the life before is not known: it may have changed. */
+void poll_unseen(struct fs *fs, struct handle *h);
 /* About to be rendered anew: what happened until now is known. */
 void poll_seen(struct fs *fs, struct handle *h);
+
+/* --- hold.c, worker.c: see fs/hold.h ------------------------------------------------------- */
+
+/* Names the next change that this request makes; true when it is durable already: a life before
+ * ours made it and died before it could say so.  Called before each change, in the same order in
+ * every life, also before one that turns out not to be needed. */
+bool once_done(struct fs *fs);
 
 /* --- notice.c ------------------------------------------------------------------------------ */
 

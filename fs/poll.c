@@ -89,6 +89,14 @@ void poll_drop(struct fs *fs, struct handle *h)
         h->poll = NULL;
 }
 
+void poll_unseen(struct fs *fs, struct handle *h)
+{
+        if (!h->poll)
+                return;
+        WITH_LOCK(&fs->polls->lock);
+        h->poll->changed = true;
+}
+
 void poll_seen(struct fs *fs, struct handle *h)
 {
         if (!h->poll)
@@ -99,10 +107,16 @@ void poll_seen(struct fs *fs, struct handle *h)
 
 void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *ph)
 {
-        struct handle *h = handle_of(fi);
+        struct handle *h = handle_of(req, fi);
         struct fs *fs = fs_of(req);
         unsigned revents = POLLIN | POLLOUT;
 
+        if (!h) {
+                if (ph)
+                        fuse_pollhandle_destroy(ph);
+                fuse_reply_poll(req, POLLERR);
+                return;
+        }
         if (h->poll) {
                 WITH_LOCK(&fs->polls->lock);
                 if (h->poll->changed)

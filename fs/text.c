@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include "common/log.h"
 #include "fs/ephemeral.h"
+#include "fs/hold.h"
 #include "fs/ops.h"
 
 static const char *const levels[] = {
@@ -256,10 +257,31 @@ static void take_answers(struct handle *h, size_t size, off_t off, struct buf *o
         h->cursor += n;
 }
 
-static void take_text(struct fs *fs, struct handle *h, size_t size, off_t off, struct buf *out)
+/* The first read after a death: from its start it may be another text, from the middle of one not. */
+static int take_again(struct fs *fs, struct handle *h, bool grows, off_t off)
+{
+        int r = 0;
+
+        h->restored = false;
+        /* a value that is being rewritten begins empty */
+        if (h->type == NODE_META && (h->flags & O_TRUNC) && !h->wrote)
+                return 0;
+        render_again(fs, h);
+        if (off && !grows && h->held->read)
+                r = handle_shows_same(h, (size_t)off);
+        if (r > 0)
+                h->text.len = (size_t)off;
+        return MIN(r, 0);
+}
+
+static int take_text(struct fs *fs, struct handle *h, size_t size, off_t off, struct buf *out)
 {
         bool grows =
                 h->type == NODE_EVENTS || h->type == NODE_ERRORS || h->type == NODE_USER_ERRORS;
+        int r = h->restored ? take_again(fs, h, grows, off) : 0;
+
+        if (r < 0)
+                return r;
 
         /* One version for all reads of a handle, until it is read from the start again; logs go
          * on growing for `tail -f`. */
@@ -267,22 +289,28 @@ static void take_text(struct fs *fs, struct handle *h, size_t size, off_t off, s
                 render_again(fs, h);
         if ((uint64_t)off < h->text.len)
                 buf_add(out, h->text.data + off, MIN(size, h->text.len - (size_t)off));
+        handle_shown(h, (size_t)off + out->len);
+        return 0;
 }
 
 void text_read(fuse_req_t req, struct handle *h, size_t size, off_t off)
 {
         _cleanup_buf_ struct buf out = {0};
+        int r = 0;
 
         pthread_mutex_lock(&h->lock);
-        if (h->type == NODE_NEW || (h->type == NODE_SPEC && h->wrote))
+        if (h->torn)
+                r = -ESTALE;
+        else if (h->type == NODE_NEW || (h->type == NODE_SPEC && h->wrote))
                 take_answers(h, size, off, &out);
         else
-                take_text(fs_of(req), h, size, off, &out);
+                r = take_text(fs_of(req), h, size, off, &out);
         h->read = true;
+        handle_keep(h);
         pthread_mutex_unlock(&h->lock);
         /* an answer lets the file be closed: the handle is not ours any more after it */
-        if (out.failed)
-                fuse_reply_err(req, ENOMEM);
+        if (r < 0 || out.failed)
+                fuse_reply_err(req, out.failed ? ENOMEM : fs_errno(r));
         else
                 fuse_reply_buf(req, out.data, out.len);
 }

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include "common/fileio.h"
 #include "fs/ephemeral.h"
+#include "fs/hold.h"
 #include "fs/ops.h"
 
 struct upload {
@@ -28,6 +29,27 @@ void upload_free(struct upload *u)
         pthread_mutex_destroy(&u->lock);
         free(u->cut);
         free(u);
+}
+
+/* What a successor needs to go on. */
+static void keep(struct handle *h, const struct data *d)
+{
+        h->held->received = d->received;
+        h->held->next = d->next;
+        h->held->out_of_order = !d->in_order;
+        h->held->failed = d->failed;
+}
+
+void upload_keep(struct handle *h, const struct data *d)
+{
+        keep(h, d);
+        h->held->upload = d->no;
+}
+
+bool upload_has(struct fs *fs, const struct data *d, size_t size, off_t off)
+{
+        return worker_self(fs->hold)->again && d->received >= size &&
+               d->next == (uint64_t)off + size;
 }
 
 static void cut(struct upload *u, const char *why)
@@ -54,6 +76,9 @@ static int begin(struct fs *fs, const struct caller *who, const struct node *dir
         if (!u)
                 return -ENOMEM;
         pthread_mutex_init(&u->lock, NULL);
+        while (once_done(fs)) /* that life died before the bytes could come in */
+                if (!once_done(fs))
+                        control_upload_forget(fs->control, who, dir->no, target ?: name);
         r = control_upload(fs->control, who, dir->no, target ?: name, &u->no, &u->data, e);
         if (r < 0) {
                 upload_free(u);
@@ -69,6 +94,61 @@ static int begin(struct fs *fs, const struct caller *who, const struct node *dir
         return r;
 }
 
+static void created_again(fuse_req_t req, struct handle *h, struct fuse_file_info *fi)
+{
+        struct fs *fs = fs_of(req);
+        struct fuse_entry_param entry;
+        struct node n;
+        int r;
+
+        control_rdlock(fs->control);
+        r = node_get(fs, h->ino, &n);
+        if (!r)
+                node_entry(fs, &n, false, &entry);
+        control_unlock(fs->control);
+        fi->fh = h->fh;
+        fi->direct_io = 1;
+        if (r)
+                fuse_reply_err(req, fs_errno(r));
+        else
+                fuse_reply_create(req, &entry, fi);
+}
+
+int upload_again(struct fs *fs, const struct held_handle *s)
+{
+        struct ephemeral like = {.type = NODE_UPLOAD,
+                                 .kind = &kind_image,
+                                 .parent = s->parent,
+                                 .no = s->upload,
+                                 .uid = s->uid,
+                                 .gid = s->gid,
+                                 .mode = 0660};
+        struct upload *u = calloc(1, sizeof(*u));
+        int r;
+
+        if (!u)
+                return -ENOMEM;
+        pthread_mutex_init(&u->lock, NULL);
+        u->no = s->upload;
+        r = control_upload_again(fs->control, u->no, s->received, s->next, !s->out_of_order,
+                                 &u->data, NULL);
+        if (r < 0) {
+                upload_free(u);
+                return r;
+        }
+        u->data->failed = s->failed;
+        u->size = (uint64_t)data_size(u->data);
+        if (s->cut)
+                cut(u, "its writer was killed by a signal");
+        like.upload = u;
+        r = ephemeral_again(fs->ephemerals, &like, s->ino, s->text);
+        if (r < 0) {
+                control_close_data(fs->control, u->data, "the mount had no memory");
+                upload_free(u);
+        }
+        return r;
+}
+
 void upload_create(fuse_req_t req, const struct node *dir, const char *name,
                    struct fuse_file_info *fi)
 {
@@ -77,10 +157,15 @@ void upload_create(fuse_req_t req, const struct node *dir, const char *name,
         struct fuse_entry_param entry;
         struct err *e = NULL;
         struct ephemeral *x;
-        struct handle *h;
+        struct handle *h = handle_again(fs);
         struct node n;
-        int r = begin(fs, &who, dir, name, &x, &e);
+        int r;
 
+        if (h) {
+                created_again(req, h, fi);
+                return;
+        }
+        r = begin(fs, &who, dir, name, &x, &e);
         if (r < 0) {
                 fs_fail(req, "create", dir->ino, name, r, e);
                 return;
@@ -90,17 +175,22 @@ void upload_create(fuse_req_t req, const struct node *dir, const char *name,
         if (!r)
                 node_entry(fs, &n, false, &entry);
         control_unlock(fs->control);
-        h = r ? NULL : handle_new(fs, &n, fi->flags);
-        if (!h) {
+        if (!r)
+                r = handle_new(fs, &who, &n, fi->flags, &h);
+        if (r) {
                 control_close_data(fs->control, x->upload->data, "the mount had no memory");
                 x->upload->data = NULL;
                 ephemeral_unname(fs->ephemerals, x);
                 ephemeral_forget(fs->ephemerals, x->ino, 1);
-                fuse_reply_err(req, ENOMEM);
+                fuse_reply_err(req, fs_errno(r));
                 return;
         }
+        h->held->parent = dir->ino;
+        snprintf(h->held->text, HOLD_TEXT, "%s", name);
+        if (strlen(name) < HOLD_TEXT)
+                upload_keep(h, x->upload->data);
         ephemeral_opened(fs->ephemerals, x);
-        fi->fh = (uintptr_t)h;
+        fi->fh = h->fh;
         fi->direct_io = 1;
         if (fuse_reply_create(req, &entry, fi) == -ENOENT) {
                 cut(x->upload, "its writer was interrupted");
@@ -135,9 +225,13 @@ void upload_write(fuse_req_t req, struct handle *h, const char *p, size_t size, 
         int r;
 
         pthread_mutex_lock(&u->lock);
-        r = u->data ? data_pwrite(fs->control, u->data, p, size, (uint64_t)off, &e)
-                    : err_set(&e, -EBUSY, "the upload has ended");
+        r = !u->data ? err_set(&e, -EBUSY, "the upload has ended")
+            : upload_has(fs, u->data, size, off)
+                    ? 0
+                    : data_pwrite(fs->control, u->data, p, size, (uint64_t)off, &e);
         h->closed = false;
+        if (u->data)
+                keep(h, u->data);
         if (!r)
                 u->size = (uint64_t)data_size(u->data);
         pthread_mutex_unlock(&u->lock);
@@ -176,8 +270,10 @@ bool dying_by_signal(pid_t pid)
 
 void upload_flush(fuse_req_t req, struct handle *h)
 {
-        if (dying_by_signal(fuse_req_ctx(req)->pid))
+        if (dying_by_signal(fuse_req_ctx(req)->pid)) {
+                h->held->cut = true;
                 cut(h->e->upload, "its writer was killed by a signal");
+        }
         h->closed = true;
         fuse_reply_err(req, 0);
 }
@@ -232,7 +328,7 @@ int upload_removed(struct fs *fs, struct ephemeral *x, const struct caller *who,
                 return 0;
         }
         if (rsync) /* it gave up */
-                return control_delete(fs->control, who, x->upload->no, e);
+                return once_done(fs) ? 0 : control_delete(fs->control, who, x->upload->no, e);
         err_set(e, -EPERM, "the upload has ended");
         return err_hint(e, "rmdir of the object deletes it");
 }

@@ -4,6 +4,7 @@
  * table answers it, so that a state reached and an interrupt at the same moment cannot both. */
 #include <fcntl.h>
 #include "fs/ephemeral.h"
+#include "fs/hold.h"
 #include "fs/ops.h"
 
 struct wait_key;
@@ -172,6 +173,18 @@ static struct wait *park(struct waits *t, fuse_req_t req, struct handle *h, cons
         return w;
 }
 
+/* Microseconds that are left of a time-out; a death of the daemon does not begin it anew. */
+static int64_t time_left(struct fs *fs, struct handle *h, const struct node *n)
+{
+        int64_t now = clock_now(), all = n->seconds * INT64_C(1000000);
+
+        if (!all)
+                return 0;
+        if (!worker_self(fs->hold)->again || !h->held->deadline)
+                h->held->deadline = now + all;
+        return MIN(MAX(1, h->held->deadline - now), all);
+}
+
 static void begin(fuse_req_t req, struct handle *h, const struct node *n, size_t size)
 {
         struct fs *fs = fs_of(req);
@@ -192,11 +205,10 @@ static void begin(fuse_req_t req, struct handle *h, const struct node *n, size_t
         id = w->id; /* w may be answered and gone from here on */
         *key = (struct wait_key){.table = fs->waits, .id = id};
         fuse_req_interrupt_func(req, interrupted, (void *)(uintptr_t)id);
-        r = n->type == NODE_FOLLOW
-                    ? control_wait_event(fs->control, &who, n->no, cursor, reached, key, &waiter,
-                                         &e)
-                    : control_wait(fs->control, &who, n->no, wait_state(n),
-                                   n->seconds * INT64_C(1000000), reached, key, &waiter, &e);
+        r = n->type == NODE_FOLLOW ? control_wait_event(fs->control, &who, n->no, cursor, reached,
+                                                        key, &waiter, &e)
+                                   : control_wait(fs->control, &who, n->no, wait_state(n),
+                                                  time_left(fs, h, n), reached, key, &waiter, &e);
         if (r < 0) {
                 free(key);
                 w = take(fs->waits, id);
@@ -276,6 +288,14 @@ int follow_open(struct fs *fs, struct handle *h, struct err **e)
                 render_events_from(fs->control, n.o, &h->next, &h->text);
         control_unlock(fs->control);
         return r;
+}
+
+/* The log began anew with this process: all of it is new. */
+int follow_again(struct fs *fs, struct handle *h)
+{
+        h->next = 0;
+        h->cursor = 0;
+        return poll_watch(fs, h);
 }
 
 /* What is new goes behind what was not read yet.  -ENOENT: the object is gone; h->lock held. */

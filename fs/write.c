@@ -19,6 +19,8 @@ static int take_verb(void *arg, const char *p, size_t n, struct err **e)
 {
         struct writing *w = arg;
 
+        if (once_done(w->fs))
+                return 0;
         return control_verb(w->fs->control, w->who, w->no, p, n, e);
 }
 
@@ -26,6 +28,8 @@ static int take_file_line(void *arg, const char *p, size_t n, struct err **e)
 {
         struct writing *w = arg;
 
+        if (once_done(w->fs))
+                return 0;
         return control_write_line(w->fs->control, w->who, w->no, w->index, p, n, e);
 }
 
@@ -33,7 +37,7 @@ static int take_spec(void *arg, const char *p, size_t n, struct err **e)
 {
         struct writing *w = arg;
         _cleanup_free_ char *said = NULL;
-        int r = control_apply(w->fs->control, w->who, w->no, p, n, &said, e);
+        int r = once_done(w->fs) ? 0 : control_apply(w->fs->control, w->who, w->no, p, n, &said, e);
 
         if (!r && said && w->answer)
                 buf_addstr(w->answer, said);
@@ -44,7 +48,9 @@ static int take_new(void *arg, const char *p, size_t n, struct err **e)
 {
         struct writing *w = arg;
         _cleanup_free_ char *line = NULL;
-        int r = control_new(w->fs->control, w->who, w->no, w->kind, p, n, &line, e);
+        int r = once_done(w->fs)
+                        ? control_made(w->fs->control, w->no, w->kind, p, n, &line, e)
+                        : control_new(w->fs->control, w->who, w->no, w->kind, p, n, &line, e);
 
         if (!r && line && w->answer)
                 buf_addstr(w->answer, line);
@@ -102,6 +108,8 @@ static int write_scalar(struct writing *w, enum node_type type, const char *p, s
                 return r;
         if (type == NODE_LOGLEVEL)
                 return set_loglevel(w->who, w->fs, p, n, e);
+        if (once_done(w->fs))
+                return 0;
         return control_set(w->fs->control, w->who, w->no, w->index, p, n, e);
 }
 
@@ -129,7 +137,9 @@ static int write_meta(struct writing *w, struct handle *h, const char *p, size_t
                       struct err **e)
 {
         _cleanup_buf_ struct buf b = {0};
-        int r = h->flags & O_APPEND ? meta_now(w, h) : 0;
+        int r = h->flags & O_APPEND || h->restored ? meta_now(w, h) : 0;
+
+        h->restored = false;
 
         if (r < 0)
                 return r;
@@ -145,7 +155,8 @@ static int write_meta(struct writing *w, struct handle *h, const char *p, size_t
                 buf_add(&b, h->text.data + off + n, h->text.len - (size_t)off - n);
         if (b.failed)
                 return -ENOMEM;
-        r = control_set_meta(w->fs->control, w->who, w->no, h->key, buf_str(&b), b.len, e);
+        if (!once_done(w->fs))
+                r = control_set_meta(w->fs->control, w->who, w->no, h->key, buf_str(&b), b.len, e);
         if (r < 0)
                 return r;
         buf_done(&h->text);
@@ -213,7 +224,13 @@ int text_write(struct fs *fs, const struct caller *who, struct handle *h, const 
                uint64_t off, struct err **e)
 {
         struct writing w = {.fs = fs, .who = who, .no = h->no, .index = h->index, .kind = h->kind};
-        int r = dispatch(&w, h, p, n, off, e);
+        int r;
+
+        if (h->torn)
+                return err_set(e, -ESTALE,
+                               "the daemon was started again in the middle of this: open the file "
+                               "again and write it whole");
+        r = dispatch(&w, h, p, n, off, e);
 
         if (!r) {
                 h->wrote = true;
@@ -259,6 +276,8 @@ static int cut_meta(struct fs *fs, const struct caller *who, struct handle *h, u
                 return err_set(e, -EINVAL, "a value does not grow by truncation: write it");
         h->text.len = (size_t)size;
         if (!size)
+                return 0;
+        if (once_done(fs))
                 return 0;
         return control_set_meta(fs->control, who, h->no, h->key, h->text.data, h->text.len, e);
 }

@@ -21,6 +21,7 @@
 #     spawn COMMAND...             in the background; its pid is in $!
 #     start_cloud [OPTION...]      strato up in $T/state and $T/cloud ($C)
 #     stop_cloud                   strato down --guests
+#     unhold                       kills stratod's holder: from then on a death of stratod is one
 
 set -u
 LC_ALL=C
@@ -42,7 +43,7 @@ ok() {
 
 fail() {
         echo "FAIL: $*" >&2
-        for file in "$T/out" "$T/err" "$T"/state/log/*.log; do
+        for file in "$T/out" "$T/err" "$T"/state/log/*.log "$T"/state/instances/*/console.log; do
                 [ -s "$file" ] || continue
                 echo "--- ${file#"$T"/}" >&2
                 tail -n 30 "$file" >&2
@@ -147,6 +148,12 @@ stop_cloud() {
         test_cloud=''
         "$STRATO" down --guests --force --state "$T/state" --mount "$C" >"$T/out" 2>"$T/err" ||
                 fail "strato down: status $?"
+}
+
+unhold() {
+        local file=$T/state/run/stratod.pid
+        kill -9 "$(ps -o ppid= -p "$(head -n1 "$file")" | tr -d ' ')"
+        wait_line "$file" alone 10
 }
 
 test_end() {

@@ -91,7 +91,13 @@ static int make_store(const char *dir, const char *mark, struct err **e)
         r = fsync_parent(dir);
         if (r < 0 && r != -EACCES)
                 return err_errno(e, r, "sync the folder of target '%s'", dir);
-        return file_replace(mark, marker, sizeof(marker) - 1, 0600, e);
+        r = file_replace(mark, marker, sizeof(marker) - 1, 0600, e);
+        if (r == -ENOENT && access(mark, F_OK) == 0) { /* another first backup was faster */
+                if (e)
+                        *e = err_free(*e);
+                r = 0;
+        }
+        return r;
 }
 
 /* One that was begun by a process that died before it had its marker. */

@@ -22,7 +22,7 @@ struct guest {
         char uuid[37];
         const char *name;         /* unique on the host, e.g. web-1a2b3c4d */
         const char *title;        /* tenant/name, for virsh list --title */
-        unsigned vcpus;
+        unsigned vcpus, vcpus_max; /* max: it may grow to while it runs; 0: it may not */
         uint64_t memory;          /* bytes */
         uid_t uid;                /* QEMU runs as this user; (uid_t)-1: the driver's default */
         gid_t gid;
@@ -34,6 +34,8 @@ struct guest {
         const char *kernel;       /* direct kernel boot; NULL: the disk boots */
         const char *initrd;
         const char *cmdline;
+        const char *vnc_sock;     /* its screen, made by QEMU's user; NULL: it has none */
+        const char *config_drive; /* an image file that it sees as its last disk, read-only; NULL */
         bool kvm;                 /* only after a probe that booted; else TCG */
 };
 
@@ -69,6 +71,28 @@ struct compute_ops {
         int (*reboot)(struct compute *c, const char *uuid, bool hard, struct err **e);
         int (*pause)(struct compute *c, const char *uuid, struct err **e);
         int (*resume)(struct compute *c, const char *uuid, struct err **e);
+        /* The guest's memory and devices go to the file at path (made by the engine, readable by
+         * nobody else), and the guest with them: suspended to storage.  On failure it goes on as it
+         * was.  Takes as long as its memory takes to write. */
+        int (*save)(struct compute *c, const char *uuid, const char *path, struct err **e);
+        /* Whether a save to path came to its end: 0, -ENOENT (there is none), -EIO (half of one). */
+        int (*saved)(struct compute *c, const char *path, struct err **e);
+        /* The guest as it was saved, paused; its disks are exported where they were.  The file
+         * stays, and must be gone before the guest goes on: its disks would be newer than it.
+         * Success if that guest is there. */
+        int (*restore)(struct compute *c, const char *uuid, const char *path, struct err **e);
+        /* Presses keys together for a moment: QEMU's names, with spaces: "ctrl alt delete". */
+        int (*keys)(struct compute *c, const char *uuid, const char *keys, struct err **e);
+        /* Gives it so many processors, up to its vcpus_max; the guest takes them into use itself. */
+        int (*set_vcpus)(struct compute *c, const char *uuid, unsigned vcpus, struct err **e);
+        /* A non-maskable interrupt: a kernel that is set so dumps itself, or panics. */
+        int (*nmi)(struct compute *c, const char *uuid, struct err **e);
+        /* Has the guest's agent set a user's password; hash: as in /etc/shadow.  -ENOTCONN no agent
+         * listens, -EIO with its words. */
+        int (*password)(struct compute *c, const char *uuid, const char *user, const char *hash,
+                        struct err **e);
+        /* The engine's own description of the guest as it is now; the caller frees. */
+        int (*describe)(struct compute *c, const char *uuid, char **ret, struct err **e);
         /* Asks the guest's agent to write out its file systems and to let nothing change them until
          * thaw; one that has done so already does it anew.  Bounded: some seconds for an agent that
          * does not answer, half a minute for one that does.  -ENOTCONN no agent listens: nothing was
@@ -109,6 +133,7 @@ struct compute {
  *  - console_log, console_sock and agent_sock are made by the engine, not by QEMU's user: their
  *    folder must exist, be the engine's to write, and need not be open to the guest's uid.  A
  *    socket left by an earlier run is replaced; the log is appended to.
+ *  - vnc_sock is made by QEMU's user, whose folder it is in, with nobody else.
  *  - The disks' sockets, kernel and initrd are opened by QEMU's user: their folders need x and the
  *    files r (a socket: rw) for uid or gid.  Nothing is chowned for it.
  *  - uid and gid mean something where the engine is root (system, embedded); a session's guests

@@ -54,7 +54,11 @@ static int step_attach(struct job *j, struct err **e)
                 return job_wait_blockd(j, e);
         if (r == 0)
                 r = instance_compute(j, &compute, e);
-        return r < 0 ? r : compute->ops->attach(compute, p.g.uuid, &p.disks[0], e);
+        if (r == 0)
+                r = compute->ops->attach(compute, p.g.uuid, &p.disks[0], e);
+        if (r == 0)
+                instance_describe(j, compute);
+        return r;
 }
 
 static int done_attach(struct job *j, struct txn *t, struct object *o, struct err **e)
@@ -111,6 +115,7 @@ static int step_detach(struct job *j, struct err **e)
         }
         if (r < 0)
                 return r;
+        instance_describe(j, compute);
         r = s->ops->unexport(s, j->args, e); /* the disk is out: no way back from here */
         return r == -ECONNREFUSED ? job_wait_blockd(j, e) : r;
 }

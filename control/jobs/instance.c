@@ -37,11 +37,29 @@ int instance_unexport(struct job *j, struct err **e)
         return r;
 }
 
-static int step_unexport(struct job *j, struct err **e)
+int instance_step_unexport(struct job *j, struct err **e)
 {
         int r = instance_unexport(j, e);
 
         return r == -ECONNREFUSED ? job_wait_blockd(j, e) : r;
+}
+
+/* Looking at it costs nothing then.  What cannot be written down is left as it was. */
+void instance_describe(struct job *j, struct compute *compute)
+{
+        _cleanup_free_ char *path = NULL, *xml = NULL;
+        char id[ID_TEXT_SIZE];
+        struct object *o;
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        if (o) {
+                path = instance_domain(j->c, o);
+                id_text(id, o->id);
+        }
+        control_unlock(j->c);
+        if (path && compute->ops->describe(compute, id, &xml, NULL) == 0)
+                file_replace(path, xml, strlen(xml), 0600, NULL);
 }
 
 static void unlink_all(struct txn *t, struct object *o)
@@ -60,8 +78,8 @@ static void unlink_all(struct txn *t, struct object *o)
 
 /* --- stop ------------------------------------------------------------------------------------ */
 
-static int guest_state(struct job *j, struct compute **compute, struct facts *f,
-                       enum guest_state *ret, struct err **e)
+int instance_look(struct job *j, struct compute **compute, struct facts *f, enum guest_state *ret,
+                  struct err **e)
 {
         int r = job_facts(j, f, e);
 
@@ -78,8 +96,7 @@ static int guest_state(struct job *j, struct compute **compute, struct facts *f,
         return r;
 }
 
-/* The engine is down, and what was asked for stands: it is done when the engine is back. */
-static int wait_engine(struct job *j, struct err **e)
+int instance_wait_engine(struct job *j, struct err **e)
 {
         if (e)
                 *e = err_free(*e);
@@ -93,7 +110,7 @@ static int off(struct job *j, struct err **e)
         enum guest_state s;
         struct compute *compute;
         struct facts f;
-        int r = guest_state(j, &compute, &f, &s, e);
+        int r = instance_look(j, &compute, &f, &s, e);
 
         if (r < 0 || s == GUEST_GONE)
                 return r;
@@ -114,11 +131,11 @@ static int off(struct job *j, struct err **e)
                         "the guest was asked to power off");
 }
 
-static int step_off(struct job *j, struct err **e)
+int instance_step_off(struct job *j, struct err **e)
 {
         int r = off(j, e);
 
-        return r == -ECONNREFUSED ? wait_engine(j, e) : r;
+        return r == -ECONNREFUSED ? instance_wait_engine(j, e) : r;
 }
 
 static int done_stop(struct job *j, struct txn *t, struct object *o, struct err **e)
@@ -146,7 +163,7 @@ static int step_reboot(struct job *j, struct err **e)
         enum guest_state s;
         struct compute *compute;
         struct facts f;
-        int r = guest_state(j, &compute, &f, &s, e);
+        int r = instance_look(j, &compute, &f, &s, e);
 
         if (r == 0)
                 r = compute->ops->reboot(compute, f.id, streq(j->args, "hard"), e);
@@ -163,7 +180,7 @@ static int done_running(struct job *j, struct txn *t, struct object *o, struct e
 }
 
 /* What it really is now is put down by a sync. */
-static void failed_running(struct job *j, struct txn *t, struct object *o, const struct err *err)
+void instance_failed_running(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
         if (!o || o->nameless)
                 return;
@@ -296,30 +313,33 @@ static int step_look(struct job *j, struct err **e)
         enum guest_state s;
         struct compute *compute;
         struct facts f;
-        int r = guest_state(j, &compute, &f, &s, e);
+        int r = instance_look(j, &compute, &f, &s, e);
 
         if (r == -ECONNREFUSED) /* the engine is down: its guests are not */
-                return wait_engine(j, e);
+                return instance_wait_engine(j, e);
         if (r < 0)
                 return r;
-        if (s == GUEST_STALLED && !f.nameless && f.state == INSTANCE_ACTIVE)
+        if (s == GUEST_STALLED && !f.nameless && f.state != INSTANCE_PAUSED &&
+            (STATE(f.state) & INSTANCE_RUNS))
                 return wake_stalled(j, compute, &f);
         set_stalled(j, "");
         j->value = s;
         if (s == GUEST_CRASHED)
                 r = compute->ops->destroy(compute, f.id, e);
-        return s == GUEST_GONE || s == GUEST_CRASHED ? step_unexport(j, e) : r;
+        return s == GUEST_GONE || s == GUEST_CRASHED ? instance_step_unexport(j, e) : r;
 }
 
 static int done_sync(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
         enum guest_state s = j->value;
 
-        if (!o || !object_in(o, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_PAUSED)))
+        if (!o || !object_in(o, INSTANCE_RUNS))
                 return 0;
         if (s == GUEST_GONE || s == GUEST_CRASHED) {
                 txn_event(t, o, s == GUEST_GONE ? "the guest is off" : "the guest crashed");
                 txn_set_state(t, o, INSTANCE_STOPPED);
+        } else if (object_in(o, STATE(INSTANCE_RESCUED) | STATE(INSTANCE_RESIZED))) {
+                return 0;
         } else if (s == GUEST_PAUSED) {
                 txn_set_state(t, o, INSTANCE_PAUSED);
         } else if (s == GUEST_RUNNING) {
@@ -328,12 +348,13 @@ static int done_sync(struct job *j, struct txn *t, struct object *o, struct err 
         return 0;
 }
 
-static const struct job_step stop_steps[] = {{"off", step_off}, {"unexport", step_unexport}};
+static const struct job_step stop_steps[] = {{"off", instance_step_off},
+                                             {"unexport", instance_step_unexport}};
 static const struct job_step reboot_steps[] = {{"reboot", step_reboot}};
 static const struct job_step pause_steps[] = {{"pause", step_pause}};
 static const struct job_step resume_steps[] = {{"resume", step_resume}};
 static const struct job_step delete_steps[] = {
-        {"destroy", step_destroy}, {"unexport", step_unexport}, {"files", step_files}};
+        {"destroy", step_destroy}, {"unexport", instance_step_unexport}, {"files", step_files}};
 static const struct job_step sync_steps[] = {{"look", step_look}};
 
 const struct job_def job_instance_stop = {.op = "instance.stop",
@@ -347,7 +368,7 @@ const struct job_def job_instance_reboot = {.op = "instance.reboot",
                                             .steps = reboot_steps,
                                             .nsteps = ARRAY_SIZE(reboot_steps),
                                             .done = done_running,
-                                            .failed = failed_running};
+                                            .failed = instance_failed_running};
 const struct job_def job_instance_pause = {.op = "instance.pause",
                                            .deadline = 60,
                                            .steps = pause_steps,

@@ -9,7 +9,9 @@ extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publ
         job_volume_check, job_volume_scrub,
         job_instance_start, job_instance_stop, job_instance_reboot, job_instance_pause,
         job_instance_resume, job_instance_attach, job_instance_detach, job_instance_delete,
-        job_instance_snapshot, job_instance_sync;
+        job_instance_snapshot, job_instance_sync, job_instance_suspend, job_instance_restore,
+        job_instance_rescue, job_instance_unrescue, job_instance_rebuild, job_instance_shelve,
+        job_instance_resize, job_instance_revert, job_instance_image, job_instance_vcpus, job_instance_backup, job_instance_discard, job_instance_keys, job_instance_nmi, job_instance_password;
 extern const struct job_def job_volume_accept, job_volume_adopt, job_volume_manage,
         job_volume_release, job_volume_revert, job_volume_flatten, job_volume_shrink;
 extern const struct job_def job_backup_create, job_backup_verify, job_backup_delete,
@@ -24,7 +26,15 @@ enum { VOLUME_DRAFT, VOLUME_CREATING, VOLUME_AVAILABLE, VOLUME_IN_USE, VOLUME_AT
 enum { BACKUP_DRAFT, BACKUP_CREATING, BACKUP_AVAILABLE, BACKUP_DELETING, BACKUP_ERROR };
 enum { SNAPSHOT_CREATING, SNAPSHOT_AVAILABLE, SNAPSHOT_DELETING, SNAPSHOT_ERROR };
 enum { INSTANCE_DRAFT, INSTANCE_STARTING, INSTANCE_ACTIVE, INSTANCE_STOPPING, INSTANCE_STOPPED,
-       INSTANCE_REBOOTING, INSTANCE_PAUSED, INSTANCE_DELETING, INSTANCE_ERROR };
+       INSTANCE_REBOOTING, INSTANCE_PAUSED, INSTANCE_DELETING, INSTANCE_ERROR,
+       INSTANCE_SUSPENDING, INSTANCE_SUSPENDED, INSTANCE_RESUMING, INSTANCE_RESCUING,
+       INSTANCE_RESCUED, INSTANCE_UNRESCUING, INSTANCE_REBUILDING, INSTANCE_SHELVING,
+       INSTANCE_SHELVED, INSTANCE_RESIZING, INSTANCE_RESIZED, INSTANCE_REVERTING };
+
+/* A guest is there, as far as we know: what it really does is looked at now and then. */
+#define INSTANCE_RUNS                                                                              \
+        (STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_PAUSED) | STATE(INSTANCE_RESCUED) |              \
+         STATE(INSTANCE_RESIZED))
 
 /* What a step needs of its target, copied under the lock.  -ENOENT when it is gone. */
 struct facts {
@@ -108,6 +118,8 @@ bool volume_encrypted(const struct object *o);
 
 /* backup.c: the driver, or -ENOTSUP. */
 int backup_service(struct control *c, struct backup_service **ret, struct err **e);
+/* A backup of the volume whose snapshot another job takes, and which then is to start its own. */
+int backup_of(struct txn *t, struct object *volume, const char *name, uint64_t job, struct err **e);
 int backup_remove(struct txn *t, struct object *o, struct err **e);
 /* Removes from blockd the snapshots that backups of the volume keep for the next one; older: only
  * those that are older than the job's backup, of its target.  -EBUSY: one is being read. */
@@ -125,12 +137,54 @@ int backup_expire(struct txn *t, struct object *volume, struct err **e);
 int instance_compute(struct job *j, struct compute **ret, struct err **e);
 /* Closes every export of the target's disks.  Repeatable. */
 int instance_unexport(struct job *j, struct err **e);
+/* Powers the guest off; args: "now", or the second since 1970 at which it is forced, and more. */
+int instance_step_off(struct job *j, struct err **e);
+/* Such args: in so many seconds (0: now), and the rest. */
+void instance_off_args(char out[48], unsigned seconds, const char *rest);
+/* Writes domain.xml anew: the guest was started or its devices have changed. */
+void instance_describe(struct job *j, struct compute *compute);
+int instance_step_unexport(struct job *j, struct err **e);
+/* The target, and its guest as it is now: one that is not there is GUEST_GONE. */
+int instance_look(struct job *j, struct compute **compute, struct facts *f, enum guest_state *ret,
+                  struct err **e);
+/* The engine is down, and what was asked for stands: it is done when the engine is back. */
+int instance_wait_engine(struct job *j, struct err **e);
+/* failed() of what leaves the guest as it was, whatever that is: active, until a sync has looked. */
+void instance_failed_running(struct job *j, struct txn *t, struct object *o, const struct err *err);
 /* Files of an instance on the host; the caller frees. */
 char *instance_dir(struct control *c, const struct object *o);
 char *instance_console_log(struct control *c, const struct object *o);
+char *instance_domain(struct control *c, const struct object *o);
+char *instance_vnc(struct control *c, const struct object *o);
+char *instance_memory(struct control *c, const struct object *o); /* while it is suspended */
 char *instance_console(struct control *c, const struct object *o);
 /* Puts a volume back to rest when instance o lets go of it: before the link is removed. */
 void instance_release_volume(struct txn *t, struct object *o, struct object *volume);
 /* The state of a volume that instances have, by what still goes on; `done` is the link id of the
  * attachment whose job ends now, "" for none. */
 unsigned volume_held_state(struct control *c, const struct object *volume, const char *done);
+
+/* root.c */
+/* A volume from the image, at least size bytes (0: as the image), that goes with the instance,
+ * linked as `device`; it is made by a job of its own. */
+int instance_make_root(struct txn *t, struct object *o, struct object *image, const char *suffix,
+                       const char *device, uint64_t size, struct object **ret, struct err **e);
+/* What it boots from: its rescue disk, its first bootable one, or its first; NULL: it has none. */
+struct link *instance_boot_link(const struct object *o);
+/* Takes the volume from an instance whose guest is off; one that was made for it goes, unless it has
+ * snapshots. */
+void instance_drop_volume(struct txn *t, struct object *o, struct link *l);
+/* The image that the arguments of a verb name, if it can be booted. */
+int instance_image_named(struct txn *t, struct object *o, const char *verb, const char *args,
+                         struct object **ret, struct err **e);
+/* rescue.c: its guest is off: it is started, by a job of its own. */
+void instance_start_again(struct txn *t, struct object *o);
+/* rescue.c, shelve.c, resize.c: the verbs. */
+int instance_resize(struct txn *t, struct object *o, const char *args, struct err **e);
+int instance_confirm(struct txn *t, struct object *o, const char *args, struct err **e);
+int instance_revert(struct txn *t, struct object *o, const char *args, struct err **e);
+int instance_rescue(struct txn *t, struct object *o, const char *args, struct err **e);
+int instance_unrescue(struct txn *t, struct object *o, const char *args, struct err **e);
+int instance_rebuild(struct txn *t, struct object *o, const char *args, struct err **e);
+int instance_shelve(struct txn *t, struct object *o, const char *args, struct err **e);
+int instance_unshelve(struct txn *t, struct object *o, const char *args, struct err **e);

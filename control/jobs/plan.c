@@ -16,6 +16,8 @@ void plan_done(struct plan *p)
         free(p->kernel);
         free(p->initrd);
         free(p->cmdline);
+        free(p->config);
+        free(p->vnc);
 }
 
 /* 0 ready; 1 wait for *watch; -errno. */
@@ -62,15 +64,16 @@ static void plan_disks(struct control *c, struct plan *p, const struct object *o
 {
         unsigned def = kind_link(o->kind, "volumes");
         struct link sorted[DISKS_MAX];
+        const struct link *boot = instance_boot_link(o);
         unsigned n = 0, root = 0;
 
         object_foreach_link (l, o)
                 if (l->def == def && !l->leaving && n < DISKS_MAX)
                         sorted[n++] = *l;
         qsort(sorted, n, sizeof(*sorted), by_target);
-        while (root < n && !object_num(sorted[root].target, "bootable"))
+        while (root < n && !streq(sorted[root].name, boot->name))
                 root++;
-        if (root > 0 && root < n) { /* the first of them boots: vda, unless only another can */
+        if (root > 0 && root < n) { /* the first of them boots */
                 struct link l = sorted[root];
 
                 memmove(sorted + 1, sorted, root * sizeof(*sorted));
@@ -122,6 +125,7 @@ int plan_guest(struct job *j, struct plan *p, struct err **e)
                 p->g.kvm = streq(accel, "kvm");
                 id_text(p->g.uuid, o->id);
                 p->g.vcpus = object_num(o, "vcpus");
+                p->g.vcpus_max = object_num(o, "vcpus_max");
                 p->g.memory = object_num(o, "memory");
                 guest_user(c, o->no, &p->g.uid, &p->g.gid);
                 p->name = path_printf("%s-%.8s", o->name, p->g.uuid);
@@ -130,9 +134,13 @@ int plan_guest(struct job *j, struct plan *p, struct err **e)
                 p->log = instance_console_log(c, o);
                 p->console = instance_console(c, o);
                 p->agent = path_printf("%s/agent.sock", p->dir);
+                if (streq(object_str(o, "screen"), "vnc"))
+                        p->vnc = instance_vnc(c, o);
                 p->cmdline = xstrdup(object_str(o, "cmdline"));
-                plan_image(o, "kernel", p->kernel_id);
-                plan_image(o, "ramdisk", p->initrd_id);
+                if (!object_num(o, "rescue")) { /* whose disk boots by itself */
+                        plan_image(o, "kernel", p->kernel_id);
+                        plan_image(o, "ramdisk", p->initrd_id);
+                }
                 plan_disks(c, p, o);
         }
         accel = streq(accel, "unknown") ? NULL : accel;
@@ -144,6 +152,7 @@ int plan_guest(struct job *j, struct plan *p, struct err **e)
         p->g.console_log = p->log;
         p->g.console_sock = p->console;
         p->g.agent_sock = p->agent;
+        p->g.vnc_sock = p->vnc;
         return accel ? 0 : -EAGAIN;
 }
 
@@ -176,6 +185,20 @@ int plan_kernel(struct job *j, struct plan *p, struct err **e)
         p->g.kernel = p->kernel;
         p->g.initrd = p->initrd;
         p->g.cmdline = p->kernel ? p->cmdline : NULL;
+        return r;
+}
+
+int plan_screen(struct plan *p, struct err **e)
+{
+        _cleanup_free_ char *dir = NULL;
+        int r;
+
+        if (!p->vnc)
+                return 0;
+        dir = xstrndup(p->vnc, strrchr(p->vnc, '/') - p->vnc);
+        r = mkdir_parents(dir, 0700, e);
+        if (r == 0 && p->g.uid != (uid_t)-1 && chown(dir, p->g.uid, p->g.gid) < 0)
+                r = err_errno(e, -errno, "give '%s' to its guest", dir);
         return r;
 }
 

@@ -13,7 +13,7 @@ struct plan {
         char *socket[DISKS_MAX];
         char serial[DISKS_MAX][21];
         char kernel_id[ID_TEXT_SIZE], initrd_id[ID_TEXT_SIZE];
-        char *name, *title, *dir, *log, *console, *agent, *kernel, *initrd, *cmdline;
+        char *name, *title, *dir, *log, *console, *agent, *kernel, *initrd, *cmdline, *config, *vnc;
 };
 
 void plan_done(struct plan *p);
@@ -22,6 +22,10 @@ void plan_done(struct plan *p);
 int plan_guest(struct job *j, struct plan *p, struct err **e);
 /* Copies the kernel and ramdisk, if it has them, to where its QEMU may read them. */
 int plan_kernel(struct job *j, struct plan *p, struct err **e);
+/* config-drive.c: makes its config drive, if it wants one; the folder is there. */
+int plan_config(struct job *j, struct plan *p, struct err **e);
+/* The folder of its screen's socket, which its QEMU makes, if it has a screen. */
+int plan_screen(struct plan *p, struct err **e);
 /* Exports each disk of the plan on a socket of its own that only this guest may enter. */
 int plan_exports(struct job *j, struct plan *p, struct err **e);
 /* Whether what a link points at may go into a guest: 0 ready; 1 not yet (watch, and label for

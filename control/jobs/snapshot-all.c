@@ -1,4 +1,5 @@
-/* Snapshots of all volumes of an instance, of one moment.
+/* Snapshots of all volumes of an instance, of one moment; or images, which are snapshots that need
+ * no volume, as blockd keeps what both have in common once; or what backups are then read from.
  *
  *     freeze  the guest's agent has its file systems written out and held; the snapshots note it
  *     take    the guest stands still while blockd takes them; then they are available
@@ -20,7 +21,30 @@ struct taken {
         char id[ID_TEXT_SIZE], volume[ID_TEXT_SIZE];
 };
 
-/* The snapshots that the job is for, as many as there are; the caller frees. */
+/* What is to be taken of the volume by this job, and is not taken yet; NULL: nothing.  Model held.
+ */
+static struct object *taking(struct job *j, struct object *v)
+{
+        const bool image = j->def == &job_instance_image;
+        const unsigned state = image ? IMAGE_SAVING : BACKUP_CREATING;
+        struct collection *l;
+        struct object *s;
+
+        if (v->kind != &kind_volume)
+                return NULL;
+        if (j->def == &job_instance_snapshot) {
+                s = model_by_name(j->c, v, &kind_snapshot, j->args);
+                return s && s->state == SNAPSHOT_CREATING ? s : NULL;
+        }
+        l = model_collection(j->c, v->tenant, image ? &kind_image : &kind_backup);
+        for (size_t i = 0; i < l->n; i++)
+                if (l->v[i]->state == state && object_num(l->v[i], "taken_by") == j->no &&
+                    object_num(l->v[i], image ? "taken_of" : "volume_no") == v->no)
+                        return l->v[i];
+        return NULL;
+}
+
+/* What the job is for, as many as there are; the caller frees. */
 static struct taken *taken_get(struct job *j, size_t *ret_n)
 {
         struct taken *v = NULL;
@@ -30,12 +54,12 @@ static struct taken *taken_get(struct job *j, size_t *ret_n)
         control_rdlock(j->c);
         o = model_by_no(j->c, j->target);
         for (unsigned i = 0; o && i < o->nlinks; i++) {
-                s = model_by_name(j->c, o->links[i].target, &kind_snapshot, j->args);
-                if (!s || s->state != SNAPSHOT_CREATING)
+                s = taking(j, o->links[i].target);
+                if (!s)
                         continue;
                 v = xrealloc(v, n + 1, sizeof(*v));
                 id_text(v[n].id, s->id);
-                id_text(v[n++].volume, s->holder->id);
+                id_text(v[n++].volume, o->links[i].target->id);
         }
         control_unlock(j->c);
         *ret_n = n;
@@ -82,13 +106,17 @@ static int note_frozen(struct job *j, bool thaw, const char *words, struct err *
         if (!o)
                 return txn_end(&t, err_set(e, -ENOENT, "it is gone"), e);
         for (unsigned i = 0; i < o->nlinks; i++) {
-                s = model_by_name(j->c, o->links[i].target, &kind_snapshot, j->args);
-                if (s && s->state == SNAPSHOT_CREATING)
+                s = taking(j, o->links[i].target);
+                if (s && s->kind != &kind_backup)
                         txn_set_num(&t, s, "frozen", !words);
         }
         txn_set_num(&t, o, "thaw", thaw);
         if (words && *words)
-                txn_event(&t, o, "snapshots '%s' as after a power cut: %s", j->args, words);
+                txn_event(&t, o, "%s '%s' as after a power cut: %s",
+                          j->def == &job_instance_snapshot ? "snapshots"
+                          : j->def == &job_instance_image  ? "images"
+                                                           : "backups",
+                          j->args, words);
         return txn_commit(&t, e);
 }
 
@@ -162,16 +190,43 @@ static int step_thaw(struct job *j, struct err **e)
 
 /* --- take --- */
 
-static void end_all(struct job *j, struct txn *t, struct object *o, unsigned state)
+static void end_image(struct txn *t, struct object *image, struct object *v, bool taken)
+{
+        txn_set_num(t, image, "taken_by", 0);
+        if (taken) {
+                txn_set_num(t, image, "size", object_num(v, "actual"));
+                txn_set_num(t, image, "virtual_size", object_num(v, "actual"));
+        }
+        txn_set_state(t, image, taken ? IMAGE_ACTIVE : IMAGE_ERROR);
+}
+
+/* The backup's own job takes the snapshot once more, which then is there. */
+static void end_backup(struct txn *t, struct object *backup, bool taken)
+{
+        txn_set_num(t, backup, "taken_by", 0);
+        if (!taken) {
+                txn_set_state(t, backup, BACKUP_ERROR);
+                return;
+        }
+        txn_set_num(t, backup, "snapshot", 1);
+        txn_set_num(t, backup, "taken_at", clock_now());
+        job_start(t, backup, &job_backup_create, NULL);
+}
+
+static void end_all(struct job *j, struct txn *t, struct object *o, bool taken)
 {
         for (unsigned i = 0; o && i < o->nlinks; i++) {
                 struct object *v = o->links[i].target;
-                struct object *s = model_by_name(t->c, v, &kind_snapshot, j->args);
+                struct object *s = taking(j, v);
 
-                if (!s || s->state != SNAPSHOT_CREATING)
-                        continue;
-                txn_set_num(t, s, "size", object_num(v, "actual"));
-                txn_set_state(t, s, state);
+                if (s && s->kind == &kind_image) {
+                        end_image(t, s, v, taken);
+                } else if (s && s->kind == &kind_backup) {
+                        end_backup(t, s, taken);
+                } else if (s) {
+                        txn_set_num(t, s, "size", object_num(v, "actual"));
+                        txn_set_state(t, s, taken ? SNAPSHOT_AVAILABLE : SNAPSHOT_ERROR);
+                }
         }
 }
 
@@ -211,7 +266,7 @@ static int step_take(struct job *j, struct err **e)
         if (r < 0)
                 return r;
         txn_begin(&t, j->c, NULL);
-        end_all(j, &t, model_by_no(j->c, j->target), SNAPSHOT_AVAILABLE);
+        end_all(j, &t, model_by_no(j->c, j->target), true);
         return txn_commit(&t, e);
 }
 
@@ -238,7 +293,7 @@ static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
 
 static void failed(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
-        end_all(j, t, o, SNAPSHOT_ERROR);
+        end_all(j, t, o, false);
         done(j, t, o, NULL);
 }
 
@@ -253,3 +308,19 @@ const struct job_def job_instance_snapshot = {.op = "instance.snapshot",
                                               .done = done,
                                               .failed = failed,
                                               .undo = undo};
+const struct job_def job_instance_image = {.op = "instance.image",
+                                           .deadline = 600,
+                                           .patient = true,
+                                           .steps = steps,
+                                           .nsteps = ARRAY_SIZE(steps),
+                                           .done = done,
+                                           .failed = failed,
+                                           .undo = undo};
+const struct job_def job_instance_backup = {.op = "instance.backup",
+                                            .deadline = 600,
+                                            .patient = true,
+                                            .steps = steps,
+                                            .nsteps = ARRAY_SIZE(steps),
+                                            .done = done,
+                                            .failed = failed,
+                                            .undo = undo};

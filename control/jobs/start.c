@@ -6,38 +6,9 @@
 /* --- step: root ------------------------------------------------------------------------------ */
 
 /* `image` and no volume: a volume of its own, which goes when the instance goes. */
-static int make_root(struct txn *t, struct object *o, struct object *image, struct err **e)
-{
-        char name[NAME_SIZE * 2], link[NAME_SIZE];
-        struct object *v;
-        struct buf target = {};
-        int r = -EEXIST;
-
-        for (int i = 1; r == -EEXIST && i < 100; i++) {
-                snprintf(name, sizeof(name), i > 1 ? "%.50s-root-%d" : "%.50s-root", o->name, i);
-                r = txn_create(t, &kind_volume, o->tenant, name, &v, NULL);
-        }
-        if (r < 0)
-                return err_set(e, r, "no name is free for its root volume");
-        txn_set_num(t, v, "made_for", o->no);
-        txn_set_str(t, v, "host", t->c->cfg.host);
-        if (object_num(o, "disk"))
-                txn_set_num(t, v, "size",
-                            MAX(object_num(o, "disk"), object_num(image, "virtual_size")));
-        buf_printf(&target, "images/%s", image->name);
-        r = action_link(t, v, kind_link(&kind_volume, "source"), "source", buf_str(&target), false,
-                        link, e);
-        buf_done(&target);
-        if (r == 0)
-                r = action_complete(t, v, e);
-        if (r == 0)
-                txn_link(t, o, kind_link(&kind_instance, "volumes"), "vda", v);
-        return r;
-}
-
 static int step_root(struct job *j, struct err **e)
 {
-        struct object *o, *image;
+        struct object *o, *image, *v;
         struct txn t;
         int r = 0;
 
@@ -53,7 +24,7 @@ static int step_root(struct job *j, struct err **e)
                 txn_abort(&t);
                 return job_wait(j, no, 0, "its image is being saved");
         }
-        r = make_root(&t, o, image, e);
+        r = instance_make_root(&t, o, image, "root", "vda", object_num(o, "disk"), &v, e);
         return txn_end(&t, r, e);
 }
 
@@ -87,19 +58,30 @@ static int step_boot(struct job *j, struct err **e)
         if (r == 0)
                 r = plan_kernel(j, &p, e);
         if (r == 0)
+                r = plan_config(j, &p, e);
+        if (r == 0)
+                r = plan_screen(&p, e);
+        if (r == 0)
                 r = plan_exports(j, &p, e);
         if (r == -ECONNREFUSED)
                 return job_wait_blockd(j, e);
         if (r == 0)
                 r = instance_compute(j, &compute, e);
-        return r < 0 ? r : compute->ops->start(compute, &p.g, e);
+        if (r == 0)
+                r = compute->ops->start(compute, &p.g, e);
+        if (r == 0)
+                instance_describe(j, compute);
+        return r;
 }
 
 static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
         if (!o)
                 return 0;
-        txn_set_state(t, o, INSTANCE_ACTIVE);
+        txn_set_state(t, o,
+                      object_num(o, "rescue")          ? INSTANCE_RESCUED
+                      : *object_str(o, "resized_from") ? INSTANCE_RESIZED
+                                                       : INSTANCE_ACTIVE);
         txn_set_str(t, o, "host", t->c->cfg.host);
         txn_set_str(t, o, "stalled", NULL);
         return 0;

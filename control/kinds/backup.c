@@ -83,17 +83,37 @@ static int bind_source(struct txn *t, struct object *o, char *name, struct objec
         return 0;
 }
 
+static void begin(struct txn *t, struct object *o, const struct object *volume)
+{
+        txn_set_str(t, o, "volume", volume->name);
+        txn_set_num(t, o, "volume_no", volume->no);
+        txn_set_num(t, o, "bootable", object_num(volume, "bootable"));
+        txn_set_num(t, o, "expected", object_num(volume, "size"));
+        txn_set_state(t, o, BACKUP_CREATING);
+}
+
+int backup_of(struct txn *t, struct object *volume, const char *name, uint64_t job, struct err **e)
+{
+        struct object *o;
+        int r = bind_source(t, NULL, NULL, volume, e);
+
+        if (r == 0)
+                r = action_create(t, volume->tenant, &kind_backup, name, &o, e);
+        if (r < 0)
+                return r;
+        txn_link(t, o, kind_link(o->kind, "source"), "source", volume);
+        begin(t, o, volume);
+        txn_set_num(t, o, "taken_by", job);
+        return 0;
+}
+
 static int complete(struct txn *t, struct object *o, struct err **e)
 {
         struct object *volume = object_target(o, "source");
 
         if (o->state != BACKUP_DRAFT || !volume)
                 return 0;
-        txn_set_str(t, o, "volume", volume->name);
-        txn_set_num(t, o, "volume_no", volume->no);
-        txn_set_num(t, o, "bootable", object_num(volume, "bootable"));
-        txn_set_num(t, o, "expected", object_num(volume, "size"));
-        txn_set_state(t, o, BACKUP_CREATING);
+        begin(t, o, volume);
         job_start(t, o, &job_backup_create, NULL);
         return 0;
 }
@@ -144,6 +164,8 @@ int backup_remove(struct txn *t, struct object *o, struct err **e)
 {
         if (object_num(o, "protected"))
                 return err_set(e, -EPERM, "it is protected: echo 0 > protected first");
+        if (o->state == BACKUP_CREATING && object_num(o, "taken_by"))
+                return err_set(e, -EBUSY, "it is being taken with the others of its instance");
         return go(t, o, NULL, e);
 }
 
@@ -213,6 +235,8 @@ static const struct attr_def attrs[] = {
         {"taken_at", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "microseconds since 1970"},
         {"expected", ATTR_SIZE, ROLE_NOBODY, .hidden = true,
          .help = "what it counts for while it has no size yet"},
+        {"taken_by", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
+         .help = "job that takes the snapshots of all disks of an instance"},
         {"snapshot", ATTR_BOOL, ROLE_NOBODY, .hidden = true,
          .help = "blockd has the volume's snapshot still, under the backup's id"},
 };

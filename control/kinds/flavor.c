@@ -6,6 +6,8 @@
 static const struct attr_def attrs[] = {
         {"vcpus", ATTR_NUMBER, ROLE_ADMIN, .min = 1, .max = 1024, .def = "1", .index = true,
          .help = "virtual processors"},
+        {"vcpus_max", ATTR_NUMBER, ROLE_ADMIN, .max = 1024,
+         .help = "processors that a running guest may be given; 0: vcpus"},
         {"memory", ATTR_SIZE, ROLE_ADMIN, .min = 16 << 20, .max = 1ULL << 44, .def = "512M",
          .index = true, .help = "memory of the guest"},
         {"disk", ATTR_SIZE, ROLE_ADMIN, .max = 1ULL << 50, .index = true,

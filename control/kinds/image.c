@@ -53,6 +53,8 @@ static int remove_image(struct txn *t, struct object *o, struct err **e)
 
         if (object_num(o, "protected"))
                 return err_set(e, -EPERM, "it is protected: echo 0 > protected first");
+        if (o->state == IMAGE_SAVING && object_num(o, "taken_by"))
+                return err_set(e, -EBUSY, "it is being taken of an instance");
         r = volume_let_clones_go(t, o, e);
         if (r < 0)
                 return r;
@@ -64,6 +66,8 @@ static int remove_image(struct txn *t, struct object *o, struct err **e)
 
 static int verb_activate(struct txn *t, struct object *o, const char *args, struct err **e)
 {
+        if (object_num(o, "taken_of"))
+                return err_set(e, -EINVAL, "it was to be taken of an instance: rmdir it");
         txn_set_state(t, o, IMAGE_SAVING);
         job_start(t, o, &job_image_publish, NULL);
         return 0;
@@ -80,7 +84,8 @@ static const struct attr_def attrs[] = {
          .help = "bytes of the disk that a guest would see"},
         {"checksum", ATTR_TEXT, ROLE_MEMBER, STATE(IMAGE_QUEUED), .index = true, .max = 64,
          .no_spec = true, .set = set_checksum,
-         .help = "SHA-256 of the bytes uploaded; written before, a claim that is checked"},
+         .help = "SHA-256 of the bytes uploaded; written before, a claim that is checked; empty of one "
+                 "taken of an instance"},
         {"min_disk", ATTR_SIZE, ROLE_MEMBER, .max = 1ULL << 46,
          .help = "least size of a volume made from it"},
         {"visibility", ATTR_WORD, ROLE_MEMBER, .words = "private", .def = "private",
@@ -90,6 +95,11 @@ static const struct attr_def attrs[] = {
         {"progress", ATTR_TEXT, ROLE_NOBODY, .render = render_progress, .changes = true,
          .help = "bytes received, or of the job at work on it"},
         {"hint", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "the file name's extension"},
+        {"frozen", ATTR_BOOL, ROLE_NOBODY,
+         .help = "of one taken of an instance: 1: its guest's agent held its file systems still"},
+        {"taken_of", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
+         .help = "volume that it was taken of: it has no uploaded bytes"},
+        {"taken_by", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "job that takes it"},
         {"expect_size", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "claim"},
         {"expect_checksum", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "claim"},
 };

@@ -268,6 +268,7 @@ mkdir backups/cut && ln -s ../../volumes/v backups/cut/source || fail "backup"
 wait_until 30 moves backup.create || fail "no progress"
 pid=$("$STRATO" status --state "$T/state" --json | jq -r .stratod.pid)
 cd /
+unhold
 kill -9 "$pid"
 wait_gone "$pid" 10
 is "a cut-off backup is none" "$(ls "$STORE/manifests" | wc -l)" "$manifests"

@@ -35,10 +35,18 @@ done
 [ "$(jq -s 'map(select(.started.stratod)) | length' "$T"/up.*)" = 1 ] || fail "who started it"
 ok "three at once start one cloud"
 
-# stratod dies; only it comes back.
+# stratod dies, and nobody notices.
 blockd=$(pid_of blockd) stratod=$(pid_of stratod)
 echo 'name=kept size=8M' >"$C/tenants/default/volumes/new" || fail "new"
 expect_status 0 strato wait "$C/tenants/default/volumes/kept" available --timeout 30
+kill -9 "$stratod"
+[ "$(cat "$C/tenants/default/volumes/kept/state")" = available ] || fail "the mount died with it"
+expect_status 0 strato up
+expect_text "$T/out" "up already"
+[ "$(pid_of stratod)" != "$stratod" ] || fail "it was not killed"
+# With its holder it is gone; only it comes back.
+stratod=$(pid_of stratod)
+unhold
 kill -9 "$stratod"
 wait_gone "$stratod" 10
 expect_status 4 strato status

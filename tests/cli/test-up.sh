@@ -81,7 +81,7 @@ expect_status 1 strato up --loglevel 7
 expect_text "$T/err" "stratod ended at its start with status 1: no /dev/fuse"
 expect_text "$T/state/blockd/blockd.given" "--state $T/state/blockd --run $T/state/run"
 expect_text "$T/state/blockd/blockd.given" "--loglevel 7"
-expect_text "$T/state/stratod.given" "--mount $C --state $T/state --run $T/state/run --ready-fd"
+expect_text "$T/state/stratod.given" "--mount $C --state $T/state --run $T/state/run"
 running blockd && fail "blockd was left half started"
 expect_status 3 strato status
 
@@ -133,4 +133,18 @@ daemon blockd 'exit 1'
 "$STRATO" up --state "$T/state" --mount "$T/other" >/dev/null 2>&1
 "$STRATO" status --state "$T/state" --json >"$T/out"
 [ "$(jq -r .mount "$T/out")" != "$T/other" ] || fail "a failed up is remembered"
+
+# A program that serves no more: its holder gives up what it holds.
+cat >"$T/once" <<'END'
+#!/bin/bash
+[ ! -e "$0.served" ] || exec sleep 1000
+: >"$0.served"
+/usr/bin/python3 -c 'import os, socket
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"].replace("@", "\0"))'
+exit 1
+END
+chmod 755 "$T/once"
+expect_status 1 "$T/programs/stratofs-hold" --give-up 1 -- "$T/once"
+expect_text "$T/err" "did not serve again for 1 s"
 ok "all"

@@ -10,7 +10,10 @@
 
 static const struct guest_disk disks[] = {
         {.target = "vda", .socket = "/run/s/1/a.sock", .export = "vol/1", .serial = "vol-0001"},
-        {.target = "vdb", .socket = "/run/s/1/b,c.sock", .export = "", .readonly = true,
+        {.target = "vdb",
+         .socket = "/run/s/1/b,c.sock",
+         .export = "",
+         .readonly = true,
          .shared = true},
 };
 
@@ -93,6 +96,8 @@ static void whole_guest(void **state)
         is(x, "/domain/metadata/s:guest/@owner", "cloud-1");
         is(x, "/domain/memory[@unit='KiB']", "524288");
         is(x, "/domain/vcpu", "2");
+        is(x, "count(/domain/vcpu/@current)", "0");
+        is(x, "count(//disk[@type='file'])", "0");
         is(x, "/domain/os/type[@arch='x86_64'][@machine='q35']", "hvm");
         is(x, "count(/domain/os/kernel)", "0");
         is(x, "/domain/on_poweroff", "destroy");
@@ -109,6 +114,19 @@ static void whole_guest(void **state)
         is(x, "//serial/log[@append='on']/@file", "/var/lib/s/console.log");
         is(x, "//memballoon/@model", "none");
         is(x, "//controller[@type='usb']/@model", "none");
+
+        free(x);
+        g.vcpus_max = 4;
+        g.vnc_sock = "/d/vnc.sock";
+        g.config_drive = "/d/config.iso";
+        x = make(&g, true);
+        is(x, "/domain/vcpu", "4");
+        is(x, "/domain/vcpu/@current", "2");
+        is(x, "//graphics[@type='vnc']/@socket", "/d/vnc.sock");
+        is(x, "count(//video)", "1");
+        is(x, "//disk[@type='file']/target/@dev", "vdz");
+        is(x, "//disk[@type='file']/source/@file", "/d/config.iso");
+        is(x, "count(//disk[@type='file']/readonly)", "1");
 }
 
 static void its_disks(void **state)

@@ -237,6 +237,61 @@ static int c_resume(struct compute *c, const char *uuid, struct err **e)
         fake.paused = false;
         return 0;
 }
+static int c_save(struct compute *c, const char *uuid, const char *path, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        if (fake.save_error)
+                return err_set(e, fake.save_error, "told to fail");
+        fake.running = false;
+        return file_replace(path, "memory", 6, 0600, e);
+}
+static int c_saved(struct compute *c, const char *path, struct err **e)
+{
+        return access(path, F_OK) < 0 ? err_set(e, -ENOENT, "no memory") : 0;
+}
+static int c_restore(struct compute *c, const char *uuid, const char *path, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        assert_int_equal(access(path, F_OK), 0);
+        if (fake.restore_error)
+                return err_set(e, fake.restore_error, "told to fail");
+        fake.running = fake.paused = true;
+        return 0;
+}
+static int c_keys(struct compute *c, const char *uuid, const char *keys, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        snprintf(fake.told, sizeof(fake.told), "%s", keys);
+        return 0;
+}
+static int c_nmi(struct compute *c, const char *uuid, struct err **e)
+{
+        return c_keys(c, uuid, "nmi", e);
+}
+static int c_password(struct compute *c, const char *uuid, const char *user, const char *hash,
+                      struct err **e)
+{
+        char both[200];
+
+        snprintf(both, sizeof(both), "%s %s", user, hash);
+        return c_keys(c, uuid, both, e);
+}
+
+static int c_describe(struct compute *c, const char *uuid, char **ret, struct err **e)
+{
+        *ret = strdup("<domain/>");
+        return 0;
+}
+
+static int c_set_vcpus(struct compute *c, const char *uuid, unsigned vcpus, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        if (fake.vcpus_error)
+                return err_set(e, fake.vcpus_error, "told to fail");
+        fake.vcpus = vcpus;
+        return 0;
+}
+
 static int c_freeze(struct compute *c, const char *uuid, struct err **e)
 {
         WITH_LOCK(&fake.lock);
@@ -294,6 +349,14 @@ const struct compute_ops fake_compute_ops = {.name = "fake",
                                              .destroy = c_off,
                                              .pause = c_pause,
                                              .resume = c_resume,
+                                             .save = c_save,
+                                             .saved = c_saved,
+                                             .restore = c_restore,
+                                             .keys = c_keys,
+                                             .set_vcpus = c_set_vcpus,
+                                             .nmi = c_nmi,
+                                             .describe = c_describe,
+                                             .password = c_password,
                                              .freeze = c_freeze,
                                              .thaw = c_thaw,
                                              .attach = c_attach,

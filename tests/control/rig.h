@@ -49,6 +49,9 @@ struct fake {
         unsigned freezes, thaws;
         bool frozen, paused, taken_running; /* a snapshot of a guest that ran */
         bool running;
+        int save_error, restore_error, vcpus_error;
+        unsigned vcpus; /* given last */
+        char told[256]; /* keys or a password, or "nmi" */
         char boots[16]; /* the first disk of the guest started last */
         uint64_t grown; /* what the guest was last told of its disk's size */
         bool snapshot_asked, snapshot_taken, early; /* early: the last shrink came before one */

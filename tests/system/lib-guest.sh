@@ -1,13 +1,15 @@
 # For system tests: the guest image, and words of a running guest's console.  After tests/lib.sh.
 
-# guest_image FILE [--agent]: a copy of the guest that all tests of this build folder share.
+# guest_image FILE [OPTION...]: a copy of the guest that all tests of this build folder share.
 guest_image() {
-        local made=$BUILD/guest${2:-}.qcow2
+        local file=$1 made
+        shift
+        made=$BUILD/guest$(printf %s "$@").qcow2
         (
                 flock 9
-                [ -s "$made" ] || "$SOURCE/contrib/make-guest" "$made" ${2:+"$2"} >/dev/null
+                [ -s "$made" ] || "$SOURCE/contrib/make-guest" "$made" "$@" >/dev/null
         ) 9>"$BUILD/guest.lock" || fail "make-guest"
-        cp "$made" "$1" || fail "no guest image"
+        cp "$made" "$file" || fail "no guest image"
 }
 
 # shut TEXT... into the guest's console

@@ -101,11 +101,13 @@ goes_on
 
 # --- stratod dies while the guest is frozen and stands still, and goes on at its next start
 cd /
+unhold
 kill -9 "$(daemon_pid stratod)"
 STRATOFS_FAULT=snapshot.taken=kill:1
 export STRATOFS_FAULT
 up
 unset STRATOFS_FAULT
+unhold
 pid=$(daemon_pid stratod)
 echo 'snapshot d' >instances/web/ctl || fail "snapshot"
 cd /

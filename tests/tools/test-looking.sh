@@ -30,7 +30,7 @@ shows() {
 looks 'ls -lAR .'
 looks 'ls -lL volumes/v/data' "its size is known without the disk"
 shows volumes/v/description 'grep -rlx old volumes'
-looks 'grep -rq nowhere . ; [ $? = 1 ]' "every file is read; links to disks are not followed"
+looks 'grep -rq no-such-word . ; [ $? = 1 ]' "every file is read; links to disks are not followed"
 looks 'find . -type f -exec cat {} + >$O/all'
 looks 'find $C -xdev >$O/all' "nothing hidden: no \`.wait\`, no \`.data\`"
 is "nothing hidden" "$(grep -c '/\.' "$O/all")" "$(grep -c '/\.users/' "$O/all")"

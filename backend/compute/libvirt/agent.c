@@ -109,3 +109,19 @@ int op_thaw(struct compute *c, const char *uuid, struct err **e)
                 r = agent_failed(conn, dom, uuid, -ENOTCONN, e);
         return r;
 }
+
+int op_password(struct compute *c, const char *uuid, const char *user, const char *hash,
+                struct err **e)
+{
+        _cleanup_conn_ virConnectPtr conn = NULL;
+        _cleanup_dom_ virDomainPtr dom = NULL;
+        int r = guest_find(c, uuid, &conn, &dom, e);
+
+        if (r == 0)
+                r = limit_agent(conn, dom, uuid, e);
+        if (r == 0)
+                r = find_agent(driver(c), conn, dom, uuid, e);
+        if (r == 0 && virDomainSetUserPassword(dom, user, hash, VIR_DOMAIN_PASSWORD_ENCRYPTED) < 0)
+                r = agent_failed(conn, dom, uuid, -ETIMEDOUT, e);
+        return r;
+}

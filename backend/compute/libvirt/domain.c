@@ -181,6 +181,18 @@ int op_reboot(struct compute *c, const char *uuid, bool hard, struct err **e)
         return 0;
 }
 
+int op_describe(struct compute *c, const char *uuid, char **ret, struct err **e)
+{
+        _cleanup_conn_ virConnectPtr conn = NULL;
+        _cleanup_dom_ virDomainPtr dom = NULL;
+        int r = guest_find(c, uuid, &conn, &dom, e);
+
+        if (r < 0)
+                return r;
+        *ret = virDomainGetXMLDesc(dom, 0);
+        return *ret ? 0 : guest_failed(conn, dom, uuid, e);
+}
+
 static int state_of(virConnectPtr conn, virDomainPtr dom, enum guest_state *ret, struct err **e)
 {
         int state, reason;

@@ -176,6 +176,10 @@ void seat_guest(struct driver *d, virDomainPtr dom);
 /* Tells the guest that the disk has size bytes, which its node knows already. */
 int seat_resize(virDomainPtr dom, const struct disk_found *f, uint64_t size, struct err **e);
 
+/* seat.c: a command of QEMU's monitor.  Takes args (NULL: none); -EIO with QEMU's words. */
+struct json_t;
+int monitor(virDomainPtr dom, const char *command, struct json_t *args, struct err **e);
+
 /* domain.c: a connection and the guest; -ENOENT, -ECONNREFUSED. */
 int guest_find(struct compute *c, const char *uuid, virConnectPtr *conn, virDomainPtr *dom,
                struct err **e);
@@ -185,13 +189,22 @@ int guest_failed(virConnectPtr conn, virDomainPtr dom, const char *uuid, struct 
 /* domain.c: seat_guest() for all guests of ours. */
 void seat_all(struct driver *d);
 
-/* domain.c, disk.c, agent.c: struct compute_ops */
+/* domain.c, disk.c, agent.c, save.c, keys.c: struct compute_ops */
 int op_start(struct compute *c, const struct guest *g, struct err **e);
 int op_shutdown(struct compute *c, const char *uuid, struct err **e);
 int op_destroy(struct compute *c, const char *uuid, struct err **e);
 int op_reboot(struct compute *c, const char *uuid, bool hard, struct err **e);
 int op_pause(struct compute *c, const char *uuid, struct err **e);
 int op_resume(struct compute *c, const char *uuid, struct err **e);
+int op_save(struct compute *c, const char *uuid, const char *path, struct err **e);
+int op_saved(struct compute *c, const char *path, struct err **e);
+int op_restore(struct compute *c, const char *uuid, const char *path, struct err **e);
+int op_keys(struct compute *c, const char *uuid, const char *keys, struct err **e);
+int op_set_vcpus(struct compute *c, const char *uuid, unsigned vcpus, struct err **e);
+int op_describe(struct compute *c, const char *uuid, char **ret, struct err **e);
+int op_nmi(struct compute *c, const char *uuid, struct err **e);
+int op_password(struct compute *c, const char *uuid, const char *user, const char *hash,
+                struct err **e);
 int op_freeze(struct compute *c, const char *uuid, struct err **e);
 int op_thaw(struct compute *c, const char *uuid, struct err **e);
 int op_state(struct compute *c, const char *uuid, enum guest_state *ret, struct err **e);

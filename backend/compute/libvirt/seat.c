@@ -54,6 +54,11 @@ static int qmp(virDomainPtr dom, const char *command, json_t *args, json_t **ret
         return 0;
 }
 
+int monitor(virDomainPtr dom, const char *command, struct json_t *args, struct err **e)
+{
+        return qmp(dom, command, args, NULL, e);
+}
+
 struct nodes {
         char ours[32], storage[32], format[32];
         bool has_ours, has_storage, has_format, marked;

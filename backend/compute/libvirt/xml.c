@@ -135,6 +135,10 @@ static int check_guest(const struct guest *g, struct err **e)
                 r = check_text("kernel command line", g->cmdline, e);
         if (r == 0 && !g->kernel && (g->initrd || g->cmdline))
                 r = err_set(e, -EINVAL, "an initrd or a command line needs a kernel");
+        if (r == 0 && g->vnc_sock)
+                r = check_path("VNC socket", g->vnc_sock, SOCKET_PATH_MAX, e);
+        if (r == 0 && g->config_drive)
+                r = check_path("config drive", g->config_drive, PATH_TEXT_MAX, e);
         for (unsigned i = 0; r == 0 && i < g->ndisks; i++)
                 r = check_disk(&g->disks[i], e);
         return r;
@@ -164,6 +168,24 @@ static xmlNodePtr add_disk(xmlNodePtr parent, const struct guest_disk *d, unsign
         if (order)
                 attr_u(add(disk, "boot"), "order", order);
         return disk;
+}
+
+/* At the last device that no disk has. */
+static void add_config_drive(xmlNodePtr devices, const struct guest *g)
+{
+        xmlNodePtr disk = attr(attr(add(devices, "disk"), "type", "file"), "device", "disk");
+        char dev[] = "vdz";
+
+        for (unsigned i = 0; i < g->ndisks; i++)
+                if (streq(g->disks[i].target, dev)) {
+                        dev[2]--;
+                        i = -1;
+                }
+        attr(attr(add(disk, "driver"), "name", "qemu"), "type", "raw");
+        attr(add(disk, "source"), "file", g->config_drive);
+        attr(attr(add(disk, "target"), "dev", dev), "bus", "virtio");
+        add(disk, "readonly");
+        text(disk, "serial", "config-2");
 }
 
 static void add_console(xmlNodePtr devices, const struct guest *g)
@@ -197,15 +219,22 @@ static void add_devices(xmlNodePtr root, const struct guest *g)
 
         attr(attr(attr_u(add(devices, "controller"), "index", 0), "type", "pci"), "model",
              "pcie-root");
-        for (unsigned i = 1; i <= SPARE_PORTS + g->ndisks + 2; i++) /* + rng, channels */
+        /* + rng, channels, config drive */
+        for (unsigned i = 1; i <= SPARE_PORTS + g->ndisks + 2 + !!g->config_drive; i++)
                 attr(attr(attr_u(add(devices, "controller"), "index", i), "type", "pci"), "model",
                      "pcie-root-port");
         attr(attr(add(devices, "controller"), "type", "usb"), "model", "none");
         for (unsigned i = 0; i < g->ndisks; i++)
                 add_disk(devices, &g->disks[i], g->kernel ? 0 : i + 1);
+        if (g->config_drive)
+                add_config_drive(devices, g);
         add_console(devices, g);
         if (g->agent_sock)
                 add_agent(devices, g->agent_sock);
+        if (g->vnc_sock) {
+                attr(attr(add(devices, "graphics"), "type", "vnc"), "socket", g->vnc_sock);
+                attr(add(add(devices, "video"), "model"), "type", "vga");
+        }
         attr(add(devices, "memballoon"), "model", "none");
         n = attr(add(devices, "rng"), "model", "virtio");
         attr(text(n, "backend", "/dev/urandom"), "model", "random");
@@ -283,7 +312,9 @@ int xml_domain(const struct guest *g, const char *owner, bool dac, char **ret, s
                 text(root, "title", g->title);
         add_metadata(root, owner);
         attr(text_u(root, "memory", g->memory / 1024), "unit", "KiB");
-        attr(text_u(root, "vcpu", g->vcpus), "placement", "static");
+        n = attr(text_u(root, "vcpu", MAX(g->vcpus, g->vcpus_max)), "placement", "static");
+        if (g->vcpus_max > g->vcpus)
+                attr_u(n, "current", g->vcpus);
         add_os(root, g);
         n = add(root, "features");
         add(n, "acpi");
