@@ -59,6 +59,11 @@ bool feed_shared(const struct control *c)
         return c->cfg.store->ops->watch;
 }
 
+bool control_shared(const struct control *c)
+{
+        return feed_shared(c);
+}
+
 bool feed_ours(const struct control *c, const struct object *o)
 {
         return !feed_shared(c) || streq(object_str(o, "host"), c->cfg.host);
