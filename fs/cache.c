@@ -31,8 +31,8 @@
 #include "fs/ops.h"
 
 enum { LIFE = 3600, LIFE_OF_NAMES = 1, QUIET = 5000000, REPEATS = 4096, ROUNDS = 2, RENAMES = 64 };
-#define TOLD_LATE INT64_C(1000000)               /* usec that the clock may have been set back */
-#define TOLD_LATE_SHARED INT64_C(60000000)       /* that other hosts' may be behind, and their news */
+#define TOLD_LATE INT64_C(1000000)         /* usec that the clock may have been set back */
+#define TOLD_LATE_SHARED INT64_C(60000000) /* that other hosts' may be behind, and their news */
 enum { NOTIFY_INC_EPOCH = 8, EPOCH_MINOR = 44 }; /* linux/fuse.h of 6.16 */
 
 /* What is to be dropped again, in order of time. */
