@@ -203,7 +203,8 @@ struct change {
         bool gone;               /* it no longer goes by a name it had */
         bool deleted;            /* nor is it there */
         uint64_t told;           /* TOLD_... that are void now */
-        int64_t at;              /* usec: the time of its record; changes come in its order */
+        int64_t at;              /* usec: the time of its record; changes come in its order.  0: it
+                                  * is another host's */
         bool list_told;          /* the collection's directory changed, and was told of */
         bool undone;             /* the store refused: what was seen for a moment never was */
 };
@@ -212,6 +213,8 @@ struct change {
  * for anything that waits for a commit.  NULL takes it back: no call is under way after the return. */
 void control_on_change(struct control *c, void (*changed)(void *arg, const struct change *ch),
                        void *arg);
+/* Whether other hosts change the model, too. */
+bool control_shared(const struct control *c);
 
 /* --- failures and events ------------------------------------------------------------------ */
 

@@ -26,12 +26,14 @@ struct item {
         uint64_t version;
         int64_t since; /* monotonic usec */
         struct item *prev, *next;
+        UT_hash_handle hh;
 };
 
 /* A scope and the number that is reached once none of its records waits. */
 struct mark {
         char scope[40];
         uint64_t now;
+        bool unread; /* all of the scope is to be read, and could not be */
         struct mark *prev, *next;
 };
 
@@ -43,7 +45,7 @@ struct feed {
 
         bool stop;
 
-        struct item *items; /* the store's thread alone, as are marks and changes */
+        struct item *items, *by_id; /* the store's thread alone, as are marks and changes */
         struct mark *marks;
         struct change *changes; /* told once the model's lock is let go */
         size_t nchanges;
@@ -55,6 +57,11 @@ struct feed {
 bool feed_shared(const struct control *c)
 {
         return c->cfg.store->ops->watch;
+}
+
+bool control_shared(const struct control *c)
+{
+        return feed_shared(c);
 }
 
 bool feed_ours(const struct control *c, const struct object *o)
@@ -170,19 +177,39 @@ static void tell_later(struct control *c, struct object *o, bool gone, bool list
         f->changes[f->nchanges++] = change_of(c, o, gone, listed);
 }
 
+/* Whoever still refers to o was made so in another scope while o was deleted in its own: such a
+ * link is ignored, as at a start. */
+static void drop_links_to(struct object *o)
+{
+        while (o->nrefs) {
+                struct object *from = o->refs[0];
+                struct link *l = from->links;
+
+                while (l->target != o)
+                        l++;
+                log_error("%s '%s': link '%s' points nowhere, ignoring", from->kind->name,
+                          from->name, l->name);
+                object_drop_ref(o, from);
+                free(l->name);
+                memmove(l, l + 1, (size_t)(from->links + from->nlinks - l - 1) * sizeof(*l));
+                from->nlinks--;
+        }
+}
+
 /* 0 done, 1 it has to wait. */
-static int apply_delete(struct control *c, struct item *it)
+static int apply_delete(struct control *c, struct item *it, bool late)
 {
         struct object *o = model_by_id(c, it->id);
         struct room *room = o ? model_room(c, o) : NULL;
 
         if (!o)
                 return 0;
-        if (o->nrefs)
+        if (o->nrefs && !late)
                 return 1;
         for (unsigned i = 0; room && i < KINDS_MAX; i++)
                 if (room->lists[i].n)
                         return 1;
+        drop_links_to(o);
         tell_later(c, o, !o->nameless, true);
         c->feed->changes[c->feed->nchanges - 1].deleted = true;
         if (o->kind == &kind_job)
@@ -241,6 +268,8 @@ static int apply_new(struct control *c, struct item *it, bool late)
         record_name(&it->rec);
         it->rec.o = NULL; /* the model's now */
         model_add(c, n);
+        if (object_owner(c, n)) /* news here, however old it is: a listing under way may lack it */
+                collection_touch(model_collection(c, object_owner(c, n), n->kind));
         quota_count(c, n, 1);
         if (n->kind == &kind_job)
                 jobs_seen(c, n);
@@ -254,7 +283,7 @@ static int apply(struct control *c, struct item *it)
         struct object *o;
 
         if (it->deleted)
-                return apply_delete(c, it);
+                return apply_delete(c, it, late);
         o = model_by_id(c, it->id);
         if (!o)
                 return apply_new(c, it, late);
@@ -263,8 +292,10 @@ static int apply(struct control *c, struct item *it)
         return apply_update(c, it, o, late);
 }
 
-static void item_free(struct item *it)
+static void item_free(struct feed *f, struct item *it)
 {
+        DL_DELETE(f->items, it);
+        HASH_DELETE(hh, f->by_id, it);
         record_done(&it->rec);
         free(it);
 }
@@ -284,8 +315,7 @@ static void apply_all(struct control *c)
                 {
                         if (apply(c, it) != 0)
                                 continue;
-                        DL_DELETE(f->items, it);
-                        item_free(it);
+                        item_free(f, it);
                         more = f->items != NULL;
                 }
         }
@@ -294,7 +324,7 @@ static void apply_all(struct control *c)
                 DL_FOREACH (f->items, it)
                         if (streq(it->scope, m->scope))
                                 break;
-                if (it)
+                if (it || m->unread)
                         continue;
                 c->cfg.store->ops->applied(c->cfg.store, m->scope, m->now);
                 DL_DELETE(f->marks, m);
@@ -309,7 +339,7 @@ static int item_add(void *arg, const struct store_record *r)
 {
         struct control *c = arg;
         struct feed *f = c->feed;
-        struct item *it = xcalloc(1, sizeof(*it)), *old, *tmp;
+        struct item *it = xcalloc(1, sizeof(*it)), *old;
 
         if (id_parse(r->key, &it->id) < 0 || (r->value && record_read(r, &it->rec) < 0)) {
                 free(it); /* a newer release's: said in the log, and not shown here */
@@ -319,18 +349,15 @@ static int item_add(void *arg, const struct store_record *r)
         it->deleted = !r->value;
         it->version = r->version;
         it->since = clock_mono();
-        DL_FOREACH_SAFE(f->items, old, tmp)
-        {
-                if (!sd_id128_equal(old->id, it->id))
-                        continue;
-                DL_DELETE(f->items, old);
-                item_free(old);
-        }
+        HASH_FIND(hh, f->by_id, &it->id, sizeof(it->id), old);
+        if (old)
+                item_free(f, old);
+        HASH_ADD(hh, f->by_id, id, sizeof(it->id), it);
         DL_APPEND(f->items, it);
         return 0;
 }
 
-static void mark_add(struct feed *f, const char *scope, uint64_t now)
+static struct mark *mark_of(struct feed *f, const char *scope)
 {
         struct mark *m;
 
@@ -342,7 +369,7 @@ static void mark_add(struct feed *f, const char *scope, uint64_t now)
                 snprintf(m->scope, sizeof(m->scope), "%s", scope);
                 DL_APPEND(f->marks, m);
         }
-        m->now = MAX(m->now, now);
+        return m;
 }
 
 /* The whole scope anew, with no commit of ours under way: what is in the model and not in it is
@@ -366,9 +393,7 @@ static int read_whole(struct control *c, const char *scope, uint64_t *ret_now)
                 record_scope(o, of);
                 if (!streq(of, scope))
                         continue;
-                DL_FOREACH (c->feed->items, it)
-                        if (sd_id128_equal(it->id, o->id))
-                                break;
+                HASH_FIND(hh, c->feed->by_id, &o->id, sizeof(o->id), it);
                 if (!it)
                         item_add(c, &(struct store_record){.scope = scope,
                                                            .key = id_text(key, o->id)});
@@ -406,15 +431,16 @@ static void changed(void *arg, const char *scope, const struct store_record *v, 
                     bool whole, uint64_t now)
 {
         struct control *c = arg;
-        int r = 0;
+        struct mark *m = mark_of(c->feed, scope);
 
         hold(c);
-        if (whole)
-                r = read_whole(c, scope, &now);
-        for (size_t i = 0; !whole && i < n; i++)
-                item_add(c, &v[i]);
-        if (r == 0)
-                mark_add(c->feed, scope, now);
+        m->unread = m->unread || whole;
+        if (m->unread) /* else it is tried again at the store's next call */
+                m->unread = read_whole(c, scope, &now) < 0;
+        else
+                for (size_t i = 0; i < n; i++)
+                        item_add(c, &v[i]);
+        m->now = MAX(m->now, now);
         pthread_rwlock_wrlock(&c->model);
         apply_all(c);
         pthread_rwlock_unlock(&c->model);
@@ -471,7 +497,7 @@ void feed_free(struct control *c)
                 return;
         DL_FOREACH_SAFE(f->items, it, tmp)
         {
-                item_free(it);
+                item_free(f, it);
         }
         DL_FOREACH_SAFE(f->marks, m, next)
         {

@@ -139,6 +139,9 @@ void numbers_stop(struct control *c);
 void numbers_free(struct control *c);
 /* The next number of an object, its own in all of the cloud.  Model write-held. */
 uint64_t number_next(struct control *c);
+/* The number of an object that nobody ever saw, the newest first: so that who makes what is refused
+ * uses none up.  Model write-held since number_next(). */
+void number_back(struct control *c, uint64_t no);
 
 /* feed.c: a store that other hosts change, too */
 struct feed;

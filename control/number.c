@@ -60,6 +60,12 @@ uint64_t number_next(struct control *c)
         return f->next++;
 }
 
+void number_back(struct control *c, uint64_t no)
+{
+        if (c->numbers && c->numbers->next == no + 1)
+                c->numbers->next--;
+}
+
 int numbers_start(struct control *c, struct err **e)
 {
         struct store *s = c->cfg.store;

@@ -237,6 +237,9 @@ bool record_links(struct control *c, struct object *o, json_t *links, bool ignor
         size_t i;
         json_t *j;
 
+        while (o->nlinks) /* of a try that ended at a target that was not there yet */
+                free(o->links[--o->nlinks].name);
+        free(o->links);
         o->links =
                 json_array_size(links) ? xcalloc(json_array_size(links), sizeof(*o->links)) : NULL;
         json_array_foreach (links, i, j) {

@@ -284,6 +284,9 @@ void txn_abort(struct txn *t)
 {
         struct control *c = t->c;
 
+        for (size_t i = t->n; i-- > 0;)
+                if (!t->v[i].before)
+                        number_back(c, t->v[i].o->no);
         txn_undo(t);
         txn_free(t, false);
         pthread_rwlock_unlock(&c->model);

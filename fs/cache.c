@@ -31,7 +31,8 @@
 #include "fs/ops.h"
 
 enum { LIFE = 3600, LIFE_OF_NAMES = 1, QUIET = 5000000, REPEATS = 4096, ROUNDS = 2, RENAMES = 64 };
-#define TOLD_LATE INT64_C(1000000)               /* usec that the clock may have been set back */
+#define TOLD_LATE INT64_C(1000000)         /* usec that the clock may have been set back */
+#define TOLD_LATE_SHARED INT64_C(60000000) /* that other hosts' may be behind, and their news */
 enum { NOTIFY_INC_EPOCH = 8, EPOCH_MINOR = 44 }; /* linux/fuse.h of 6.16 */
 
 /* What is to be dropped again, in order of time. */
@@ -226,7 +227,8 @@ static void changed(void *arg, const struct change *ch)
                         WITH_LOCK(&c->lock);
                         repeat(c, 0, 0);
                 }
-                atomic_store(&c->fs->hold->m->told, ch->at);
+                if (ch->at)
+                        atomic_store(&c->fs->hold->m->told, ch->at);
         }
         if (ch->undone)
                 return;
@@ -362,7 +364,8 @@ void cache_forget(struct fs *fs)
 {
         struct cache *c = fs->cache;
         _cleanup_free_ uint64_t *v = NULL;
-        int64_t since = fs->hold->since - TOLD_LATE;
+        int64_t late = control_shared(fs->control) ? TOLD_LATE_SHARED : TOLD_LATE;
+        int64_t since = fs->hold->since - late;
         size_t n;
 
         drop_names(c);

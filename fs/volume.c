@@ -184,7 +184,8 @@ bool volume_send_now(struct volume *v, struct volume_op *op, bool *more)
         if (v->state != VOLUME_READY || v->queue || v->inflight >= NBD_INFLIGHT ||
             (op->type != VOLUME_READ && op->type != VOLUME_WRITE) || !launch(v, op))
                 return false;
-        *more = nbd_aio_get_direction(v->h) & LIBNBD_AIO_DIRECTION_WRITE;
+        /* A connection that broke just now had it put back into the queue (completed()). */
+        *more = v->queue || (nbd_aio_get_direction(v->h) & LIBNBD_AIO_DIRECTION_WRITE);
         return true;
 }
 

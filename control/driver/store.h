@@ -86,7 +86,8 @@ struct store_ops {
          * are all that the scope has, what else was there is gone.  One's own commits may be among
          * them, and one record may come more than once: versions tell.  They come soon, not with
          * the commit; at the latest when the store next looks by itself.  They bring one to the
-         * scope's change number `now`.
+         * scope's change number `now`; until applied() says that one is there, each look calls
+         * again, with n 0 if nothing is new.
          *
          * Who watches decides by what he was told: a commit to a scope that others have changed
          * since the number last given to applied() (or since load()) is a conflict, whatever it

@@ -106,11 +106,11 @@ static void heard(void *arg, uint64_t notify_id, uint64_t handle, uint64_t from,
                 struct scope *sc;
 
                 HASH_FIND(hh, s->scopes, at + asks, strnlen(at, names + len - at) - asks, sc);
-                if (asks && sc)
+                if (asks && sc && (!sc->yield || !sc->head)) /* once, then it is our turn */
                         sc->yield = clock_mono() + YIELD_US;
-                else if (sc)
+                else if (!asks && sc)
                         sc->dirty = true;
-                else
+                else if (!sc)
                         s->dirty = true; /* a new one: the list has it */
         }
         pthread_cond_signal(&s->heard);
@@ -164,6 +164,7 @@ static void tell_changed(struct rados_store *s, struct scope *sc, const struct r
         pthread_mutex_lock(&s->lock);
         changed = s->changed;
         s->calling = true;
+        sc->given = now;
         pthread_mutex_unlock(&s->lock);
         if (changed)
                 changed(s->arg, sc->name, v->v, v->n, whole, now);
@@ -177,14 +178,15 @@ static int look_at(struct rados_store *s, struct scope *sc)
 {
         struct records v = {0};
         uint64_t since, now;
-        bool whole;
+        bool whole, owed;
         int r;
 
         pthread_mutex_lock(&s->lock);
         since = sc->cursor;
+        owed = sc->applied < sc->given; /* something waits there, maybe for nothing but time */
         pthread_mutex_unlock(&s->lock);
         r = scope_changes(s, sc, since, &v, &whole, &now);
-        if (r == 0 && now != since)
+        if (r == 0 && (now != since || owed))
                 tell_changed(s, sc, &v, whole, now);
         records_free(&v);
         if (r == -ESTALE) { /* forgotten under our eyes: all of it, at once */
@@ -261,9 +263,10 @@ static void *feed_main(void *arg)
         while (!s->stop) {
                 int64_t now = clock_mono();
                 bool all = s->dirty || s->lost || now >= due;
-                struct timespec ts = clock_timespec(s->unsaid ? now + PAUSE_US
-                                                    : bad     ? now + RETRY_US
-                                                              : due);
+                struct timespec ts = clock_timespec(s->unsaid    ? now + PAUSE_US
+                                                    : bad        ? now + RETRY_US
+                                                    : s->changed ? due
+                                                                 : now + LOOK_US);
 
                 if (s->unsaid)
                         tell_now(s);

@@ -43,9 +43,10 @@ struct scope {
         bool busy;                  /* a thread writes to it: the fields at the end are its own */
         bool dirty;                 /* somebody may have changed it */
         bool unsaid;                /* changed here, and the others are not told yet */
-        int64_t yield;              /* monotonic usec: until then another host may go first */
+        int64_t yield;              /* monotonic usec: another host goes first; 0: none asked */
         int64_t asked;              /* when we asked for the same */
         uint64_t cursor;            /* changes up to here were given to whoever watches */
+        uint64_t given;             /* the number that he was last told */
         uint64_t applied;           /* and up to here he goes by them */
 
         /* Of the thread that set busy. */

@@ -18,6 +18,7 @@ static struct scope *pick(struct rados_store *s, bool *ret_later)
                         *ret_later = true;
                         continue;
                 }
+                sc->yield = 0;
                 HASH_DEL(s->scopes, sc);
                 HASH_ADD_STR(s->scopes, name, sc);
                 return sc;
