@@ -36,6 +36,8 @@ struct rig_host {
         struct volume_service volumes;
         struct image_service images;
         struct host_fence fence;
+        struct network_service network;
+        unsigned networks; /* that it was last told to have */
         struct guests_of running, exports;
         unsigned creates;
         bool hold;            /* volumes wait in create */
@@ -283,6 +285,22 @@ static const struct volume_service_ops volume_ops = {.name = "fake",
 
 static const struct image_service_ops image_ops = {.name = "fake"};
 
+static int n_apply(struct network_service *s, const struct net_plan *p, struct err **e)
+{
+        WITH_LOCK(&rig.lock);
+        HOST_OF(network, s)->networks = p->nnetworks;
+        pthread_cond_broadcast(&rig.pulse);
+        return 0;
+}
+
+static const struct network_ops network_ops = {.name = "fake", .apply = n_apply};
+
+static int open_network(void *arg, struct network_service **ret, struct err **e)
+{
+        *ret = &((struct rig_host *)arg)->network;
+        return 0;
+}
+
 static int f_clients(struct host_fence *f, char **ret, struct err **e)
 {
         if (asprintf(ret, "client of %s", HOST_OF(fence, f)->name) < 0)
@@ -447,6 +465,7 @@ static void start_host(struct rig_host *h)
                                      .volumes = &h->volumes,
                                      .images = &h->images,
                                      .compute = open_compute,
+                                     .network = open_network,
                                      .arg = h,
                                      .fence = &h->fence,
                                      .lease_ms = rig.lease_ms,
@@ -483,6 +502,7 @@ static struct rig_host *add_host(unsigned i, const char *name)
                                .volumes = {.ops = &volume_ops, .shared_socket = "/s"},
                                .images = {.ops = &image_ops},
                                .fence = {.ops = &fence_ops},
+                               .network = {.ops = &network_ops},
                                .leased_at_start = true};
         snprintf(h->name, sizeof(h->name), "%s", name);
         start_host(h);

@@ -403,6 +403,43 @@ static void test_suspended(void **state)
         assert_int_equal(running(B), 1);
 }
 
+static unsigned networks(struct rig_host *h)
+{
+        WITH_LOCK(&rig.lock);
+        return h->networks;
+}
+
+/* A network is where its guests are, and comes along when they are taken over. */
+static void test_networks(void **state)
+{
+        char link[NAME_SIZE];
+
+        make_instance(A, "web", "small");
+        assert_int_equal(set(A, &kind_instance, "web", "restart", "elsewhere"), 0);
+        assert_int_equal(control_link(A->c, &root, number(A, &kind_instance, "web"),
+                                      kind_link(&kind_instance, "networks"), "lan",
+                                      "networks/default", link, NULL),
+                         0);
+        assert_int_equal(networks(A) + networks(B), 0);
+        AWAIT(verb(A, &kind_host, "b", "drain") == 0);
+        assert_int_equal(verb(B, &kind_instance, "web", "start"), 0);
+        AWAIT_STATE(B, &kind_instance, "web", "active");
+        AWAIT(networks(A) == 1);
+        assert_int_equal(networks(B), 0);
+        assert_int_equal(verb(B, &kind_instance, "web", "suspend"), 0);
+        AWAIT(networks(A) == 0);
+        AWAIT_STATE(B, &kind_instance, "web", "suspended");
+        assert_int_equal(verb(B, &kind_instance, "web", "resume"), 0);
+        AWAIT_STATE(B, &kind_instance, "web", "active");
+        assert_int_equal(networks(A), 1); /* before the guest was back */
+        assert_int_equal(verb(B, &kind_host, "b", "undrain"), 0);
+        cut(A);
+        AWAIT(networks(B) == 1);
+        AWAIT_STATE(B, &kind_instance, "web", "active");
+        heal(A);
+        AWAIT(networks(A) == 0);
+}
+
 /* The daemon is gone, its guests are not: the next start finds the record and ends them first. */
 static void test_restart_lost(void **state)
 {
@@ -504,6 +541,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_record, rig_setup, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_back, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_suspended, rig_setup_short, rig_teardown),
+                cmocka_unit_test_setup_teardown(test_networks, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_restart_lost, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_job_moves, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_local_waits, rig_setup_short, rig_teardown),
