@@ -39,7 +39,11 @@ static int step_plug(struct job *j, struct err **e)
         r = networks_apply(j->c, e);
         if (r == 0)
                 r = instance_compute(j, &compute, e);
-        return r < 0 ? r : compute->ops->plug(compute, uuid, &nic, e);
+        if (r == 0)
+                r = compute->ops->plug(compute, uuid, &nic, e);
+        if (r == 0)
+                instance_describe(j, compute);
+        return r;
 }
 
 static int done_plug(struct job *j, struct txn *t, struct object *o, struct err **e)
@@ -72,6 +76,8 @@ static int step_unplug(struct job *j, struct err **e)
                         *e = err_free(*e);
                 r = 0;
         }
+        if (r == 0)
+                instance_describe(j, compute);
         return r;
 }
 

@@ -422,7 +422,7 @@ static void test_networks(void **state)
                          0);
         assert_int_equal(networks(A) + networks(B), 0);
         AWAIT(verb(A, &kind_host, "b", "drain") == 0);
-        assert_int_equal(verb(B, &kind_instance, "web", "start"), 0);
+        assert_int_equal(verb(A, &kind_instance, "web", "start"), 0);
         AWAIT_STATE(B, &kind_instance, "web", "active");
         AWAIT(networks(A) == 1);
         assert_int_equal(networks(B), 0);
