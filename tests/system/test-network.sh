@@ -264,6 +264,20 @@ expect "the port goes" rmdir networks/second/ports/p
 expect "the network goes" rmdir networks/second
 expect_errno EBUSY rmdir networks/default
 
+# Suspended it has no device here and keeps its address; back, it is plugged in as before.
+echo suspend >instances/a/ctl || fail "suspend"
+expect "a is suspended" "$STRATO" wait instances/a suspended --timeout 60
+tap=$(tr -d - <networks/default/ports/a/id)
+tap=snt${tap:0:12}
+put_away() {
+        ! ip link show "$tap"
+}
+wait_until 10 put_away || fail "the device of a suspended guest is left"
+expect_errno EBUSY 'echo 10.0.0.9 >networks/default/ports/a/address'
+echo resume >instances/a/ctl || fail "resume"
+expect "a is back" "$STRATO" wait instances/a active --timeout 60
+yes default/a "ping -c 2 -W 5 10.0.0.3"
+
 # A tenant that holds no more than it began with goes.
 echo stop now >"$C/tenants/other/instances/c/ctl" || fail "stop"
 expect "c is off" "$STRATO" wait "$C/tenants/other/instances/c" stopped --timeout 60
