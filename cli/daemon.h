@@ -2,9 +2,9 @@
  *
  * A POSIX record lock on <run>/NAME.pid is taken between fork and exec and held for life, by the
  * daemon's holder (stratofs-hold, unless systemd does that part), which outlives it.  A stratod
- * whose holder was killed takes it over.  The kernel tells who holds the lock; the number in the file is the daemon's own,
- * and is believed only of the lock's owner and its descendants, so that a recycled pid is never
- * taken for ours. */
+ * whose holder was killed takes it over.  The kernel tells who holds the lock; the number in the
+ * file is the daemon's own, and is believed only of the lock's owner and its descendants, so that a
+ * recycled pid is never taken for ours. */
 #pragma once
 
 #include <sys/types.h>

@@ -184,8 +184,8 @@ static int run_verb(struct txn *t, struct object *o, const char *text, size_t n,
 
         if (!v) {
                 /* The rest of the line is not shown: it may have been meant as a password. */
-                r = err_at(e, -EINVAL, text, from + len, from, len, "'%.*s' is no verb of a %s",
-                           (int)MIN(len, (size_t)NAME_SIZE), text + from, o->kind->name);
+                r = err_at(e, -EINVAL, text, from + len, from, len, "'%.*s' is no verb of %s",
+                           (int)MIN(len, (size_t)NAME_SIZE), text + from, o->kind->plural);
                 legal_verbs(o, e);
                 return r;
         }

@@ -56,7 +56,7 @@ struct attr_def {
         /* Optional: shown value instead of the stored one.  Model is read-locked; memory only. */
         void (*render)(struct control *c, const struct object *o, struct buf *out);
         /* Optional: in place of plain storing.  Value is canonical and in range; the hook may
-         * refuse, store with txn_set_attr(), change state, start a job. */
+         * refuse, store with txn_set_value(), change state, start a job. */
         int (*set)(struct txn *t, struct object *o, union value v, struct err **e);
 };
 

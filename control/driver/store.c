@@ -34,6 +34,23 @@ int store_txn_add(struct store_txn *t, const char *key, uint64_t expect, uint64_
         return 0;
 }
 
+int store_txn_check(const struct store_txn *t, struct err **e)
+{
+        for (size_t i = 0; i < t->n; i++) {
+                const struct store_put *p = &t->puts[i];
+
+                if (p->len > STORE_VALUE_MAX)
+                        return err_set(e, -EFBIG, "record '%s' has %zu bytes, more than %d", p->key,
+                                       p->len, STORE_VALUE_MAX);
+                if (p->expect >= INT64_MAX || p->version >= INT64_MAX ||
+                    (p->version && (p->version <= p->expect || !p->value)))
+                        return err_set(e, -EINVAL, "record '%s': version %llu cannot follow %llu",
+                                       p->key, (unsigned long long)p->version,
+                                       (unsigned long long)p->expect);
+        }
+        return 0;
+}
+
 void store_txn_free(struct store_txn *t)
 {
         if (!t)

@@ -13,6 +13,9 @@
 /* How a commit ended.  UNKNOWN: it may still land; re-read the txn id to settle it. */
 enum store_result { STORE_COMMITTED, STORE_CONFLICT, STORE_UNKNOWN, STORE_FAILED };
 
+/* Bytes of one record: SQLite itself stops at 1 GB, an OSD takes operations of up to 90 MB. */
+enum { STORE_VALUE_MAX = 64 << 20 };
+
 struct store_record {
         const char *scope;
         const char *key;
@@ -117,4 +120,7 @@ struct store_txn *store_txn_new(const char *scope);
 /* value may be NULL (delete); both are copied.  0 or -ENOMEM. */
 int store_txn_add(struct store_txn *t, const char *key, uint64_t expect, uint64_t version,
                   const char *value);
+/* Whether it could be applied to anything: -EFBIG a record above STORE_VALUE_MAX, -EINVAL a version
+ * that cannot follow the expected one.  Drivers ask before they begin. */
+int store_txn_check(const struct store_txn *t, struct err **e);
 void store_txn_free(struct store_txn *t);

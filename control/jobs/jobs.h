@@ -11,7 +11,9 @@ extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publ
         job_instance_resume, job_instance_attach, job_instance_detach, job_instance_delete,
         job_instance_snapshot, job_instance_sync, job_instance_suspend, job_instance_restore,
         job_instance_rescue, job_instance_unrescue, job_instance_rebuild, job_instance_shelve,
-        job_instance_resize, job_instance_revert, job_instance_image, job_instance_vcpus, job_instance_backup, job_instance_discard, job_instance_keys, job_instance_nmi, job_instance_password;
+        job_instance_resize, job_instance_revert, job_instance_image, job_instance_vcpus,
+        job_instance_backup, job_instance_discard, job_instance_keys, job_instance_nmi,
+        job_instance_password;
 extern const struct job_def job_volume_accept, job_volume_adopt, job_volume_manage,
         job_volume_release, job_volume_revert, job_volume_flatten, job_volume_shrink;
 extern const struct job_def job_backup_create, job_backup_verify, job_backup_delete,
@@ -66,8 +68,8 @@ int volume_remove(struct txn *t, struct object *o, struct err **e);
 int volume_step_realise(struct job *j, struct err **e);
 int volume_done_create(struct job *j, struct txn *t, struct object *o, struct err **e);
 void volume_failed_create(struct job *j, struct txn *t, struct object *o, const struct err *err);
-/* snapshot.c: volumes made from o, and backups of it, live on without it and forget it; those being made are waited for
- * by its deletion.  -EBUSY when an instance has it. */
+/* snapshot.c: volumes made from o, and backups of it, live on without it and forget it; those being
+ * made are waited for by its deletion.  -EBUSY when an instance has it. */
 int volume_let_clones_go(struct txn *t, struct object *o, struct err **e);
 /* encrypt.c: makes the target, size bytes or a few more, with the bytes of the volume `source` ("":
  * none), which is frozen or may be written meanwhile; 0: j->value is its size.  Repeatable. */

@@ -26,9 +26,9 @@ int instance_unshelve(struct txn *t, struct object *o, const char *args, struct 
         return 0;
 }
 
-/* The guest's memory, if it is suspended, and the copies of kernel and ramdisk, and the config
- * drive; not its log. First, as a resume that went wrong may have left a guest, which `off` lets go
- * on. */
+/* The guest's memory, if it is suspended, the copies of kernel and ramdisk, and the config drive;
+ * not its log.  First, as a resume that went wrong may have left a guest, which `off` lets go on.
+ */
 static int step_clear(struct job *j, struct err **e)
 {
         static const char *const names[] = {"memory", "kernel", "ramdisk", "config.iso"};

@@ -300,27 +300,12 @@ static void failed(struct job *j, struct txn *t, struct object *o, const struct 
 static const struct job_step steps[] = {
         {"freeze", step_freeze}, {"take", step_take}, {"thaw", step_thaw}};
 
-const struct job_def job_instance_snapshot = {.op = "instance.snapshot",
-                                              .deadline = 600,
-                                              .patient = true,
-                                              .steps = steps,
-                                              .nsteps = ARRAY_SIZE(steps),
-                                              .done = done,
-                                              .failed = failed,
-                                              .undo = undo};
-const struct job_def job_instance_image = {.op = "instance.image",
-                                           .deadline = 600,
-                                           .patient = true,
-                                           .steps = steps,
-                                           .nsteps = ARRAY_SIZE(steps),
-                                           .done = done,
-                                           .failed = failed,
-                                           .undo = undo};
-const struct job_def job_instance_backup = {.op = "instance.backup",
-                                            .deadline = 600,
-                                            .patient = true,
-                                            .steps = steps,
-                                            .nsteps = ARRAY_SIZE(steps),
-                                            .done = done,
-                                            .failed = failed,
-                                            .undo = undo};
+#define OF_ALL_DISKS(verb)                                                                         \
+        {                                                                                          \
+                .op = "instance." verb, .deadline = 600, .patient = true, .steps = steps,          \
+                .nsteps = ARRAY_SIZE(steps), .done = done, .failed = failed, .undo = undo,         \
+        }
+
+const struct job_def job_instance_snapshot = OF_ALL_DISKS("snapshot");
+const struct job_def job_instance_image = OF_ALL_DISKS("image");
+const struct job_def job_instance_backup = OF_ALL_DISKS("backup");

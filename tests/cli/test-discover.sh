@@ -101,7 +101,7 @@ expect_status 0 strato new volumes made size=2M 'description=two words' metadata
 expect_text "$T/out" "made "
 is "its values" "$(cat volumes/made/description volumes/made/metadata/k)" $'two words\nv'
 expect_status 2 strato ctl volumes/made nonsense
-expect_text "$T/err" "'nonsense' is no verb of a volume"
+expect_text "$T/err" "'nonsense' is no verb of volumes"
 expect_status 1 strato new volumes made size=2M
 expect_status 2 strato new volumes other 'size 2M'
 echo daily:7 >volumes/v/keep || fail "keep"

@@ -30,24 +30,6 @@ struct batch {
         uint64_t ncommit; /* transactions that would commit */
 };
 
-/* A transaction that could never be applied, whatever is in the pool. */
-static int txn_check(const struct store_txn *t, struct err **e)
-{
-        for (size_t i = 0; i < t->n; i++) {
-                const struct store_put *p = &t->puts[i];
-
-                if (p->len > VALUE_MAX)
-                        return err_set(e, -EFBIG, "record '%s' has %zu bytes, more than %d", p->key,
-                                       p->len, VALUE_MAX);
-                if (p->expect >= INT64_MAX || p->version >= INT64_MAX ||
-                    (p->version && (p->version <= p->expect || !p->value)))
-                        return err_set(e, -EINVAL, "record '%s': version %llu cannot follow %llu",
-                                       p->key, (unsigned long long)p->version,
-                                       (unsigned long long)p->expect);
-        }
-        return 0;
-}
-
 static struct entry *entry_find(struct batch *b, const char *key)
 {
         struct entry *n;
@@ -422,7 +404,7 @@ void batch_run(struct rados_store *s, struct scope *sc, struct store_txn *list, 
         int r = -EAGAIN;
 
         for (struct store_txn *t = list; t; t = t->next, o++)
-                if (txn_check(t, &o->err) < 0)
+                if (store_txn_check(t, &o->err) < 0)
                         o->result = STORE_FAILED;
         heard_of(s, sc);
         for (int i = 0; r == -EAGAIN && i < TRIES_MAX; i++) {

@@ -17,7 +17,6 @@ enum {
         WRITERS = 4,      /* threads; a scope is one's at a time */
         BATCH_TXNS = 512, /* transactions in one write operation */
         BATCH_BYTES = 8 << 20,
-        VALUE_MAX = 64 << 20, /* bytes of one record; an OSD takes operations of up to 90 MB */
         KEEP = 10000,         /* changes and transaction ids remembered, a scope */
         KEEP_SLACK = 1000,    /* pruned only when that many are over */
         PAGE = 1000,          /* entries asked for at once; the OSD gives 1024 at most */

@@ -6,24 +6,6 @@
 
 #include "common/fault.h"
 
-/* A transaction that could never be applied, whatever is on disk. */
-static int txn_check(const struct store_txn *t, struct err **e)
-{
-        for (size_t i = 0; i < t->n; i++) {
-                const struct store_put *p = &t->puts[i];
-
-                if (p->len > VALUE_MAX)
-                        return err_set(e, -EFBIG, "record '%s' has %zu bytes, more than %d", p->key,
-                                       p->len, VALUE_MAX);
-                if (p->expect >= INT64_MAX || p->version >= INT64_MAX ||
-                    (p->version && (p->version <= p->expect || !p->value)))
-                        return err_set(e, -EINVAL, "record '%s': version %llu cannot follow %llu",
-                                       p->key, (unsigned long long)p->version,
-                                       (unsigned long long)p->expect);
-        }
-        return 0;
-}
-
 /* Binds parameters 1 to 5 of a statement on records; those it lacks are out of range and ignored.
  * The text is borrowed: the transaction outlives the step. */
 static void put_bind(sqlite3_stmt *st, const char *scope, const struct store_put *p)
@@ -94,7 +76,7 @@ static int txn_apply(struct sqlite_store *s, const struct store_txn *t, struct o
         struct ring changes = s->changes;
         int r;
 
-        r = txn_check(t, &o->err);
+        r = store_txn_check(t, &o->err);
         if (r < 0) {
                 o->result = STORE_FAILED;
                 return 0;

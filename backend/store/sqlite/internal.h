@@ -10,7 +10,6 @@ enum {
         BATCH_MAX = 512,      /* transactions in one commit of SQLite */
         KEEP = 10000,         /* changes and transaction ids remembered */
         KEEP_SLACK = 1000,    /* pruned only when that many are over: pruning dirties pages */
-        VALUE_MAX = 64 << 20, /* bytes of one record; SQLite itself stops at 1 GB */
 };
 
 /* A counted table that only grows at its end and is pruned at its beginning. */
