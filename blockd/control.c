@@ -525,8 +525,13 @@ static int dispatch(struct call *c, struct err **e)
         if (!op)
                 return err_set(e, -EINVAL, "a request is an object with a string 'op'");
         for (size_t i = 0; i < ARRAY_SIZE(ops); i++)
-                if (streq(ops[i].op, op))
-                        return ops[i].run(c, e);
+                if (streq(ops[i].op, op)) {
+                        int r = FAULT_OF("do", op);
+
+                        if (r == 0)
+                                r = ops[i].run(c, e);
+                        return r < 0 ? r : FAULT_OF("done", op);
+                }
         return err_set(e, -EOPNOTSUPP, "there is no op '%.32s'", op);
 }
 

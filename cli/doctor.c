@@ -117,17 +117,44 @@ static const struct check {
 static const char *const verdict_words[] = {
         [CHECK_OK] = "ok", [CHECK_WARN] = "warn", [CHECK_FAIL] = "fail"};
 
-int verb_doctor(struct cloud *c, struct err **e _unused_)
+/* With words only those checks that they name. */
+static bool chosen(const struct cloud *c, const struct check *k)
 {
-        json_t *list = json_array();
-        int status = STATUS_OK;
+        if (c->nwords == 0)
+                return !k->only_fsck || c->fsck;
+        for (int i = 0; i < c->nwords; i++)
+                if (streq(c->words[i], k->name))
+                        return true;
+        return false;
+}
 
+static int check_words(const struct cloud *c, struct err **e)
+{
+        for (int i = 0; i < c->nwords; i++) {
+                size_t k = 0;
+
+                while (k < ARRAY_SIZE(checks) && !streq(c->words[i], checks[k].name))
+                        k++;
+                if (k == ARRAY_SIZE(checks))
+                        return err_set(e, -EINVAL, "there is no check '%s'", c->words[i]);
+        }
+        return 0;
+}
+
+int verb_doctor(struct cloud *c, struct err **e)
+{
+        int status = STATUS_OK, r = check_words(c, e);
+        json_t *list;
+
+        if (r < 0)
+                return r;
+        list = json_array();
         for (size_t i = 0; i < ARRAY_SIZE(checks); i++) {
                 _cleanup_(buf_done) struct buf words = {}, hint = {};
                 struct finding f = {};
                 enum verdict v;
 
-                if (checks[i].only_fsck && !c->fsck)
+                if (!chosen(c, &checks[i]))
                         continue;
                 v = checks[i].run(c, &f);
                 words = f.words;

@@ -11,6 +11,7 @@
 
 #include "common/clock.h"
 #include "common/confine.h"
+#include "common/fault.h"
 #include "common/fileio.h"
 #include "common/name.h"
 
@@ -330,10 +331,14 @@ int child_run(const struct child *c, struct child_result *ret, struct err **e)
                 if (r < 0)
                         return err_prepend(e, r, "run '%s'", c->argv[0]);
         }
-        r = run_start(&run, program, c->confine ? &walls : NULL, e);
+        r = FAULT("child.start");
+        if (r == 0)
+                r = run_start(&run, program, c->confine ? &walls : NULL, e);
         if (r == 0)
                 r = run_loop(&run, e);
         r = run_end(&run, r, e);
+        if (r == 0)
+                (void)FAULT("child.ended");
         confine_done(&walls);
         if (r < 0)
                 child_result_done(ret);

@@ -6,6 +6,12 @@
  * (1 is the first), none means always.  The first that fits decides. Free when the variable is not
  * set: one load and a branch.
  *
+ * "@FILE" in place of points: they are in that file, which is read anew whenever it has changed, so
+ * that they can be set for daemons that run; a missing file means none.  `kill` removes it first:
+ * who is started again meets no points.  In a file, "trace" (a word by itself) has each point that
+ * is reached written into FILE.trace, as "PROGRAM NAME" on a line: a sweep learns from it which
+ * points there are.
+ *
  * Threads: any function but fault_init() from any. */
 #pragma once
 
@@ -22,5 +28,8 @@ void fault_init(void);
  */
 int fault_set(const char *points);
 int fault_hit(const char *name);
+int fault_hit_of(const char *room, const char *what); /* the point "ROOM.WHAT" */
 
 #define FAULT(name) (__builtin_expect(fault_armed, 0) ? fault_hit(name) : 0)
+/* For points whose names are made, such as one for each request of a protocol. */
+#define FAULT_OF(room, what) (__builtin_expect(fault_armed, 0) ? fault_hit_of(room, what) : 0)

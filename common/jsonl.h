@@ -13,5 +13,6 @@ enum { JSONL_MAX = 1 << 20 }; /* a line that is longer is refused and the connec
 /* Sends request (borrowed) to the socket at path and waits at most timeout_ms for the answer.
  * On {"ok": true} gives the answer to *ret (may be NULL) and returns 0.  On {"ok": false} returns
  * its -errno with its words.  -ECONNREFUSED when nobody listens, -ETIMEDOUT when the outcome is
- * unknown, -EPROTO when the answer is no answer.  Blocks; any thread. */
+ * unknown, -ECONNRESET or -EPIPE as well, as the other side went, -EPROTO when the answer is no
+ * answer.  Blocks; any thread. */
 int jsonl_call(const char *path, json_t *request, int timeout_ms, json_t **ret, struct err **e);

@@ -500,6 +500,14 @@ static bool still_mine(struct job *j)
         return mine;
 }
 
+/* A driver's other side that went in the middle of a request is started again, and every step can
+ * be run twice. */
+static bool come_again(const struct job *j, int r)
+{
+        return r == -ECONNRESET || r == -EPIPE ||
+               (j->def->patient && (r == -ECONNREFUSED || r == -ETIMEDOUT));
+}
+
 /* Runs steps until the job ends (0, -errno) or has to wait (JOB_AGAIN). */
 static int job_steps(struct job *j, struct err **e)
 {
@@ -520,7 +528,9 @@ static int job_steps(struct job *j, struct err **e)
                 r = FAULT("job.step");
                 if (r == 0)
                         r = j->def->steps[j->step].run(j, e);
-                if (j->def->patient && (r == -ECONNREFUSED || r == -ETIMEDOUT)) {
+                if (r == 0)
+                        r = FAULT("job.stepped");
+                if (come_again(j, r)) {
                         r = job_wait(j, 0, PATIENCE_US, "%s", e && *e ? err_msg(*e) : "driver");
                         if (e)
                                 *e = err_free(*e);

@@ -49,7 +49,8 @@ struct job_def {
         bool cancellable;
         bool aside;        /* younger jobs of its target need not wait for it */
         bool here;         /* of several hosts, the one that was asked begins it */
-        bool patient;      /* ECONNREFUSED and ETIMEDOUT of a driver mean "again", not failure */
+        bool patient;      /* ECONNREFUSED and ETIMEDOUT of a driver mean "again", not failure,
+                            * as ECONNRESET does for all */
         const struct job_step *steps;
         unsigned nsteps;
         /* In the transaction that ends the job.  target may be NULL (gone).  JOB_AGAIN: start over

@@ -3,7 +3,7 @@
 #include <sys/socket.h>
 #include "fs/volume.h"
 
-enum { RETRY_US = 100000, CHUNK = 1 << 30 };
+enum { RETRY_US = 100000, FIRST_S = 2, CHUNK = 1 << 30 };
 
 static void finish(struct volume_op *op, int r)
 {
@@ -201,7 +201,18 @@ static void drop_handle(struct volume *v)
                         completed(v->flight[i], &(int){ENOTCONN});
 }
 
-/* The connection could not be made or broke: try again while there is time, if it ever stood. */
+/* Whether it is worth another try.  One that never stood may have met a server that just died, but
+ * as well one that has no such export. */
+static bool may_stand(const struct volume *v, int code, int64_t now)
+{
+        int64_t end = v->deadline;
+
+        if (!v->was_ready)
+                end -= (CONNECT_S - FIRST_S) * INT64_C(1000000);
+        return (v->was_ready || code == -ECONNRESET) && now < end;
+}
+
+/* The connection could not be made or broke: try again while there is time. */
 static void lost(struct volume *v, int code)
 {
         int64_t now = clock_mono();
@@ -211,7 +222,7 @@ static void lost(struct volume *v, int code)
         v->code = code;
         if (v->h)
                 drop_handle(v);
-        if (v->was_ready && now < v->deadline && v->queue && !v->closing) {
+        if (may_stand(v, code, now) && v->queue && !v->closing) {
                 v->state = VOLUME_NEW;
                 v->retry_at = now + RETRY_US;
                 return;
@@ -275,7 +286,7 @@ bool volume_advance(struct volume *v, int64_t now)
                 if (nbd_aio_is_ready(v->h) > 0)
                         connected(v);
                 else if (nbd_aio_is_dead(v->h) > 0 || nbd_aio_is_closed(v->h) > 0)
-                        lost(v, -ECONNREFUSED);
+                        lost(v, -ECONNRESET);
                 else if (now >= v->deadline) {
                         v->was_ready = false;
                         lost(v, -ETIMEDOUT);

@@ -6,6 +6,8 @@ int peer_error(struct peer *p, const char *what, struct err **e)
 {
         int code = nbd_get_errno();
 
+        if (!code && p->h && nbd_aio_is_dead(p->h) > 0) /* it went in the middle of a handshake */
+                code = ECONNRESET;
         if (code == ENOTCONN || code == EPIPE || code == ECONNRESET || code == ESHUTDOWN)
                 code = ECONNREFUSED;
         return err_set(e, code ? -code : -EIO, "%s: %s", what, nbd_get_error() ?: "failed");

@@ -1,6 +1,7 @@
 #include "backend/blockd/client.h"
 
 #include "common/buf.h"
+#include "common/fault.h"
 #include "common/fileio.h"
 #include "common/jsonl.h"
 
@@ -21,10 +22,13 @@ static int call(struct volume_service *s, json_t *request, int timeout_ms, json_
 {
         struct client *c = (struct client *)s;
         json_auto_t *q = request;
+        const char *op = q ? json_string_value(json_object_get(q, "op")) : "";
+        int r = q ? FAULT_OF("ask", op) : -ENOMEM;
 
-        if (!q)
-                return err_errno(e, -ENOMEM, "ask blockd");
-        return jsonl_call(c->control, q, timeout_ms, ret, e);
+        if (r < 0)
+                return err_errno(e, r, "ask blockd");
+        r = jsonl_call(c->control, q, timeout_ms, ret, e);
+        return r < 0 ? r : FAULT_OF("asked", op);
 }
 
 static int client_ping(struct volume_service *s, struct err **e)

@@ -274,6 +274,49 @@ static int dies(void)
         return FAULT("x") == 0 ? 1 : 2;
 }
 
+static char fault_file[64];
+
+/* Points in a file count as soon as they are there, and as long. */
+static int from_file(void)
+{
+        _cleanup_free_ char *trace = path_printf("%s.trace", fault_file), *text = NULL;
+        int r = FAULT("a")                                                                ? 1
+                : file_replace(fault_file, "a=EIO:2\n", 8, 0600, NULL) < 0                ? 2
+                : FAULT("a") != 0 || FAULT_OF("a", "b") != 0 || FAULT("a") != -EIO        ? 3
+                : file_replace(fault_file, "trace,a.b=ENOSPC", 16, 0600, NULL) < 0        ? 4
+                : FAULT("a") != 0 || FAULT_OF("a", "b") != -ENOSPC                        ? 5
+                : file_read(trace, 100, &text, NULL, NULL) < 0 || !strstr(text, " a.b\n") ? 6
+                : unlink(fault_file) < 0 || FAULT_OF("a", "b") != 0                       ? 7
+                                                                                          : 0;
+
+        unlink(trace);
+        return r;
+}
+
+/* Who comes after it meets no point. */
+static int dies_once(void)
+{
+        if (access(fault_file, F_OK) < 0)
+                return FAULT("x");
+        return FAULT("x") == 0 ? 1 : 2;
+}
+
+static void test_fault_file(void **state _unused_)
+{
+        char at[sizeof(fault_file) + 1];
+
+        snprintf(fault_file, sizeof(fault_file), "/tmp/test-common-fault.%d", getpid());
+        snprintf(at, sizeof(at), "@%s", fault_file);
+        unlink(fault_file);
+        assert_int_equal(with_faults(at, from_file), 0);
+        assert_int_equal(file_replace(fault_file, "x=kill", 6, 0600, NULL), 0);
+        assert_int_equal(with_faults(at, dies_once), 1000 + SIGKILL);
+        assert_int_equal(with_faults(at, dies_once), 0);
+        assert_int_equal(file_replace(fault_file, "x=what", 6, 0600, NULL), 0);
+        assert_int_equal(with_faults(at, dies_once), 2);
+        unlink(fault_file);
+}
+
 static void test_fault(void **state _unused_)
 {
         static const char *const wrong[] = {"x",        "x=",         "x=EWHAT",
@@ -414,12 +457,12 @@ static void test_remove_while_swapped(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_size_good),    cmocka_unit_test(test_size_bad),
-                cmocka_unit_test(test_size_human),   cmocka_unit_test(test_name),
-                cmocka_unit_test(test_id),           cmocka_unit_test(test_err),
-                cmocka_unit_test(test_text),         cmocka_unit_test(test_fault),
-                DIR_TEST(test_remove_tree),          DIR_TEST(test_remove_deep),
-                DIR_TEST(test_remove_while_swapped),
+                cmocka_unit_test(test_size_good),  cmocka_unit_test(test_size_bad),
+                cmocka_unit_test(test_size_human), cmocka_unit_test(test_name),
+                cmocka_unit_test(test_id),         cmocka_unit_test(test_err),
+                cmocka_unit_test(test_text),       cmocka_unit_test(test_fault),
+                cmocka_unit_test(test_fault_file), DIR_TEST(test_remove_tree),
+                DIR_TEST(test_remove_deep),        DIR_TEST(test_remove_while_swapped),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

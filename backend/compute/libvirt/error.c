@@ -21,6 +21,9 @@ static int code_of(virErrorPtr v)
         /* The transport's own failures come as system errors: no socket, reset, time-out. */
         if (v->domain == VIR_FROM_RPC || v->domain == VIR_FROM_REMOTE)
                 return -ECONNREFUSED;
+        /* QEMU, when the NBD server of a disk went in the middle of its handshake. */
+        if (v->message && strstr(v->message, "end-of-file before all data were read"))
+                return -ECONNRESET;
         return -EIO;
 }
 

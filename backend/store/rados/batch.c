@@ -325,6 +325,8 @@ static int batch_write(struct batch *b, bool *ret_fenced)
         *ret_fenced = r == -ECANCELED && w.fenced == -ECANCELED;
         wop_done(&w);
         if (r == 0)
+                (void)FAULT("store.committed");
+        if (r == 0)
                 batch_landed(b, seq);
         return r;
 }

@@ -142,6 +142,8 @@ static int batch_commit(struct sqlite_store *s, struct err **e)
         r = rc == SQLITE_DONE ? 0 : sql_error(s->db, rc, e, "commit");
         s->doubtful = r < 0 && (rc & 0xff) == SQLITE_IOERR;
         sqlite3_reset(s->stmts[SQL_COMMIT]);
+        if (r == 0)
+                (void)FAULT("store.committed");
         return r;
 }
 
