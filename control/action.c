@@ -208,16 +208,17 @@ static int run_verb(struct txn *t, struct object *o, const char *text, size_t n,
 static int verb_once(struct control *c, const struct caller *who, uint64_t no, const char *text,
                      size_t n, struct err **e)
 {
-        _cleanup_free_ char *line = xstrndup(text, n);
+        _cleanup_free_ char *line = NULL;
         struct object *o;
         struct txn t;
         int r;
 
-        while (n > 0 && strchr(" \t\r", line[n - 1]))
-                line[--n] = '\0';
+        while (n > 0 && (text[n - 1] == ' ' || text[n - 1] == '\t' || text[n - 1] == '\r'))
+                n--;
+        line = xstrndup(text, n); /* as long as that only if it is clean */
         txn_begin(&t, c, who);
         r = find_object(c, no, &o, e);
-        if (r == 0 && !text_clean(line, n, false))
+        if (r == 0 && !text_clean(text, n, false))
                 r = err_at(e, -EINVAL, text, n, 0, n, "a verb is one line of UTF-8");
         if (r == 0)
                 r = run_verb(&t, o, line, n, e);
