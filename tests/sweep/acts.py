@@ -409,7 +409,8 @@ def instance_rebooted(c):
 
 @act
 def instance_paused(c):
-    i = running(c, "i")
+    volume(c, "a")
+    i = running(c, "i", "a")
     yield
     write(os.path.join(i, "ctl"), "pause")
     awaits(i, "paused")
@@ -417,6 +418,7 @@ def instance_paused(c):
     yield
     state_is(i, "active")
     end(i)
+    remove(c.path("default/volumes/a"))
 
 
 @act
@@ -464,13 +466,15 @@ def instance_deleted(c):
 @act
 def disk_plugged(c):
     v = volume(c, "a")
-    i = running(c, "i")
+    volume(c, "root")
+    i = running(c, "i", "root")
     yield
     os.symlink("../../../volumes/a", os.path.join(i, "volumes/a"))
     yield
     state_is(v, "in-use")
     end(i)
     remove(v)
+    remove(c.path("default/volumes/root"))
 
 
 @act
