@@ -10,6 +10,8 @@ enum {
         WORKERS_MAX = 8,
         IDLE_US = 20 * 1000000, /* an idle worker leaves */
         PATIENCE_US = 1000000,  /* between tries at a driver that is down */
+        INSIST_US = 250000,     /* at first, twice as long each time */
+        INSIST_MAX = 8,         /* so often: a minute */
         LEASELESS_US = 100000,
         ENDED_KEPT = 64, /* ended jobs a tenant keeps for people to read */
 };
@@ -508,6 +510,19 @@ static bool come_again(const struct job *j, int r)
                (j->def->patient && (r == -ECONNREFUSED || r == -ETIMEDOUT));
 }
 
+static int insist(struct job *j, struct err **e)
+{
+        int64_t pause = (int64_t)INSIST_US << MIN(j->tries, (unsigned)INSIST_MAX);
+
+        if (j->tries++ == 0)
+                log_warning("job %" PRIu64 " %s goes on trying: %s", j->no, j->def->op,
+                            e && *e ? err_msg(*e) : "it failed");
+        job_wait(j, 0, pause, "%s; tried %u times", e && *e ? err_msg(*e) : "it failed", j->tries);
+        if (e)
+                *e = err_free(*e);
+        return JOB_AGAIN;
+}
+
 /* Runs steps until the job ends (0, -errno) or has to wait (JOB_AGAIN). */
 static int job_steps(struct job *j, struct err **e)
 {
@@ -530,6 +545,8 @@ static int job_steps(struct job *j, struct err **e)
                         r = j->def->steps[j->step].run(j, e);
                 if (r == 0)
                         r = FAULT("job.stepped");
+                if (r < 0 && j->def->insists && r != -EINTR && !j->cancel)
+                        return insist(j, e);
                 if (come_again(j, r)) {
                         r = job_wait(j, 0, PATIENCE_US, "%s", e && *e ? err_msg(*e) : "driver");
                         if (e)
@@ -538,6 +555,7 @@ static int job_steps(struct job *j, struct err **e)
                 }
                 if (r != 0)
                         return r;
+                j->tries = 0;
                 j->step++;
                 if (j->step == j->def->nsteps || (r = job_mark(j)) == 0)
                         continue;

@@ -22,6 +22,7 @@ struct job {
         const struct job_def *def;
         char *args;          /* as given to job_start(); "" if none */
         unsigned step;
+        unsigned tries;      /* of this step, in vain; of a job that insists */
         uint64_t value;      /* what a step tells done(): the last step is always run again */
         int64_t deadline;    /* usec, wall clock */
         uint64_t watch;      /* parked: a change of this object wakes it; 0: only `wake` */
@@ -51,6 +52,8 @@ struct job_def {
         bool here;         /* of several hosts, the one that was asked begins it */
         bool patient;      /* ECONNREFUSED and ETIMEDOUT of a driver mean "again", not failure,
                             * as ECONNRESET does for all */
+        bool insists;      /* nothing that a driver says ends it before its deadline: a deletion,
+                            * whose name is gone already */
         const struct job_step *steps;
         unsigned nsteps;
         /* In the transaction that ends the job.  target may be NULL (gone).  JOB_AGAIN: start over

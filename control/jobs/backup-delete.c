@@ -136,7 +136,7 @@ static const struct job_step delete_steps[] = {{"unreferenced", job_step_unrefer
 
 const struct job_def job_backup_delete = {.op = "backup.delete",
                                           .deadline = WEEK,
-                                          .patient = true,
+                                          .insists = true,
                                           .steps = delete_steps,
                                           .nsteps = ARRAY_SIZE(delete_steps),
                                           .done = job_done_delete,

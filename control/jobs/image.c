@@ -171,7 +171,7 @@ const struct job_def job_image_publish = {.op = "image.publish",
                                           .failed = failed};
 const struct job_def job_image_delete = {.op = "image.delete",
                                          .deadline = 3600,
-                                         .patient = true,
+                                         .insists = true,
                                          .steps = delete_steps,
                                          .nsteps = ARRAY_SIZE(delete_steps),
                                          .done = job_done_delete,

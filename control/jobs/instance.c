@@ -386,7 +386,7 @@ const struct job_def job_instance_resume = {.op = "instance.resume",
                                             .done = done_resume};
 const struct job_def job_instance_delete = {.op = "instance.delete",
                                             .deadline = 3700,
-                                            .patient = true,
+                                            .insists = true,
                                             .steps = delete_steps,
                                             .nsteps = ARRAY_SIZE(delete_steps),
                                             .done = done_delete,

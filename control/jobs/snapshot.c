@@ -125,7 +125,7 @@ const struct job_def job_snapshot_create = {.op = "snapshot.create",
                                             .failed = failed};
 const struct job_def job_snapshot_delete = {.op = "snapshot.delete",
                                             .deadline = 3600,
-                                            .patient = true,
+                                            .insists = true,
                                             .steps = delete_steps,
                                             .nsteps = ARRAY_SIZE(delete_steps),
                                             .done = job_done_delete,

@@ -310,7 +310,7 @@ const struct job_def job_volume_extend = {.op = "volume.extend",
                                           .failed = failed_extend};
 const struct job_def job_volume_delete = {.op = "volume.delete",
                                           .deadline = 3600,
-                                          .patient = true,
+                                          .insists = true,
                                           .steps = delete_steps,
                                           .nsteps = ARRAY_SIZE(delete_steps),
                                           .done = job_done_delete,

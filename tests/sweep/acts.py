@@ -56,7 +56,9 @@ def content(n, seed):
 def fill(volume, text, at=0):
     fd = os.open(os.path.join(volume, "data"), os.O_WRONLY)
     try:
-        same("bytes written", os.pwrite(fd, text, at), len(text))
+        done = 0
+        while done < len(text):  # one that met an error may be short: the next one has it
+            done += os.pwrite(fd, text[done:], at + done)
         os.fsync(fd)
     finally:
         os.close(fd)
@@ -535,22 +537,35 @@ def group_changed(c):
     gone(g)
 
 
+KINDS = ("instances", "backups", "volumes", "images", "security_groups")
+
+
+def objects(c, kind):
+    top = c.path("default", kind)
+    return [os.path.join(top, n) for n in os.listdir(top) if os.path.isdir(os.path.join(top, n))]
+
+
+def remains(c):
+    """What there is beyond what a new tenant has."""
+    return [p for k in KINDS for p in objects(c, k) if not p.endswith("/default")] + [
+        c.path(t) for t in os.listdir(c.path()) if t == "sweep"]
+
+
+def in_error(c):
+    return [p for k in KINDS for p in objects(c, k) if c.read_if(os.path.join(p, "state")) == "error"]
+
+
 def clear(c):
-    """Whatever an act that failed has left; as well as it can be done."""
-    for i in os.listdir(c.path("default/instances")):
-        path = c.path("default/instances", i)
-        if os.path.isdir(path):
+    """Takes away whatever an act has left, as well as that can be done."""
+    for _ in range(3):  # clones before what they are of
+        for path in remains(c):
+            snaps = os.path.join(path, "snapshots")
             with contextlib.suppress(OSError, Stuck):
-                end(path)
-    for kind in ("backups", "volumes", "images"):
-        for _ in range(2):  # clones before what they are of
-            for name in os.listdir(c.path("default", kind)):
-                path = c.path("default", kind, name)
-                snaps = os.path.join(path, "snapshots")
-                if not os.path.isdir(path):
-                    continue
-                with contextlib.suppress(OSError, Stuck):
-                    for s in os.listdir(snaps) if os.path.isdir(snaps) else ():
-                        if os.path.isdir(os.path.join(snaps, s)):
-                            remove(os.path.join(snaps, s))
+                for s in os.listdir(snaps) if os.path.isdir(snaps) else ():
+                    if os.path.isdir(os.path.join(snaps, s)):
+                        remove(os.path.join(snaps, s))
+            with contextlib.suppress(OSError, Stuck):
+                if "/instances/" in path:
+                    end(path)
+                else:
                     remove(path)
