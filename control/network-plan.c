@@ -1,4 +1,5 @@
 /* What this host should have of networks, from the model. */
+#include "control/documents.h"
 #include "control/network.h"
 
 bool instance_plugged(const struct object *o)
@@ -94,6 +95,16 @@ static void add_float(struct draft *d, const struct object *port, const struct n
         d->n->floats = v;
 }
 
+static void add_documents(struct draft *d, const struct object *instance, struct net_port *p)
+{
+        _cleanup_buf_ struct buf text = {};
+
+        if (!documents(d->c, instance, &text))
+                return;
+        p->ndocuments = text.len;
+        p->documents = buf_take(&text);
+}
+
 static void add_port(struct draft *d, const struct object *port)
 {
         const struct object *i = port_instance(port);
@@ -115,6 +126,8 @@ static void add_port(struct draft *d, const struct object *port)
                         *s = '-';
         add_groups(d, port, p);
         add_float(d, port, p);
+        if (p->live)
+                add_documents(d, i, p);
 }
 
 static void add_subnet(struct draft *d, const struct object *s)
@@ -176,6 +189,7 @@ static void add_network(struct control *c, struct net_network *n, const struct o
         struct draft d = {.c = c, .n = n, .tenant = o->tenant};
 
         *n = (struct net_network){.mtu = object_num(o, "mtu"),
+                                  .uid = NET_UID_BASE + object_num(o, "uplink"),
                                   .uplink =
                                           object_num(o, "external") ? object_num(o, "uplink") : 0};
         id_text(n->id, o->id);
@@ -211,8 +225,10 @@ void network_plan_free(struct net_plan *p)
         for (unsigned i = 0; i < p->nnetworks; i++) {
                 const struct net_network *n = &p->networks[i];
 
-                for (unsigned k = 0; k < n->nports; k++)
+                for (unsigned k = 0; k < n->nports; k++) {
                         free((void *)n->ports[k].groups);
+                        free((void *)n->ports[k].documents);
+                }
                 for (unsigned k = 0; k < n->ngroups; k++)
                         free((void *)n->groups[k].rules);
                 free((void *)n->ports);

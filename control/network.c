@@ -29,6 +29,30 @@ static void note(struct network_keeper *k, int r, const struct err *err)
         k->failure = r < 0 ? xstrdup(err_msg(err)) : NULL;
 }
 
+/* A guest gave its password to the metadata service: the first counts, until it is cleared.  1 when
+ * that is durable, and the service knows it from the plan. */
+static int posted(void *arg, const struct net_port *port, const char *text)
+{
+        struct control *c = arg;
+        struct object *o, *i;
+        sd_id128_t id;
+        struct txn t;
+
+        if (id_parse(port->id, &id) < 0 || !text_clean(text, strlen(text), true))
+                return 1;
+        txn_begin(&t, c, NULL);
+        o = model_by_id(c, id);
+        i = o && o->kind == &kind_port ? port_instance(o) : NULL;
+        if (!i || *object_str(i, "password")) {
+                txn_abort(&t);
+                return 1;
+        }
+        txn_set_str(&t, i, "password", text);
+        txn_event(&t, i, "its guest gave its password");
+        txn_commit(&t, NULL); /* what fails is tried again */
+        return 0;
+}
+
 int networks_apply(struct control *c, struct err **e)
 {
         struct network_keeper *k = c->networks;
@@ -44,6 +68,8 @@ int networks_apply(struct control *c, struct err **e)
         r = c->cfg.network(c->cfg.arg, &s, &why);
         if (r == 0)
                 r = s->ops->apply(s, p, &why);
+        if (r == 0 && s->ops->passwords)
+                s->ops->passwords(s, p, posted, c);
         k->networks = r == 0 ? p->nnetworks : 1; /* what failed is tried again */
         network_plan_free(p);
         note(k, r, why);
@@ -52,8 +78,9 @@ int networks_apply(struct control *c, struct err **e)
 
 void networks_changed(struct control *c, const struct kind *kind)
 {
-        static const struct kind *const ours[] = {&kind_network, &kind_subnet, &kind_port,
-                                                  &kind_security_group, &kind_instance, &kind_floating_ip};
+        static const struct kind *const ours[] = {&kind_network,  &kind_subnet,
+                                                  &kind_port,     &kind_security_group,
+                                                  &kind_instance, &kind_floating_ip};
         struct network_keeper *k = c->networks;
         bool mine = false;
 

@@ -12,6 +12,7 @@ enum {
         GROUPS_MAX = 100,
         RULES_MAX = 1024, FLOATING_MAX = 50,
         NICS_MAX = 8,
+        NET_UID_BASE = 900000000, /* of those who serve a network: below the guests' uids */
         DNS_MAX = 4
 };
 

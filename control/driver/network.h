@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include "common/err.h"
 #include "common/name.h"
 
@@ -32,6 +33,10 @@ struct net_port {
         bool live;              /* its guest runs or is about to: it needs a device on this host */
         const unsigned *groups; /* indices in net_network.groups */
         unsigned ngroups;
+        /* What its guest's metadata service says (common/bundle.h; names: metadata/metadata.h);
+         * NULL: there is none for it. */
+        const char *documents;
+        size_t ndocuments; /* bytes */
 };
 
 /* One rule of a group: what it lets pass. */
@@ -58,6 +63,7 @@ struct net_float {
 struct net_network {
         char id[ID_TEXT_SIZE];
         unsigned mtu;
+        uid_t uid; /* of the processes that serve it, nobody else's */
         uint16_t uplink; /* number of its way out, its own in the cloud; 0: it has none */
         const struct net_subnet *subnets;
         unsigned nsubnets;
@@ -81,6 +87,11 @@ struct network_ops {
          * a time.  What fails for one network leaves the others whole; the words are of the first.
          * -EPERM, -ENOTSUP (the kernel lacks it), -EIO. */
         int (*apply)(struct network_service *s, const struct net_plan *p, struct err **e);
+        /* Optional: calls posted() with each password that a guest gave to its metadata service and
+         * that is not collected yet; 1 from it: it is now. */
+        void (*passwords)(struct network_service *s, const struct net_plan *p,
+                          int (*posted)(void *arg, const struct net_port *port, const char *text),
+                          void *arg);
         void (*close)(struct network_service *s); /* leaves everything as it is */
 };
 struct network_service {

@@ -2,71 +2,17 @@
  */
 #include "backend/network/linux/linux.h"
 
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 
 #include "common/child.h"
-#include "common/clock.h"
 #include "common/fileio.h"
 
-enum { ARGS_MAX = 128, TEXT_MAX = 8 << 20, END_US = 2000000 };
-
-/* Replaces the file unless it holds just that; 1 when it did not.  It need not survive a crash. */
-static int put(const char *dir, const char *name, const struct buf *text, struct err **e)
-{
-        _cleanup_free_ char *path = path_printf("%s/%s", dir, name), *old = NULL;
-        _cleanup_free_ char *temp = path_printf("%s/.%s", dir, name);
-        _cleanup_close_ int fd = -1;
-        size_t n = 0;
-
-        if (!path || !temp)
-                return err_errno(e, -ENOMEM, "'%s'", name);
-        if (file_read(path, TEXT_MAX, &old, &n, NULL) == 0 && n == text->len &&
-            memcmp(old, buf_str(text), n) == 0)
-                return 0;
-        fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-        if (fd < 0 || write_full(fd, buf_str(text), text->len) < 0 || rename(temp, path) < 0)
-                return err_errno(e, -errno, "'%s'", path);
-        return 1;
-}
-
-/* dnsmasq's pid if it runs in that namespace (-1: any); else 0. */
-static pid_t running(const char *dir, int ns)
-{
-        _cleanup_free_ char *file = path_printf("%s/dnsmasq.pid", dir), *text = NULL, *comm = NULL;
-        char path[64];
-        struct stat a, b;
-        pid_t pid;
-
-        if (!file || file_read(file, 64, &text, NULL, NULL) < 0 || (pid = atoi(text)) <= 1)
-                return 0;
-        snprintf(path, sizeof(path), "/proc/%d/comm", pid);
-        if (file_read(path, 64, &comm, NULL, NULL) < 0 || strncmp(comm, "dnsmasq", 7) != 0)
-                return 0;
-        snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
-        if (stat(path, &a) < 0) /* ended, and nobody has reaped it */
-                return 0;
-        if (ns >= 0 && (fstat(ns, &b) < 0 || a.st_ino != b.st_ino))
-                return 0;
-        return pid;
-}
+enum { ARGS_MAX = 128 };
+static const struct server dnsmasq = {"dnsmasq", "dnsmasq"};
 
 void dhcp_end(const char *dir)
 {
-        int64_t begun = clock_mono();
-        pid_t pid = running(dir, -1);
-
-        if (!pid)
-                return;
-        kill(pid, SIGTERM);
-        while (running(dir, -1) == pid && clock_mono() < begun + 2 * END_US) {
-                if (clock_mono() > begun + END_US)
-                        kill(pid, SIGKILL);
-                usleep(2000);
-        }
-        waitpid(pid, NULL, WNOHANG); /* ours, where this process adopts */
+        server_end(&dnsmasq, dir);
 }
 
 static void hosts(const struct net_network *n, struct buf *dhcp, struct buf *dns)
@@ -140,12 +86,12 @@ int dhcp_serve(const char *dir, const struct net_network *n, int ns, struct err 
 
         hosts(n, &dhcp, &dns);
         arguments(dir, n, &args);
-        a = put(dir, "dhcp", &dhcp, e);
-        b = a < 0 ? a : put(dir, "dns", &dns, e);
-        c = b < 0 ? b : put(dir, "args", &args, e);
+        a = server_put(dir, "dhcp", &dhcp, 0, e);
+        b = a < 0 ? a : server_put(dir, "dns", &dns, 0, e);
+        c = b < 0 ? b : server_put(dir, "args", &args, 0, e);
         if (c < 0)
                 return c;
-        pid = c == 0 ? running(dir, ns) : 0;
+        pid = c == 0 ? server_pid(&dnsmasq, dir, ns) : 0;
         if (!pid) {
                 dhcp_end(dir);
                 return start(dir, &args, e);

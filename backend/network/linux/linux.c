@@ -175,8 +175,8 @@ static int inside(struct linux_net *s, struct nl *in, const struct net_network *
 {
         struct inner *known = inner_get(s, w->id);
         _cleanup_buf_ struct buf text = {};
-        uint32_t a[16];
-        unsigned prefix[16], n = MIN(w->nsubnets, (unsigned)ARRAY_SIZE(a));
+        uint32_t a[17];
+        unsigned prefix[17], n = MIN(w->nsubnets, (unsigned)ARRAY_SIZE(a) - 1);
         char mac[MAC_TEXT_SIZE];
         struct nl_link lo;
         int r = known ? 0 : err_errno(e, -ENOMEM, "network");
@@ -198,9 +198,13 @@ static int inside(struct linux_net *s, struct nl *in, const struct net_network *
                 a[i] = w->subnets[i].gateway;
                 prefix[i] = w->subnets[i].prefix;
         }
+        a[n] = (uint32_t)METADATA_ADDRESS;
+        prefix[n] = 32;
         if (r == 0)
-                r = nl_addresses(in, l->index, a, prefix, n, e);
-        return r < 0 ? r : dhcp_serve(dir, w, ns, e);
+                r = nl_addresses(in, l->index, a, prefix, n + 1, e);
+        if (r == 0)
+                r = dhcp_serve(dir, w, ns, e);
+        return r < 0 || !s->metadata ? r : metadata_serve(s->metadata, dir, w, ns, e);
 }
 
 static int host_forwards(struct linux_net *s, struct err **e)
@@ -375,6 +379,18 @@ static int apply(struct network_service *base, const struct net_plan *p, struct 
         return r;
 }
 
+static void passwords(struct network_service *base, const struct net_plan *p,
+                      int (*posted)(void *arg, const struct net_port *port, const char *text),
+                      void *arg)
+{
+        for (unsigned i = 0; i < p->nnetworks; i++) {
+                _cleanup_free_ char *dir = path_printf("%s/%s", self(base)->dir, p->networks[i].id);
+
+                if (dir)
+                        metadata_passwords(dir, &p->networks[i], posted, arg);
+        }
+}
+
 static void close_service(struct network_service *base)
 {
         struct linux_net *s = self(base);
@@ -388,11 +404,12 @@ static void close_service(struct network_service *base)
         }
         free(s->ruleset);
         free(s->alias);
+        free(s->metadata);
         free(s->dir);
         free(s);
 }
 
-static const struct network_ops ops = {.name = "linux", .apply = apply, .close = close_service};
+static const struct network_ops ops = {.name = "linux", .apply = apply, .passwords = passwords, .close = close_service};
 
 struct network_service *network_linux_new(const char *run, const char *cloud)
 {
@@ -409,4 +426,10 @@ struct network_service *network_linux_new(const char *run, const char *cloud)
                 return NULL;
         }
         return &s->base;
+}
+
+void network_linux_metadata(struct network_service *s, const char *program)
+{
+        free(self(s)->metadata);
+        self(s)->metadata = program ? strdup(program) : NULL;
 }

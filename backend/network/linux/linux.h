@@ -16,7 +16,7 @@
 #include "common/buf.h"
 #include "control/driver/network.h"
 
-enum { TABLE_SIZE = 20 };
+enum { TABLE_SIZE = 20, METADATA_ADDRESS = 0xa9fea9fe };
 
 struct linux_net {
         struct network_service base;
@@ -27,6 +27,7 @@ struct linux_net {
         uint32_t generation; /* of the host's nftables after that */
         struct inner *inner; /* the same of namespaces */
         bool forwarding;     /* of the host was looked at */
+        char *metadata;      /* stratofs-metadata; NULL: not served */
 };
 
 /* netns.c: the calling thread's network namespace. */
@@ -45,6 +46,25 @@ int nft_generation(uint32_t *ret, struct err **e);
 void ruleset_host(const char *table, const struct net_plan *p, struct buf *out);
 void ruleset_empty(const char *table, struct buf *out);
 void ruleset_network(const char *table, const struct net_network *n, struct buf *out);
+
+/* server.c: a process that serves a network, with files in dir; its pid is in <dir>/<name>.pid. */
+struct server {
+        const char *name, *program;
+};
+/* Replaces the file unless it holds just that; 1 when it did not.  It need not survive a crash.
+ * gid: who may read it, 0: everybody. */
+int server_put(const char *dir, const char *name, const struct buf *text, gid_t gid, struct err **e);
+/* Its pid if it runs in that namespace (-1: any); else 0. */
+pid_t server_pid(const struct server *s, const char *dir, int ns);
+void server_end(const struct server *s, const char *dir);
+
+/* metadata.c: program serves the documents of n's ports (the thread is in the namespace). */
+int metadata_serve(const char *program, const char *dir, const struct net_network *n, int ns,
+                   struct err **e);
+void metadata_passwords(const char *dir, const struct net_network *n,
+                        int (*posted)(void *arg, const struct net_port *port, const char *text),
+                        void *arg);
+void metadata_end(const char *dir);
 
 /* dhcp.c: dnsmasq of a network, in its namespace (the thread is in it).  dir: its own folder. */
 int dhcp_serve(const char *dir, const struct net_network *n, int ns, struct err **e);

@@ -191,6 +191,7 @@ void ruleset_network(const char *table, const struct net_network *n, struct buf 
                         "ct state established,related accept\niifname \"lo\" accept\n"
                         "iifname \"snl*\" udp dport { 53, 67 } accept\n"
                         "iifname \"snl*\" tcp dport 53 accept\n"
+                        "iifname \"snl*\" ip daddr 169.254.169.254 tcp dport 80 accept\n"
                         "iifname \"snl*\" icmp type echo-request accept\n}\n");
         for (unsigned i = 0; i < n->nfloats; i++)
                 buf_printf(

@@ -72,6 +72,7 @@ void sweep_namespaces(struct linux_net *s, const struct net_plan *p)
                         if (!dir || !file)
                                 continue;
                         dhcp_end(dir);
+                        metadata_end(dir);
                         netns_remove(file);
                         remove_tree(dir, NULL);
                 }
