@@ -80,9 +80,12 @@ done
 cd "$C/tenants/default" || fail "no tenant"
 expect_text networks/default/subnets/default/cidr 10.0.0.0/24
 [ -z "$(ip -br link | grep '^sn')" ] || fail "something was made before there is a guest"
+mkdir -p "$T/a.metadata" && echo '#cloud-config of a' >"$T/a.metadata/user_data"
 boot default/a
 boot default/b
 boot other/c
+cp "$T/a.metadata/user_data" instances/a/metadata/user_data || fail "user data"
+echo '#cloud-config of the tenant' >"$C/tenants/other/metadata/vendor_data" || fail "vendor data"
 [ "$(cat instances/a/addresses)" = 10.0.0.2 ] || fail "address"
 [ "$(cat instances/b/addresses)" = 10.0.0.3 ] || fail "address"
 [ "$(readlink instances/a/networks/default)" = ../../../networks/default/ports/a ] || fail "the link"
@@ -103,6 +106,39 @@ yes other/c "ping -c 1 -W 5 192.0.2.2"
 no other/c "ping -c 1 -W 2 10.0.0.3"
 no other/c "nslookup a.internal 10.0.0.1"
 no other/c "ping -c 1 -W 2 169.254.1.0"
+# Each is told of itself: the same address, another tenant, another guest.
+meta=http://169.254.169.254
+yes default/a "wget -q -O - $meta/openstack/latest/meta_data.json | grep $(cat instances/a/id)"
+yes default/b "wget -q -O - $meta/openstack/latest/meta_data.json | grep $(cat instances/b/id)"
+yes other/c "wget -q -O - $meta/openstack/latest/meta_data.json | grep $(cat "$C/tenants/other/instances/c/id")"
+yes default/a "wget -q -O - $meta/2009-04-04/meta-data/local-ipv4 | grep -x 10.0.0.2"
+yes default/a "wget -q -O - $meta/openstack/latest/network_data.json | grep $(cat networks/default/ports/a/mac)"
+yes default/a "wget -q -O - $meta/latest/user-data | grep 'cloud-config of a'"
+no default/b "wget -q -O - $meta/latest/user-data"
+yes other/c "wget -q -O - $meta/openstack/latest/vendor_data.json | grep 'of the tenant'"
+no default/a "wget -q -O - $meta/openstack/latest/vendor_data.json | grep 'of the tenant'"
+no default/a "nc -w 2 169.254.169.254 81 </dev/null"
+no default/a "nc -w 2 10.0.0.1 80 </dev/null"
+# A token, when one is asked for; nothing, when nothing is to be said.
+echo tokens >instances/b/metadata_service || fail "metadata_service"
+untold() {
+        no default/b "wget -q -O - $meta/latest/meta-data/instance-id"
+}
+wait_until 5 eval 'grep -q "^.tokens" "$T/state/run/net/$(cat networks/default/id)/meta/10.0.0.3"' || fail "no word of tokens"
+untold
+yes default/b "printf 'PUT /latest/api/token HTTP/1.0\\r\\nX-aws-ec2-metadata-token-ttl-seconds: 60\\r\\n\\r\\n' | nc -w 5 169.254.169.254 80 | tail -n 1 >/tmp/token; wget -q -O - --header \"X-aws-ec2-metadata-token: \$(cat /tmp/token)\" $meta/latest/meta-data/instance-id"
+echo off >instances/b/metadata_service || fail "metadata_service"
+wait_until 5 eval '[ ! -e "$T/state/run/net/$(cat networks/default/id)/meta/10.0.0.3" ]' || fail "b is still told"
+untold
+echo on >instances/b/metadata_service || fail "metadata_service"
+# The password, once.
+yes default/a "wget -q -O - --post-data c2VjcmV0 $meta/openstack/latest/password"
+no default/a "wget -q -O - --post-data other $meta/openstack/latest/password"
+wait_until 10 grep -qx c2VjcmV0 instances/a/password || fail "no password"
+yes default/a "wget -q -O - $meta/openstack/latest/password | grep -x c2VjcmV0"
+expect_errno EPERM 'echo mine >instances/a/password'
+: >instances/a/password || fail "not cleared"
+[ -z "$(cat instances/a/password)" ] || fail "the password is still there"
 # Speaking as somebody else.
 no default/a "ip addr add 10.0.0.77/24 dev eth0; ping -I 10.0.0.77 -c 1 -W 2 10.0.0.1"
 no default/a "ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:77; ip link set eth0 up; ping -c 1 -W 2 10.0.0.3"
@@ -134,6 +170,14 @@ again eval 'inside nft list chain ip $table forward | grep -q "policy drop"'
 killed=$(cat "$T/state/run/net/$id/dnsmasq.pid")
 kill -9 "$killed"
 again server
+killed=$(cat "$T/state/run/net/$id/metadata.pid")
+kill -9 "$killed"
+told() {
+        local pid
+        pid=$(cat "$T/state/run/net/$id/metadata.pid") && [ "$pid" != "$killed" ] && [ -d "/proc/$pid" ]
+}
+again told
+yes default/b "wget -q -O - $meta/latest/meta-data/hostname | grep -x b"
 ip link del "snb$short"
 again eval '[ "$(bridge link | grep -c "master snb$short")" = 3 ]'
 [ "$(bridge -d link | grep -c "isolated on")" = 3 ] || fail "ports are not isolated"
