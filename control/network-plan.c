@@ -1,4 +1,5 @@
 /* What this host should have of networks, from the model. */
+#include "control/balancer.h"
 #include "control/documents.h"
 #include "control/network.h"
 
@@ -84,7 +85,9 @@ static const struct object *floating(const struct object *port)
 
 static void add_float(struct draft *d, const struct object *port, const struct net_port *p)
 {
-        const struct object *f = p->live && d->n->uplink ? floating(port) : NULL;
+        const struct object *b = port_balancer(port);
+        bool here = p->live || (b && balancer_here(d->c, b));
+        const struct object *f = here && d->n->uplink ? floating(port) : NULL;
         const char *s = f ? object_str(f, "address") : "";
         struct net_float *v, x = {.port = p->address};
 
@@ -174,10 +177,12 @@ static void add_rules(struct draft *d, unsigned g)
         ((struct net_group *)d->n->groups)[g].nrules = count;
 }
 
+/* Or load balancers. */
 static bool has_guests(struct control *c, const struct collection *ports)
 {
         for (size_t i = 0; ports && i < ports->n; i++)
-                if (plugged_here(c, port_instance(ports->v[i])))
+                if (plugged_here(c, port_instance(ports->v[i])) ||
+                    (port_balancer(ports->v[i]) && balancer_here(c, port_balancer(ports->v[i]))))
                         return true;
         return false;
 }
@@ -199,6 +204,7 @@ static void add_network(struct control *c, struct net_network *n, const struct o
                 add_port(&d, ports->v[i]);
         for (unsigned g = 0; g < n->ngroups; g++) /* it grows meanwhile */
                 add_rules(&d, g);
+        n->balancers = balancers_plan(c, o, &n->nbalancers);
         free(d.groups);
 }
 
@@ -234,6 +240,7 @@ void network_plan_free(struct net_plan *p)
                 free((void *)n->ports);
                 free((void *)n->groups);
                 free((void *)n->floats);
+                balancers_free(n->balancers, n->nbalancers);
                 free((void *)n->subnets);
         }
         free((void *)p->networks);

@@ -4,6 +4,7 @@
  * networks_apply(); everything else that changes wakes the thread here.  While there are networks
  * on this host it looks every two seconds whether they are as they should be, in case somebody
  * broke one. */
+#include "control/balancer.h"
 #include "control/network.h"
 
 enum { LOOK_US = 2000000 };
@@ -16,6 +17,8 @@ struct network_keeper {
         pthread_mutex_t apply; /* one at a time; what follows */
         unsigned networks;     /* that were on the host after the last look */
         char *failure;         /* that was logged */
+        pthread_mutex_t told;  /* what follows; after the model's lock */
+        struct balancer_stats *stats;
 };
 
 /* Says a failure once, and that it is over. */
@@ -53,6 +56,32 @@ static int posted(void *arg, const struct net_port *port, const char *text)
         return 0;
 }
 
+static void tell_stats(struct network_keeper *k, struct network_service *s,
+                       const struct net_plan *p)
+{
+        struct balancer_stats *next, *old;
+
+        balancers_look(&next, s, p);
+        pthread_mutex_lock(&k->told);
+        old = k->stats;
+        k->stats = next;
+        pthread_mutex_unlock(&k->told);
+        balancer_stats_free(old);
+}
+
+void balancers_stats(struct control *c, const struct object *o, struct buf *out)
+{
+        struct network_keeper *k = c->networks;
+        _cleanup_free_ char *text = NULL;
+        char id[ID_TEXT_SIZE];
+
+        if (!k)
+                return;
+        WITH_LOCK(&k->told);
+        text = balancer_stats_get(k->stats, id_text(id, o->id));
+        buf_addstr(out, text ?: "");
+}
+
 int networks_apply(struct control *c, struct err **e)
 {
         struct network_keeper *k = c->networks;
@@ -70,6 +99,8 @@ int networks_apply(struct control *c, struct err **e)
                 r = s->ops->apply(s, p, &why);
         if (r == 0 && s->ops->passwords)
                 s->ops->passwords(s, p, posted, c);
+        if (r == 0)
+                tell_stats(k, s, p);
         k->networks = r == 0 ? p->nnetworks : 1; /* what failed is tried again */
         network_plan_free(p);
         note(k, r, why);
@@ -78,9 +109,9 @@ int networks_apply(struct control *c, struct err **e)
 
 void networks_changed(struct control *c, const struct kind *kind)
 {
-        static const struct kind *const ours[] = {&kind_network,  &kind_subnet,
-                                                  &kind_port,     &kind_security_group,
-                                                  &kind_instance, &kind_floating_ip};
+        static const struct kind *const ours[] = {
+                &kind_network,  &kind_subnet,      &kind_port,          &kind_security_group,
+                &kind_instance, &kind_floating_ip, &kind_load_balancer, &kind_listener};
         struct network_keeper *k = c->networks;
         bool mine = false;
 
@@ -136,6 +167,7 @@ int networks_start(struct control *c, struct err **e)
         pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
         pthread_mutex_init(&k->lock, NULL);
         pthread_mutex_init(&k->apply, NULL);
+        pthread_mutex_init(&k->told, NULL);
         pthread_cond_init(&k->cond, &a);
         pthread_condattr_destroy(&a);
         k->dirty = true; /* guests may have come or gone while we were away */
@@ -169,6 +201,8 @@ void networks_free(struct control *c)
         pthread_cond_destroy(&k->cond);
         pthread_mutex_destroy(&k->lock);
         pthread_mutex_destroy(&k->apply);
+        pthread_mutex_destroy(&k->told);
+        balancer_stats_free(k->stats);
         free(k->failure);
         free(k);
         c->networks = NULL;

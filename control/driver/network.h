@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include "common/buf.h"
 #include "common/err.h"
 #include "common/name.h"
 
@@ -60,6 +61,32 @@ struct net_float {
         uint32_t address, port;
 };
 
+/* A load balancer: it listens at the address of one of the network's ports, lets in what that
+ * port's groups let in, and reaches its members as that port. */
+struct net_member {
+        char name[NAME_SIZE];
+        uint32_t address;
+};
+enum net_check { NET_CHECK_NONE, NET_CHECK_TCP, NET_CHECK_HTTP };
+struct net_listener {
+        char name[NAME_SIZE];
+        bool http; /* else it passes on what comes */
+        uint16_t port, member_port;
+        char balance[16]; /* roundrobin, leastconn, source */
+        enum net_check check;
+        unsigned interval; /* seconds */
+        char path[128];    /* that a check asks for; no blanks, nothing that quotes */
+        const struct net_member *members;
+        unsigned nmembers;
+};
+struct net_balancer {
+        char id[ID_TEXT_SIZE];
+        char port[ID_TEXT_SIZE]; /* a port's id */
+        uint32_t address;
+        const struct net_listener *listeners;
+        unsigned nlisteners;
+};
+
 struct net_network {
         char id[ID_TEXT_SIZE];
         unsigned mtu;
@@ -73,6 +100,8 @@ struct net_network {
         unsigned ngroups;
         const struct net_float *floats;
         unsigned nfloats;
+        const struct net_balancer *balancers;
+        unsigned nbalancers;
 };
 
 struct net_plan {
@@ -92,6 +121,9 @@ struct network_ops {
         void (*passwords)(struct network_service *s, const struct net_plan *p,
                           int (*posted)(void *arg, const struct net_port *port, const char *text),
                           void *arg);
+        /* Optional: what a load balancer has done, or why it does not run, as text for people. */
+        void (*balancer)(struct network_service *s, const struct net_network *n,
+                         const struct net_balancer *b, struct buf *out);
         void (*close)(struct network_service *s); /* leaves everything as it is */
 };
 struct network_service {

@@ -1,4 +1,5 @@
 /* The links of an instance to networks: each is a port. */
+#include "control/balancer.h"
 #include "control/kinds/instance.h"
 #include "control/network.h"
 
@@ -6,7 +7,8 @@ int instance_bind_network(struct txn *t, struct object *o, char *name, struct ob
                           struct err **e)
 {
         unsigned def = kind_link(o->kind, "networks"), n = 0;
-        struct object *other = target->kind == &kind_port ? port_instance(target) : NULL;
+        struct object *other =
+                target->kind == &kind_port ? port_instance(target) ?: port_balancer(target) : NULL;
         char label[NAME_SIZE + 32];
 
         if (other)

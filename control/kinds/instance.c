@@ -158,7 +158,7 @@ static const struct attr_def attrs[] = {
         {"metadata_hops", ATTR_NUMBER, ROLE_MEMBER, .min = 1, .max = 64, .def = "1",
          .help = "routers that an answer with a token may pass, itself counted"},
         {"password", ATTR_TEXT, ROLE_MEMBER, .max = 4096, .no_spec = true, .set = set_password,
-         .help = "that its guest gave to the metadata service, once; write nothing to clear it"},
+         .help = "that its guest gave to the metadata service, once; an empty line clears it"},
         {"description", ATTR_TEXT, ROLE_MEMBER, .max = 255, .help = "words for people"},
         {"power", ATTR_TEXT, ROLE_NOBODY, .render = render_power, .changes = true, .index = true,
          .help = "running, paused, stalled (a disk does not answer) or off"},

@@ -137,7 +137,7 @@ no default/a "wget -q -O - --post-data other $meta/openstack/latest/password"
 wait_until 10 grep -qx c2VjcmV0 instances/a/password || fail "no password"
 yes default/a "wget -q -O - $meta/openstack/latest/password | grep -x c2VjcmV0"
 expect_errno EPERM 'echo mine >instances/a/password'
-: >instances/a/password || fail "not cleared"
+echo >instances/a/password || fail "not cleared"
 [ -z "$(cat instances/a/password)" ] || fail "the password is still there"
 # Speaking as somebody else.
 no default/a "ip addr add 10.0.0.77/24 dev eth0; ping -I 10.0.0.77 -c 1 -W 2 10.0.0.1"
@@ -282,6 +282,66 @@ away() {
 wait_until 10 away || fail "the floating IP still leads there"
 rmdir floating_ips/web floating_ips/more || fail "rmdir"
 rm instances/b/security_groups/open || fail "unlink of the group"
+
+# Load balancers: two guests behind one address.
+for i in a b; do
+        yes default/$i "mkdir -p /tmp/w && echo from-$i >/tmp/w/who && httpd -p 8080 -h /tmp/w"
+done
+lb=load_balancers/web
+mkdir $lb $lb/listeners/http || fail "load balancer"
+expect_errno EINVAL ln -s instances/a $lb/listeners/http/members/
+ln -s networks/default $lb/network || fail "its network"
+vip=$(cat $lb/address)
+expect_errno ENOTSUP "echo https >$lb/listeners/http/protocol"
+expect_errno EINVAL "echo 'who me' >$lb/listeners/http/check_path"
+expect_errno EBUSY ln -s networks/default/ports/web instances/a/networks/more
+for line in http:protocol 8080:member_port http:check /who:check_path 1:check_interval 80:port; do
+        echo "${line%:*}" >"$lb/listeners/http/${line#*:}" || fail "$line"
+done
+mkdir $lb/listeners/raw && echo 8080 >$lb/listeners/raw/port || fail "second listener"
+expect_errno EEXIST "echo 80 >$lb/listeners/raw/port"
+for i in a b; do
+        ln -s instances/$i $lb/listeners/http/members/ && ln -s instances/$i $lb/listeners/raw/members/ ||
+                fail "member $i"
+done
+balanced() {
+        [ "$(grep -c "^\(http\|raw\)/[ab] state=$1 " $lb/stats)" = "$2" ]
+}
+wait_until 20 balanced up 4 || { cat $lb/stats; fail "members are not up"; }
+get="for i in 1 2 3 4; do wget -q -O - http://$vip"
+yes default/a "$get/who; done | sort | uniq -c | tr -d '\n ' | grep -x 2from-a2from-b"
+yes default/b "$get:8080/who; done | sort | uniq -c | tr -d '\n ' | grep -x 2from-a2from-b"
+no default/a "wget -q -T 3 -O - http://$vip:81/who"
+no other/c "wget -q -T 3 -O - http://$vip/who"
+wait_until 10 grep -qE '^http sessions=[1-9]' $lb/stats || fail "nothing was counted: $(cat $lb/stats)"
+yes default/a "killall httpd"
+wait_until 20 balanced down 2 || fail "nobody saw the end of a: $(cat $lb/stats)"
+yes default/a "$get/who; done | sort | uniq -c | tr -d '\n ' | grep -x 4from-b"
+pid=$(cat "$T/state/run/net/$id/"lb-*.pid)
+kill -9 "$pid"
+yes default/b "n=0; until wget -q -T 3 -O - http://$vip/who | grep from-b; do sleep 1; n=\$((n + 1)); [ \$n -lt 15 ] || exit 1; done"
+# From outside, as far as its port's groups let it.
+mkdir floating_ips/lb security_groups/public && ln -s networks/default/ports/web floating_ips/lb/target ||
+        fail "floating IP"
+fetch() {
+        ip netns exec outside busybox wget -q -T 3 -O - "http://$(cat floating_ips/lb/address)/who" | grep -x from-b
+}
+fetch && fail "the default group lets the outside in"
+echo 'in tcp 80 from any' >security_groups/public/rules || fail "rule"
+for g in default public; do
+        ln -s security_groups/$g networks/default/ports/web/security_groups/ || fail "group $g"
+done
+wait_until 10 fetch || fail "the outside does not get through"
+expect_errno EBUSY rmdir instances/b
+expect_errno EBUSY rm $lb/network
+rm floating_ips/lb/target && rmdir floating_ips/lb && expect "the load balancer goes" rmdir $lb
+[ ! -e networks/default/ports/web ] || fail "its port is left"
+rmdir security_groups/public || fail "rmdir"
+unbalanced() {
+        ! ls "$T/state/run/net/$id/"lb-* && test_is_gone "$pid"
+}
+wait_until 10 unbalanced || fail "HAProxy is left"
+expect_errno ENOTSUP mkdir vpns/office
 
 # Hot plug.
 mkdir networks/second networks/second/subnets/s || fail "second network"

@@ -6,7 +6,11 @@
 #include "common/fileio.h"
 #include "common/log.h"
 
-enum { HOST_END = 0xa9fe0001 }; /* 169.254.0.1: the host's end of every uplink */
+enum {
+        HOST_END = 0xa9fe0001, /* 169.254.0.1: the host's end of every uplink */
+        LOCALHOST = 0x7f000001,
+        SERVICES = 60, /* addresses of them in one network */
+};
 
 /* What is known of a namespace's ruleset. */
 struct inner {
@@ -14,8 +18,16 @@ struct inner {
         char id[ID_TEXT_SIZE];
         char *ruleset;
         uint32_t generation;
+        char *failure; /* of its load balancers, that was logged */
         bool wanted;
 };
+
+static void inner_free(struct inner *i)
+{
+        free(i->ruleset);
+        free(i->failure);
+        free(i);
+}
 
 static struct linux_net *self(struct network_service *s)
 {
@@ -169,16 +181,44 @@ static int inside_settings(const char *device, struct err **e)
         return r;
 }
 
+/* Addresses that are not the network's own: those of its services. */
+static int services(struct nl *in, const struct net_network *w, struct err **e)
+{
+        uint32_t a[SERVICES] = {LOCALHOST, METADATA_ADDRESS};
+        unsigned prefix[SERVICES] = {8, 32}, n = 2;
+        struct nl_link lo;
+        int r = nl_link(in, "lo", &lo, e);
+
+        if (r == 1 && !lo.up)
+                r = nl_set(in, lo.index, 0, 0, NULL, NULL, e);
+        for (unsigned i = 0; i < w->nbalancers && n < SERVICES; i++, n++) {
+                a[n] = w->balancers[i].address;
+                prefix[n] = 32;
+        }
+        return r < 0 ? r : nl_addresses(in, lo.index, a, prefix, n, e);
+}
+
+/* A load balancer that fails leaves guests what they have; its `stats` say it, too. */
+static void balance(struct inner *known, const char *dir, const struct net_network *w, int ns)
+{
+        _cleanup_err_ struct err *err = NULL;
+        int r = balancers_serve(dir, w, ns, &err);
+
+        if (r < 0 && (!known->failure || !streq(known->failure, err_msg(err))))
+                log_error("network %s: %s", w->id, err_msg(err));
+        free(known->failure);
+        known->failure = r < 0 ? strdup(err_msg(err)) : NULL;
+}
+
 /* Gateway, addresses and filter, in the namespace. */
 static int inside(struct linux_net *s, struct nl *in, const struct net_network *w,
                   const struct nl_link *l, int ns, const char *dir, struct err **e)
 {
         struct inner *known = inner_get(s, w->id);
         _cleanup_buf_ struct buf text = {};
-        uint32_t a[17];
-        unsigned prefix[17], n = MIN(w->nsubnets, (unsigned)ARRAY_SIZE(a) - 1);
+        uint32_t a[16];
+        unsigned prefix[16], n = MIN(w->nsubnets, (unsigned)ARRAY_SIZE(a));
         char mac[MAC_TEXT_SIZE];
-        struct nl_link lo;
         int r = known ? 0 : err_errno(e, -ENOMEM, "network");
 
         if (r == 0) {
@@ -187,8 +227,8 @@ static int inside(struct linux_net *s, struct nl *in, const struct net_network *
                 r = rules(&known->ruleset, &known->generation, &text, e);
         }
         gateway_mac(mac, w->id);
-        if (r == 0 && nl_link(in, "lo", &lo, NULL) == 1 && !lo.up)
-                r = nl_set(in, lo.index, 0, 0, NULL, NULL, e);
+        if (r == 0)
+                r = services(in, w, e);
         if (r == 0 && (!l->up || l->mtu != w->mtu || !streq(l->mac, mac))) {
                 r = inside_settings(l->name, e);
                 if (r == 0)
@@ -198,13 +238,15 @@ static int inside(struct linux_net *s, struct nl *in, const struct net_network *
                 a[i] = w->subnets[i].gateway;
                 prefix[i] = w->subnets[i].prefix;
         }
-        a[n] = (uint32_t)METADATA_ADDRESS;
-        prefix[n] = 32;
         if (r == 0)
-                r = nl_addresses(in, l->index, a, prefix, n + 1, e);
+                r = nl_addresses(in, l->index, a, prefix, n, e);
         if (r == 0)
                 r = dhcp_serve(dir, w, ns, e);
-        return r < 0 || !s->metadata ? r : metadata_serve(s->metadata, dir, w, ns, e);
+        if (r == 0 && s->metadata)
+                r = metadata_serve(s->metadata, dir, w, ns, e);
+        if (r == 0)
+                balance(known, dir, w, ns);
+        return r;
 }
 
 static int host_forwards(struct linux_net *s, struct err **e)
@@ -332,8 +374,7 @@ static void forget(struct linux_net *s)
                         continue;
                 }
                 *i = x->next;
-                free(x->ruleset);
-                free(x);
+                inner_free(x);
         }
 }
 
@@ -391,6 +432,18 @@ static void passwords(struct network_service *base, const struct net_plan *p,
         }
 }
 
+static void balancer(struct network_service *base, const struct net_network *n,
+                     const struct net_balancer *b, struct buf *out)
+{
+        struct inner *known = inner_get(self(base), n->id);
+        _cleanup_free_ char *dir = path_printf("%s/%s", self(base)->dir, n->id);
+        int r = dir ? balancer_text(dir, b, out) : -ENOMEM;
+
+        if (r < 0)
+                buf_printf(out, "it does not answer: %s\n",
+                           known && known->failure ? known->failure : strerror(-r));
+}
+
 static void close_service(struct network_service *base)
 {
         struct linux_net *s = self(base);
@@ -399,8 +452,7 @@ static void close_service(struct network_service *base)
                 struct inner *i = s->inner;
 
                 s->inner = i->next;
-                free(i->ruleset);
-                free(i);
+                inner_free(i);
         }
         free(s->ruleset);
         free(s->alias);
@@ -409,7 +461,11 @@ static void close_service(struct network_service *base)
         free(s);
 }
 
-static const struct network_ops ops = {.name = "linux", .apply = apply, .passwords = passwords, .close = close_service};
+static const struct network_ops ops = {.name = "linux",
+                                       .apply = apply,
+                                       .passwords = passwords,
+                                       .balancer = balancer,
+                                       .close = close_service};
 
 struct network_service *network_linux_new(const char *run, const char *cloud)
 {

@@ -66,6 +66,13 @@ void metadata_passwords(const char *dir, const struct net_network *n,
                         void *arg);
 void metadata_end(const char *dir);
 
+/* balancer.c: the network's load balancers (the thread is in the namespace); end: those that n has
+ * not, NULL: all. */
+int balancers_serve(const char *dir, const struct net_network *n, int ns, struct err **e);
+void balancers_end(const char *dir, const struct net_network *n);
+/* What it has done, a line for each listener and member. */
+int balancer_text(const char *dir, const struct net_balancer *b, struct buf *out);
+
 /* dhcp.c: dnsmasq of a network, in its namespace (the thread is in it).  dir: its own folder. */
 int dhcp_serve(const char *dir, const struct net_network *n, int ns, struct err **e);
 void dhcp_end(const char *dir);

@@ -161,6 +161,34 @@ static void port_map(const struct net_network *n, char what, struct buf *out)
                            network_address(a, n->ports[i].address), what, tail(t, n->ports[i].id));
 }
 
+/* What comes for a load balancer is let out by the guest's groups and in by its port's. */
+static void balancer_in(const struct net_network *n, const struct net_balancer *b, struct buf *out)
+{
+        char a[ADDRESS_TEXT_SIZE], t[DEVICE_SIZE];
+
+        network_address(a, b->address);
+        buf_printf(out, "iifname \"snl*\" ip daddr %s ip saddr vmap { ", a);
+        port_map(n, 'e', out);
+        buf_printf(out, " }\niifname \"snu*\" ct status dnat ip daddr %s goto i_%s\nip daddr %s drop\n",
+                   a, tail(t, b->port), a);
+}
+
+/* It reaches its members as any guest would. */
+static void balancers_out(const struct net_network *n, struct buf *out)
+{
+        char a[ADDRESS_TEXT_SIZE], t[DEVICE_SIZE];
+
+        if (n->nbalancers == 0)
+                return;
+        buf_addstr(out, "chain from {\ntype filter hook output priority 0; policy accept;\n"
+                        "ct state established,related accept\noifname \"lo\" accept\n");
+        for (unsigned i = 0; i < n->nbalancers; i++)
+                buf_printf(out, "ip saddr %s goto e_%s\n",
+                           network_address(a, n->balancers[i].address),
+                           tail(t, n->balancers[i].port));
+        buf_addstr(out, "}\n");
+}
+
 void ruleset_network(const char *table, const struct net_network *n, struct buf *out)
 {
         char a[ADDRESS_TEXT_SIZE], b[ADDRESS_TEXT_SIZE];
@@ -188,11 +216,15 @@ void ruleset_network(const char *table, const struct net_network *n, struct buf 
                 buf_addstr(out, " }\n");
         }
         buf_addstr(out, "}\nchain own {\ntype filter hook input priority 0; policy drop;\n"
-                        "ct state established,related accept\niifname \"lo\" accept\n"
+                        "ct state established,related accept\niifname \"lo\" accept\n");
+        for (unsigned i = 0; i < n->nbalancers; i++)
+                balancer_in(n, &n->balancers[i], out);
+        buf_addstr(out,
                         "iifname \"snl*\" udp dport { 53, 67 } accept\n"
                         "iifname \"snl*\" tcp dport 53 accept\n"
                         "iifname \"snl*\" ip daddr 169.254.169.254 tcp dport 80 accept\n"
                         "iifname \"snl*\" icmp type echo-request accept\n}\n");
+        balancers_out(n, out);
         for (unsigned i = 0; i < n->nfloats; i++)
                 buf_printf(
                         out, "%siifname \"snu*\" ip daddr %s dnat to %s\n",

@@ -73,6 +73,7 @@ void sweep_namespaces(struct linux_net *s, const struct net_plan *p)
                                 continue;
                         dhcp_end(dir);
                         metadata_end(dir);
+                        balancers_end(dir, NULL);
                         netns_remove(file);
                         remove_tree(dir, NULL);
                 }
