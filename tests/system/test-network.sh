@@ -311,20 +311,20 @@ wait_until 20 balanced up 4 || { cat $lb/stats; fail "members are not up"; }
 get="for i in 1 2 3 4; do wget -q -O - http://$vip"
 yes default/a "$get/who; done | sort | uniq -c | tr -d '\n ' | grep -x 2from-a2from-b"
 yes default/b "$get:8080/who; done | sort | uniq -c | tr -d '\n ' | grep -x 2from-a2from-b"
-no default/a "wget -q -T 3 -O - http://$vip:81/who"
-no other/c "wget -q -T 3 -O - http://$vip/who"
+no default/a "timeout 4 wget -q -O - http://$vip:81/who"
+no other/c "timeout 4 wget -q -O - http://$vip/who"
 wait_until 10 grep -qE '^http sessions=[1-9]' $lb/stats || fail "nothing was counted: $(cat $lb/stats)"
 yes default/a "killall httpd"
 wait_until 20 balanced down 2 || fail "nobody saw the end of a: $(cat $lb/stats)"
 yes default/a "$get/who; done | sort | uniq -c | tr -d '\n ' | grep -x 4from-b"
 pid=$(cat "$T/state/run/net/$id/"lb-*.pid)
 kill -9 "$pid"
-yes default/b "n=0; until wget -q -T 3 -O - http://$vip/who | grep from-b; do sleep 1; n=\$((n + 1)); [ \$n -lt 15 ] || exit 1; done"
+yes default/b "n=0; until timeout 4 wget -q -O - http://$vip/who | grep from-b || [ \$n = 15 ]; do sleep 1; n=\$((n + 1)); done; [ \$n -lt 15 ]"
 # From outside, as far as its port's groups let it.
 mkdir floating_ips/lb security_groups/public && ln -s networks/default/ports/web floating_ips/lb/target ||
         fail "floating IP"
 fetch() {
-        ip netns exec outside busybox wget -q -T 3 -O - "http://$(cat floating_ips/lb/address)/who" | grep -x from-b
+        ip netns exec outside timeout 4 busybox wget -q -O - "http://$(cat floating_ips/lb/address)/who" | grep -x from-b
 }
 fetch && fail "the default group lets the outside in"
 echo 'in tcp 80 from any' >security_groups/public/rules || fail "rule"

@@ -169,7 +169,8 @@ static void balancer_in(const struct net_network *n, const struct net_balancer *
         network_address(a, b->address);
         buf_printf(out, "iifname \"snl*\" ip daddr %s ip saddr vmap { ", a);
         port_map(n, 'e', out);
-        buf_printf(out, " }\niifname \"snu*\" ct status dnat ip daddr %s goto i_%s\nip daddr %s drop\n",
+        buf_printf(out,
+                   " }\niifname \"snu*\" ct status dnat ip daddr %s goto i_%s\nip daddr %s drop\n",
                    a, tail(t, b->port), a);
 }
 
@@ -219,10 +220,10 @@ void ruleset_network(const char *table, const struct net_network *n, struct buf 
                         "ct state established,related accept\niifname \"lo\" accept\n");
         for (unsigned i = 0; i < n->nbalancers; i++)
                 balancer_in(n, &n->balancers[i], out);
-        buf_addstr(out,
+        buf_addstr(out, "iifname \"snl*\" ip daddr 169.254.169.254 tcp dport 80 accept\n"
+                        "ip daddr 169.254.0.0/16 drop\n"
                         "iifname \"snl*\" udp dport { 53, 67 } accept\n"
                         "iifname \"snl*\" tcp dport 53 accept\n"
-                        "iifname \"snl*\" ip daddr 169.254.169.254 tcp dport 80 accept\n"
                         "iifname \"snl*\" icmp type echo-request accept\n}\n");
         balancers_out(n, out);
         for (unsigned i = 0; i < n->nfloats; i++)
