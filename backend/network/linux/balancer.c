@@ -2,6 +2,7 @@
 #include "backend/network/linux/linux.h"
 
 #include <dirent.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -40,8 +41,7 @@ static void listener_text(const struct net_balancer *b, const struct net_listene
                 buf_printf(out, "  server %s %s:%u", l->members[i].name,
                            network_address(a, l->members[i].address), l->member_port);
                 if (l->check != NET_CHECK_NONE)
-                        buf_printf(out, " check inter %us fall 3 rise 2 init-addr none",
-                                   l->interval);
+                        buf_printf(out, " check inter %us fall 3 rise 2", l->interval);
                 buf_addc(out, '\n');
         }
 }
@@ -50,8 +50,8 @@ static void configuration(const char *dir, const char *stem, const struct net_ne
                           const struct net_balancer *b, struct buf *out)
 {
         buf_printf(out,
-                   "global\n  daemon\n  uid %u\n  gid %u\n  chroot %s/empty\n  nbthread 1\n"
-                   "  maxconn 2000\n  hard-stop-after 10s\n"
+                   "global\n  uid %u\n  gid %u\n  chroot %s/empty\n  nbthread 1\n"
+                   "  maxconn 2000\n  hard-stop-after 1h\n"
                    "  stats socket %s/%s.sock mode 600 level user\n"
                    "defaults\n  timeout connect 5s\n  timeout client 300s\n  timeout server 300s\n"
                    "  timeout http-request 30s\n  timeout check 5s\n  retries 2\n"
@@ -63,18 +63,16 @@ static void configuration(const char *dir, const char *stem, const struct net_ne
 
 /* --- the process ----------------------------------------------------------------------------- */
 
-/* Takes over from old, if there is one, which ends when its connections have. */
-static int start(const char *dir, const char *stem, pid_t old, struct err **e)
+/* A master, which stays root to take sockets over from worker to worker, and a worker, which is
+ * nobody.  The pid is the master's; workers end with it. */
+static int start(const char *dir, const char *stem, struct err **e)
 {
         _cleanup_free_ char *file = path_printf("%s/%s.cfg", dir, stem);
         _cleanup_free_ char *pid = path_printf("%s/%s.pid", dir, stem);
-        char number[16];
-        const char *argv[] = {HAPROXY, "-q", "-f", file, "-p", pid, old ? "-sf" : NULL,
-                              number,  NULL};
+        const char *argv[] = {HAPROXY, "-W", "-D", "-q", "-f", file, "-p", pid, NULL};
 
         if (!file || !pid)
                 return err_errno(e, -ENOMEM, "load balancer");
-        snprintf(number, sizeof(number), "%d", (int)old);
         return child_check(&(struct child){.argv = argv, .timeout_ms = 10000}, e);
 }
 
@@ -93,11 +91,14 @@ static int serve(const char *dir, const struct net_network *n, const struct net_
         if (r < 0)
                 return r;
         pid = server_pid(&server, dir, ns);
-        if (pid && r == 0)
+        if (pid) {
+                if (r > 0)
+                        kill(pid,
+                             SIGUSR2); /* a new worker; the old one ends with its connections */
                 return 0;
-        if (!pid)
-                server_end(&server, dir);
-        r = start(dir, stem, pid, e);
+        }
+        server_end(&server, dir);
+        r = start(dir, stem, e);
         if (r < 0) { /* next time it is tried again, changed or not */
                 _cleanup_free_ char *path = path_printf("%s/%s", dir, name);
 
