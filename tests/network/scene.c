@@ -1,6 +1,6 @@
 /* scene RUN METADATA: two tenants' networks with the same addresses, for a test that is in a
- * network namespace of its own.  Says "ready", and takes them away at the end of its standard
- * input. */
+ * network namespace of its own.  Says "ready"; takes the group web a rule or gives it back for each
+ * line of its standard input, and says "done"; takes all away at its end. */
 #include <stdio.h>
 
 #include "backend/network/linux/network-linux.h"
@@ -18,10 +18,11 @@ static const struct net_rule def[] = {
 static const struct net_rule web[] = {
         {.out = true, .proto = -1, .group = -1},
         {.proto = 6, .from = 80, .to = 80, .group = -1},
+        {.proto = 6, .from = 81, .to = 81, .group = -1}, /* not at first */
 };
-static const struct net_group groups[] = {
+static struct net_group groups[] = {
         {.id = "0a000000-0000-0000-0000-000000000000", .rules = def, .nrules = ARRAY_SIZE(def)},
-        {.id = "0b000000-0000-0000-0000-000000000000", .rules = web, .nrules = ARRAY_SIZE(web)},
+        {.id = "0b000000-0000-0000-0000-000000000000", .rules = web, .nrules = 2},
         {.id = "0c000000-0000-0000-0000-000000000000"},
 };
 static const unsigned in_default[] = {0}, in_web[] = {1}, in_closed[] = {2};
@@ -74,8 +75,12 @@ int main(int argc, char **argv)
         network_linux_metadata(s, argv[2]);
         r = s->ops->apply(s, &plan, &err);
         if (r == 0 && puts("ready") >= 0 && fflush(stdout) == 0)
-                while (getchar() != EOF)
-                        ;
+                while (r == 0 && getchar() != EOF) {
+                        groups[1].nrules ^= 1;
+                        r = s->ops->apply(s, &plan, &err);
+                        puts("done");
+                        fflush(stdout);
+                }
         if (r == 0)
                 r = s->ops->apply(s, &nothing, &err);
         if (r < 0)

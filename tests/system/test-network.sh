@@ -232,6 +232,7 @@ yes default/a "ping -c 1 -W 5 10.0.0.3"
 printf -- '- in icmp from 10.0.0.2/32\n- out any\n' >security_groups/web/rules || fail "rules"
 no default/a "ping -c 1 -W 2 10.0.0.3"
 no default/b "ping -c 1 -W 2 192.0.2.2"
+yes default/a "$get" # an answer needs no rule
 [ "$(cat security_groups/web/rules)" = "in tcp 80-88 from group default" ] || fail "rules"
 expect_errno EINVAL 'echo "in tcp 99999" >security_groups/web/rules'
 expect_errno EINVAL 'echo "sideways any" >security_groups/web/rules'
