@@ -119,6 +119,37 @@ static void add_forwards(struct net_router *r, const struct object *o, uint32_t 
         r->forwards = v;
 }
 
+/* The ports of `from` that are in the group. */
+static void add_others(struct net_group *g, const struct net_network *from)
+{
+        struct net_member *v = (struct net_member *)g->others;
+        unsigned at;
+
+        for (at = 0; at < from->ngroups && !streq(from->groups[at].id, g->id); at++)
+                ;
+        for (unsigned i = 0; at < from->ngroups && i < from->nports; i++)
+                for (unsigned k = 0; k < from->ports[i].ngroups; k++)
+                        if (from->ports[i].groups[k] == at) {
+                                v = xrealloc(v, g->nothers + 1, sizeof(*v));
+                                v[g->nothers++] = (struct net_member){from->ports[i].address,
+                                                                      from->ports[i].address6};
+                        }
+        g->others = v;
+}
+
+/* A group's rules name its members in all networks that a router joins. */
+static void join_groups(const struct net_router *r, const struct net_network *networks)
+{
+        for (unsigned i = 0; i < r->nlegs; i++)
+                for (unsigned k = 0; k < r->nlegs; k++) {
+                        const struct net_network *n = &networks[r->legs[i]];
+
+                        for (unsigned g = 0; i != k && g < n->ngroups; g++)
+                                add_others((struct net_group *)&n->groups[g],
+                                           &networks[r->legs[k]]);
+                }
+}
+
 static void add_router(struct drawing *d, unsigned at, struct net_router *r)
 {
         struct net_network *networks = (struct net_network *)d->p->networks, *out;
@@ -179,6 +210,8 @@ struct net_plan *network_plan(struct control *c)
                 plan_network(c, &networks[p->nnetworks], d.networks[p->nnetworks]);
         for (; p->nrouters < d.nrouters; p->nrouters++)
                 add_router(&d, p->nrouters, &routers[p->nrouters]);
+        for (unsigned i = 0; i < p->nrouters; i++)
+                join_groups(&routers[i], networks);
         control_unlock(c);
         free(d.networks);
         free(d.routers);

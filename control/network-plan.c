@@ -256,8 +256,10 @@ void network_plan_free(struct net_plan *p)
                 }
                 for (unsigned k = 0; k < n->nsubnets; k++)
                         free((void *)n->subnets[k].routes);
-                for (unsigned k = 0; k < n->ngroups; k++)
+                for (unsigned k = 0; k < n->ngroups; k++) {
                         free((void *)n->groups[k].rules);
+                        free((void *)n->groups[k].others);
+                }
                 free((void *)n->ports);
                 free((void *)n->groups);
                 free((void *)n->floats);

@@ -78,8 +78,14 @@ struct net_rule {
         struct in6_addr peer6;
         int group;         /* or the ports of this group: an index; -1 none */
 };
+struct net_member {
+        uint32_t address;
+        struct in6_addr address6;
+};
 struct net_group {
         char id[ID_TEXT_SIZE];
+        const struct net_member *others; /* its ports in other networks behind the same router */
+        unsigned nothers;
         const struct net_rule *rules;
         unsigned nrules;
 };

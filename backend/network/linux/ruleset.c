@@ -74,6 +74,13 @@ static void group_text(const struct side *s, unsigned g)
                 for (unsigned k = 0; k < s->n->ports[i].ngroups; k++)
                         if (s->n->ports[i].groups[k] == g && address_of(s, &s->n->ports[i], a))
                                 buf_printf(s->out, "%s%s", count++ ? ", " : "elements = { ", a);
+        for (unsigned i = 0; i < group->nothers; i++) {
+                struct net_port p = {.address = group->others[i].address,
+                                     .address6 = group->others[i].address6};
+
+                if (address_of(s, &p, a))
+                        buf_printf(s->out, "%s%s", count++ ? ", " : "elements = { ", a);
+        }
         buf_addstr(s->out, count ? " }\n}\n" : "}\n");
         for (int o = 0; o < 2; o++) {
                 buf_printf(s->out, "chain g%c_%s {\n", o ? 'e' : 'i', t + 3);
