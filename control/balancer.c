@@ -11,27 +11,31 @@ static const struct object *own_port(const struct object *o)
         return port && port->kind == &kind_port ? port : NULL;
 }
 
-bool balancer_here(struct control *c, const struct object *o)
+const char *balancer_host(struct control *c, const struct object *o)
 {
         struct collection *l = model_collection(c, o, &kind_listener);
         bool listens = false;
 
-        if (!own_port(o) ||
-            (feed_shared(c) && !streq(object_str(o->tenant, "keeper"), c->cfg.host)))
-                return false;
         for (size_t i = 0; l && i < l->n; i++)
                 listens |= l->v[i]->state == LISTENER_ACTIVE;
-        return listens;
+        if (!own_port(o) || !listens)
+                return "";
+        return feed_shared(c) ? object_str(o->tenant, "keeper") : c->cfg.host;
+}
+
+bool balancer_here(struct control *c, const struct object *o)
+{
+        return streq(balancer_host(c, o), c->cfg.host);
 }
 
 static void plan_members(const struct object *o, struct net_listener *ret)
 {
-        struct net_member *v = xcalloc(o->nlinks + 1, sizeof(*v));
+        struct net_backend *v = xcalloc(o->nlinks + 1, sizeof(*v));
 
         object_foreach_link (l, o) {
                 const struct object *port = listener_member(o, l->target);
                 const char *a = port ? object_str(port, "address") : "";
-                struct net_member *m = &v[ret->nmembers];
+                struct net_backend *m = &v[ret->nmembers];
 
                 if (!address_parse(a, strlen(a), &m->address))
                         continue;

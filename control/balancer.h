@@ -25,7 +25,9 @@ void listener_drop(struct txn *t, struct object *o);
 
 /* balancer.c.  Model held. */
 
-/* Whether o listens on this host. */
+/* The name of the host that o listens on; "": none. */
+const char *balancer_host(struct control *c, const struct object *o);
+/* Whether that is this one. */
 bool balancer_here(struct control *c, const struct object *o);
 /* Those of a network that listen on this host; the caller frees with balancers_free(). */
 struct net_balancer *balancers_plan(struct control *c, const struct object *network, unsigned *ret);

@@ -35,6 +35,8 @@ static int bind_network(struct txn *t, struct object *o, char *name, struct obje
         struct object *user;
         char label[NAME_SIZE + 32];
 
+        if (target->tenant != o->tenant)
+                return err_set(e, -EPERM, "a load balancer is in a network of its own tenant");
         if (target->kind != &kind_port)
                 return 0;
         user = port_instance(target) ?: port_balancer(target);
@@ -50,7 +52,7 @@ static int bound_network(struct txn *t, struct object *o, struct link *l, struct
         int r;
 
         if (l->target->kind == &kind_network) {
-                r = port_create(t, l->target, o->name, o->no, &port, e);
+                r = port_create(t, l->target, o->tenant, o->name, o->no, &port, e);
                 if (r < 0)
                         return r;
                 snprintf(name, sizeof(name), "%s", l->name);

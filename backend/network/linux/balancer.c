@@ -68,12 +68,17 @@ static void configuration(const char *dir, const char *stem, const struct net_ne
 static int start(const char *dir, const char *stem, struct err **e)
 {
         _cleanup_free_ char *file = path_printf("%s/%s.cfg", dir, stem);
-        _cleanup_free_ char *pid = path_printf("%s/%s.pid", dir, stem);
-        const char *argv[] = {HAPROXY, "-W", "-D", "-q", "-f", file, "-p", pid, NULL};
+        _cleanup_free_ char *theirs = path_printf("%s/%s.master", dir, stem);
+        _cleanup_free_ char *pid = path_printf("%s/%s.pid", dir, stem), *text = NULL;
+        const char *argv[] = {HAPROXY, "-W", "-D", "-q", "-f", file, "-p", theirs, NULL};
+        int r;
 
-        if (!file || !pid)
+        if (!file || !pid || !theirs)
                 return err_errno(e, -ENOMEM, "load balancer");
-        return child_check(&(struct child){.argv = argv, .timeout_ms = 10000}, e);
+        r = child_check(&(struct child){.argv = argv, .timeout_ms = 10000}, e);
+        if (r == 0) /* a copy: it empties its own for a moment with each new worker */
+                r = file_read(theirs, 64, &text, NULL, e);
+        return r < 0 ? r : file_replace(pid, text, strlen(text), 0644, e);
 }
 
 static int serve(const char *dir, const struct net_network *n, const struct net_balancer *b, int ns,

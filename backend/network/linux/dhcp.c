@@ -17,15 +17,59 @@ void dhcp_end(const char *dir)
 
 static void hosts(const struct net_network *n, struct buf *dhcp, struct buf *dns)
 {
-        char a[ADDRESS_TEXT_SIZE];
+        char a[ADDRESS_TEXT_SIZE], a6[ADDRESS6_TEXT_SIZE];
 
         for (unsigned i = 0; i < n->nports; i++) {
                 const struct net_port *p = &n->ports[i];
 
-                network_address(a, p->address);
-                buf_printf(dhcp, "%s,%s,%s,1h\n", p->mac, a, p->name);
-                buf_printf(dns, "%s %s.internal %s\n", a, p->name, p->name);
+                buf_printf(dhcp, "%s", p->mac);
+                if (p->address) {
+                        network_address(a, p->address);
+                        buf_printf(dhcp, ",%s", a);
+                        buf_printf(dns, "%s %s.internal %s\n", a, p->name, p->name);
+                }
+                if (network_some6(&p->address6)) {
+                        network_address6(a6, &p->address6);
+                        if (n->nsubnets6 && n->subnets6[0].mode == NET6_DHCP)
+                                buf_printf(dhcp, ",[%s]", a6);
+                        buf_printf(dns, "%s %s.internal %s\n", a6, p->name, p->name);
+                }
+                buf_printf(dhcp, ",%s,1h\n", p->name);
         }
+}
+
+/* The gateway, where it is not this server; routes, which take the place of the gateway. */
+static void ways(const struct net_subnet *s, unsigned tag, struct buf *out)
+{
+        char a[ADDRESS_TEXT_SIZE], b[ADDRESS_TEXT_SIZE];
+
+        buf_printf(out, "--dhcp-option=tag:s%u,option:router,%s\n", tag,
+                   network_address(a, s->gateway));
+        if (!s->nroutes)
+                return;
+        buf_printf(out, "--dhcp-option=tag:s%u,option:classless-static-route,0.0.0.0/0,%s", tag, a);
+        for (unsigned i = 0; i < s->nroutes; i++)
+                buf_printf(out, ",%s/%u,%s", network_address(a, s->routes[i].address),
+                           s->routes[i].prefix, network_address(b, s->routes[i].via));
+        buf_addc(out, '\n');
+}
+
+/* Nothing is on the link but the gateway, so that what goes to neighbours goes by it, too. */
+static void six(const struct net_subnet6 *s, struct buf *out)
+{
+        char a[ADDRESS6_TEXT_SIZE];
+
+        if (s->mode == NET6_NONE)
+                return;
+        buf_printf(out, "--enable-ra\n--dhcp-range=%s,%s,off-link,64,1h\n",
+                   network_address6(a, &s->address),
+                   s->mode == NET6_DHCP ? "static" : "ra-stateless");
+}
+
+/* Whether names that we do not know can be asked for. */
+static bool leads_out(const struct net_network *n)
+{
+        return n->uplink || n->router >= 0 || n->type == NET_FLAT || n->type == NET_VLAN;
 }
 
 /* One argument a line. */
@@ -47,13 +91,17 @@ static void arguments(const char *dir, const struct net_network *n, struct buf *
                 const struct net_subnet *s = &n->subnets[i];
 
                 if (s->dhcp)
-                        buf_printf(out, "--dhcp-range=%s,static,%s,1h\n",
+                        buf_printf(out, "--dhcp-range=set:s%u,%s,static,%s,1h\n", i,
                                    network_address(a, s->address),
                                    network_address(m, network_mask(s->prefix)));
+                if (s->dhcp)
+                        ways(s, i, out);
                 for (unsigned k = 0; k < s->ndns; k++, servers++)
                         buf_printf(out, "--server=%s\n", network_address(a, s->dns[k]));
         }
-        if (servers || !n->uplink)
+        for (unsigned i = 0; i < n->nsubnets6; i++)
+                six(&n->subnets6[i], out);
+        if (servers || !leads_out(n))
                 buf_addstr(out, "--no-resolv\n");
 }
 

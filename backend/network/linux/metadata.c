@@ -21,7 +21,7 @@ static const struct net_port *port_of(const struct net_network *n, const char *a
         char a[ADDRESS_TEXT_SIZE];
 
         for (unsigned i = 0; i < n->nports; i++)
-                if (n->ports[i].documents &&
+                if (n->ports[i].documents && n->ports[i].address &&
                     streq(network_address(a, n->ports[i].address), address))
                         return &n->ports[i];
         return NULL;
@@ -52,7 +52,7 @@ static int documents(const char *meta, const char *posted, const struct net_netw
                 const struct net_port *p = &n->ports[i];
                 const struct buf text = {.data = (char *)p->documents, .len = p->ndocuments};
 
-                if (p->documents)
+                if (p->documents && p->address)
                         r = server_put(meta, network_address(a, p->address), &text, n->uid, e);
         }
         return r < 0 ? r : 0;
