@@ -102,6 +102,35 @@ static json_t *network_of(const struct object *port, const struct object *subnet
         return n;
 }
 
+/* What the port has of IPv6; NULL: nothing. */
+static json_t *network6_of(struct control *c, const struct object *port, const char *link)
+{
+        struct collection *l = model_collection(c, port->holder, &kind_subnet);
+        const char *text = object_str(port, "address6"), *type = NULL;
+        struct in6_addr a, net;
+        char id[ID_TEXT_SIZE];
+        unsigned prefix;
+        json_t *n;
+
+        for (size_t i = 0; address6_parse(text, strlen(text), &a) && l && i < l->n && !type; i++) {
+                const char *cidr = object_str(l->v[i], "cidr"), *mode = object_str(l->v[i], "ipv6");
+
+                if (cidr6_parse(cidr, strlen(cidr), &net, &prefix) && memcmp(&a, &net, 8) == 0)
+                        type = streq(mode, "dhcp")   ? "ipv6_dhcpv6-stateful"
+                               : streq(mode, "none") ? "ipv6"
+                                                     : "ipv6_slaac";
+        }
+        if (!type)
+                return NULL;
+        n = json_pack("{s:s+, s:s, s:s, s:s}", "id", link, "-v6", "type", type, "link", link,
+                      "network_id", id_text(id, port->holder->id));
+        if (streq(type, "ipv6")) {
+                json_object_set_new(n, "ip_address", json_string(text));
+                json_object_set_new(n, "netmask", json_string("ffff:ffff:ffff:ffff::"));
+        }
+        return n;
+}
+
 static json_t *network_data(struct control *c, const struct object *o)
 {
         json_t *links = json_array(), *networks = json_array(), *services = json_array();
@@ -110,6 +139,7 @@ static json_t *network_data(struct control *c, const struct object *o)
         object_foreach_link (l, o) {
                 const struct object *port = l->target, *subnet;
                 char id[ID_TEXT_SIZE], device[DEVICE_SIZE];
+                json_t *six;
 
                 if ((int)l->def != def || port->kind != &kind_port)
                         continue;
@@ -120,10 +150,13 @@ static json_t *network_data(struct control *c, const struct object *o)
                                                 (json_int_t)object_num(port->holder, "mtu"),
                                                 "ethernet_mac_address", object_str(port, "mac")));
                 subnet = port_subnet(c, port);
-                if (!subnet)
-                        continue;
-                json_array_append_new(networks, network_of(port, subnet, device));
-                add_services(services, subnet);
+                if (subnet) {
+                        json_array_append_new(networks, network_of(port, subnet, device));
+                        add_services(services, subnet);
+                }
+                six = network6_of(c, port, device);
+                if (six)
+                        json_array_append_new(networks, six);
         }
         return json_pack("{s:o, s:o, s:o}", "links", links, "networks", networks, "services",
                          services);
@@ -187,6 +220,15 @@ static const char *public_address(const struct object *o)
         return "";
 }
 
+/* Of the device with that MAC. */
+static void device(struct buf *out, const char *mac, const char *what, const char *text)
+{
+        char name[128];
+
+        snprintf(name, sizeof(name), "network/interfaces/macs/%s/%s", mac, what);
+        ec2(out, name, text);
+}
+
 static void interfaces(struct control *c, const struct object *o, struct buf *out)
 {
         int def = kind_link(o->kind, "networks");
@@ -194,24 +236,21 @@ static void interfaces(struct control *c, const struct object *o, struct buf *ou
 
         object_foreach_link (l, o) {
                 const struct object *port = l->target, *subnet;
-                char name[128], number[16];
+                const char *mac = object_str(port, "mac"), *six = object_str(port, "address6");
+                char number[16];
 
                 if ((int)l->def != def || port->kind != &kind_port)
                         continue;
                 snprintf(number, sizeof(number), "%u", n++);
                 subnet = port_subnet(c, port);
-#define ADD(what, text)                                                                            \
-        do {                                                                                       \
-                snprintf(name, sizeof(name), "network/interfaces/macs/%s/" what,                   \
-                         object_str(port, "mac"));                                                 \
-                ec2(out, name, text);                                                              \
-        } while (0)
-                ADD("device-number", number);
-                ADD("local-hostname", hostname(o));
-                ADD("local-ipv4s", object_str(port, "address"));
-                ADD("mac", object_str(port, "mac"));
-                ADD("subnet-ipv4-cidr-block", subnet ? object_str(subnet, "cidr") : "");
-#undef ADD
+                device(out, mac, "device-number", number);
+                if (*six)
+                        device(out, mac, "ipv6s", six);
+                device(out, mac, "local-hostname", hostname(o));
+                device(out, mac, "local-ipv4s", object_str(port, "address"));
+                device(out, mac, "mac", mac);
+                device(out, mac, "subnet-ipv4-cidr-block",
+                       subnet ? object_str(subnet, "cidr") : "");
         }
 }
 

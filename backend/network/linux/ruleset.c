@@ -183,15 +183,17 @@ static void balancers_in(const struct side *s)
 
         for (unsigned i = 0; i < s->n->nbalancers; i++) {
                 const struct net_balancer *b = &s->n->balancers[i];
+                const char *port = ruleset_tail(t, b->port);
 
                 network_address(a, b->address);
                 snprintf(match, sizeof(match), "iifname \"%s\" ip daddr %s ", s->guests, a);
                 to_ports(s, match, 'e');
                 buf_printf(s->out,
                            "iifname \"%s\" ip daddr %s drop\n"
-                           "iifname \"%s\" ip daddr %s ct status != dnat drop\n"
+                           "iifname \"%s\" ip daddr %s ct status dnat goto i_%s\n"
+                           "iifname \"%s\" ip daddr %s drop\n"
                            "ip daddr %s goto i_%s\n",
-                           s->guests, a, s->up, a, a, ruleset_tail(t, b->port));
+                           s->guests, a, s->up, a, port, s->up, a, a, port);
         }
 }
 
