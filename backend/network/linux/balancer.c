@@ -81,6 +81,19 @@ static int start(const char *dir, const char *stem, struct err **e)
         return r < 0 ? r : file_replace(pid, text, strlen(text), 0644, e);
 }
 
+/* Whether the configuration is the master's: it writes its pid with each worker that it starts; a
+ * signal may be lost that comes while it starts one. */
+static bool knows(const char *dir, const char *stem)
+{
+        _cleanup_free_ char *file = path_printf("%s/%s.cfg", dir, stem);
+        _cleanup_free_ char *theirs = path_printf("%s/%s.master", dir, stem);
+        struct stat a, b;
+
+        return !file || !theirs || stat(file, &a) < 0 || stat(theirs, &b) < 0 ||
+               a.st_mtim.tv_sec < b.st_mtim.tv_sec ||
+               (a.st_mtim.tv_sec == b.st_mtim.tv_sec && a.st_mtim.tv_nsec < b.st_mtim.tv_nsec);
+}
+
 static int serve(const char *dir, const struct net_network *n, const struct net_balancer *b, int ns,
                  struct err **e)
 {
@@ -97,9 +110,9 @@ static int serve(const char *dir, const struct net_network *n, const struct net_
                 return r;
         pid = server_pid(&server, dir, ns);
         if (pid) {
-                if (r > 0)
-                        kill(pid,
-                             SIGUSR2); /* a new worker; the old one ends with its connections */
+                /* A new worker; the old one ends with its connections. */
+                if (r > 0 || !knows(dir, stem))
+                        kill(pid, SIGUSR2);
                 return 0;
         }
         server_end(&server, dir);
