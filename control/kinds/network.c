@@ -162,7 +162,7 @@ static const struct attr_def attrs[] = {
         {"segment", ATTR_NUMBER, ROLE_ADMIN, .max = 16777215, .set = set_segment,
          .help = "vlan: its tag; vxlan: its number, the cloud's choice unless written"},
         {"physical", ATTR_NAME, ROLE_ADMIN,
-         .help = "flat, vlan: name of the network outside, as admin/hosts/*/physical have it"},
+         .help = "flat, vlan: name of the network outside, as a host.s `physical` has it"},
         {"external", ATTR_BOOL, ROLE_MEMBER, .def = "1", .index = true,
          .help = "1: its guests reach the outside, by the host and as the host; and routers may "
                  "have it as gateway"},
