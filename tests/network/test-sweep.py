@@ -143,7 +143,7 @@ def opened(guests, who, target, ports, want, words):
     rest = {port for port, _ in back} - got
     _, udp = sweep(guests, who, target, UDP, ports)
     if got != set(want) or rest or udp:
-        sys.exit(f"FAIL: {words}: open {sorted(got)[:10]}, answered {sorted(rest)[:10]}, by UDP {sorted(udp)[:10]}")
+        sys.exit(f"FAIL: {words}: open {sorted(got)[:10]}, answered {sorted(back)[:10]}, by UDP {sorted(udp)[:10]}")
     print(f"ok: {words}")
 
 
@@ -169,7 +169,7 @@ def changes(process, guests, who, target):
         if process.stdout.readline() != b"done\n":
             sys.exit("FAIL: the rules were not changed")
     drain(guests, 0.3)
-    got = {s[2] for s in target.seen if s[0] == TCP and s[3] == 80}
+    got = {s[2] for s in target.seen if s[:2] == (TCP, who.address) and s[3] == 80}
     if len(got) != sent or any(s[3] == 79 for s in target.seen if s[0] == TCP):
         sys.exit(f"FAIL: while rules changed {len(got)} of {sent} got through where they were allowed")
     print(f"ok: 100 changes of rules under {sent} connections: none was lost, none slipped in")
@@ -194,6 +194,20 @@ def run(guests):
     opened(guests, a1, "169.254.169.254", SOME, {80}, "the metadata service has its port and nothing else")
     for target in ("192.0.2.1", "169.254.0.1", "169.254.1.0", "169.254.1.1"):
         opened(guests, a1, target, SOME, set(), f"nothing of the host or of a neighbour's way out at {target}")
+    # A load balancer: its port's groups, and its members' groups.
+    opened(guests, a1, "10.0.0.6", SOME, {8080}, "a load balancer takes connections where it listens, of its group")
+    opened(guests, a3, "10.0.0.6", SOME, set(), "and of nobody else")
+    opened(guests, b1, "10.0.0.6", SOME, set(), "nor of another tenant")
+    for g in guests:
+        g.seen.clear()
+    end = time.monotonic() + 30
+    while not any(s[1] == "10.0.0.6" for s in a3.seen) and time.monotonic() < end:
+        drain(guests, 0.1)
+    time.sleep(1.5)  # as long as its next check takes
+    drain(guests, 0.1)
+    if {s[3] for s in a3.seen if s[1] == "10.0.0.6"} != {80} or any(s[1] == "10.0.0.6" for s in a4.seen):
+        sys.exit(f"FAIL: it reaches members at {a3.seen} {a4.seen}")
+    print("ok: it reaches the member whose rules let it in, and not the other")
     # Somebody else's address, somebody else's MAC.
     for g in guests:
         g.seen.clear()
@@ -201,7 +215,7 @@ def run(guests):
         a4.send(packet)
         a4.send(packet, a2.mac)
     drain(guests, 0.3)
-    if any(g.seen for g in guests):
+    if any(s[0] == UDP for g in guests for s in g.seen):
         sys.exit("FAIL: a guest spoke as another one")
     print("ok: nobody speaks as another one")
 

@@ -168,7 +168,7 @@ again nft list table bridge "$table"
 nft delete table ip "$table" || fail "no table"
 again nft list table ip "$table"
 inside nft flush ruleset
-again eval 'inside nft list chain ip $table forward | grep -q "policy drop"'
+again eval 'inside nft list chain ip $table forward | grep -q "^[[:space:]]*drop"'
 killed=$(cat "$T/state/run/net/$id/dnsmasq.pid")
 kill -9 "$killed"
 again server

@@ -9,10 +9,11 @@
 #include <sys/un.h>
 
 #include "common/child.h"
+#include "common/clock.h"
 #include "common/fileio.h"
 
 #define HAPROXY "/usr/sbin/haproxy"
-enum { STEM_SIZE = 20, STATS_MAX = 1 << 20, FIELDS = 32, ANSWER_MS = 2000 };
+enum { STEM_SIZE = 20, STATS_MAX = 1 << 20, FIELDS = 32, ANSWER_MS = 2000, START_US = 5000000 };
 
 /* "lb-" and the id's first digits: what its files are called. */
 static struct server server_of(const char *id, char stem[STEM_SIZE])
@@ -63,22 +64,44 @@ static void configuration(const char *dir, const char *stem, const struct net_ne
 
 /* --- the process ----------------------------------------------------------------------------- */
 
+/* The pid that the master has written, to where it does not empty it with each new worker.  1: it
+ * had written one. */
+static int adopt(const char *dir, const char *stem, struct err **e)
+{
+        _cleanup_free_ char *theirs = path_printf("%s/%s.master", dir, stem), *text = NULL;
+        struct buf pid = {};
+        char name[STEM_SIZE + 4];
+        int r = theirs ? 0 : err_errno(e, -ENOMEM, "load balancer");
+
+        if (r < 0 || file_read(theirs, 64, &text, &pid.len, NULL) < 0 || pid.len == 0)
+                return r;
+        pid.data = text;
+        snprintf(name, sizeof(name), "%s.pid", stem);
+        r = server_put(dir, name, &pid, 0, e);
+        return r < 0 ? r : 1;
+}
+
 /* A master, which stays root to take sockets over from worker to worker, and a worker, which is
- * nobody.  The pid is the master's; workers end with it. */
+ * nobody and ends with it.  A session of its own from the first: what is left of a child's is
+ * ended. */
 static int start(const char *dir, const char *stem, struct err **e)
 {
         _cleanup_free_ char *file = path_printf("%s/%s.cfg", dir, stem);
         _cleanup_free_ char *theirs = path_printf("%s/%s.master", dir, stem);
-        _cleanup_free_ char *pid = path_printf("%s/%s.pid", dir, stem), *text = NULL;
-        const char *argv[] = {HAPROXY, "-W", "-D", "-q", "-f", file, "-p", theirs, NULL};
+        const char *argv[] = {"setsid", "--wait", HAPROXY, "-W",   "-D", "-q",
+                              "-f",     file,     "-p",    theirs, NULL};
+        int64_t end = clock_mono() + START_US;
         int r;
 
-        if (!file || !pid || !theirs)
+        if (!file || !theirs)
                 return err_errno(e, -ENOMEM, "load balancer");
+        unlink(theirs);
         r = child_check(&(struct child){.argv = argv, .timeout_ms = 10000}, e);
-        if (r == 0) /* a copy: it empties its own for a moment with each new worker */
-                r = file_read(theirs, 64, &text, NULL, e);
-        return r < 0 ? r : file_replace(pid, text, strlen(text), 0644, e);
+        while (r == 0 && (r = adopt(dir, stem, e)) == 0 && clock_mono() < end)
+                usleep(2000); /* it writes its pid after that */
+        if (r == 0)
+                return err_set(e, -ETIMEDOUT, "'%s' does not say its pid", HAPROXY);
+        return r < 0 ? r : 0;
 }
 
 /* Whether the configuration is the master's: it writes its pid with each worker that it starts; a
@@ -108,7 +131,7 @@ static int serve(const char *dir, const struct net_network *n, const struct net_
         r = server_put(dir, name, &text, 0, e);
         if (r < 0)
                 return r;
-        pid = server_pid(&server, dir, ns);
+        pid = adopt(dir, stem, e) < 0 ? 0 : server_pid(&server, dir, ns);
         if (pid) {
                 /* A new worker; the old one ends with its connections. */
                 if (r > 0 || !knows(dir, stem))

@@ -70,14 +70,14 @@ void ruleset_router(const char *table, const struct net_plan *p, const struct ne
                 addresses(p, r, true, "oifname \"sng*\" ip saddr", "accept", out);
                 buf_addstr(out, "oifname \"sng*\" drop\n");
         }
-        buf_addstr(out, "}\nchain own {\ntype filter hook input priority 0; policy drop;\n"
+        buf_addstr(out, "}\nchain own {\ntype filter hook input priority 0; policy accept;\n"
                         "ct state established,related accept\n"
-                        "icmp type echo-request accept\n}\n");
+                        "icmp type echo-request accept\ndrop\n}\n");
         if (r->gateway >= 0)
                 translate(p, r, out);
         buf_printf(out, "}\ntable ip6 %s {\n", table);
         buf_addstr(out, "chain forward {\ntype filter hook forward priority 0; policy accept;\n"
                         "iifname \"sng*\" drop\noifname \"sng*\" drop\n}\n"
-                        "chain own {\ntype filter hook input priority 0; policy drop;\n"
-                        "meta l4proto 58 accept\n}\n}\n");
+                        "chain own {\ntype filter hook input priority 0; policy accept;\n"
+                        "meta l4proto 58 accept\ndrop\n}\n}\n");
 }

@@ -3,7 +3,11 @@
  * In a network's namespace a packet of a guest goes through `forward` into the chain of its port
  * (e_), which jumps to those of its groups (ge_); what one of them lets out goes on to `to`: out by
  * whatever leads out, or into the chain of the guest it is for (i_, gi_).  What nobody let pass is
- * dropped.  Answers to what was let pass are known by connection tracking. */
+ * dropped.  Answers to what was let pass are known by connection tracking.
+ *
+ * What is dropped at the end of a chain at a hook is so by a rule, not by the chain's policy: while
+ * the kernel replaces a table, the old chain is for a moment still at its hook without its rules,
+ * and a policy would drop what the new one lets pass. */
 #include "backend/network/linux/linux.h"
 
 /* One of the two tables. */
@@ -154,7 +158,7 @@ static void forward(const struct side *s)
 {
         char match[64];
 
-        buf_addstr(s->out, "chain forward {\ntype filter hook forward priority 0; policy drop;\n");
+        buf_addstr(s->out, "chain forward {\ntype filter hook forward priority 0; policy accept;\n");
         classes(s);
         /* On its way between a router and another host; that host looks at it. */
         buf_printf(s->out,
@@ -173,7 +177,7 @@ static void forward(const struct side *s)
                 buf_printf(s->out, "iifname \"%s\" drop\n", s->up);
         }
         to_ports(s, "", 'i');
-        buf_addstr(s->out, "}\n");
+        buf_addstr(s->out, "drop\n}\n");
 }
 
 /* What comes for a load balancer is let out by the guest's groups and in by its port's (`to`). */
@@ -215,7 +219,7 @@ static void balancers_out(const struct side *s)
 
 static void own(const struct side *s)
 {
-        buf_addstr(s->out, "chain own {\ntype filter hook input priority 0; policy drop;\n"
+        buf_addstr(s->out, "chain own {\ntype filter hook input priority 0; policy accept;\n"
                            "ct state established,related accept\niifname \"lo\" accept\n");
         if (!s->six)
                 balancers_in(s);
@@ -232,7 +236,7 @@ static void own(const struct side *s)
                            "iifname \"%s\" udp dport { 53, 67 } accept\n"
                            "iifname \"%s\" icmp type echo-request accept\n",
                            s->guests, s->guests, s->guests);
-        buf_printf(s->out, "iifname \"%s\" tcp dport 53 accept\n}\n", s->guests);
+        buf_printf(s->out, "iifname \"%s\" tcp dport 53 accept\ndrop\n}\n", s->guests);
 }
 
 /* Addresses outside of guests here, and as what the others go out. */
