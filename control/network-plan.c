@@ -153,7 +153,7 @@ static void add_port(struct draft *d, const struct object *port)
         add_pairs(port, p);
         add_groups(d, port, p);
         add_float(d, port, p);
-        if (!p->live && i && instance_plugged(i))
+        if (i && instance_plugged(i) && !feed_ours(d->c, i)) /* also while it is on its way here */
                 p->host = plan_host_address(d->c, object_str(i, "host"));
 }
 
