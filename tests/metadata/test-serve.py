@@ -2,6 +2,7 @@
 """stratofs-metadata alone, in a network namespace of the test's: each guest gets its own documents."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -160,6 +161,20 @@ def check_hostile(a, b):
                  b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
                  b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\nffffffffffffffffff\r\n"):
         assert b"200 OK" not in raw(a, data, end=True), data[:40]
+    good = (b"GET /openstack/latest/meta_data.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            b"PUT /latest/api/token HTTP/1.1\r\nHost: x\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n\r\n",
+            b"POST /openstack/latest/password HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nabcd")
+    chance = random.Random(8)
+    for _ in range(300):
+        data = bytearray(chance.choice(good))
+        for _ in range(chance.randint(1, 8)):
+            at = chance.randrange(len(data))
+            data[at:at + chance.randint(0, 2)] = chance.choice((b"\0", b"%", b"%2", b"\r\n", b"/", b"..", b"\xff", b":", b" ", b"9" * 30))
+        with socket.socket() as s:  # it does not wait for the answer, which may take as long as silence
+            s.bind(("10.9.0.4", 0))
+            s.connect(SERVER)
+            s.sendall(data)
+    assert ask(b, "/latest/meta-data/instance-id") == (200, b"two")
     silent = []
     for _ in range(200):
         s = socket.socket()
@@ -200,6 +215,7 @@ def main(program):
         os.chmod(folder, 0o711)
         put(folder, a, documents(b"one"))
         put(folder, b, documents(b"two"))
+        put(folder, "10.9.0.4", documents(b"mad"))
         pid = start(program, folder)
         check_walls(pid, folder)
         check_forms(a, b)
