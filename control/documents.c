@@ -236,11 +236,13 @@ static void interfaces(struct control *c, const struct object *o, struct buf *ou
 
         object_foreach_link (l, o) {
                 const struct object *port = l->target, *subnet;
-                const char *mac = object_str(port, "mac"), *six = object_str(port, "address6");
+                const char *mac, *six;
                 char number[16];
 
                 if ((int)l->def != def || port->kind != &kind_port)
                         continue;
+                mac = object_str(port, "mac");
+                six = object_str(port, "address6");
                 snprintf(number, sizeof(number), "%u", n++);
                 subnet = port_subnet(c, port);
                 device(out, mac, "device-number", number);
