@@ -44,6 +44,9 @@ static const struct step steps[] = {
          "mkdir instances/tour; echo \"$(basename \"$(ls -d ../../flavors/*/ | head -n 1)\")\" > "
          "instances/tour/flavor; ln -s volumes/tour instances/tour/volumes/vda; "
          "cat instances/tour/ctl"},
+        {"A network is a link, too: its address is known before the guest starts.",
+         "test ! -d networks/default || { ln -s networks/default instances/tour/networks/; "
+         "cat instances/tour/addresses; }"},
         {"What is in use does not go, and says who uses it.", "rmdir volumes/tour", true},
         {"All of it as one document; `strato apply` takes files of these.",
          "cat instances/tour/spec"},

@@ -1,4 +1,4 @@
-/* IPv4 addresses as text. */
+/* Addresses as text. */
 #include "control/network.h"
 
 #include <arpa/inet.h>
@@ -42,6 +42,39 @@ int cidr_parse(const char *text, size_t n, uint32_t *ret, unsigned *prefix, stru
         }
         *prefix = p;
         return 0;
+}
+
+bool address6_parse(const char *text, size_t n, struct in6_addr *ret)
+{
+        char copy[ADDRESS6_TEXT_SIZE];
+
+        if (n >= sizeof(copy))
+                return false;
+        memcpy(copy, text, n);
+        copy[n] = '\0';
+        return inet_pton(AF_INET6, copy, ret) == 1;
+}
+
+bool cidr6_parse(const char *text, size_t n, struct in6_addr *ret, unsigned *prefix)
+{
+        const char *slash = memchr(text, '/', n);
+        unsigned p = 0, bits;
+
+        if (!slash || text + n - slash > 4 || text + n - slash < 2 ||
+            !address6_parse(text, slash - text, ret))
+                return false;
+        for (const char *d = slash + 1; d < text + n; d++) {
+                if (*d < '0' || *d > '9')
+                        return false;
+                p = p * 10 + (*d - '0');
+        }
+        for (unsigned i = 0; i < 16; i++) {
+                bits = p >= 8 * i + 8 ? 8 : p <= 8 * i ? 0 : p - 8 * i;
+                if (ret->s6_addr[i] & (0xff >> bits))
+                        return false;
+        }
+        *prefix = p;
+        return p <= 128;
 }
 
 const char *word_next(const char **p, size_t *n)

@@ -18,7 +18,8 @@ enum { KINDS_MAX = 32 };
 
 /* What a tenant uses, counted from its objects and never stored. */
 enum quota { Q_INSTANCES, Q_VCPUS, Q_MEMORY, Q_VOLUMES, Q_VOLUME_SIZE, Q_IMAGES, Q_IMAGE_SIZE,
-             Q_SNAPSHOTS, Q_BACKUPS, Q_BACKUP_SIZE, NQUOTAS };
+             Q_SNAPSHOTS, Q_BACKUPS, Q_BACKUP_SIZE, Q_NETWORKS, Q_PORTS, Q_ROUTERS, Q_FLOATING_IPS,
+             Q_SECURITY_GROUPS, NQUOTAS };
 struct usage {
         uint64_t v[NQUOTAS];
 };

@@ -98,5 +98,7 @@ void jobs_stop(struct control *c); /* waits for running steps; nothing runs afte
 void jobs_free(struct control *c);
 void jobs_changed(struct control *c, uint64_t no);      /* object no changed, durably; 0: jobs came or went */
 /* owner.c: the host that is to run such a job; may edit the tenant. */
+/* Sees to it that the tenant has a keeper. */
+void owner_keep(struct txn *t, struct object *tenant);
 const char *owner_choose(struct txn *t, struct object *target, const struct job_def *def);
 int job_cancel(struct txn *t, struct object *o, const char *args, struct err **e);

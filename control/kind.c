@@ -10,7 +10,9 @@ const struct kind *const kinds[] = {&kind_cloud,          &kind_tenant,      &ki
                                     &kind_snapshot,       &kind_backup,      &kind_instance,
                                     &kind_group,          &kind_job,         &kind_volume_type,
                                     &kind_network,        &kind_subnet,      &kind_port,
-                                    &kind_security_group, &kind_floating_ip, NULL};
+                                    &kind_security_group, &kind_floating_ip, &kind_router,
+                                    &kind_load_balancer,  &kind_listener,    &kind_vpn,
+                                    NULL};
 
 const struct kind *kind_by_name(const char *name)
 {

@@ -159,7 +159,8 @@ extern const struct kind kind_cloud, kind_tenant, kind_flavor, kind_host, kind_i
         kind_snapshot, kind_backup, kind_instance, kind_job;
 extern const struct kind kind_group, kind_volume_type;
 extern const struct kind kind_network, kind_subnet, kind_port, kind_security_group,
-        kind_floating_ip;
+        kind_floating_ip, kind_router;
+extern const struct kind kind_load_balancer, kind_listener, kind_vpn;
 
 const struct kind *kind_by_name(const char *name);
 const struct kind *kind_by_plural(const char *plural);

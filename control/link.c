@@ -34,22 +34,30 @@ static bool path_add(struct path *p, char *text)
         return true;
 }
 
-/* The object at the path from the mount point.  -EPERM: it names another tenant. */
+/* What other tenants may link to. */
+static bool shared(const struct object *o)
+{
+        return o && o->kind == &kind_network && object_num(o, "shared");
+}
+
+/* The object at the path from the mount point.  -EPERM: it is another tenant's. */
 static int path_object(struct control *c, const struct path *p, const struct object *tenant,
                        struct object **ret)
 {
         const struct object *owner = NULL;
+        bool foreign = false;
         const struct kind *k;
         sd_id128_t id;
         int i = 0;
 
         *ret = NULL;
         if (p->n >= 2 && streq(p->part[0], "tenants")) {
-                if (tenant && !streq(p->part[1], tenant->name))
+                foreign = tenant && !streq(p->part[1], tenant->name);
+                if (foreign && (p->n != 4 || !streq(p->part[2], "networks")))
                         return -EPERM;
                 owner = model_by_name(c, NULL, &kind_tenant, p->part[1]);
                 if (!owner)
-                        return -ENOENT;
+                        return foreign ? -EPERM : -ENOENT;
                 i = 2;
         }
         if (p->n - i < 2)
@@ -71,6 +79,8 @@ static int path_object(struct control *c, const struct path *p, const struct obj
                 *ret = model_by_name(c, owner, k, p->part[i + 1]);
         if (*ret && ((*ret)->kind != k || (!k->global && object_owner(c, *ret) != owner)))
                 *ret = NULL;
+        if (foreign && !shared(*ret))
+                return -EPERM;
         return *ret ? 0 : -ENOENT;
 }
 
@@ -144,11 +154,11 @@ int resolve_target(struct control *c, const struct object *o, const struct link_
         }
         if (r == -ENOENT && id_parse(target, &id) == 0) {
                 *ret = model_by_id(c, id);
-                r = *ret && (*ret)->tenant == o->tenant ? 0 : -ENOENT;
+                r = *ret && ((*ret)->tenant == o->tenant || shared(*ret)) ? 0 : -ENOENT;
         }
         if (r == -EPERM)
                 return err_at(e, -EPERM, target, strlen(target), 0, strlen(target),
-                              "a link does not leave its tenant");
+                              "a link does not leave its tenant, except to shared networks");
         if (r < 0 || (*ret)->nameless) {
                 err_at(e, -ENOENT, target, strlen(target), 0, strlen(target), "there is no '%.*s'",
                        200, target);

@@ -4,18 +4,31 @@
  * networks_apply(); everything else that changes wakes the thread here.  While there are networks
  * on this host it looks every two seconds whether they are as they should be, in case somebody
  * broke one. */
+#include "control/balancer.h"
 #include "control/network.h"
 
 enum { LOOK_US = 2000000 };
+
+struct counted {
+        char id[ID_TEXT_SIZE];
+        struct net_count n;
+};
 
 struct network_keeper {
         pthread_mutex_t lock; /* stop, dirty */
         pthread_cond_t cond;
         pthread_t thread;
         bool running, stop, dirty;
-        pthread_mutex_t apply; /* one at a time; what follows */
-        unsigned networks;     /* that were on the host after the last look */
-        char *failure;         /* that was logged */
+        atomic_bool ending;
+        pthread_mutex_t apply;  /* one at a time; what follows */
+        unsigned networks;      /* that were on the host after the last look */
+        atomic_uint types;      /* bit n: the kernel has type n; 0: nobody looked yet */
+        struct counted *counts; /* under its own lock: reads do not wait for an apply */
+        size_t ncounts;
+        pthread_mutex_t count;
+        char *failure;        /* that was logged */
+        pthread_mutex_t told; /* what follows; after the model's lock */
+        struct balancer_stats *stats;
 };
 
 /* Says a failure once, and that it is over. */
@@ -27,6 +40,105 @@ static void note(struct network_keeper *k, int r, const struct err *err)
                 log_error("networks: %s", err_msg(err));
         free(k->failure);
         k->failure = r < 0 ? xstrdup(err_msg(err)) : NULL;
+}
+
+/* A guest gave its password to the metadata service: the first counts, until it is cleared.  1 when
+ * that is durable, and the service knows it from the plan. */
+static int posted(void *arg, const struct net_port *port, const char *text)
+{
+        struct control *c = arg;
+        struct object *o, *i;
+        sd_id128_t id;
+        struct txn t;
+
+        if (id_parse(port->id, &id) < 0 || !text_clean(text, strlen(text), true))
+                return 1;
+        txn_begin(&t, c, NULL);
+        o = model_by_id(c, id);
+        i = o && o->kind == &kind_port ? port_instance(o) : NULL;
+        if (!i || *object_str(i, "password")) {
+                txn_abort(&t);
+                return 1;
+        }
+        txn_set_str(&t, i, "password", text);
+        txn_event(&t, i, "its guest gave its password");
+        txn_commit(&t, NULL); /* what fails is tried again */
+        return 0;
+}
+
+static void tell_stats(struct network_keeper *k, struct network_service *s,
+                       const struct net_plan *p)
+{
+        struct balancer_stats *next, *old;
+
+        balancers_look(&next, s, p);
+        pthread_mutex_lock(&k->told);
+        old = k->stats;
+        k->stats = next;
+        pthread_mutex_unlock(&k->told);
+        balancer_stats_free(old);
+}
+
+void balancers_stats(struct control *c, const struct object *o, struct buf *out)
+{
+        struct network_keeper *k = c->networks;
+        _cleanup_free_ char *text = NULL;
+        char id[ID_TEXT_SIZE];
+
+        if (!k)
+                return;
+        WITH_LOCK(&k->told);
+        text = balancer_stats_get(k->stats, id_text(id, o->id));
+        buf_addstr(out, text ?: "");
+}
+
+/* Takes over what the ports' devices have counted. */
+static void count(struct network_keeper *k, struct network_service *s, const struct net_plan *p)
+{
+        struct counted *v = NULL;
+        size_t n = 0;
+
+        for (unsigned i = 0; i < p->nnetworks; i++)
+                for (unsigned j = 0; j < p->networks[i].nports; j++) {
+                        const struct net_port *port = &p->networks[i].ports[j];
+                        struct counted x = {};
+
+                        if (!port->live || !s->ops->count || !s->ops->count(s, port->id, &x.n))
+                                continue;
+                        snprintf(x.id, sizeof(x.id), "%s", port->id);
+                        v = xrealloc(v, n + 1, sizeof(*v));
+                        v[n++] = x;
+                }
+        pthread_mutex_lock(&k->count);
+        free(k->counts);
+        k->counts = v;
+        k->ncounts = n;
+        pthread_mutex_unlock(&k->count);
+}
+
+void networks_count(struct control *c, const struct object *port, struct net_count *ret)
+{
+        struct network_keeper *k = c->networks;
+        char id[ID_TEXT_SIZE];
+
+        *ret = (struct net_count){};
+        if (!k)
+                return;
+        id_text(id, port->id);
+        WITH_LOCK(&k->count);
+        for (size_t i = 0; i < k->ncounts; i++)
+                if (streq(k->counts[i].id, id))
+                        *ret = k->counts[i].n;
+}
+
+int networks_type(struct control *c, enum net_type type, const char *name, struct err **e)
+{
+        struct network_keeper *k = c->networks;
+
+        if (!k || !k->types || k->types & 1u << type)
+                return 0;
+        err_set(e, -ENOTSUP, "this host's kernel has no networks of type %s", name);
+        return err_hint(e, type == NET_GRE ? "vxlan does the same" : "modprobe, or another kernel");
 }
 
 int networks_apply(struct control *c, struct err **e)
@@ -42,8 +154,15 @@ int networks_apply(struct control *c, struct err **e)
         WITH_LOCK(&k->apply);
         p = network_plan(c);
         r = c->cfg.network(c->cfg.arg, &s, &why);
-        if (r == 0)
+        if (r == 0) {
+                if (!k->types && s->ops->types)
+                        k->types = s->ops->types(s);
                 r = s->ops->apply(s, p, &why);
+                count(k, s, p);
+                if (s->ops->passwords)
+                        s->ops->passwords(s, p, posted, c);
+                tell_stats(k, s, p);
+        }
         k->networks = r == 0 ? p->nnetworks : 1; /* what failed is tried again */
         network_plan_free(p);
         note(k, r, why);
@@ -52,8 +171,9 @@ int networks_apply(struct control *c, struct err **e)
 
 void networks_changed(struct control *c, const struct kind *kind)
 {
-        static const struct kind *const ours[] = {&kind_network, &kind_subnet, &kind_port,
-                                                  &kind_security_group, &kind_instance, &kind_floating_ip};
+        static const struct kind *const ours[] = {
+                &kind_network, &kind_subnet,      &kind_port, &kind_security_group, &kind_instance,
+                &kind_router,  &kind_floating_ip, &kind_host, &kind_load_balancer,  &kind_listener};
         struct network_keeper *k = c->networks;
         bool mine = false;
 
@@ -109,12 +229,19 @@ int networks_start(struct control *c, struct err **e)
         pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
         pthread_mutex_init(&k->lock, NULL);
         pthread_mutex_init(&k->apply, NULL);
+        pthread_mutex_init(&k->told, NULL);
+        pthread_mutex_init(&k->count, NULL);
         pthread_cond_init(&k->cond, &a);
         pthread_condattr_destroy(&a);
         k->dirty = true; /* guests may have come or gone while we were away */
         c->networks = k;
         k->running = pthread_create(&k->thread, NULL, keeper_main, c) == 0;
         return k->running ? 0 : err_set(e, -EAGAIN, "no thread for the networks");
+}
+
+bool networks_ending(struct control *c)
+{
+        return c->networks && c->networks->ending;
 }
 
 /* Guests that ended just now leave nothing on the host. */
@@ -130,6 +257,7 @@ void networks_stop(struct control *c)
         pthread_mutex_unlock(&k->lock);
         pthread_join(k->thread, NULL);
         k->running = false;
+        k->ending = true;
         networks_apply(c, NULL);
 }
 
@@ -142,6 +270,10 @@ void networks_free(struct control *c)
         pthread_cond_destroy(&k->cond);
         pthread_mutex_destroy(&k->lock);
         pthread_mutex_destroy(&k->apply);
+        pthread_mutex_destroy(&k->told);
+        balancer_stats_free(k->stats);
+        pthread_mutex_destroy(&k->count);
+        free(k->counts);
         free(k->failure);
         free(k);
         c->networks = NULL;

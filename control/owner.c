@@ -43,6 +43,11 @@ static const char *keeper(struct txn *t, struct object *tenant)
         return object_str(tenant, "keeper");
 }
 
+void owner_keep(struct txn *t, struct object *tenant)
+{
+        keeper(t, tenant);
+}
+
 bool volume_local(const struct object *v)
 {
         return streq(object_str(v, "pool"), "local");

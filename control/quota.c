@@ -11,7 +11,10 @@ static const char *const quota_names[NQUOTAS] = {
         [Q_MEMORY] = "memory",           [Q_VOLUMES] = "volumes",
         [Q_VOLUME_SIZE] = "volume_size", [Q_IMAGES] = "images",
         [Q_IMAGE_SIZE] = "image_size",   [Q_SNAPSHOTS] = "snapshots",
-        [Q_BACKUPS] = "backups",         [Q_BACKUP_SIZE] = "backup_size"};
+        [Q_BACKUPS] = "backups",         [Q_BACKUP_SIZE] = "backup_size",
+        [Q_NETWORKS] = "networks",       [Q_PORTS] = "ports",
+        [Q_ROUTERS] = "routers",         [Q_FLOATING_IPS] = "floating_ips",
+        [Q_SECURITY_GROUPS] = "security_groups"};
 
 const char *quota_name(enum quota q)
 {
@@ -38,6 +41,16 @@ void usage_of(const struct object *o, struct usage *ret)
         } else if (o->kind == &kind_backup) {
                 ret->v[Q_BACKUPS] = 1;
                 ret->v[Q_BACKUP_SIZE] = object_num(o, "size") ?: object_num(o, "expected");
+        } else {
+                static const struct kind *const counted[] = {
+                        [Q_NETWORKS] = &kind_network,
+                        [Q_PORTS] = &kind_port,
+                        [Q_ROUTERS] = &kind_router,
+                        [Q_FLOATING_IPS] = &kind_floating_ip,
+                        [Q_SECURITY_GROUPS] = &kind_security_group};
+
+                for (int q = Q_NETWORKS; q < (int)ARRAY_SIZE(counted); q++)
+                        ret->v[q] = o->kind == counted[q];
         }
 }
 

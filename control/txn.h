@@ -29,7 +29,7 @@ struct txn {
         struct { uint64_t no; char *text; } *events;
         size_t nevents;
         uint64_t quota_room;      /* tenant whose usage was changed by delta at commit; 0: none */
-        int64_t delta[12];
+        int64_t delta[24];
         bool unleased;            /* this host's own record: also without the lease */
         /* From here on: between commit and the store's answer. */
         const char *name; /* control_name_changes(); NULL: none */

@@ -107,13 +107,38 @@ static int open_compute(void *arg, struct compute **ret, struct err **e)
         return r;
 }
 
+/* A program of ours: in the folder of this one, or in its room's where they were built.  NULL: it
+ * is not there. */
+static char *beside_us(const char *room, const char *name)
+{
+        char self[PATH_MAX];
+        ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+        _cleanup_free_ char *path = NULL;
+
+        if (n < 0)
+                return NULL;
+        self[n] = '\0';
+        *strrchr(self, '/') = '\0';
+        path = path_printf("%s/%s", self, name);
+        if (path && access(path, X_OK) < 0) {
+                free(path);
+                path = path_printf("%s/../%s/%s", self, room, name);
+        }
+        return path && access(path, X_OK) == 0 ? TAKE_PTR(path) : NULL;
+}
+
 static int open_network(void *arg, struct network_service **ret, struct err **e)
 {
         struct stratod *s = arg;
         char id[ID_TEXT_SIZE];
 
-        if (!s->network)
+        if (!s->network) {
+                _cleanup_free_ char *metadata = beside_us("metadata", "stratofs-metadata");
+
                 s->network = network_linux_new(s->run, control_id(s->control, id));
+                if (s->network)
+                        network_linux_metadata(s->network, metadata);
+        }
         *ret = s->network;
         return s->network ? 0 : err_errno(e, -ENOMEM, "networks");
 }
@@ -295,21 +320,6 @@ static int open_drivers(struct stratod *s, struct err **e)
         return image_files_open(images, &s->images, e);
 }
 
-/* A program that is installed in the folder of this one, NULL if none is. */
-static char *beside_us(const char *name)
-{
-        char self[PATH_MAX];
-        ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-        _cleanup_free_ char *path = NULL;
-
-        if (n < 0)
-                return NULL;
-        self[n] = '\0';
-        *strrchr(self, '/') = '\0';
-        path = path_printf("%s/%s", self, name);
-        return path && access(path, X_OK) == 0 ? TAKE_PTR(path) : NULL;
-}
-
 static int start(struct stratod *s, struct err **e)
 {
         _cleanup_free_ uint64_t *uploads = NULL;
@@ -343,7 +353,7 @@ static int start(struct stratod *s, struct err **e)
         if (r < 0)
                 return r;
         probe_host(s);
-        s->watch = beside_us("stratofs-watch");
+        s->watch = beside_us("fs", "stratofs-watch");
         mount = (struct fs_config){.control = s->control,
                                    .mountpoint = s->mount,
                                    .state = s->state,

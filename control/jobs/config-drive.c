@@ -1,126 +1,61 @@
 /* The config drive: what a guest's cloud-init reads at its first boot, in OpenStack's layout, as an
  * ISO 9660 volume named config-2.  Written anew before each start, from the instance's record. */
+#include "control/documents.h"
 #include "control/jobs/plan.h"
 
-#include <jansson.h>
-
+#include "common/bundle.h"
 #include "common/child.h"
 #include "common/fileio.h"
 
 static const char *const versions[] = {"latest", "2018-08-27"};
 
-struct config {
-        bool wanted;
-        json_t *meta;
-        char *user_data; /* NULL: none */
-};
-
-static void config_done(struct config *c)
+/* The documents; false: it wants no config drive. */
+static bool config_get(struct job *j, struct buf *ret)
 {
-        json_decref(c->meta);
-        free(c->user_data);
-}
-
-/* Metadata as the guest is to have it: without the newline that echo wrote. */
-static json_t *meta_value(const char *text)
-{
-        size_t n = strlen(text);
-
-        return json_stringn(text, n && text[n - 1] == '\n' ? n - 1 : n);
-}
-
-static json_t *meta_data(const struct object *o)
-{
-        const char *host = object_str(o, "hostname"), *key = object_str(o, "ssh_key");
-        json_t *root = json_object(), *meta = json_object();
-        char id[ID_TEXT_SIZE];
-
-        json_object_set_new(root, "uuid", json_string(id_text(id, o->id)));
-        json_object_set_new(root, "name", json_string(o->name));
-        json_object_set_new(root, "hostname", json_string(*host ? host : o->name));
-        json_object_set_new(root, "project_id", json_string(o->tenant->name));
-        json_object_set_new(root, "launch_index", json_integer(0));
-        if (*key) {
-                json_object_set_new(root, "public_keys", json_pack("{s:s}", "default", key));
-                json_object_set_new(root, "keys",
-                                    json_pack("[{s:s, s:s, s:s}]", "name", "default", "type", "ssh",
-                                              "data", key));
-        }
-        for (unsigned i = 0; i < o->nmeta; i++)
-                if (!streq(o->meta[i].key, "user_data"))
-                        json_object_set_new(meta, o->meta[i].key, meta_value(o->meta[i].value));
-        json_object_set_new(root, "meta", meta);
-        return root;
-}
-
-static void config_get(struct job *j, struct config *ret)
-{
-        const struct meta *user;
         struct object *o;
+        bool wanted;
 
         control_rdlock(j->c);
         o = model_by_no(j->c, j->target);
-        ret->wanted = o && object_num(o, "config_drive");
-        if (ret->wanted) {
-                ret->meta = meta_data(o);
-                user = object_meta(o, "user_data");
-                ret->user_data = user ? xstrdup(user->value) : NULL;
-        }
+        wanted = o && object_num(o, "config_drive");
+        if (wanted)
+                documents_openstack(j->c, o, ret);
         control_unlock(j->c);
+        return wanted;
 }
 
-static int put(const char *dir, const char *name, const char *text, struct err **e)
+static int write_tree(const char *tree, const struct buf *text, const char *version, struct err **e)
 {
-        _cleanup_free_ char *path = xcheck(path_printf("%s/%s", dir, name));
+        static const char latest[] = "openstack/latest/";
+        const char *p = buf_str(text), *end = p + text->len;
+        _cleanup_free_ char *dir = xcheck(path_printf("%s/openstack/%s", tree, version));
+        struct bundle_item x;
+        int r = mkdir_parents(dir, 0700, e);
 
-        return file_replace(path, text, strlen(text), 0600, e);
-}
+        while (r == 0 && bundle_next(&p, end, &x)) {
+                size_t skip = strlen(latest);
+                _cleanup_free_ char *path = xcheck(
+                        path_printf("%s/%.*s", dir, (int)(x.name_len - skip), x.name + skip));
 
-static int put_json(const char *dir, const char *name, json_t *v, struct err **e)
-{
-        _cleanup_free_ char *text = xcheck(json_dumps(v, JSON_INDENT(1) | JSON_SORT_KEYS));
-
-        return put(dir, name, text, e);
-}
-
-static int write_tree(const char *tree, const struct config *c, struct err **e)
-{
-        json_t *networks = json_pack("{s:[], s:[], s:[]}", "links", "networks", "services");
-        json_t *vendor = json_object();
-        int r = remove_tree(tree, e);
-
-        for (size_t i = 0; r == 0 && i < ARRAY_SIZE(versions); i++) {
-                _cleanup_free_ char *dir =
-                        xcheck(path_printf("%s/openstack/%s", tree, versions[i]));
-
-                r = mkdir_parents(dir, 0700, e);
-                if (r == 0)
-                        r = put_json(dir, "meta_data.json", c->meta, e);
-                if (r == 0)
-                        r = put_json(dir, "network_data.json", networks, e);
-                if (r == 0)
-                        r = put_json(dir, "vendor_data.json", vendor, e);
-                if (r == 0 && c->user_data)
-                        r = put(dir, "user_data", c->user_data, e);
+                r = file_replace(path, x.data, x.len, 0600, e);
         }
-        json_decref(networks);
-        json_decref(vendor);
         return r;
 }
 
 int plan_config(struct job *j, struct plan *p, struct err **e)
 {
-        _cleanup_(config_done) struct config c = {};
+        _cleanup_buf_ struct buf text = {};
         _cleanup_free_ char *tree = NULL, *made = NULL, *path = NULL;
         int r;
 
-        config_get(j, &c);
-        if (!c.wanted)
+        if (!config_get(j, &text))
                 return 0;
         tree = xcheck(path_printf("%s/config", p->dir));
         made = xcheck(path_printf("%s/config.made", p->dir));
         path = xcheck(path_printf("%s/config.iso", p->dir));
-        r = write_tree(tree, &c, e);
+        r = remove_tree(tree, e);
+        for (size_t i = 0; r == 0 && i < ARRAY_SIZE(versions); i++)
+                r = write_tree(tree, &text, versions[i], e);
         if (r == 0) {
                 r = child_check(
                         &(struct child){.argv = (const char *const[]){"genisoimage", "-quiet",

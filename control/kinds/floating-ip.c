@@ -104,7 +104,7 @@ static int bind_target(struct txn *t, struct object *o, char *name, struct objec
 {
         char label[NAME_SIZE + 32];
 
-        for (unsigned i = 0; i < target->nrefs; i++)
+        for (unsigned i = 0; target->kind != &kind_router && i < target->nrefs; i++)
                 if (target->refs[i]->kind == &kind_floating_ip)
                         return err_set(e, -EBUSY, "%s has %s", object_label(target, label),
                                        object_str(target->refs[i], "address"));
@@ -120,8 +120,9 @@ static const struct attr_def attrs[] = {
 };
 
 static const struct link_def links[] = {
-        {"target", "instance port", .bind = bind_target,
-         .help = "where it leads: a port, or the first one of an instance, in an external network"},
+        {"target", "instance port router", .bind = bind_target,
+         .help = "where it leads: a port, or the first one of an instance; or a router, for its "
+                 "`forwards`"},
 };
 
 static const struct state_def states[] = {

@@ -1,4 +1,5 @@
 /* The links of an instance to networks: each is a port. */
+#include "control/balancer.h"
 #include "control/kinds/instance.h"
 #include "control/network.h"
 
@@ -6,7 +7,8 @@ int instance_bind_network(struct txn *t, struct object *o, char *name, struct ob
                           struct err **e)
 {
         unsigned def = kind_link(o->kind, "networks"), n = 0;
-        struct object *other = target->kind == &kind_port ? port_instance(target) : NULL;
+        struct object *other =
+                target->kind == &kind_port ? port_instance(target) ?: port_balancer(target) : NULL;
         char label[NAME_SIZE + 32];
 
         if (other)
@@ -28,7 +30,7 @@ int instance_bound_network(struct txn *t, struct object *o, struct link *l, stru
         struct object *port;
 
         if (l->target->kind == &kind_network) {
-                int r = port_create(t, l->target, o->name, o->no, &port, e);
+                int r = port_create(t, l->target, o->tenant, o->name, o->no, &port, e);
 
                 if (r < 0)
                         return r;
@@ -69,9 +71,12 @@ int instance_unbind_network(struct txn *t, struct object *o, struct link *l, str
 void instance_render_addresses(struct control *c, const struct object *o, struct buf *out)
 {
         int def = kind_link(o->kind, "networks");
+        static const char *const which[] = {"address", "address6"};
         unsigned n = 0;
 
         object_foreach_link (l, o)
-                if ((int)l->def == def)
-                        buf_printf(out, "%s%s", n++ ? " " : "", object_str(l->target, "address"));
+                for (int i = 0; i < 2; i++)
+                        if ((int)l->def == def && *object_str(l->target, which[i]))
+                                buf_printf(out, "%s%s", n++ ? " " : "",
+                                           object_str(l->target, which[i]));
 }

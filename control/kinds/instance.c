@@ -105,6 +105,14 @@ static int set_flavor(struct txn *t, struct object *o, union value v, struct err
         return 0;
 }
 
+static int set_password(struct txn *t, struct object *o, union value v, struct err **e)
+{
+        if (v.s && *v.s)
+                return err_set(e, -EPERM, "its guest gives it; written, it can only be cleared");
+        txn_set_str(t, o, "password", NULL);
+        return 0;
+}
+
 static int remove_instance(struct txn *t, struct object *o, struct err **e)
 {
         const unsigned fit = RESTING | STATE(INSTANCE_STOPPING) | STATE(INSTANCE_SUSPENDED) |
@@ -144,6 +152,13 @@ static const struct attr_def attrs[] = {
         {"hostname", ATTR_NAME, ROLE_MEMBER, RESTING, .help = "for cloud-init; empty: its name"},
         {"ssh_key", ATTR_TEXT, ROLE_MEMBER, RESTING, .max = 4000,
          .help = "public key of who may log in, for cloud-init"},
+        {"metadata_service", ATTR_WORD, ROLE_MEMBER, .words = "on tokens off", .def = "on",
+         .help = "what 169.254.169.254 tells its guest: on, only to those who fetch a token first, "
+                 "or nothing"},
+        {"metadata_hops", ATTR_NUMBER, ROLE_MEMBER, .min = 1, .max = 64, .def = "1",
+         .help = "routers that an answer with a token may pass, itself counted"},
+        {"password", ATTR_TEXT, ROLE_MEMBER, .max = 4096, .no_spec = true, .set = set_password,
+         .help = "that its guest gave to the metadata service, once; an empty line clears it"},
         {"description", ATTR_TEXT, ROLE_MEMBER, .max = 255, .help = "words for people"},
         {"power", ATTR_TEXT, ROLE_NOBODY, .render = render_power, .changes = true, .index = true,
          .help = "running, paused, stalled (a disk does not answer) or off"},

@@ -54,6 +54,8 @@ static int protocol(const char *s)
                 return 17;
         if (streq(s, "icmp"))
                 return 1;
+        if (streq(s, "icmp6"))
+                return 58;
         return number(s, s + strlen(s), 255, &n) ? (int)n : -2;
 }
 
@@ -86,7 +88,14 @@ static int peer(const char *line, const char **p, struct rule *ret, struct err *
                         return refuse(line, at, "expected the name of a group", e);
                 return 0;
         }
-        snprintf(text, sizeof(text), strchr(w, '/') ? "%s" : "%s/32", w);
+        ret->r.six = strchr(w, ':') != NULL;
+        snprintf(text, sizeof(text), "%s%s", w,
+                 strchr(w, '/') ? "" : ret->r.six ? "/128" : "/32");
+        if (ret->r.six) {
+                if (!cidr6_parse(text, strlen(text), &ret->r.peer6, &ret->r.prefix))
+                        return refuse(line, at, "expected an IPv6 network, like fd00::/64", e);
+                return 0;
+        }
         if (cidr_parse(text, strlen(text), &ret->r.peer, &ret->r.prefix, NULL) < 0)
                 return refuse(line, at, "expected a network, like 10.0.0.0/8, or group NAME", e);
         return 0;
@@ -103,7 +112,7 @@ int rule_parse(const char *line, struct rule *ret, struct err **e)
                 return refuse(line, at, "a rule begins with `in` or `out`", e);
         ret->r.out = streq(w, "out");
         if (!word(&p, w, &at) || (ret->r.proto = protocol(w)) == -2)
-                return refuse(line, at, "a protocol is any, tcp, udp, icmp or a number", e);
+                return refuse(line, at, "a protocol is any, tcp, udp, icmp, icmp6 or a number", e);
         if (!word(&p, w, &at))
                 return *at ? refuse(line, at, "too long", e) : 0;
         if (isdigit((unsigned char)*w)) {
@@ -124,23 +133,36 @@ int rule_parse(const char *line, struct rule *ret, struct err **e)
 
 static void rule_text(const struct rule *x, struct buf *out)
 {
-        char a[ADDRESS_TEXT_SIZE];
+        char a[ADDRESS_TEXT_SIZE], a6[ADDRESS6_TEXT_SIZE];
         const struct net_rule *r = &x->r;
 
         buf_addstr(out, r->out ? "out " : "in ");
-        if (r->proto == -1 || r->proto == 6 || r->proto == 17 || r->proto == 1)
-                buf_addstr(out, r->proto == -1  ? "any"
-                                : r->proto == 6 ? "tcp"
-                                : r->proto == 1 ? "icmp"
-                                                : "udp");
-        else
+        switch (r->proto) {
+        case -1:
+                buf_addstr(out, "any");
+                break;
+        case 1:
+                buf_addstr(out, "icmp");
+                break;
+        case 6:
+                buf_addstr(out, "tcp");
+                break;
+        case 17:
+                buf_addstr(out, "udp");
+                break;
+        case 58:
+                buf_addstr(out, "icmp6");
+                break;
+        default:
                 buf_printf(out, "%d", r->proto);
+        }
         if (r->from)
                 buf_printf(out, r->from == r->to ? " %u" : " %u-%u", r->from, r->to);
         if (*x->group)
                 buf_printf(out, " %s group %s", r->out ? "to" : "from", x->group);
         else if (r->prefix)
-                buf_printf(out, " %s %s/%u", r->out ? "to" : "from", network_address(a, r->peer),
+                buf_printf(out, " %s %s/%u", r->out ? "to" : "from",
+                           r->six ? network_address6(a6, &r->peer6) : network_address(a, r->peer),
                            r->prefix);
         buf_addc(out, '\n');
 }

@@ -2,6 +2,8 @@
  * and is the same on every host. */
 #include "control/network.h"
 
+#include <jansson.h>
+
 enum { GID_BASE = 200000 };
 
 /* quota: "volumes limit=10 used=3", one line a quota; what is written may leave used= out. */
@@ -132,7 +134,25 @@ static const struct attr_def attrs[] = {
         QUOTA("snapshots", ATTR_NUMBER),
         QUOTA("backups", ATTR_NUMBER),
         QUOTA("backup_size", ATTR_SIZE),
+        QUOTA("networks", ATTR_NUMBER),
+        QUOTA("ports", ATTR_NUMBER),
+        QUOTA("routers", ATTR_NUMBER),
+        QUOTA("floating_ips", ATTR_NUMBER),
+        QUOTA("security_groups", ATTR_NUMBER),
 };
+
+/* 2: quotas of networks and what is in them. */
+static int upgrade(void *record, unsigned from, struct err **e)
+{
+        static const char *const quotas[] = {"quota_networks", "quota_ports", "quota_routers",
+                                             "quota_floating_ips", "quota_security_groups"};
+        json_t *values = json_object_get(record, "attrs");
+
+        for (unsigned i = 0; i < ARRAY_SIZE(quotas); i++)
+                if (json_object_set_new(values, quotas[i], json_string("max")) < 0)
+                        return err_set(e, -EPROTO, "a tenant without attributes");
+        return 0;
+}
 
 static const struct file_def files[] = {
         {"quota", FILE_LINES, ROLE_ADMIN, .render = render_quota, .write = write_quota,
@@ -154,7 +174,7 @@ const struct kind kind_tenant = {
         .name = "tenant",
         .plural = "tenants",
         .help = "Who owns what; each is a Unix group whose members may work in it.",
-        .schema = 1,
+        .schema = 2,
         .global = true,
         .parent = "",
         .creator = ROLE_ADMIN,
@@ -167,4 +187,5 @@ const struct kind kind_tenant = {
         .create = create,
         .remove = remove_tenant,
         .rename = rename_tenant,
+        .upgrade = upgrade,
 };

@@ -38,6 +38,7 @@ struct rig_host {
         struct host_fence fence;
         struct network_service network;
         unsigned networks; /* that it was last told to have */
+        uint32_t elsewhere; /* the host that guests of these are on, too */
         struct guests_of running, exports;
         unsigned creates;
         bool hold;            /* volumes wait in create */
@@ -289,6 +290,10 @@ static int n_apply(struct network_service *s, const struct net_plan *p, struct e
 {
         WITH_LOCK(&rig.lock);
         HOST_OF(network, s)->networks = p->nnetworks;
+        HOST_OF(network, s)->elsewhere = 0;
+        for (unsigned i = 0; i < p->nnetworks; i++)
+                for (unsigned k = 0; k < p->networks[i].nports; k++)
+                        HOST_OF(network, s)->elsewhere |= p->networks[i].ports[k].host;
         pthread_cond_broadcast(&rig.pulse);
         return 0;
 }

@@ -7,6 +7,8 @@ const struct caller root = {0, 0, 0}, stranger = {54321, 54321, 0};
 
 static char dir[] = "/tmp/test-control-XXXXXX"; /* consoles of instances that never ran */
 
+int (*rig_network)(void *arg, struct network_service **ret, struct err **e);
+
 void start_control(void)
 {
         struct control_config cfg = {.store = fake.store,
@@ -21,6 +23,7 @@ void start_control(void)
                                      .gid = 1000};
         struct err *err = NULL;
 
+        cfg.network = rig_network;
         if (control_start(&cfg, &fake.c, &err) < 0)
                 fail_msg("%s", err_msg(err));
         assert_int_equal(control_host_set(fake.c, "embed", "tcg", NULL), 0);

@@ -61,6 +61,10 @@ struct fake {
 };
 extern struct fake fake;
 
+/* Set before rig_setup(): the cloud has networks. */
+struct network_service;
+extern int (*rig_network)(void *arg, struct network_service **ret, struct err **e);
+
 /* The store below the control plane. */
 struct refusing {
         struct store store;

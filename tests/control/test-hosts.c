@@ -440,6 +440,40 @@ static void test_networks(void **state)
         AWAIT(networks(A) == 0);
 }
 
+static uint32_t elsewhere(struct rig_host *h)
+{
+        WITH_LOCK(&rig.lock);
+        return h->elsewhere;
+}
+
+/* Each host knows where the guests of the others are, by what these say of themselves. */
+static void test_tunnels(void **state)
+{
+        static const char *const names[] = {"web", "db"};
+        char link[NAME_SIZE];
+
+        assert_int_equal(set(A, &kind_host, "a", "address", "203.0.113.1"), 0);
+        AWAIT(set(A, &kind_host, "b", "address", "203.0.113.2") == 0);
+        for (int i = 0; i < 2; i++) {
+                make_instance(A, names[i], "small");
+                assert_int_equal(control_link(A->c, &root, number(A, &kind_instance, names[i]),
+                                              kind_link(&kind_instance, "networks"), "lan",
+                                              "networks/default", link, NULL),
+                                 0);
+        }
+        assert_int_equal(verb(A, &kind_host, "b", "drain"), 0);
+        assert_int_equal(verb(A, &kind_instance, "web", "start"), 0);
+        AWAIT_STATE(A, &kind_instance, "web", "active");
+        assert_int_equal(verb(A, &kind_host, "b", "undrain"), 0);
+        assert_int_equal(verb(A, &kind_host, "a", "drain"), 0);
+        assert_int_equal(verb(A, &kind_instance, "db", "start"), 0);
+        AWAIT_STATE(A, &kind_instance, "db", "active");
+        AWAIT(elsewhere(A) == 0xcb007102 && elsewhere(B) == 0xcb007101);
+        assert_int_equal(verb(A, &kind_instance, "db", "stop now"), 0);
+        AWAIT_STATE(A, &kind_instance, "db", "stopped");
+        AWAIT(elsewhere(A) == 0);
+}
+
 /* The daemon is gone, its guests are not: the next start finds the record and ends them first. */
 static void test_restart_lost(void **state)
 {
@@ -542,6 +576,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_back, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_suspended, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_networks, rig_setup_short, rig_teardown),
+                cmocka_unit_test_setup_teardown(test_tunnels, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_restart_lost, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_job_moves, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_local_waits, rig_setup_short, rig_teardown),

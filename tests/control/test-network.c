@@ -47,6 +47,9 @@ static void rules(void **state)
                                           "in any from 10.0.0.1/8",
                                           "in any from group a\"b",
                                           "in 256",
+                                          "in any from fd00::1/64",
+                                          "in any from fd00::/129",
+                                          "in any from fd00:::/64",
                                           "in tcp 80 from any; drop"};
         struct rule x;
 
@@ -65,6 +68,10 @@ static void rules(void **state)
         assert_string_equal(x.group, "web");
         assert_int_equal(rule_parse("in 47 from 192.0.2.1", &x, NULL), 0);
         assert_int_equal(x.r.prefix, 32);
+        assert_int_equal(rule_parse("in icmp6 from fd00:1::/32", &x, NULL), 0);
+        assert_true(x.r.six && x.r.prefix == 32 && x.r.proto == 58);
+        assert_int_equal(rule_parse("in any from fd00::1", &x, NULL), 0);
+        assert_int_equal(x.r.prefix, 128);
         for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
                 _cleanup_err_ struct err *err = NULL;
 

@@ -52,8 +52,10 @@ no() {
 # boot TENANT/NAME
 boot() {
         local i="$C/tenants/${1%/*}/instances/${1#*/}"
-        echo "name=${1#*/} flavor=tiny kernel=images/vmlinuz ramdisk=images/initrd cmdline=console=ttyS0" \
+        echo "name=${1#*/} flavor=tiny kernel=images/vmlinuz ramdisk=images/initrd" \
                 >"$C/tenants/${1%/*}/instances/new" || fail "new $1"
+        # A busy host gives an emulated timer too few ticks for the kernel's check of it.
+        echo "console=ttyS0 no_timer_check" >"$i/cmdline" || fail "cmdline of $1"
         ln -s networks/default "$i/networks/" || fail "network of $1"
         [ "$(cat "$i/addresses")" ] || fail "$1 has no address before it starts"
         echo start >"$i/ctl" || fail "start $1"
@@ -80,9 +82,12 @@ done
 cd "$C/tenants/default" || fail "no tenant"
 expect_text networks/default/subnets/default/cidr 10.0.0.0/24
 [ -z "$(ip -br link | grep '^sn')" ] || fail "something was made before there is a guest"
+mkdir -p "$T/a.metadata" && echo '#cloud-config of a' >"$T/a.metadata/user_data"
 boot default/a
 boot default/b
 boot other/c
+cp "$T/a.metadata/user_data" instances/a/metadata/user_data || fail "user data"
+echo '#cloud-config of the tenant' >"$C/tenants/other/metadata/vendor_data" || fail "vendor data"
 [ "$(cat instances/a/addresses)" = 10.0.0.2 ] || fail "address"
 [ "$(cat instances/b/addresses)" = 10.0.0.3 ] || fail "address"
 [ "$(readlink instances/a/networks/default)" = ../../../networks/default/ports/a ] || fail "the link"
@@ -103,6 +108,39 @@ yes other/c "ping -c 1 -W 5 192.0.2.2"
 no other/c "ping -c 1 -W 2 10.0.0.3"
 no other/c "nslookup a.internal 10.0.0.1"
 no other/c "ping -c 1 -W 2 169.254.1.0"
+# Each is told of itself: the same address, another tenant, another guest.
+meta=http://169.254.169.254
+yes default/a "wget -q -O - $meta/openstack/latest/meta_data.json | grep $(cat instances/a/id)"
+yes default/b "wget -q -O - $meta/openstack/latest/meta_data.json | grep $(cat instances/b/id)"
+yes other/c "wget -q -O - $meta/openstack/latest/meta_data.json | grep $(cat "$C/tenants/other/instances/c/id")"
+yes default/a "wget -q -O - $meta/2009-04-04/meta-data/local-ipv4 | grep -x 10.0.0.2"
+yes default/a "wget -q -O - $meta/openstack/latest/network_data.json | grep $(cat networks/default/ports/a/mac)"
+yes default/a "wget -q -O - $meta/latest/user-data | grep 'cloud-config of a'"
+no default/b "wget -q -O - $meta/latest/user-data"
+yes other/c "wget -q -O - $meta/openstack/latest/vendor_data.json | grep 'of the tenant'"
+no default/a "wget -q -O - $meta/openstack/latest/vendor_data.json | grep 'of the tenant'"
+no default/a "nc -w 2 169.254.169.254 81 </dev/null"
+no default/a "nc -w 2 10.0.0.1 80 </dev/null"
+# A token, when one is asked for; nothing, when nothing is to be said.
+echo tokens >instances/b/metadata_service || fail "metadata_service"
+untold() {
+        no default/b "wget -q -O - $meta/latest/meta-data/instance-id"
+}
+wait_until 5 eval 'grep -q "^.tokens" "$T/state/run/net/$(cat networks/default/id)/meta/10.0.0.3"' || fail "no word of tokens"
+untold
+yes default/b "printf 'PUT /latest/api/token HTTP/1.0\\r\\nX-aws-ec2-metadata-token-ttl-seconds: 60\\r\\n\\r\\n' | nc -w 5 169.254.169.254 80 | tail -n 1 >/tmp/token; wget -q -O - --header \"X-aws-ec2-metadata-token: \$(cat /tmp/token)\" $meta/latest/meta-data/instance-id"
+echo off >instances/b/metadata_service || fail "metadata_service"
+wait_until 5 eval '[ ! -e "$T/state/run/net/$(cat networks/default/id)/meta/10.0.0.3" ]' || fail "b is still told"
+untold
+echo on >instances/b/metadata_service || fail "metadata_service"
+# The password, once.
+yes default/a "wget -q -O - --post-data c2VjcmV0 $meta/openstack/latest/password"
+no default/a "wget -q -O - --post-data other $meta/openstack/latest/password"
+wait_until 10 grep -qx c2VjcmV0 instances/a/password || fail "no password"
+yes default/a "wget -q -O - $meta/openstack/latest/password | grep -x c2VjcmV0"
+expect_errno EPERM 'echo mine >instances/a/password'
+echo >instances/a/password || fail "not cleared"
+[ -z "$(cat instances/a/password)" ] || fail "the password is still there"
 # Speaking as somebody else.
 no default/a "ip addr add 10.0.0.77/24 dev eth0; ping -I 10.0.0.77 -c 1 -W 2 10.0.0.1"
 no default/a "ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:77; ip link set eth0 up; ping -c 1 -W 2 10.0.0.3"
@@ -130,10 +168,18 @@ again nft list table bridge "$table"
 nft delete table ip "$table" || fail "no table"
 again nft list table ip "$table"
 inside nft flush ruleset
-again eval 'inside nft list chain ip $table forward | grep -q "policy drop"'
+again eval 'inside nft list chain ip $table forward | grep -q "^[[:space:]]*drop"'
 killed=$(cat "$T/state/run/net/$id/dnsmasq.pid")
 kill -9 "$killed"
 again server
+killed=$(cat "$T/state/run/net/$id/metadata.pid")
+kill -9 "$killed"
+told() {
+        local pid
+        pid=$(cat "$T/state/run/net/$id/metadata.pid") && [ "$pid" != "$killed" ] && [ -d "/proc/$pid" ]
+}
+again told
+yes default/b "wget -q -O - $meta/latest/meta-data/hostname | grep -x b"
 ip link del "snb$short"
 again eval '[ "$(bridge link | grep -c "master snb$short")" = 3 ]'
 [ "$(bridge -d link | grep -c "isolated on")" = 3 ] || fail "ports are not isolated"
@@ -186,6 +232,7 @@ yes default/a "ping -c 1 -W 5 10.0.0.3"
 printf -- '- in icmp from 10.0.0.2/32\n- out any\n' >security_groups/web/rules || fail "rules"
 no default/a "ping -c 1 -W 2 10.0.0.3"
 no default/b "ping -c 1 -W 2 192.0.2.2"
+yes default/a "$get" # an answer needs no rule
 [ "$(cat security_groups/web/rules)" = "in tcp 80-88 from group default" ] || fail "rules"
 expect_errno EINVAL 'echo "in tcp 99999" >security_groups/web/rules'
 expect_errno EINVAL 'echo "sideways any" >security_groups/web/rules'
@@ -238,6 +285,66 @@ away() {
 wait_until 10 away || fail "the floating IP still leads there"
 rmdir floating_ips/web floating_ips/more || fail "rmdir"
 rm instances/b/security_groups/open || fail "unlink of the group"
+
+# Load balancers: two guests behind one address.
+for i in a b; do
+        yes default/$i "mkdir -p /tmp/w && echo from-$i >/tmp/w/who && httpd -p 8080 -h /tmp/w"
+done
+lb=load_balancers/web
+mkdir $lb $lb/listeners/http || fail "load balancer"
+expect_errno EINVAL ln -s instances/a $lb/listeners/http/members/
+ln -s networks/default $lb/network || fail "its network"
+vip=$(cat $lb/address)
+expect_errno ENOTSUP "echo https >$lb/listeners/http/protocol"
+expect_errno EINVAL "echo 'who me' >$lb/listeners/http/check_path"
+expect_errno EBUSY ln -s networks/default/ports/web instances/a/networks/more
+for line in http:protocol 8080:member_port http:check /who:check_path 1:check_interval 80:port; do
+        echo "${line%:*}" >"$lb/listeners/http/${line#*:}" || fail "$line"
+done
+mkdir $lb/listeners/raw && echo 8080 >$lb/listeners/raw/port || fail "second listener"
+expect_errno EEXIST "echo 80 >$lb/listeners/raw/port"
+for i in a b; do
+        ln -s instances/$i $lb/listeners/http/members/ && ln -s instances/$i $lb/listeners/raw/members/ ||
+                fail "member $i"
+done
+balanced() {
+        [ "$(grep -c "^\(http\|raw\)/[ab] state=$1 " $lb/stats)" = "$2" ]
+}
+wait_until 20 balanced up 4 || { cat $lb/stats; fail "members are not up"; }
+get="for i in 1 2 3 4; do wget -q -O - http://$vip"
+yes default/a "$get/who; done | sort | uniq -c | tr -d '\n ' | grep -x 2from-a2from-b"
+yes default/b "$get:8080/who; done | sort | uniq -c | tr -d '\n ' | grep -x 2from-a2from-b"
+no default/a "timeout 4 wget -q -O - http://$vip:81/who"
+no other/c "timeout 4 wget -q -O - http://$vip/who"
+wait_until 10 grep -qE '^http sessions=[1-9]' $lb/stats || fail "nothing was counted: $(cat $lb/stats)"
+yes default/a "killall httpd"
+wait_until 20 balanced down 2 || fail "nobody saw the end of a: $(cat $lb/stats)"
+yes default/a "$get/who; done | sort | uniq -c | tr -d '\n ' | grep -x 4from-b"
+pid=$(cat "$T/state/run/net/$id/"lb-*.pid)
+kill -9 "$pid"
+yes default/b "n=0; until timeout 4 wget -q -O - http://$vip/who | grep from-b || [ \$n = 15 ]; do sleep 1; n=\$((n + 1)); done; [ \$n -lt 15 ]"
+# From outside, as far as its port's groups let it.
+mkdir floating_ips/lb security_groups/public && ln -s networks/default/ports/web floating_ips/lb/target ||
+        fail "floating IP"
+fetch() {
+        ip netns exec outside timeout 4 busybox wget -q -O - "http://$(cat floating_ips/lb/address)/who" | grep -x from-b
+}
+fetch && fail "the default group lets the outside in"
+echo 'in tcp 80 from any' >security_groups/public/rules || fail "rule"
+for g in default public; do
+        ln -s security_groups/$g networks/default/ports/web/security_groups/ || fail "group $g"
+done
+wait_until 10 fetch || fail "the outside does not get through"
+expect_errno EBUSY rmdir instances/b
+expect_errno EBUSY rm $lb/network
+rm floating_ips/lb/target && rmdir floating_ips/lb && expect "the load balancer goes" rmdir $lb
+[ ! -e networks/default/ports/web ] || fail "its port is left"
+rmdir security_groups/public || fail "rmdir"
+unbalanced() {
+        ! ls "$T/state/run/net/$id/"lb-* && test_is_gone "$pid"
+}
+wait_until 10 unbalanced || fail "HAProxy is left"
+expect_errno ENOTSUP mkdir vpns/office
 
 # Hot plug.
 mkdir networks/second networks/second/subnets/s || fail "second network"

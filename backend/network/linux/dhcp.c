@@ -2,84 +2,74 @@
  */
 #include "backend/network/linux/linux.h"
 
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 
 #include "common/child.h"
-#include "common/clock.h"
 #include "common/fileio.h"
 
-enum { ARGS_MAX = 128, TEXT_MAX = 8 << 20, END_US = 2000000 };
-
-/* Replaces the file unless it holds just that; 1 when it did not.  It need not survive a crash. */
-static int put(const char *dir, const char *name, const struct buf *text, struct err **e)
-{
-        _cleanup_free_ char *path = path_printf("%s/%s", dir, name), *old = NULL;
-        _cleanup_free_ char *temp = path_printf("%s/.%s", dir, name);
-        _cleanup_close_ int fd = -1;
-        size_t n = 0;
-
-        if (!path || !temp)
-                return err_errno(e, -ENOMEM, "'%s'", name);
-        if (file_read(path, TEXT_MAX, &old, &n, NULL) == 0 && n == text->len &&
-            memcmp(old, buf_str(text), n) == 0)
-                return 0;
-        fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-        if (fd < 0 || write_full(fd, buf_str(text), text->len) < 0 || rename(temp, path) < 0)
-                return err_errno(e, -errno, "'%s'", path);
-        return 1;
-}
-
-/* dnsmasq's pid if it runs in that namespace (-1: any); else 0. */
-static pid_t running(const char *dir, int ns)
-{
-        _cleanup_free_ char *file = path_printf("%s/dnsmasq.pid", dir), *text = NULL, *comm = NULL;
-        char path[64];
-        struct stat a, b;
-        pid_t pid;
-
-        if (!file || file_read(file, 64, &text, NULL, NULL) < 0 || (pid = atoi(text)) <= 1)
-                return 0;
-        snprintf(path, sizeof(path), "/proc/%d/comm", pid);
-        if (file_read(path, 64, &comm, NULL, NULL) < 0 || strncmp(comm, "dnsmasq", 7) != 0)
-                return 0;
-        snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
-        if (stat(path, &a) < 0) /* ended, and nobody has reaped it */
-                return 0;
-        if (ns >= 0 && (fstat(ns, &b) < 0 || a.st_ino != b.st_ino))
-                return 0;
-        return pid;
-}
+enum { ARGS_MAX = 128 };
+static const struct server dnsmasq = {"dnsmasq", "dnsmasq"};
 
 void dhcp_end(const char *dir)
 {
-        int64_t begun = clock_mono();
-        pid_t pid = running(dir, -1);
-
-        if (!pid)
-                return;
-        kill(pid, SIGTERM);
-        while (running(dir, -1) == pid && clock_mono() < begun + 2 * END_US) {
-                if (clock_mono() > begun + END_US)
-                        kill(pid, SIGKILL);
-                usleep(2000);
-        }
-        waitpid(pid, NULL, WNOHANG); /* ours, where this process adopts */
+        server_end(&dnsmasq, dir);
 }
 
 static void hosts(const struct net_network *n, struct buf *dhcp, struct buf *dns)
 {
-        char a[ADDRESS_TEXT_SIZE];
+        char a[ADDRESS_TEXT_SIZE], a6[ADDRESS6_TEXT_SIZE];
 
         for (unsigned i = 0; i < n->nports; i++) {
                 const struct net_port *p = &n->ports[i];
 
-                network_address(a, p->address);
-                buf_printf(dhcp, "%s,%s,%s,1h\n", p->mac, a, p->name);
-                buf_printf(dns, "%s %s.internal %s\n", a, p->name, p->name);
+                buf_printf(dhcp, "%s", p->mac);
+                if (p->address) {
+                        network_address(a, p->address);
+                        buf_printf(dhcp, ",%s", a);
+                        buf_printf(dns, "%s %s.internal %s\n", a, p->name, p->name);
+                }
+                if (network_some6(&p->address6)) {
+                        network_address6(a6, &p->address6);
+                        if (n->nsubnets6 && n->subnets6[0].mode == NET6_DHCP)
+                                buf_printf(dhcp, ",[%s]", a6);
+                        buf_printf(dns, "%s %s.internal %s\n", a6, p->name, p->name);
+                }
+                buf_printf(dhcp, ",%s,1h\n", p->name);
         }
+}
+
+/* The gateway, where it is not this server; routes, which take the place of the gateway. */
+static void ways(const struct net_subnet *s, unsigned tag, struct buf *out)
+{
+        char a[ADDRESS_TEXT_SIZE], b[ADDRESS_TEXT_SIZE];
+
+        buf_printf(out, "--dhcp-option=tag:s%u,option:router,%s\n", tag,
+                   network_address(a, s->gateway));
+        if (!s->nroutes)
+                return;
+        buf_printf(out, "--dhcp-option=tag:s%u,option:classless-static-route,0.0.0.0/0,%s", tag, a);
+        for (unsigned i = 0; i < s->nroutes; i++)
+                buf_printf(out, ",%s/%u,%s", network_address(a, s->routes[i].address),
+                           s->routes[i].prefix, network_address(b, s->routes[i].via));
+        buf_addc(out, '\n');
+}
+
+/* Nothing is on the link but the gateway, so that what goes to neighbours goes by it, too. */
+static void six(const struct net_subnet6 *s, struct buf *out)
+{
+        char a[ADDRESS6_TEXT_SIZE];
+
+        if (s->mode == NET6_NONE)
+                return;
+        buf_printf(out, "--enable-ra\n--dhcp-range=%s,%s,off-link,64,1h\n",
+                   network_address6(a, &s->address),
+                   s->mode == NET6_DHCP ? "static" : "ra-stateless");
+}
+
+/* Whether names that we do not know can be asked for. */
+static bool leads_out(const struct net_network *n)
+{
+        return n->uplink || n->router >= 0 || n->type == NET_FLAT || n->type == NET_VLAN;
 }
 
 /* One argument a line. */
@@ -101,13 +91,17 @@ static void arguments(const char *dir, const struct net_network *n, struct buf *
                 const struct net_subnet *s = &n->subnets[i];
 
                 if (s->dhcp)
-                        buf_printf(out, "--dhcp-range=%s,static,%s,1h\n",
+                        buf_printf(out, "--dhcp-range=set:s%u,%s,static,%s,1h\n", i,
                                    network_address(a, s->address),
                                    network_address(m, network_mask(s->prefix)));
+                if (s->dhcp)
+                        ways(s, i, out);
                 for (unsigned k = 0; k < s->ndns; k++, servers++)
                         buf_printf(out, "--server=%s\n", network_address(a, s->dns[k]));
         }
-        if (servers || !n->uplink)
+        for (unsigned i = 0; i < n->nsubnets6; i++)
+                six(&n->subnets6[i], out);
+        if (servers || !leads_out(n))
                 buf_addstr(out, "--no-resolv\n");
 }
 
@@ -140,12 +134,12 @@ int dhcp_serve(const char *dir, const struct net_network *n, int ns, struct err 
 
         hosts(n, &dhcp, &dns);
         arguments(dir, n, &args);
-        a = put(dir, "dhcp", &dhcp, e);
-        b = a < 0 ? a : put(dir, "dns", &dns, e);
-        c = b < 0 ? b : put(dir, "args", &args, e);
+        a = server_put(dir, "dhcp", &dhcp, 0, e);
+        b = a < 0 ? a : server_put(dir, "dns", &dns, 0, e);
+        c = b < 0 ? b : server_put(dir, "args", &args, 0, e);
         if (c < 0)
                 return c;
-        pid = c == 0 ? running(dir, ns) : 0;
+        pid = c == 0 ? server_pid(&dnsmasq, dir, ns) : 0;
         if (!pid) {
                 dhcp_end(dir);
                 return start(dir, &args, e);

@@ -6,23 +6,20 @@
 #include "common/fileio.h"
 #include "common/log.h"
 
-enum { HOST_END = 0xa9fe0001 }; /* 169.254.0.1: the host's end of every uplink */
-
-/* What is known of a namespace's ruleset. */
-struct inner {
-        struct inner *next;
-        char id[ID_TEXT_SIZE];
-        char *ruleset;
-        uint32_t generation;
-        bool wanted;
-};
-
 static struct linux_net *self(struct network_service *s)
 {
         return (struct linux_net *)s;
 }
 
-static struct inner *inner_get(struct linux_net *s, const char *id)
+static void inner_free(struct inner *i)
+{
+        free(i->ruleset);
+        free(i->rates);
+        free(i->failure);
+        free(i);
+}
+
+struct inner *inner_get(struct linux_net *s, const char *id)
 {
         struct inner *i;
 
@@ -38,12 +35,26 @@ static struct inner *inner_get(struct linux_net *s, const char *id)
         return i;
 }
 
+struct known_tap *tap_get(struct linux_net *s, const char *name)
+{
+        struct known_tap *v;
+
+        for (size_t i = 0; i < s->ntaps; i++)
+                if (streq(s->taps[i].name, name))
+                        return &s->taps[i];
+        v = reallocarray(s->taps, s->ntaps + 1, sizeof(*v));
+        if (!v)
+                return NULL;
+        s->taps = v;
+        v = &v[s->ntaps++];
+        *v = (struct known_tap){};
+        snprintf(v->name, sizeof(v->name), "%s", name);
+        return v;
+}
+
 /* --- rulesets -------------------------------------------------------------------------------- */
 
-/* In the thread's namespace, unless it is what was applied last and nobody has changed any rule
- * since.
- */
-static int rules(char **last, uint32_t *generation, struct buf *text, struct err **e)
+int rules_apply(char **last, uint32_t *generation, struct buf *text, struct err **e)
 {
         uint32_t now = 0;
         int r;
@@ -68,250 +79,7 @@ static int host_rules(struct linux_net *s, const struct net_plan *p, struct err 
         _cleanup_buf_ struct buf text = {};
 
         ruleset_host(s->table, p, &text);
-        return rules(&s->ruleset, &s->generation, &text, e);
-}
-
-/* --- one network ----------------------------------------------------------------------------- */
-
-static int quiet(const char *device, struct err **e)
-{
-        return netns_set("ipv6/conf/%/disable_ipv6", device, "1", e);
-}
-
-/* A link of that name and kind; one of another kind in its place goes. */
-static int ensure(struct nl *n, const char *name, const char *kind, struct nl_link *l,
-                  struct err **e)
-{
-        int r = nl_link(n, name, l, e);
-
-        if (r == 1 && !streq(l->kind, kind)) {
-                r = nl_del(n, l->index, e);
-                return r < 0 ? r : 0;
-        }
-        return r;
-}
-
-static int settle(struct linux_net *s, struct nl *n, const struct nl_link *l, unsigned master,
-                  unsigned mtu, struct err **e)
-{
-        if (l->up && (!master || l->master == master) && (!mtu || l->mtu == mtu) &&
-            streq(l->alias, s->alias))
-                return 0;
-        return nl_set(n, l->index, master, mtu, NULL, s->alias, e);
-}
-
-static int bridge(struct linux_net *s, struct nl *n, const struct net_network *w, unsigned *ret,
-                  struct err **e)
-{
-        char name[DEVICE_SIZE];
-        struct nl_link l;
-        int r;
-
-        network_device(name, NET_BRIDGE, w->id);
-        r = ensure(n, name, "bridge", &l, e);
-        if (r == 0) {
-                r = nl_add_bridge(n, name, s->alias, e);
-                if (r == 0)
-                        r = quiet(name, e);
-                if (r == 0)
-                        r = nl_link(n, name, &l, e);
-        }
-        if (r < 0)
-                return r;
-        *ret = l.index;
-        return settle(s, n, &l, 0, w->mtu, e);
-}
-
-/* A veth with one end here, called name, and one in the namespace, called inside. */
-static int leg(struct linux_net *s, struct nl *n, struct nl *in, int ns, const char *name,
-               const char *inside, struct nl_link *here, struct nl_link *there, struct err **e)
-{
-        int a = ensure(n, name, "veth", here, e), b = a < 0 ? a : nl_link(in, inside, there, e),
-            r = b;
-
-        if (r >= 0 && (!a || !b)) { /* half a cable is none: its other end is in a lost namespace */
-                r = a ? nl_del(n, here->index, e) : 0;
-                if (r == 0 && b)
-                        r = nl_del(in, there->index, e);
-                if (r == 0)
-                        r = nl_add_veth(n, name, s->alias, inside, ns, e);
-                if (r == 0)
-                        r = quiet(name, e);
-                if (r == 0)
-                        r = nl_link(n, name, here, e);
-                if (r >= 0)
-                        r = nl_link(in, inside, there, e);
-        }
-        return r < 0 ? r : 0;
-}
-
-/* The gateway's MAC: of the network, so that guests know it still after it was made anew. */
-static void gateway_mac(char out[MAC_TEXT_SIZE], const char *id)
-{
-        snprintf(out, MAC_TEXT_SIZE, "02:%.2s:%.2s:%.2s:%.2s:%.2s", id, id + 2, id + 4, id + 6,
-                 id + 9);
-}
-
-/* The thread is in the namespace. */
-static int inside_settings(const char *device, struct err **e)
-{
-        static const char *const set[][2] = {{"ipv6/conf/%/disable_ipv6", "1"},
-                                             {"ipv4/conf/%/send_redirects", "0"},
-                                             {"ipv4/conf/all/send_redirects", "0"},
-                                             {"ipv4/conf/%/proxy_arp_pvlan", "1"},
-                                             {"ipv4/neigh/%/proxy_delay", "0"},
-                                             {"ipv4/conf/all/rp_filter", "0"},
-                                             {"ipv4/ip_forward", "1"}};
-        int r = 0;
-
-        for (unsigned i = 0; r == 0 && i < ARRAY_SIZE(set); i++)
-                r = netns_set(set[i][0], device, set[i][1], e);
-        return r;
-}
-
-/* Gateway, addresses and filter, in the namespace. */
-static int inside(struct linux_net *s, struct nl *in, const struct net_network *w,
-                  const struct nl_link *l, int ns, const char *dir, struct err **e)
-{
-        struct inner *known = inner_get(s, w->id);
-        _cleanup_buf_ struct buf text = {};
-        uint32_t a[16];
-        unsigned prefix[16], n = MIN(w->nsubnets, (unsigned)ARRAY_SIZE(a));
-        char mac[MAC_TEXT_SIZE];
-        struct nl_link lo;
-        int r = known ? 0 : err_errno(e, -ENOMEM, "network");
-
-        if (r == 0) {
-                known->wanted = true;
-                ruleset_network(s->table, w, &text);
-                r = rules(&known->ruleset, &known->generation, &text, e);
-        }
-        gateway_mac(mac, w->id);
-        if (r == 0 && nl_link(in, "lo", &lo, NULL) == 1 && !lo.up)
-                r = nl_set(in, lo.index, 0, 0, NULL, NULL, e);
-        if (r == 0 && (!l->up || l->mtu != w->mtu || !streq(l->mac, mac))) {
-                r = inside_settings(l->name, e);
-                if (r == 0)
-                        r = nl_set(in, l->index, 0, w->mtu, mac, NULL, e);
-        }
-        for (unsigned i = 0; i < n; i++) {
-                a[i] = w->subnets[i].gateway;
-                prefix[i] = w->subnets[i].prefix;
-        }
-        if (r == 0)
-                r = nl_addresses(in, l->index, a, prefix, n, e);
-        return r < 0 ? r : dhcp_serve(dir, w, ns, e);
-}
-
-static int host_forwards(struct linux_net *s, struct err **e)
-{
-        _cleanup_free_ char *text = NULL;
-        int r = s->forwarding ? 0 : file_read("/proc/sys/net/ipv4/ip_forward", 16, &text, NULL, e);
-
-        if (r == 0 && text && text[0] == '0') {
-                r = netns_set("ipv4/ip_forward", "", "1", e);
-                if (r == 0)
-                        log_info("network: the host forwards IPv4 from now on "
-                                 "(net.ipv4.ip_forward)");
-        }
-        s->forwarding = r == 0;
-        return r;
-}
-
-static int uplink(struct linux_net *s, struct nl *n, struct nl *in, int ns,
-                  const struct net_network *w, struct err **e)
-{
-        uint32_t to[256], host = HOST_END, own = (HOST_END & 0xffff0000) | w->uplink;
-        char name[DEVICE_SIZE];
-        struct nl_link here, there;
-        unsigned whole = 32, count = 1;
-        int r;
-
-        network_device(name, NET_UPLINK, w->id);
-        r = leg(s, n, in, ns, name, name, &here, &there, e);
-        if (r == 0)
-                r = settle(s, n, &here, 0, 0, e);
-        if (r == 0 && !there.up)
-                r = nl_set(in, there.index, 0, 0, NULL, NULL, e);
-        if (r == 0)
-                r = nl_addresses(n, here.index, &host, &whole, 1, e);
-        if (r == 0)
-                r = nl_addresses(in, there.index, &own, &whole, 1, e);
-        to[0] = own;
-        for (unsigned i = 0; i < w->nfloats && count < ARRAY_SIZE(to); i++)
-                to[count++] = w->floats[i].address;
-        if (r == 0)
-                r = nl_hosts(n, here.index, to, count, e);
-        if (r == 0)
-                r = nl_route(in, there.index, 0, 0, HOST_END, e);
-        return r < 0 ? r : host_forwards(s, e);
-}
-
-static int tap(struct linux_net *s, struct nl *n, const struct net_port *p, unsigned br,
-               unsigned mtu, struct err **e)
-{
-        char name[DEVICE_SIZE];
-        struct nl_link l;
-        int r;
-
-        network_device(name, NET_TAP, p->id);
-        r = ensure(n, name, "tun", &l, e);
-        if (r == 0) {
-                r = tap_add(name, e);
-                if (r == 0)
-                        r = quiet(name, e);
-                if (r == 0)
-                        r = nl_link(n, name, &l, e);
-        }
-        if (r >= 0)
-                r = settle(s, n, &l, br, mtu, e);
-        /* The door is shut by the ruleset, which was there first. */
-        return r < 0 || (l.isolated && l.master == br) ? r : nl_isolate(n, l.index, e);
-}
-
-static int network(struct linux_net *s, struct nl *n, const struct net_network *w, struct err **e)
-{
-        _cleanup_free_ char *dir = path_printf("%s/%s", s->dir, w->id);
-        _cleanup_free_ char *file = path_printf("%s/%s/ns", s->dir, w->id);
-        char name[DEVICE_SIZE], peer[DEVICE_SIZE];
-        _cleanup_close_ int ns = -1;
-        struct nl_link here, there;
-        _cleanup_nl_ struct nl *in = NULL;
-        unsigned br = 0;
-        int home, r;
-
-        if (!dir || !file)
-                return err_errno(e, -ENOMEM, "network");
-        r = mkdir_parents(dir, 0711, e);
-        if (r < 0)
-                return r;
-        ns = netns_open(file, e);
-        if (ns < 0)
-                return ns;
-        r = netns_enter(ns, &home, e);
-        if (r < 0)
-                return r;
-        in = nl_open(e); /* a socket stays in the namespace it was made in */
-        netns_leave(home);
-        r = in ? bridge(s, n, w, &br, e) : -EIO;
-        network_device(name, NET_LEG, w->id);
-        network_device(peer, NET_INNER, w->id);
-        if (r == 0)
-                r = leg(s, n, in, ns, name, peer, &here, &there, e);
-        if (r == 0)
-                r = settle(s, n, &here, br, w->mtu, e);
-        if (r == 0 && w->uplink)
-                r = uplink(s, n, in, ns, w, e);
-        if (r == 0)
-                r = netns_enter(ns, &home, e);
-        if (r == 0) {
-                r = inside(s, in, w, &there, ns, dir, e);
-                netns_leave(home);
-        }
-        for (unsigned i = 0; r == 0 && i < w->nports; i++)
-                if (w->ports[i].live)
-                        r = tap(s, n, &w->ports[i], br, w->mtu, e);
-        return r;
+        return rules_apply(&s->ruleset, &s->generation, &text, e);
 }
 
 /* --- all of it ------------------------------------------------------------------------------- */
@@ -328,9 +96,13 @@ static void forget(struct linux_net *s)
                         continue;
                 }
                 *i = x->next;
-                free(x->ruleset);
-                free(x);
+                inner_free(x);
         }
+        for (size_t i = 0; i < s->ntaps;)
+                if (s->taps[i].seen)
+                        s->taps[i++].seen = false;
+                else
+                        s->taps[i] = s->taps[--s->ntaps];
 }
 
 /* <run>/net/owner holds the alias of our devices, for who looks for what was left behind. */
@@ -344,10 +116,85 @@ static int mark(struct linux_net *s, struct err **e)
         return file_replace(path, s->alias, strlen(s->alias), 0644, e);
 }
 
+/* The namespace of a network or router, made if need be. */
+static int place_open(struct linux_net *s, const char *id, struct place *at, struct err **e)
+{
+        _cleanup_free_ char *file = path_printf("%s/%s/ns", s->dir, id);
+        int home, r;
+
+        *at = (struct place){.ns = -1, .known = inner_get(s, id)};
+        at->dir = path_printf("%s/%s", s->dir, id);
+        if (!at->dir || !file || !at->known)
+                return err_errno(e, -ENOMEM, "network");
+        at->known->wanted = true;
+        r = mkdir_parents(at->dir, 0711, e);
+        if (r < 0)
+                return r;
+        at->ns = netns_open(file, e);
+        if (at->ns < 0)
+                return at->ns;
+        r = netns_enter(at->ns, &home, e);
+        if (r < 0)
+                return r;
+        at->in = nl_open(e); /* a socket stays in the namespace it was made in */
+        netns_leave(home);
+        return at->in ? 0 : -EIO;
+}
+
+static void place_close(struct place *at)
+{
+        nl_close(at->in);
+        if (at->ns >= 0)
+                close(at->ns);
+        free(at->dir);
+}
+
+/* The first failure is the one that is told. */
+static int one(int r, int failure)
+{
+        return r < 0 ? r : failure;
+}
+
+static int apply_networks(struct linux_net *s, struct nl *n, const struct net_plan *p,
+                          struct place *at, struct err **e)
+{
+        int r = 0, x;
+
+        for (unsigned i = 0; i < p->nnetworks; i++) {
+                struct err **words = r < 0 ? NULL : e;
+
+                x = place_open(s, p->networks[i].id, &at[i], words);
+                if (x == 0)
+                        x = network_devices(s, n, p, &p->networks[i], &at[i], words);
+                at[i].failed = x < 0;
+                r = one(r, x);
+        }
+        for (unsigned i = 0; i < p->nrouters; i++) {
+                struct err **words = r < 0 ? NULL : e;
+                struct place router;
+
+                x = place_open(s, p->routers[i].id, &router, words);
+                if (x == 0)
+                        x = router_apply(s, p, i, at, &router, words);
+                place_close(&router);
+                r = one(r, x);
+        }
+        for (unsigned i = 0; i < p->nnetworks; i++) {
+                struct err **words = r < 0 ? NULL : e;
+
+                x = at[i].failed ? 0 : network_inside(s, p, &p->networks[i], &at[i], words);
+                if (x == 0 && !at[i].failed)
+                        x = network_taps(s, n, &p->networks[i], words);
+                r = one(r, x);
+        }
+        return r;
+}
+
 static int apply(struct network_service *base, const struct net_plan *p, struct err **e)
 {
         struct linux_net *s = self(base);
         _cleanup_nl_ struct nl *n = NULL;
+        struct place *at;
         int r;
 
         if (p->nnetworks == 0 && access(s->dir, F_OK) < 0) /* nor was there anything */
@@ -359,11 +206,13 @@ static int apply(struct network_service *base, const struct net_plan *p, struct 
         r = n ? host_rules(s, p, e) : -EIO;
         if (r < 0)
                 return r;
-        for (unsigned i = 0; i < p->nnetworks; i++) {
-                int one = network(s, n, &p->networks[i], r < 0 ? NULL : e);
-
-                r = r < 0 ? r : one;
-        }
+        at = calloc(p->nnetworks + 1, sizeof(*at));
+        if (!at)
+                return err_errno(e, -ENOMEM, "networks");
+        r = apply_networks(s, n, p, at, e);
+        for (unsigned i = 0; i < p->nnetworks; i++)
+                place_close(&at[i]);
+        free(at);
         if (r == 0) /* else something may look unwanted that is not */
                 r = sweep_links(s, n, p, e);
         if (r == 0) {
@@ -375,6 +224,49 @@ static int apply(struct network_service *base, const struct net_plan *p, struct 
         return r;
 }
 
+static bool count(struct network_service *base, const char *port, struct net_count *ret)
+{
+        struct linux_net *s = self(base);
+        char name[DEVICE_SIZE];
+
+        network_device(name, NET_TAP, port);
+        for (size_t i = 0; i < s->ntaps; i++)
+                if (streq(s->taps[i].name, name)) {
+                        *ret = s->taps[i].count;
+                        return true;
+                }
+        return false;
+}
+
+static unsigned types(struct network_service *base)
+{
+        return tunnel_types();
+}
+
+static void passwords(struct network_service *base, const struct net_plan *p,
+                      int (*posted)(void *arg, const struct net_port *port, const char *text),
+                      void *arg)
+{
+        for (unsigned i = 0; i < p->nnetworks; i++) {
+                _cleanup_free_ char *dir = path_printf("%s/%s", self(base)->dir, p->networks[i].id);
+
+                if (dir)
+                        metadata_passwords(dir, &p->networks[i], posted, arg);
+        }
+}
+
+static void balancer(struct network_service *base, const struct net_network *n,
+                     const struct net_balancer *b, struct buf *out)
+{
+        struct inner *known = inner_get(self(base), n->id);
+        _cleanup_free_ char *dir = path_printf("%s/%s", self(base)->dir, n->id);
+        int r = dir ? balancer_text(dir, b, out) : -ENOMEM;
+
+        if (r < 0)
+                buf_printf(out, "it does not answer: %s\n",
+                           known && known->failure ? known->failure : strerror(-r));
+}
+
 static void close_service(struct network_service *base)
 {
         struct linux_net *s = self(base);
@@ -383,16 +275,23 @@ static void close_service(struct network_service *base)
                 struct inner *i = s->inner;
 
                 s->inner = i->next;
-                free(i->ruleset);
-                free(i);
+                inner_free(i);
         }
+        free(s->taps);
         free(s->ruleset);
         free(s->alias);
+        free(s->metadata);
         free(s->dir);
         free(s);
 }
 
-static const struct network_ops ops = {.name = "linux", .apply = apply, .close = close_service};
+static const struct network_ops ops = {.name = "linux",
+                                       .apply = apply,
+                                       .types = types,
+                                       .count = count,
+                                       .passwords = passwords,
+                                       .balancer = balancer,
+                                       .close = close_service};
 
 struct network_service *network_linux_new(const char *run, const char *cloud)
 {
@@ -409,4 +308,10 @@ struct network_service *network_linux_new(const char *run, const char *cloud)
                 return NULL;
         }
         return &s->base;
+}
+
+void network_linux_metadata(struct network_service *s, const char *program)
+{
+        free(self(s)->metadata);
+        self(s)->metadata = program ? strdup(program) : NULL;
 }

@@ -10,13 +10,47 @@
  *
  *     guest - snt tap - snb bridge - snv veth | snl in the namespace, snu | snu veth - host
  *
- * Namespaces are files in <run>/net/<id>/ns. */
+ * What else leads out of a network's namespace: snr to its router's namespace; sng to each router
+ * that has it as gateway; snx, a VXLAN whose outer packets are the host's, to the guests of other
+ * hosts, each of which is a route; snp, a macvlan, to a physical network.
+ *
+ * Namespaces are files in <run>/net/<id>/ns, of networks and routers. */
 #pragma once
 
 #include "common/buf.h"
 #include "control/driver/network.h"
 
+struct nl;
+struct nl_link;
+struct nl_list;
+
 enum { TABLE_SIZE = 20 };
+enum {
+        HOST_END = 0xa9fe0001,    /* 169.254.0.1: the host's end of every uplink */
+        ROUTER_END = 0xa9fe0002,  /* a router's end of each leg */
+        NETWORK_END = 0xa9fe0003, /* and the network's */
+        UPLINK_NET = 0xa9fe0000,  /* with its number: a network's end of its uplink */
+        METADATA_ADDRESS = 0xa9fea9fe
+};
+
+/* What is known of a namespace: what was applied last. */
+struct inner {
+        struct inner *next;
+        char id[ID_TEXT_SIZE];
+        char *ruleset;
+        uint32_t generation;
+        char *rates;   /* of its way out */
+        char *failure; /* of its load balancers, that was logged */
+        bool wanted;
+};
+
+/* What is known of a tap. */
+struct known_tap {
+        char name[DEVICE_SIZE];
+        uint64_t rate; /* that was set; 0: none or unknown */
+        struct net_count count;
+        bool seen;
+};
 
 struct linux_net {
         struct network_service base;
@@ -27,30 +61,137 @@ struct linux_net {
         uint32_t generation; /* of the host's nftables after that */
         struct inner *inner; /* the same of namespaces */
         bool forwarding;     /* of the host was looked at */
+        char *metadata;      /* stratofs-metadata; NULL: not served */
+        struct known_tap *taps;
+        size_t ntaps;
 };
+
+/* A namespace of the plan while it is worked on. */
+struct place {
+        int ns;
+        struct nl *in;
+        char *dir;
+        struct inner *known;
+        bool failed;
+};
+
+/* linux.c */
+struct inner *inner_get(struct linux_net *s, const char *id);
+struct known_tap *tap_get(struct linux_net *s, const char *name);
+/* In the thread's namespace, unless it is what was applied last and nobody has changed any rule
+ * since. */
+int rules_apply(char **last, uint32_t *generation, struct buf *text, struct err **e);
+
+/* device.c */
+/* No IPv6 of its own. */
+int device_quiet(const char *device, struct err **e);
+/* A link of that name and kind: 1; one of another kind in its place goes. */
+int device_ensure(struct nl *n, const char *name, const char *kind, struct nl_link *l,
+                  struct err **e);
+int device_settle(struct linux_net *s, struct nl *n, const struct nl_link *l, unsigned master,
+                  unsigned mtu, struct err **e);
+/* A veth with one end here, called name, and one in the namespace, called inside. */
+int device_leg(struct linux_net *s, struct nl *n, struct nl *in, int ns, const char *name,
+               const char *inside, struct nl_link *here, struct nl_link *there, struct err **e);
+/* Settings of a device through which packets go; six: it has IPv6.  The thread is in its namespace.
+ */
+int device_routes(const char *device, bool six, struct err **e);
+
+/* network.c: a network's namespace, in this order. */
+int network_devices(struct linux_net *s, struct nl *n, const struct net_plan *p,
+                    const struct net_network *w, struct place *at, struct err **e);
+int network_inside(struct linux_net *s, const struct net_plan *p, const struct net_network *w,
+                   struct place *at, struct err **e);
+int network_taps(struct linux_net *s, struct nl *n, const struct net_network *w, struct err **e);
+
+/* router.c: a router's namespace and its legs; places: of the networks. */
+int router_apply(struct linux_net *s, const struct net_plan *p, unsigned router,
+                 const struct place *places, struct place *at, struct err **e);
+
+/* tunnel.c: ways to other hosts and to physical networks. */
+int tunnel_device(struct linux_net *s, struct nl *n, const struct net_plan *p,
+                  const struct net_network *w, struct place *at, struct err **e);
+int tunnel_inside(const struct net_plan *p, const struct net_network *w, struct place *at,
+                  struct nl_list *routes, struct err **e);
+int physical_device(struct linux_net *s, struct nl *n, const struct net_network *w,
+                    struct place *at, struct err **e);
+bool network_tunnels(const struct net_plan *p, const struct net_network *w);
+/* Bit n: the kernel has enum net_type n. */
+unsigned tunnel_types(void);
+
+/* rates.c */
+/* At most so many bytes a second out of the link; 0: any. */
+int rate_limit(struct nl *n, const struct nl_link *l, uint64_t rate, struct err **e);
+/* The floors of ports on the network's way out; the classes are port_class(). */
+int rate_floors(struct nl *n, const struct nl_link *l, const struct net_network *w, char **last,
+                struct err **e);
+/* The class of a port with a floor, 0: none. */
+unsigned port_class(const struct net_network *w, unsigned port);
 
 /* netns.c: the calling thread's network namespace. */
 int netns_open(const char *path, struct err **e); /* a descriptor; made when it is not there */
 int netns_enter(int fd, int *ret_home, struct err **e);
 void netns_leave(int home); /* closes it */
 void netns_remove(const char *path);
-/* Writes a setting below /proc/sys/net of the thread's namespace; "%s" of name is the device. */
+/* Writes a setting below /proc/sys/net of the thread's namespace; "%" of name is the device. */
 int netns_set(const char *name, const char *device, const char *value, struct err **e);
 
 /* nft.c */
 int nft_apply(const char *ruleset, uint32_t *ret_generation, struct err **e);
 int nft_generation(uint32_t *ret, struct err **e);
 
-/* ruleset.c */
+/* ruleset-host.c, ruleset.c, ruleset-router.c */
 void ruleset_host(const char *table, const struct net_plan *p, struct buf *out);
 void ruleset_empty(const char *table, struct buf *out);
-void ruleset_network(const char *table, const struct net_network *n, struct buf *out);
+void ruleset_network(const char *table, const struct net_plan *p, const struct net_network *n,
+                     struct buf *out);
+void ruleset_router(const char *table, const struct net_plan *p, const struct net_router *r,
+                    struct buf *out);
+/* The digits of a device's name. */
+const char *ruleset_tail(char out[DEVICE_SIZE], const char *id);
+/* Whether a subnet of the network has the address. */
+bool network_has(const struct net_network *w, uint32_t address);
+
+/* server.c: a process that serves a network, with files in dir; its pid is in <dir>/<name>.pid. */
+struct server {
+        const char *name, *program;
+};
+/* Replaces the file unless it holds just that; 1 when it did not.  It need not survive a crash.
+ * gid: who may read it, 0: everybody. */
+int server_put(const char *dir, const char *name, const struct buf *text, gid_t gid, struct err **e);
+/* Its pid if it runs in that namespace (-1: any); else 0. */
+pid_t server_pid(const struct server *s, const char *dir, int ns);
+void server_end(const struct server *s, const char *dir);
+
+/* services.c: metadata and load balancers (the thread is in the namespace). */
+int services_inside(struct linux_net *s, const struct net_network *w, struct place *at,
+                    struct err **e);
+
+/* metadata.c: program serves the documents of n's ports (the thread is in the namespace). */
+int metadata_serve(const char *program, const char *dir, const struct net_network *n, int ns,
+                   struct err **e);
+void metadata_passwords(const char *dir, const struct net_network *n,
+                        int (*posted)(void *arg, const struct net_port *port, const char *text),
+                        void *arg);
+void metadata_end(const char *dir);
+
+/* balancer.c: the network's load balancers (the thread is in the namespace); end: those that n has
+ * not, NULL: all. */
+int balancers_serve(const char *dir, const struct net_network *n, int ns, struct err **e);
+void balancers_end(const char *dir, const struct net_network *n);
+/* What it has done, a line for each listener and member. */
+int balancer_text(const char *dir, const struct net_balancer *b, struct buf *out);
 
 /* dhcp.c: dnsmasq of a network, in its namespace (the thread is in it).  dir: its own folder. */
 int dhcp_serve(const char *dir, const struct net_network *n, int ns, struct err **e);
 void dhcp_end(const char *dir);
 
 /* sweep.c: devices and namespaces of ours that the plan has not, and their dnsmasqs. */
-struct nl;
 int sweep_links(struct linux_net *s, struct nl *n, const struct net_plan *p, struct err **e);
+/* In the namespace of the plan's network: ways out that it has no more. */
+int sweep_inside(struct nl *in, const struct net_plan *p, const struct net_network *w,
+                 struct err **e);
+/* In that of a router. */
+int sweep_router(struct nl *in, const struct net_plan *p, const struct net_router *r,
+                 struct err **e);
 void sweep_namespaces(struct linux_net *s, const struct net_plan *p);

@@ -1,5 +1,5 @@
 /* rtnetlink, by libmnl. */
-#include "backend/network/linux/netlink.h"
+#include "backend/network/linux/netlink-raw.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -11,14 +11,6 @@
 #include <linux/veth.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
-
-enum { BUF_SIZE = 32768 };
-
-struct nl {
-        struct mnl_socket *s;
-        unsigned seq;
-        char buf[BUF_SIZE];
-};
 
 struct nl *nl_open(struct err **e)
 {
@@ -43,7 +35,7 @@ void nl_close(struct nl *n)
         free(n);
 }
 
-static struct nlmsghdr *begin(struct nl *n, int type, int flags)
+struct nlmsghdr *nl_begin(struct nl *n, int type, int flags)
 {
         struct nlmsghdr *h = mnl_nlmsg_put_header(n->buf);
 
@@ -54,7 +46,7 @@ static struct nlmsghdr *begin(struct nl *n, int type, int flags)
 }
 
 /* Sends what begin() made and hears the answer: each message to cb.  -errno of the kernel. */
-static int talk(struct nl *n, struct nlmsghdr *h, mnl_cb_t cb, void *arg)
+int nl_talk(struct nl *n, struct nlmsghdr *h, mnl_cb_t cb, void *arg)
 {
         unsigned port = mnl_socket_get_portid(n->s);
         int r;
@@ -71,12 +63,12 @@ static int talk(struct nl *n, struct nlmsghdr *h, mnl_cb_t cb, void *arg)
         return r < 0 ? -errno : 0;
 }
 
-static int change(struct nl *n, struct nlmsghdr *h, struct err **e, const char *words)
+int nl_change(struct nl *n, struct nlmsghdr *h, struct err **e, const char *words)
 {
         int r;
 
         h->nlmsg_flags |= NLM_F_ACK;
-        r = talk(n, h, NULL, NULL);
+        r = nl_talk(n, h, NULL, NULL);
         return r < 0 ? err_errno(e, r, "%s", words) : 0;
 }
 
@@ -106,6 +98,20 @@ static void read_info(const struct nlattr *info, struct nl_link *l)
         }
 }
 
+/* What we receive of a guest's tap it has sent. */
+static void read_stats(const void *from, struct net_count *ret)
+{
+        struct rtnl_link_stats64 s = {};
+
+        memcpy(&s, from, 8 * sizeof(__u64)); /* up to tx_dropped */
+        *ret = (struct net_count){.in_bytes = s.tx_bytes,
+                                  .in_packets = s.tx_packets,
+                                  .in_dropped = s.tx_dropped,
+                                  .out_bytes = s.rx_bytes,
+                                  .out_packets = s.rx_packets,
+                                  .out_dropped = s.rx_dropped};
+}
+
 static void read_link(const struct nlmsghdr *h, struct nl_link *l)
 {
         const struct ifinfomsg *m = mnl_nlmsg_get_payload(h);
@@ -127,6 +133,10 @@ static void read_link(const struct nlmsghdr *h, struct nl_link *l)
                 snprintf(l->mac, sizeof(l->mac), "%02x:%02x:%02x:%02x:%02x:%02x", p[0], p[1], p[2],
                          p[3], p[4], p[5]);
         }
+        if (t[IFLA_QDISC])
+                snprintf(l->qdisc, sizeof(l->qdisc), "%s", mnl_attr_get_str(t[IFLA_QDISC]));
+        if (t[IFLA_STATS64] && mnl_attr_get_payload_len(t[IFLA_STATS64]) >= 8 * 8)
+                read_stats(mnl_attr_get_payload(t[IFLA_STATS64]), &l->count);
         if (t[IFLA_LINKINFO])
                 read_info(t[IFLA_LINKINFO], l);
 }
@@ -152,12 +162,12 @@ static int see_link(const struct nlmsghdr *h, void *arg)
 int nl_links(struct nl *n, int (*each)(void *arg, const struct nl_link *l), void *arg,
              struct err **e)
 {
-        struct nlmsghdr *h = begin(n, RTM_GETLINK, NLM_F_DUMP);
+        struct nlmsghdr *h = nl_begin(n, RTM_GETLINK, NLM_F_DUMP);
         struct walk w = {.each = each, .arg = arg};
         int r;
 
         mnl_nlmsg_put_extra_header(h, sizeof(struct ifinfomsg));
-        r = talk(n, h, see_link, &w);
+        r = nl_talk(n, h, see_link, &w);
         return r < 0 ? err_errno(e, r, "list links") : w.result;
 }
 
@@ -169,13 +179,13 @@ static int found(void *arg, const struct nl_link *l)
 
 int nl_link(struct nl *n, const char *name, struct nl_link *ret, struct err **e)
 {
-        struct nlmsghdr *h = begin(n, RTM_GETLINK, NLM_F_ACK);
+        struct nlmsghdr *h = nl_begin(n, RTM_GETLINK, NLM_F_ACK);
         struct walk w = {.each = found, .arg = ret};
         int r;
 
         mnl_nlmsg_put_extra_header(h, sizeof(struct ifinfomsg));
         mnl_attr_put_strz(h, IFLA_IFNAME, name);
-        r = talk(n, h, see_link, &w);
+        r = nl_talk(n, h, see_link, &w);
         return r == -ENODEV ? 0 : r < 0 ? err_errno(e, r, "look at %s", name) : w.result;
 }
 
@@ -183,7 +193,7 @@ int nl_link(struct nl *n, const char *name, struct nl_link *ret, struct err **e)
 
 int nl_add_bridge(struct nl *n, const char *name, const char *alias, struct err **e)
 {
-        struct nlmsghdr *h = begin(n, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
+        struct nlmsghdr *h = nl_begin(n, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
         struct nlattr *info, *data;
 
         mnl_nlmsg_put_extra_header(h, sizeof(struct ifinfomsg));
@@ -196,13 +206,13 @@ int nl_add_bridge(struct nl *n, const char *name, const char *alias, struct err 
         mnl_attr_put_u8(h, IFLA_BR_MCAST_SNOOPING, 0); /* there is nothing to learn */
         mnl_attr_nest_end(h, data);
         mnl_attr_nest_end(h, info);
-        return change(n, h, e, name);
+        return nl_change(n, h, e, name);
 }
 
 int nl_add_veth(struct nl *n, const char *name, const char *alias, const char *peer, int peer_ns,
                 struct err **e)
 {
-        struct nlmsghdr *h = begin(n, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
+        struct nlmsghdr *h = nl_begin(n, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
         struct nlattr *info, *data, *other;
 
         mnl_nlmsg_put_extra_header(h, sizeof(struct ifinfomsg));
@@ -217,10 +227,76 @@ int nl_add_veth(struct nl *n, const char *name, const char *alias, const char *p
         mnl_attr_nest_end(h, other);
         mnl_attr_nest_end(h, data);
         mnl_attr_nest_end(h, info);
-        return change(n, h, e, name);
+        return nl_change(n, h, e, name);
 }
 
-static bool mac_parse(const char *text, uint8_t m[6])
+/* A link of that kind, made in the namespace of that descriptor; nest: its data follows. */
+static struct nlmsghdr *add_link(struct nl *n, const char *name, const char *kind, int ns,
+                                 unsigned lower, const char *mac, struct nlattr **info,
+                                 struct nlattr **data)
+{
+        struct nlmsghdr *h = nl_begin(n, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
+        uint8_t bytes[6];
+
+        mnl_nlmsg_put_extra_header(h, sizeof(struct ifinfomsg));
+        mnl_attr_put_strz(h, IFLA_IFNAME, name);
+        if (ns >= 0)
+                mnl_attr_put_u32(h, IFLA_NET_NS_FD, ns);
+        if (lower)
+                mnl_attr_put_u32(h, IFLA_LINK, lower);
+        if (mac && nl_mac(mac, bytes))
+                mnl_attr_put(h, IFLA_ADDRESS, 6, bytes);
+        *info = mnl_attr_nest_start(h, IFLA_LINKINFO);
+        mnl_attr_put_strz(h, IFLA_INFO_KIND, kind);
+        *data = mnl_attr_nest_start(h, IFLA_INFO_DATA);
+        return h;
+}
+
+static int added(struct nl *n, struct nlmsghdr *h, struct nlattr *info, struct nlattr *data,
+                 const char *name, const char *kind, struct err **e)
+{
+        int r;
+
+        mnl_attr_nest_end(h, data);
+        mnl_attr_nest_end(h, info);
+        h->nlmsg_flags |= NLM_F_ACK;
+        r = nl_talk(n, h, NULL, NULL);
+        if (r == -EOPNOTSUPP)
+                return err_set(e, -ENOTSUP, "this host's kernel has no %s", kind);
+        return r < 0 ? err_errno(e, r, "%s '%s'", kind, name) : 0;
+}
+
+int nl_add_vxlan(struct nl *n, const char *name, int ns, const struct nl_vxlan *x, struct err **e)
+{
+        struct nlattr *info, *data;
+        struct nlmsghdr *h = add_link(n, name, "vxlan", ns, 0, x->mac, &info, &data);
+
+        mnl_attr_put_u32(h, IFLA_VXLAN_ID, x->segment);
+        mnl_attr_put_u32(h, IFLA_VXLAN_LOCAL, htonl(x->local));
+        mnl_attr_put_u16(h, IFLA_VXLAN_PORT, htons(NL_VXLAN_PORT));
+        mnl_attr_put_u8(h, IFLA_VXLAN_LEARNING, 0);
+        return added(n, h, info, data, name, "vxlan", e);
+}
+
+int nl_add_macvlan(struct nl *n, const char *name, int ns, unsigned lower, struct err **e)
+{
+        struct nlattr *info, *data;
+        struct nlmsghdr *h = add_link(n, name, "macvlan", ns, lower, NULL, &info, &data);
+
+        mnl_attr_put_u32(h, IFLA_MACVLAN_MODE, MACVLAN_MODE_BRIDGE);
+        return added(n, h, info, data, name, "macvlan", e);
+}
+
+int nl_add_vlan(struct nl *n, const char *name, unsigned lower, unsigned tag, struct err **e)
+{
+        struct nlattr *info, *data;
+        struct nlmsghdr *h = add_link(n, name, "vlan", -1, lower, NULL, &info, &data);
+
+        mnl_attr_put_u16(h, IFLA_VLAN_ID, tag);
+        return added(n, h, info, data, name, "vlan", e);
+}
+
+bool nl_mac(const char *text, uint8_t m[6])
 {
         return sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx", &m[0], &m[1], &m[2], &m[3],
                       &m[4], &m[5]) == 6;
@@ -229,7 +305,7 @@ static bool mac_parse(const char *text, uint8_t m[6])
 int nl_set(struct nl *n, unsigned index, unsigned master, unsigned mtu, const char *mac,
            const char *alias, struct err **e)
 {
-        struct nlmsghdr *h = begin(n, RTM_NEWLINK, 0);
+        struct nlmsghdr *h = nl_begin(n, RTM_NEWLINK, 0);
         struct ifinfomsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
         uint8_t bytes[6];
 
@@ -239,16 +315,16 @@ int nl_set(struct nl *n, unsigned index, unsigned master, unsigned mtu, const ch
                 mnl_attr_put_u32(h, IFLA_MASTER, master);
         if (mtu)
                 mnl_attr_put_u32(h, IFLA_MTU, mtu);
-        if (mac && mac_parse(mac, bytes))
+        if (mac && nl_mac(mac, bytes))
                 mnl_attr_put(h, IFLA_ADDRESS, 6, bytes);
         if (alias)
                 mnl_attr_put_strz(h, IFLA_IFALIAS, alias);
-        return change(n, h, e, "set a link up");
+        return nl_change(n, h, e, "set a link up");
 }
 
 int nl_isolate(struct nl *n, unsigned index, struct err **e)
 {
-        struct nlmsghdr *h = begin(n, RTM_SETLINK, 0);
+        struct nlmsghdr *h = nl_begin(n, RTM_SETLINK, 0);
         struct ifinfomsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
         struct nlattr *port;
 
@@ -257,17 +333,17 @@ int nl_isolate(struct nl *n, unsigned index, struct err **e)
         port = mnl_attr_nest_start(h, IFLA_PROTINFO);
         mnl_attr_put_u8(h, IFLA_BRPORT_ISOLATED, 1);
         mnl_attr_nest_end(h, port);
-        return change(n, h, e, "isolate a port of a bridge");
+        return nl_change(n, h, e, "isolate a port of a bridge");
 }
 
 int nl_del(struct nl *n, unsigned index, struct err **e)
 {
-        struct nlmsghdr *h = begin(n, RTM_DELLINK, NLM_F_ACK);
+        struct nlmsghdr *h = nl_begin(n, RTM_DELLINK, NLM_F_ACK);
         struct ifinfomsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
         int r;
 
         m->ifi_index = index;
-        r = talk(n, h, NULL, NULL);
+        r = nl_talk(n, h, NULL, NULL);
         return r < 0 && r != -ENODEV ? err_errno(e, r, "remove a link") : 0;
 }
 
@@ -280,158 +356,4 @@ int tap_add(const char *name, struct err **e)
         if (fd < 0 || ioctl(fd, TUNSETIFF, &f) < 0 || ioctl(fd, TUNSETPERSIST, 1) < 0)
                 return err_errno(e, -errno, "tap '%s'", name);
         return 0;
-}
-
-/* --- addresses and routes -------------------------------------------------------------------- */
-
-struct held {
-        unsigned index, n;
-        struct {
-                uint32_t a;
-                unsigned prefix;
-        } v[64];
-};
-
-static int see_address(const struct nlmsghdr *h, void *arg)
-{
-        const struct ifaddrmsg *m = mnl_nlmsg_get_payload(h);
-        struct held *w = arg;
-        const struct nlattr *a;
-
-        if (h->nlmsg_type != RTM_NEWADDR || m->ifa_index != w->index || w->n == ARRAY_SIZE(w->v))
-                return MNL_CB_OK;
-        mnl_attr_for_each(a, h, sizeof(*m)) if (mnl_attr_get_type(a) == IFA_LOCAL) w->v[w->n].a =
-                ntohl(mnl_attr_get_u32(a));
-        w->v[w->n++].prefix = m->ifa_prefixlen;
-        return MNL_CB_OK;
-}
-
-static int address(struct nl *n, int type, unsigned index, uint32_t a, unsigned prefix,
-                   struct err **e)
-{
-        struct nlmsghdr *h = begin(n, type, type == RTM_NEWADDR ? NLM_F_CREATE | NLM_F_EXCL : 0);
-        struct ifaddrmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
-        char text[ADDRESS_TEXT_SIZE];
-
-        m->ifa_family = AF_INET;
-        m->ifa_prefixlen = prefix;
-        m->ifa_index = index;
-        mnl_attr_put_u32(h, IFA_LOCAL, htonl(a));
-        mnl_attr_put_u32(h, IFA_ADDRESS, htonl(a));
-        return change(n, h, e, network_address(text, a));
-}
-
-int nl_addresses(struct nl *n, unsigned index, const uint32_t *a, const unsigned *prefix,
-                 unsigned count, struct err **e)
-{
-        struct nlmsghdr *h = begin(n, RTM_GETADDR, NLM_F_DUMP);
-        struct ifaddrmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
-        struct held w = {.index = index};
-        int r;
-
-        m->ifa_family = AF_INET;
-        r = talk(n, h, see_address, &w);
-        if (r < 0)
-                return err_errno(e, r, "list addresses");
-        for (unsigned i = 0; r == 0 && i < count; i++) {
-                bool there = false;
-
-                for (unsigned k = 0; k < w.n; k++)
-                        if (w.v[k].a == a[i] && w.v[k].prefix == prefix[i]) {
-                                there = true;
-                                w.v[k].prefix = 255; /* wanted */
-                        }
-                if (!there)
-                        r = address(n, RTM_NEWADDR, index, a[i], prefix[i], e);
-        }
-        for (unsigned k = 0; r == 0 && k < w.n; k++)
-                if (w.v[k].prefix != 255)
-                        r = address(n, RTM_DELADDR, index, w.v[k].a, w.v[k].prefix, e);
-        return r;
-}
-
-int nl_route(struct nl *n, unsigned index, uint32_t dst, unsigned prefix, uint32_t gateway,
-             struct err **e)
-{
-        struct nlmsghdr *h = begin(n, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
-        struct rtmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
-
-        m->rtm_family = AF_INET;
-        m->rtm_dst_len = prefix;
-        m->rtm_table = RT_TABLE_MAIN;
-        m->rtm_protocol = RTPROT_STATIC;
-        m->rtm_type = RTN_UNICAST;
-        m->rtm_scope = gateway ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK;
-        m->rtm_flags = gateway ? RTNH_F_ONLINK : 0;
-        if (prefix)
-                mnl_attr_put_u32(h, RTA_DST, htonl(dst));
-        if (gateway)
-                mnl_attr_put_u32(h, RTA_GATEWAY, htonl(gateway));
-        mnl_attr_put_u32(h, RTA_OIF, index);
-        return change(n, h, e, "add a route");
-}
-
-struct routes {
-        unsigned index, n;
-        uint32_t v[256];
-};
-
-static int see_route(const struct nlmsghdr *h, void *arg)
-{
-        const struct rtmsg *m = mnl_nlmsg_get_payload(h);
-        struct routes *w = arg;
-        const struct nlattr *a;
-        unsigned link = 0;
-        uint32_t dst = 0;
-
-        if (h->nlmsg_type != RTM_NEWROUTE || m->rtm_table != RT_TABLE_MAIN || m->rtm_dst_len != 32)
-                return MNL_CB_OK;
-        mnl_attr_for_each(a, h, sizeof(*m))
-        {
-                if (mnl_attr_get_type(a) == RTA_OIF)
-                        link = mnl_attr_get_u32(a);
-                else if (mnl_attr_get_type(a) == RTA_DST)
-                        dst = ntohl(mnl_attr_get_u32(a));
-        }
-        if (link == w->index && w->n < ARRAY_SIZE(w->v))
-                w->v[w->n++] = dst;
-        return MNL_CB_OK;
-}
-
-static int drop_route(struct nl *n, unsigned index, uint32_t dst, struct err **e)
-{
-        struct nlmsghdr *h = begin(n, RTM_DELROUTE, 0);
-        struct rtmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
-
-        m->rtm_family = AF_INET;
-        m->rtm_dst_len = 32;
-        m->rtm_table = RT_TABLE_MAIN;
-        m->rtm_scope = RT_SCOPE_NOWHERE; /* any */
-        mnl_attr_put_u32(h, RTA_DST, htonl(dst));
-        mnl_attr_put_u32(h, RTA_OIF, index);
-        return change(n, h, e, "remove a route");
-}
-
-int nl_hosts(struct nl *n, unsigned index, const uint32_t *a, unsigned count, struct err **e)
-{
-        struct nlmsghdr *h = begin(n, RTM_GETROUTE, NLM_F_DUMP);
-        struct rtmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
-        struct routes w = {.index = index};
-        int r;
-
-        m->rtm_family = AF_INET;
-        r = talk(n, h, see_route, &w);
-        if (r < 0)
-                return err_errno(e, r, "list routes");
-        for (unsigned i = 0; r == 0 && i < count; i++)
-                r = nl_route(n, index, a[i], 32, i ? a[0] : 0, e);
-        for (unsigned k = 0; r == 0 && k < w.n; k++) {
-                bool wanted = false;
-
-                for (unsigned i = 0; i < count; i++)
-                        wanted |= a[i] == w.v[k];
-                if (!wanted)
-                        r = drop_route(n, index, w.v[k], e);
-        }
-        return r;
 }

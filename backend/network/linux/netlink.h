@@ -14,7 +14,8 @@ DEFINE_CLEANUP(struct nl *, nl_close)
 struct nl_link {
         unsigned index, master, mtu;
         bool up, isolated;
-        char name[DEVICE_SIZE], kind[16], alias[96], mac[MAC_TEXT_SIZE];
+        char name[DEVICE_SIZE], kind[16], alias[96], mac[MAC_TEXT_SIZE], qdisc[16];
+        struct net_count count; /* of a tap: its guest's */
 };
 /* Every link; each's non-zero answer ends the walk and is given. */
 int nl_links(struct nl *n, int (*each)(void *arg, const struct nl_link *l), void *arg,
@@ -31,14 +32,51 @@ int nl_set(struct nl *n, unsigned index, unsigned master, unsigned mtu, const ch
 /* A port of a bridge that may talk to those that are not isolated only. */
 int nl_isolate(struct nl *n, unsigned index, struct err **e);
 int nl_del(struct nl *n, unsigned index, struct err **e); /* gone is success */
-/* Addresses of a link: exactly these; host byte order. */
-int nl_addresses(struct nl *n, unsigned index, const uint32_t *a, const unsigned *prefix,
-                 unsigned count, struct err **e);
-/* prefix 0: the default route; gateway 0: none.  There already is success. */
-int nl_route(struct nl *n, unsigned index, uint32_t dst, unsigned prefix, uint32_t gateway,
-             struct err **e);
-/* Routes to single addresses over a link: exactly these, the first one directly, the others by it.
- */
-int nl_hosts(struct nl *n, unsigned index, const uint32_t *a, unsigned count, struct err **e);
+/* peer_ns: where it is made; its outer packets belong to this socket's namespace.  -ENOTSUP. */
+enum { NL_VXLAN_PORT = 14789 }; /* not the usual one, which others may use on the host */
+struct nl_vxlan {
+        unsigned segment;
+        uint32_t local;
+        const char *mac;
+};
+int nl_add_vxlan(struct nl *n, const char *name, int ns, const struct nl_vxlan *x, struct err **e);
+int nl_add_macvlan(struct nl *n, const char *name, int ns, unsigned lower, struct err **e);
+int nl_add_vlan(struct nl *n, const char *name, unsigned lower, unsigned tag, struct err **e);
+
+/* --- netlink-route.c ------------------------------------------------------------------------- */
+
+struct nl_ip {
+        uint8_t family; /* AF_INET, AF_INET6; 0: none */
+        uint8_t b[16];
+};
+struct nl_ip nl_ip4(uint32_t a);
+struct nl_ip nl_ip6(const struct in6_addr *a);
+/* What a namespace of ours has; lists that grow.  Freed by nl_list_free(). */
+struct nl_item {
+        unsigned index;
+        struct nl_ip ip; /* the address; the route's destination; the neighbour */
+        unsigned prefix;
+        bool bare;        /* an address without a route to its prefix */
+        struct nl_ip via; /* routes: no family: directly.  FDB: where that MAC is */
+        uint8_t mac[6];   /* neighbours, FDB */
+};
+struct nl_list {
+        struct nl_item *v;
+        unsigned n;
+        bool failed; /* no memory */
+};
+void nl_list_add(struct nl_list *l, const struct nl_item *i);
+void nl_list_free(struct nl_list *l);
+#define _cleanup_list_ _cleanup_(nl_list_free)
+/* Addresses of a link, of both families: exactly these; link-local ones of IPv6 that nobody names
+ * stay. */
+int nl_addresses(struct nl *n, unsigned index, const struct nl_list *l, struct err **e);
+/* Static routes of the main table: exactly these; index 0: on any link, else on that. */
+int nl_routes(struct nl *n, unsigned index, const struct nl_list *l, struct err **e);
+/* Permanent neighbours of a link: exactly these. */
+int nl_neighbours(struct nl *n, unsigned index, const struct nl_list *l, struct err **e);
+/* A VXLAN's forwarding entries: exactly these. */
+int nl_fdb(struct nl *n, unsigned index, const struct nl_list *l, struct err **e);
+
 /* A persistent tap that the engine may open. */
 int tap_add(const char *name, struct err **e);

@@ -6,3 +6,5 @@
 /* run: the cloud's run folder; cloud: its id, the mark of what is ours.  The caller may change this
  * host's network (CAP_NET_ADMIN, CAP_SYS_ADMIN).  NULL: no memory. */
 struct network_service *network_linux_new(const char *run, const char *cloud);
+/* From the next apply on program, stratofs-metadata, serves the ports' documents.  NULL: nobody. */
+void network_linux_metadata(struct network_service *s, const char *program);

@@ -1,209 +1,308 @@
-/* Rulesets as nftables' own text.
+/* A network's rules, as nftables' own text: a table each for IPv4 and IPv6.
  *
  * In a network's namespace a packet of a guest goes through `forward` into the chain of its port
  * (e_), which jumps to those of its groups (ge_); what one of them lets out goes on to `to`: out by
- * the uplink, or into the chain of the guest it is for (i_, gi_).  What nobody let pass is dropped.
- * Answers to what was let pass are known by connection tracking. */
+ * whatever leads out, or into the chain of the guest it is for (i_, gi_).  What nobody let pass is
+ * dropped.  Answers to what was let pass are known by connection tracking.
+ *
+ * What is dropped at the end of a chain at a hook is so by a rule, not by the chain's policy: while
+ * the kernel replaces a table, the old chain is for a moment still at its hook without its rules,
+ * and a policy would drop what the new one lets pass. */
 #include "backend/network/linux/linux.h"
 
-static const char *tail(char out[DEVICE_SIZE], const char *id)
+/* One of the two tables. */
+struct side {
+        const struct net_plan *p;
+        const struct net_network *n;
+        bool six;
+        char guests[DEVICE_SIZE], up[DEVICE_SIZE], tunnel[DEVICE_SIZE];
+        struct buf *out;
+};
+
+static const char *ip(const struct side *s)
 {
-        return network_device(out, NET_TAP, id) + 3;
+        return s->six ? "ip6" : "ip";
 }
 
-void ruleset_empty(const char *table, struct buf *out)
+bool network_has(const struct net_network *w, uint32_t address)
 {
-        for (int i = 0; i < 2; i++) /* "add" first: deleting what is not there would fail */
-                buf_printf(out, "%s table bridge %s\n%s table ip %s\n", i ? "delete" : "add", table,
-                           i ? "delete" : "add", table);
+        for (unsigned i = 0; i < w->nsubnets; i++)
+                if ((address & network_mask(w->subnets[i].prefix)) == w->subnets[i].address)
+                        return true;
+        return false;
 }
 
-/* What a port may say: ARP as itself, DHCP's question without an address, IPv4 as itself. */
-static void door_port(const struct net_port *p, struct buf *out)
+/* The port's address on this side; false: it has none. */
+static bool address_of(const struct side *s, const struct net_port *p, char a[ADDRESS6_TEXT_SIZE])
 {
-        char a[ADDRESS_TEXT_SIZE], t[DEVICE_SIZE];
-
-        network_address(a, p->address);
-        buf_printf(out,
-                   "chain p_%s {\n"
-                   "ether saddr != %s drop\n"
-                   "ether type arp arp saddr ether %s arp saddr ip { 0.0.0.0, %s } accept\n"
-                   "ether type ip ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept\n"
-                   "ether type ip ip saddr %s accept\n"
-                   "drop\n}\n",
-                   tail(t, p->id), p->mac, p->mac, a, a);
+        if (s->six ? !network_some6(&p->address6) : !p->address)
+                return false;
+        if (s->six)
+                network_address6(a, &p->address6);
+        else
+                network_address(a, p->address);
+        return true;
 }
 
-static void uplink_address(char out[ADDRESS_TEXT_SIZE], uint16_t n)
-{
-        network_address(out, 0xa9fe0000u | n);
-}
-
-static void host_bridges(const char *table, const struct net_plan *p, struct buf *out)
-{
-        char t[DEVICE_SIZE];
-
-        buf_printf(out, "table bridge %s {\n", table);
-        buf_addstr(out,
-                   "chain door {\ntype filter hook prerouting priority -300; policy accept;\n");
-        for (unsigned i = 0, k; i < p->nnetworks; i++)
-                for (k = 0; k < p->networks[i].nports; k++)
-                        if (p->networks[i].ports[k].live) {
-                                tail(t, p->networks[i].ports[k].id);
-                                buf_printf(out, "iifname \"snt%s\" goto p_%s\n", t + 3, t + 3);
-                        }
-        /* Nothing of a guest's is for the host itself, which has no address here but would answer
-         * ARP for those that it has elsewhere. */
-        buf_addstr(out, "}\nchain host {\ntype filter hook input priority -200; policy accept;\n"
-                        "iifname \"snt*\" drop\niifname \"snv*\" drop\n}\n");
-        for (unsigned i = 0, k; i < p->nnetworks; i++)
-                for (k = 0; k < p->networks[i].nports; k++)
-                        if (p->networks[i].ports[k].live)
-                                door_port(&p->networks[i].ports[k], out);
-        buf_addstr(out, "}\n");
-}
-
-/* Ways out: by the host, as the host.  Not to the host, nor to another network. */
-static void host_uplinks(const char *table, const struct net_plan *p, struct buf *out)
-{
-        char a[ADDRESS_TEXT_SIZE];
-
-        buf_printf(out, "table ip %s {\n", table);
-        buf_addstr(out, "chain out {\ntype nat hook postrouting priority 100; policy accept;\n");
-        for (unsigned i = 0; i < p->nnetworks; i++)
-                if (p->networks[i].uplink) {
-                        uplink_address(a, p->networks[i].uplink);
-                        buf_printf(out, "ip saddr %s masquerade\n", a);
-                }
-        buf_addstr(out, "}\nchain forward {\ntype filter hook forward priority 0; policy accept;\n"
-                        "oifname \"snu*\" ct state established,related accept\n");
-        for (unsigned i = 0, k; i < p->nnetworks; i++)
-                for (k = 0; k < p->networks[i].nfloats; k++)
-                        buf_printf(out, "oifname \"snu*\" ip daddr %s accept\n",
-                                   network_address(a, p->networks[i].floats[k].address));
-        buf_addstr(out, "oifname \"snu*\" drop\n}\n"
-                        "chain host {\ntype filter hook input priority 0; policy accept;\n"
-                        "iifname \"snu*\" ct state established,related accept\n"
-                        "iifname \"snu*\" drop\n}\n}\n");
-}
-
-void ruleset_host(const char *table, const struct net_plan *p, struct buf *out)
-{
-        ruleset_empty(table, out);
-        if (p->nnetworks == 0)
-                return;
-        host_bridges(table, p, out);
-        host_uplinks(table, p, out);
-}
-
-/* --- a network's namespace ------------------------------------------------------------------- */
-
-static void rule_text(const struct net_network *n, const struct net_rule *r, struct buf *out)
+static void rule_text(const struct side *s, const struct net_rule *r)
 {
         const char *side = r->out ? "daddr" : "saddr";
-        char a[ADDRESS_TEXT_SIZE], t[DEVICE_SIZE];
+        char a[ADDRESS6_TEXT_SIZE], t[DEVICE_SIZE];
 
+        if ((r->prefix && r->six != s->six) || r->proto == (s->six ? 1 : 58))
+                return;
         if (r->group >= 0)
-                buf_printf(out, "ip %s @g_%s ", side, tail(t, n->groups[r->group].id));
+                buf_printf(s->out, "%s %s @g_%s ", ip(s), side,
+                           ruleset_tail(t, s->n->groups[r->group].id));
         else if (r->prefix)
-                buf_printf(out, "ip %s %s/%u ", side, network_address(a, r->peer), r->prefix);
+                buf_printf(s->out, "%s %s %s/%u ", ip(s), side,
+                           r->six ? network_address6(a, &r->peer6) : network_address(a, r->peer),
+                           r->prefix);
         if (r->from || r->to)
-                buf_printf(out, "meta l4proto %d th dport %u-%u ", r->proto, r->from, r->to);
+                buf_printf(s->out, "meta l4proto %d th dport %u-%u ", r->proto, r->from, r->to);
         else if (r->proto >= 0)
-                buf_printf(out, "meta l4proto %d ", r->proto);
-        buf_addstr(out, r->out ? "goto to\n" : "accept\n");
+                buf_printf(s->out, "meta l4proto %d ", r->proto);
+        buf_addstr(s->out, r->out ? "goto to\n" : "accept\n");
 }
 
 /* The members' addresses, and what it lets out and in. */
-static void group_text(const struct net_network *n, unsigned g, struct buf *out)
+static void group_text(const struct side *s, unsigned g)
 {
-        const struct net_group *group = &n->groups[g];
-        char a[ADDRESS_TEXT_SIZE], t[DEVICE_SIZE];
+        const struct net_group *group = &s->n->groups[g];
+        char a[ADDRESS6_TEXT_SIZE], t[DEVICE_SIZE];
         unsigned count = 0;
 
-        tail(t, group->id);
-        buf_printf(out, "set g_%s {\ntype ipv4_addr\n", t + 3);
-        for (unsigned i = 0; i < n->nports; i++)
-                for (unsigned k = 0; k < n->ports[i].ngroups; k++)
-                        if (n->ports[i].groups[k] == g)
-                                buf_printf(out, "%s%s", count++ ? ", " : "elements = { ",
-                                           network_address(a, n->ports[i].address));
-        buf_addstr(out, count ? " }\n}\n" : "}\n");
+        ruleset_tail(t, group->id);
+        buf_printf(s->out, "set g_%s {\ntype %s\n", t + 3, s->six ? "ipv6_addr" : "ipv4_addr");
+        for (unsigned i = 0; i < s->n->nports; i++)
+                for (unsigned k = 0; k < s->n->ports[i].ngroups; k++)
+                        if (s->n->ports[i].groups[k] == g && address_of(s, &s->n->ports[i], a))
+                                buf_printf(s->out, "%s%s", count++ ? ", " : "elements = { ", a);
+        for (unsigned i = 0; i < group->nothers; i++) {
+                struct net_port p = {.address = group->others[i].address,
+                                     .address6 = group->others[i].address6};
+
+                if (address_of(s, &p, a))
+                        buf_printf(s->out, "%s%s", count++ ? ", " : "elements = { ", a);
+        }
+        buf_addstr(s->out, count ? " }\n}\n" : "}\n");
         for (int o = 0; o < 2; o++) {
-                buf_printf(out, "chain g%c_%s {\n", o ? 'e' : 'i', t + 3);
+                buf_printf(s->out, "chain g%c_%s {\n", o ? 'e' : 'i', t + 3);
                 for (unsigned i = 0; i < group->nrules; i++)
                         if (group->rules[i].out == o)
-                                rule_text(n, &group->rules[i], out);
-                buf_addstr(out, "}\n");
+                                rule_text(s, &group->rules[i]);
+                buf_addstr(s->out, "}\n");
         }
 }
 
-static void port_text(const struct net_network *n, const struct net_port *p, struct buf *out)
+static void port_text(const struct side *s, const struct net_port *p)
 {
         char t[DEVICE_SIZE], g[DEVICE_SIZE];
 
-        tail(t, p->id);
+        ruleset_tail(t, p->id);
         for (int o = 0; o < 2; o++) {
-                buf_printf(out, "chain %c_%s {\n", o ? 'e' : 'i', t + 3);
-                for (unsigned k = 0; k < p->ngroups; k++)
-                        buf_printf(out, "jump g%c_%s\n", o ? 'e' : 'i',
-                                   tail(g, n->groups[p->groups[k]].id));
-                buf_addstr(out, "drop\n}\n");
+                buf_printf(s->out, "chain %c_%s {\n", o ? 'e' : 'i', t + 3);
+                if (p->open)
+                        buf_addstr(s->out, o ? "goto to\n" : "accept\n");
+                for (unsigned k = 0; !p->open && k < p->ngroups; k++)
+                        buf_printf(s->out, "jump g%c_%s\n", o ? 'e' : 'i',
+                                   ruleset_tail(g, s->n->groups[p->groups[k]].id));
+                buf_addstr(s->out, "drop\n}\n");
         }
 }
 
-static void port_map(const struct net_network *n, char what, struct buf *out)
+/* Into the chain of the port that the packet is of or for: what is the chain's letter.  Addresses
+ * that ports have beside their own are the first such port's. */
+static void to_ports(const struct side *s, const char *match, char what)
+{
+        const char *field = what == 'e' ? "saddr" : "daddr";
+        char a[ADDRESS6_TEXT_SIZE], t[DEVICE_SIZE];
+        unsigned count = 0;
+
+        for (unsigned i = 0; i < s->n->nports; i++)
+                if (address_of(s, &s->n->ports[i], a)) {
+                        if (!count)
+                                buf_printf(s->out, "%s%s %s vmap { ", match, ip(s), field);
+                        buf_printf(s->out, "%s%s : goto %c_%s", count++ ? ", " : "", a, what,
+                                   ruleset_tail(t, s->n->ports[i].id));
+                }
+        if (count)
+                buf_addstr(s->out, " }\n");
+        for (unsigned i = 0; i < s->n->nports; i++) {
+                const struct net_port *p = &s->n->ports[i];
+
+                for (unsigned k = 0; !s->six && k < p->npairs; k++)
+                        buf_printf(s->out, "%s%s %s %s/%u goto %c_%s\n", match, ip(s), field,
+                                   network_address(a, p->pairs[k].address), p->pairs[k].prefix,
+                                   what, ruleset_tail(t, p->id));
+                if (p->open && p->live && what == 'e')
+                        buf_printf(s->out, "%sether saddr %s goto to\n", match, p->mac);
+        }
+}
+
+/* Ports with a floor, each to its class of the way out. */
+static void classes(const struct side *s)
+{
+        char a[ADDRESS6_TEXT_SIZE];
+
+        for (unsigned i = 0; i < s->n->nports; i++) {
+                unsigned c = port_class(s->n, i);
+
+                if (c && address_of(s, &s->n->ports[i], a))
+                        buf_printf(s->out, "oifname \"%s\" %s saddr %s meta priority set 1:%x\n",
+                                   s->up, ip(s), a, c);
+        }
+}
+
+static void forward(const struct side *s)
+{
+        char match[64];
+
+        buf_addstr(s->out, "chain forward {\ntype filter hook forward priority 0; policy accept;\n");
+        classes(s);
+        /* On its way between a router and another host; that host looks at it. */
+        buf_printf(s->out,
+                   "iifname { \"snr*\", \"sng*\" } oifname \"%s\" accept\n"
+                   "ct state established,related accept\nct state invalid drop\n",
+                   s->tunnel);
+        snprintf(match, sizeof(match), "iifname \"%s\" ", s->guests);
+        to_ports(s, match, 'e');
+        buf_printf(s->out, "iifname \"%s\" drop\n", s->guests);
+        /* To and from routers that have their way out here; they look for themselves. */
+        buf_printf(s->out, "oifname \"sng*\" accept\niifname \"sng*\" oifname != \"%s\" accept\n",
+                   s->guests);
+        if (s->n->uplink && !s->six) {
+                snprintf(match, sizeof(match), "iifname \"%s\" ct status dnat ", s->up);
+                to_ports(s, match, 'i');
+                buf_printf(s->out, "iifname \"%s\" drop\n", s->up);
+        }
+        to_ports(s, "", 'i');
+        buf_addstr(s->out, "drop\n}\n");
+}
+
+/* What comes for a load balancer is let out by the guest's groups and in by its port's (`to`). */
+static void balancers_in(const struct side *s)
+{
+        char a[ADDRESS_TEXT_SIZE], t[DEVICE_SIZE], match[96];
+
+        for (unsigned i = 0; i < s->n->nbalancers; i++) {
+                const struct net_balancer *b = &s->n->balancers[i];
+                const char *port = ruleset_tail(t, b->port);
+
+                network_address(a, b->address);
+                snprintf(match, sizeof(match), "iifname \"%s\" ip daddr %s ", s->guests, a);
+                to_ports(s, match, 'e');
+                buf_printf(s->out,
+                           "iifname \"%s\" ip daddr %s drop\n"
+                           "iifname \"%s\" ip daddr %s ct status dnat goto i_%s\n"
+                           "iifname \"%s\" ip daddr %s drop\n"
+                           "ip daddr %s goto i_%s\n",
+                           s->guests, a, s->up, a, port, s->up, a, a, port);
+        }
+}
+
+/* It reaches its members as any guest would. */
+static void balancers_out(const struct side *s)
 {
         char a[ADDRESS_TEXT_SIZE], t[DEVICE_SIZE];
 
-        for (unsigned i = 0; i < n->nports; i++)
-                buf_printf(out, "%s%s : goto %c_%s", i ? ", " : "",
-                           network_address(a, n->ports[i].address), what, tail(t, n->ports[i].id));
+        if (s->n->nbalancers == 0)
+                return;
+        buf_addstr(s->out, "chain from {\ntype filter hook output priority 0; policy accept;\n"
+                           "ct state established,related accept\noifname \"lo\" accept\n");
+        for (unsigned i = 0; i < s->n->nbalancers; i++)
+                buf_printf(s->out, "ip saddr %s goto e_%s\n",
+                           network_address(a, s->n->balancers[i].address),
+                           ruleset_tail(t, s->n->balancers[i].port));
+        buf_addstr(s->out, "}\n");
 }
 
-void ruleset_network(const char *table, const struct net_network *n, struct buf *out)
+static void own(const struct side *s)
 {
+        buf_addstr(s->out, "chain own {\ntype filter hook input priority 0; policy accept;\n"
+                           "ct state established,related accept\niifname \"lo\" accept\n");
+        if (!s->six)
+                balancers_in(s);
+        if (s->six)
+                buf_printf(s->out,
+                           "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n"
+                           "iifname \"%s\" icmpv6 type { nd-router-solicit, echo-request } accept\n"
+                           "iifname \"%s\" udp dport { 53, 547 } accept\n",
+                           s->guests, s->guests);
+        else
+                buf_printf(s->out,
+                           "iifname \"%s\" ip daddr 169.254.169.254 tcp dport 80 accept\n"
+                           "ip daddr 169.254.0.0/16 drop\n"
+                           "iifname \"%s\" udp dport { 53, 67 } accept\n"
+                           "iifname \"%s\" icmp type echo-request accept\n",
+                           s->guests, s->guests, s->guests);
+        buf_printf(s->out, "iifname \"%s\" tcp dport 53 accept\ndrop\n}\n", s->guests);
+}
+
+/* Addresses outside of guests here, and as what the others go out. */
+static void translate(const struct side *s)
+{
+        const struct net_network *n = s->n;
         char a[ADDRESS_TEXT_SIZE], b[ADDRESS_TEXT_SIZE];
 
-        buf_printf(out, "add table ip %s\ndelete table ip %s\ntable ip %s {\n", table, table,
-                   table);
-        for (unsigned g = 0; g < n->ngroups; g++)
-                group_text(n, g, out);
-        buf_addstr(out, "chain to {\noifname \"snu*\" accept\n");
-        if (n->nports) {
-                buf_addstr(out, "ip daddr vmap { ");
-                port_map(n, 'i', out);
-                buf_addstr(out, " }\n");
-        }
-        buf_addstr(out, "drop\n}\n");
-        for (unsigned i = 0; i < n->nports; i++)
-                port_text(n, &n->ports[i], out);
-        buf_addstr(out, "chain forward {\ntype filter hook forward priority 0; policy drop;\n"
-                        "ct state established,related accept\nct state invalid drop\n");
-        if (n->nports) {
-                buf_addstr(out, "iifname \"snl*\" ip saddr vmap { ");
-                port_map(n, 'e', out);
-                buf_addstr(out, " }\niifname \"snu*\" ct status dnat ip daddr vmap { ");
-                port_map(n, 'i', out);
-                buf_addstr(out, " }\n");
-        }
-        buf_addstr(out, "}\nchain own {\ntype filter hook input priority 0; policy drop;\n"
-                        "ct state established,related accept\niifname \"lo\" accept\n"
-                        "iifname \"snl*\" udp dport { 53, 67 } accept\n"
-                        "iifname \"snl*\" tcp dport 53 accept\n"
-                        "iifname \"snl*\" icmp type echo-request accept\n}\n");
+        buf_addstr(s->out, "chain in {\ntype nat hook prerouting priority -100; policy accept;\n");
         for (unsigned i = 0; i < n->nfloats; i++)
-                buf_printf(
-                        out, "%siifname \"snu*\" ip daddr %s dnat to %s\n",
-                        i ? ""
-                          : "chain in {\ntype nat hook prerouting priority -100; policy accept;\n",
-                        network_address(a, n->floats[i].address),
-                        network_address(b, n->floats[i].port));
-        buf_addstr(out, n->nfloats ? "}\n" : "");
-        buf_addstr(out, "chain out {\ntype nat hook postrouting priority 100; policy accept;\n");
-        for (unsigned i = 0; i < n->nfloats; i++)
-                buf_printf(out, "oifname \"snu*\" ip saddr %s snat to %s\n",
+                buf_printf(s->out, "ip daddr %s dnat to %s\n",
+                           network_address(a, n->floats[i].address),
+                           network_address(b, n->floats[i].port));
+        buf_addstr(s->out,
+                   "}\nchain out {\ntype nat hook postrouting priority 100; policy accept;\n");
+        for (unsigned i = 0; n->router < 0 && i < n->nfloats; i++)
+                buf_printf(s->out, "oifname { \"snu*\", \"snp*\" } ip saddr %s snat to %s\n",
                            network_address(a, n->floats[i].port),
                            network_address(b, n->floats[i].address));
-        buf_addstr(out, "oifname \"snu*\" masquerade\n}\n}\n");
+        for (unsigned i = 0; i < n->nbeyond; i++)
+                if (!network_has(n, n->beyond[i].address))
+                        buf_printf(s->out, "oifname \"snu*\" ip saddr %s accept\n",
+                                   network_address(a, n->beyond[i].address));
+        buf_addstr(s->out, "oifname \"snu*\" masquerade\n}\n");
+}
+
+static void table_text(struct side *s, const char *table)
+{
+        char a[ADDRESS_TEXT_SIZE], t[DEVICE_SIZE];
+
+        buf_printf(s->out, "add table %s %s\ndelete table %s %s\n", ip(s), table, ip(s), table);
+        if (s->six && !s->n->nsubnets6)
+                return;
+        buf_printf(s->out, "table %s %s {\n", ip(s), table);
+        for (unsigned g = 0; g < s->n->ngroups; g++)
+                group_text(s, g);
+        /* What a guest sends leads out, or to a guest; those of other hosts are let in here, too.
+         */
+        buf_addstr(s->out, "chain to {\n");
+        for (unsigned i = 0; !s->six && i < s->n->nbalancers; i++)
+                buf_printf(s->out, "ip daddr %s goto i_%s\n",
+                           network_address(a, s->n->balancers[i].address),
+                           ruleset_tail(t, s->n->balancers[i].port));
+        buf_printf(s->out, "oifname != { \"%s\", \"%s\" } accept\n", s->guests, s->tunnel);
+        to_ports(s, "", 'i');
+        buf_addstr(s->out, "drop\n}\n");
+        for (unsigned i = 0; i < s->n->nports; i++)
+                port_text(s, &s->n->ports[i]);
+        forward(s);
+        own(s);
+        if (!s->six) {
+                balancers_out(s);
+                translate(s);
+        }
+        buf_addstr(s->out, "}\n");
+}
+
+void ruleset_network(const char *table, const struct net_plan *p, const struct net_network *n,
+                     struct buf *out)
+{
+        struct side s = {.p = p, .n = n, .out = out};
+
+        network_device(s.guests, NET_INNER, n->id);
+        network_device(s.up, NET_UPLINK, n->id);
+        network_device(s.tunnel, NET_TUNNEL, n->id);
+        table_text(&s, table);
+        s.six = true;
+        table_text(&s, table);
 }

@@ -20,8 +20,9 @@ static bool wanted(const struct net_plan *p, const char *name)
         for (unsigned i = 0; i < p->nnetworks; i++) {
                 const struct net_network *w = &p->networks[i];
 
-                for (const char *k = "bvu"; *k; k++)
+                for (const char *k = "bvup"; *k; k++)
                         if ((*k != NET_UPLINK || w->uplink) &&
+                            (*k != NET_PHYSICAL || w->type == NET_VLAN) &&
                             streq(name, network_device(own, *k, w->id)))
                                 return true;
                 for (unsigned k = 0; k < w->nports; k++)
@@ -35,6 +36,13 @@ static bool wanted(const struct net_plan *p, const char *name)
 static int see(void *arg, const struct nl_link *l)
 {
         struct sweep *w = arg;
+        struct known_tap *tap;
+
+        if (strncmp(l->name, "snt", 3) == 0 && streq(l->alias, w->s->alias) &&
+            wanted(w->p, l->name) && (tap = tap_get(w->s, l->name))) {
+                tap->count = l->count;
+                tap->seen = true;
+        }
 
         if (strncmp(l->name, "sn", 2) == 0 && streq(l->alias, w->s->alias) &&
             !wanted(w->p, l->name) && w->n < ARRAY_SIZE(w->index))
@@ -56,6 +64,77 @@ int sweep_links(struct linux_net *s, struct nl *n, const struct net_plan *p, str
         return r;
 }
 
+/* --- in namespaces of ours, where every sn device is our own --------------------------------- */
+
+struct inner_sweep {
+        const struct net_plan *p;
+        const struct net_network *w; /* or */
+        const struct net_router *r;
+        unsigned index[64], n;
+};
+
+static bool leads(const struct inner_sweep *w, const char *name)
+{
+        char own[DEVICE_SIZE];
+
+        if (w->r) {
+                for (unsigned i = 0; i < w->r->nlegs; i++)
+                        if (streq(name, network_device(own, NET_ROUTED,
+                                                       w->p->networks[w->r->legs[i]].id)))
+                                return true;
+                return w->r->gateway >= 0 && streq(name, network_device(own, NET_GATEWAY, w->r->id));
+        }
+        switch (name[2]) {
+        case NET_UPLINK:
+                return w->w->uplink;
+        case NET_TUNNEL:
+                return network_tunnels(w->p, w->w);
+        case NET_PHYSICAL:
+                return w->w->type == NET_FLAT || w->w->type == NET_VLAN;
+        case NET_ROUTED:
+                return w->w->router >= 0;
+        case NET_GATEWAY:
+                for (unsigned i = 0; i < w->p->nrouters; i++)
+                        if (w->p->routers[i].gateway >= 0 &&
+                            &w->p->networks[w->p->routers[i].gateway] == w->w &&
+                            streq(name, network_device(own, NET_GATEWAY, w->p->routers[i].id)))
+                                return true;
+                return false;
+        }
+        return true;
+}
+
+static int see_inner(void *arg, const struct nl_link *l)
+{
+        struct inner_sweep *w = arg;
+
+        if (strncmp(l->name, "sn", 2) == 0 && strchr("urgxp", l->name[2]) && !leads(w, l->name) &&
+            w->n < ARRAY_SIZE(w->index))
+                w->index[w->n++] = l->index;
+        return 0;
+}
+
+static int inner_sweep(struct nl *in, struct inner_sweep *w, struct err **e)
+{
+        int r = nl_links(in, see_inner, w, e);
+
+        for (unsigned i = 0; r == 0 && i < w->n; i++)
+                r = nl_del(in, w->index[i], e);
+        return r;
+}
+
+int sweep_inside(struct nl *in, const struct net_plan *p, const struct net_network *n,
+                 struct err **e)
+{
+        return inner_sweep(in, &(struct inner_sweep){.p = p, .w = n}, e);
+}
+
+int sweep_router(struct nl *in, const struct net_plan *p, const struct net_router *r,
+                 struct err **e)
+{
+        return inner_sweep(in, &(struct inner_sweep){.p = p, .r = r}, e);
+}
+
 void sweep_namespaces(struct linux_net *s, const struct net_plan *p)
 {
         DIR *d = opendir(s->dir);
@@ -65,6 +144,8 @@ void sweep_namespaces(struct linux_net *s, const struct net_plan *p)
 
                 for (unsigned i = 0; i < p->nnetworks && !keep; i++)
                         keep = streq(p->networks[i].id, x->d_name);
+                for (unsigned i = 0; i < p->nrouters && !keep; i++)
+                        keep = streq(p->routers[i].id, x->d_name);
                 if (!keep) {
                         _cleanup_free_ char *dir = path_printf("%s/%s", s->dir, x->d_name);
                         _cleanup_free_ char *file = path_printf("%s/%s/ns", s->dir, x->d_name);
@@ -72,6 +153,8 @@ void sweep_namespaces(struct linux_net *s, const struct net_plan *p)
                         if (!dir || !file)
                                 continue;
                         dhcp_end(dir);
+                        metadata_end(dir);
+                        balancers_end(dir, NULL);
                         netns_remove(file);
                         remove_tree(dir, NULL);
                 }

@@ -1,0 +1,133 @@
+/* stratofs-metadata DIR DEVICE UID, by stratod, as root, in the network's namespace.
+ *
+ * DIR/meta holds the bundles; DIR/metadata.pid is written.  Answers on DEVICE.  It is a
+ * daemon when it returns, and serves then. */
+#include "metadata/metadata.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include "common/err.h"
+#include "common/fileio.h"
+
+enum { HTTP = 80, ADDRESS = 0xa9fea9fe };
+
+static int listening(const char *device, struct err **e)
+{
+        struct sockaddr_in a = {
+                .sin_family = AF_INET, .sin_port = htons(HTTP), .sin_addr.s_addr = htonl(ADDRESS)};
+        _cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        int on = 1;
+
+        if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+            setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, strlen(device) + 1) < 0 ||
+            bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, CONNECTIONS) < 0)
+                return err_errno(e, -errno, "169.254.169.254 on %s", device);
+        return TAKE_FD(fd);
+}
+
+/* Neither processes nor sockets, nor a look at others, from here on. */
+static int walls(struct err **e)
+{
+        static const char *const never[] = {"execve",  "execveat", "fork",          "vfork",
+                                            "clone",   "clone3",   "socket",        "ptrace",
+                                            "connect", "mount",    "unshare",       "setns",
+                                            "bpf",     "keyctl",   "io_uring_setup"};
+        scmp_filter_ctx f = seccomp_init(SCMP_ACT_ALLOW);
+        int r = f ? 0 : -ENOMEM;
+
+        for (size_t i = 0; r == 0 && i < ARRAY_SIZE(never); i++) {
+                int call = seccomp_syscall_resolve_name(never[i]);
+
+                if (call != __NR_SCMP_ERROR)
+                        r = seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), call, 0);
+        }
+        if (r == 0)
+                r = seccomp_load(f);
+        seccomp_release(f);
+        return r < 0 ? err_errno(e, r, "seccomp") : 0;
+}
+
+static int confine(const char *dir, uid_t uid, struct err **e)
+{
+        const struct rlimit files = {CONNECTIONS + 64, CONNECTIONS + 64};
+        const struct rlimit size = {2 * PASSWORD_MAX, 2 * PASSWORD_MAX}, none = {0, 0};
+
+        for (int cap = 0; prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
+                ;
+        if (chdir(dir) < 0 || chdir("meta") < 0 || chroot(".") < 0)
+                return err_errno(e, -errno, "chroot '%s/meta'", dir);
+        if (setrlimit(RLIMIT_NOFILE, &files) < 0 || setrlimit(RLIMIT_FSIZE, &size) < 0 ||
+            setrlimit(RLIMIT_CORE, &none) < 0)
+                return err_errno(e, -errno, "limits");
+        if (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
+                return err_errno(e, -errno, "become user %u", (unsigned)uid);
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+                return err_errno(e, -errno, "no_new_privs");
+        return walls(e);
+}
+
+/* 1 in the daemon, which tells by a byte in *ret_ready that it serves; 0 in the parent, after that.
+ */
+static int detach(const char *dir, int *ret_ready, struct err **e)
+{
+        _cleanup_free_ char *path = path_printf("%s/metadata.pid", dir);
+        char text[16], byte;
+        int ready[2];
+        pid_t pid;
+
+        if (!path || pipe2(ready, O_CLOEXEC) < 0)
+                return err_errno(e, -errno, "pipe");
+        pid = fork();
+        if (pid < 0)
+                return err_errno(e, -errno, "fork");
+        close(ready[pid == 0 ? 0 : 1]);
+        if (pid == 0) {
+                *ret_ready = ready[1];
+                return setsid() < 0 ? err_errno(e, -errno, "setsid") : 1;
+        }
+        if (read(ready[0], &byte, 1) != 1)
+                return err_set(e, -EIO, "it ended at its start");
+        snprintf(text, sizeof(text), "%d\n", (int)pid);
+        return file_replace(path, text, strlen(text), 0644, e);
+}
+
+int main(int argc, char **argv)
+{
+        _cleanup_err_ struct err *err = NULL;
+        struct service s = {};
+        int null, fd, r, ready = -1;
+
+        if (argc != 4 || atol(argv[3]) <= 0) {
+                fputs("usage: stratofs-metadata DIR DEVICE UID, by stratod\n", stderr);
+                return 2;
+        }
+        signal(SIGPIPE, SIG_IGN);
+        signal(SIGXFSZ, SIG_IGN);
+        fd = r = listening(argv[2], &err);
+        null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        if (r >= 0 && (null < 0 || getrandom(s.secret, sizeof(s.secret), 0) != sizeof(s.secret)))
+                r = err_errno(&err, -EIO, "/dev/null");
+        if (r >= 0)
+                r = detach(argv[1], &ready, &err);
+        if (r == 0)
+                return 0;
+        if (r > 0)
+                r = confine(argv[1], atol(argv[3]), &err);
+        if (r < 0) {
+                fprintf(stderr, "stratofs-metadata: %s\n", err_msg(err));
+                return 1;
+        }
+        for (int i = 0; i < 3; i++)
+                dup2(null, i);
+        if (write(ready, "", 1) != 1)
+                return 1;
+        close(ready);
+        return http_serve(&s, fd) < 0;
+}
