@@ -64,7 +64,8 @@ static void add_groups(struct draft *d, const struct object *port, struct net_po
                         }
         }
         if (!v) {
-                struct object *g = model_by_name(d->c, port->tenant, &kind_security_group, "default");
+                struct object *g =
+                        model_by_name(d->c, port->tenant, &kind_security_group, "default");
 
                 v = xcalloc(1, sizeof(*v));
                 if (g)
@@ -168,7 +169,7 @@ static void add_subnet(struct draft *d, const struct object *s)
         if (cidr6_parse(cidr, strlen(cidr), &y.address, &prefix)) {
                 const char *mode = object_str(s, "ipv6");
 
-                y.mode = streq(mode, "dhcp") ? NET6_DHCP
+                y.mode = streq(mode, "dhcp")   ? NET6_DHCP
                          : streq(mode, "none") ? NET6_NONE
                                                : NET6_SLAAC;
                 address6_parse(g, strlen(g), &y.gateway);

@@ -18,13 +18,13 @@ struct network_keeper {
         pthread_cond_t cond;
         pthread_t thread;
         bool running, stop, dirty;
-        pthread_mutex_t apply; /* one at a time; what follows */
-        unsigned networks;     /* that were on the host after the last look */
-        atomic_uint types;     /* bit n: the kernel has type n; 0: nobody looked yet */
+        pthread_mutex_t apply;  /* one at a time; what follows */
+        unsigned networks;      /* that were on the host after the last look */
+        atomic_uint types;      /* bit n: the kernel has type n; 0: nobody looked yet */
         struct counted *counts; /* under its own lock: reads do not wait for an apply */
         size_t ncounts;
         pthread_mutex_t count;
-        char *failure;         /* that was logged */
+        char *failure; /* that was logged */
 };
 
 /* Says a failure once, and that it is over. */
@@ -49,8 +49,7 @@ static void count(struct network_keeper *k, struct network_service *s, const str
                         const struct net_port *port = &p->networks[i].ports[j];
                         struct counted x = {};
 
-                        if (!port->live || !s->ops->count ||
-                            !s->ops->count(s, port->id, &x.n))
+                        if (!port->live || !s->ops->count || !s->ops->count(s, port->id, &x.n))
                                 continue;
                         snprintf(x.id, sizeof(x.id), "%s", port->id);
                         v = xrealloc(v, n + 1, sizeof(*v));
@@ -118,9 +117,9 @@ int networks_apply(struct control *c, struct err **e)
 
 void networks_changed(struct control *c, const struct kind *kind)
 {
-        static const struct kind *const ours[] = {&kind_network, &kind_subnet, &kind_port,
-                                                  &kind_security_group, &kind_instance, &kind_floating_ip,
-                                                  &kind_router, &kind_host};
+        static const struct kind *const ours[] = {
+                &kind_network,  &kind_subnet,      &kind_port,   &kind_security_group,
+                &kind_instance, &kind_floating_ip, &kind_router, &kind_host};
         struct network_keeper *k = c->networks;
         bool mine = false;
 

@@ -68,8 +68,9 @@ if [ "${STRATOFS_LONG:-}" = 1 ]; then
                 expect "$i is active" "$STRATO" wait "images/$i" active --timeout 60
         done
         for i in lan dmz; do
-                echo "name=$i flavor=tiny kernel=images/vmlinuz ramdisk=images/initrd cmdline=\"console=ttyS0 no_timer_check\"" \
+                echo "name=$i flavor=tiny kernel=images/vmlinuz ramdisk=images/initrd" \
                         >instances/new || fail "new $i"
+                echo console=ttyS0 no_timer_check >"instances/$i/cmdline" || fail "cmdline"
                 ln -s "networks/$i" "instances/$i/networks/" || fail "network of $i"
                 echo start >"instances/$i/ctl" || fail "start $i"
         done

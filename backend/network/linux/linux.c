@@ -256,7 +256,8 @@ static void close_service(struct network_service *base)
         free(s);
 }
 
-static const struct network_ops ops = {.name = "linux", .apply = apply, .types = types, .count = count, .close = close_service};
+static const struct network_ops ops = {
+        .name = "linux", .apply = apply, .types = types, .count = count, .close = close_service};
 
 struct network_service *network_linux_new(const char *run, const char *cloud)
 {

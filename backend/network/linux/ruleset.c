@@ -226,7 +226,8 @@ static void table_text(struct side *s, const char *table)
         buf_printf(s->out, "table %s %s {\n", ip(s), table);
         for (unsigned g = 0; g < s->n->ngroups; g++)
                 group_text(s, g);
-        /* What a guest sends leads out, or to a guest; those of other hosts are let in here, too. */
+        /* What a guest sends leads out, or to a guest; those of other hosts are let in here, too.
+         */
         buf_printf(s->out, "chain to {\noifname != { \"%s\", \"%s\" } accept\n", s->guests,
                    s->tunnel);
         to_ports(s, "", 'i');
