@@ -204,7 +204,7 @@ void wait_gone(struct control *c, uint64_t no);
 bool caller_in_group(const struct caller *who, gid_t gid);
 
 /* action.c */
-enum { META_KEYS = 128, META_KEY = 255, META_VALUE = 4096 }; /* an object's metadata */
+enum { META_KEYS = 128, META_KEY = 255, META_VALUE = 4096, USER_DATA = 64 << 10 }; /* metadata */
 bool meta_key_valid(const char *key);
 int authorise(struct control *c, const struct caller *who, const struct object *o, enum role need,
               const char *what, struct err **e);

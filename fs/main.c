@@ -324,6 +324,7 @@ static int start(struct stratod *s, struct err **e)
                                       .images = s->images,
                                       .backups = s->backups,
                                       .compute = open_compute,
+                                      .check_extra = compute_check_extra,
                                       /* a plain user cannot make bridges */
                                       .network = getuid() == 0 ? open_network : NULL,
                                       .arg = s,

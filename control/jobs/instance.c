@@ -26,7 +26,8 @@ int instance_unexport(struct job *j, struct err **e)
         control_rdlock(j->c);
         o = model_by_no(j->c, j->target);
         for (unsigned i = 0; o && i < o->nlinks && n < ARRAY_SIZE(id); i++)
-                if (o->links[i].target->kind == &kind_volume)
+                if (o->links[i].target->kind == &kind_volume ||
+                    (int)o->links[i].def == kind_link(o->kind, "cdrom"))
                         snprintf(id[n++], ID_TEXT_SIZE, "%s", o->links[i].id);
         control_unlock(j->c);
         for (unsigned i = 0; i < n; i++) { /* the others even if one fails */
@@ -239,6 +240,7 @@ static int done_resume(struct job *j, struct txn *t, struct object *o, struct er
 /* A guest can only be there if it was started once; a draft's deletion asks no hypervisor. */
 static int step_destroy(struct job *j, struct err **e)
 {
+        _cleanup_free_ char *tpm = NULL;
         struct compute *compute;
         struct facts f;
         bool never;
@@ -248,11 +250,16 @@ static int step_destroy(struct job *j, struct err **e)
         control_rdlock(j->c);
         o = model_by_no(j->c, j->target);
         never = !o || !*object_str(o, "host");
+        tpm = o ? instance_tpm(j->c, o) : NULL;
         control_unlock(j->c);
         if (r < 0 || never)
                 return r;
         r = instance_compute(j, &compute, e);
-        return r < 0 ? r : compute->ops->destroy(compute, f.id, e);
+        if (r == 0)
+                r = compute->ops->destroy(compute, f.id, e);
+        if (r == 0 && tpm && access(tpm, F_OK) == 0)
+                r = compute->ops->forget(compute, f.id, e);
+        return r;
 }
 
 static int step_files(struct job *j, struct err **e)

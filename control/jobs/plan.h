@@ -10,6 +10,9 @@ struct plan {
         struct guest g;
         struct guest_disk disks[DISKS_MAX];
         struct guest_nic nics[NICS_MAX];
+        char cd_image[ID_TEXT_SIZE], cd_export[ID_TEXT_SIZE], cpu[NAME_SIZE], watchdog[16], boot[40];
+        char *cd_socket, *nvram, *extra;
+        gid_t members; /* of its tenant */
         char volume[DISKS_MAX][ID_TEXT_SIZE], export[DISKS_MAX][ID_TEXT_SIZE];
         char *socket[DISKS_MAX];
         char serial[DISKS_MAX][21];
@@ -29,6 +32,10 @@ int plan_kernel(struct job *j, struct plan *p, struct err **e);
 int plan_config(struct job *j, struct plan *p, struct err **e);
 /* The folder of its screen's socket, which its QEMU makes, if it has a screen. */
 int plan_screen(struct plan *p, struct err **e);
+/* Its UEFI's variables, made at the first start that needs them, and the mark of its TPM. */
+int plan_firmware(struct job *j, struct plan *p, struct err **e);
+/* Exports what is in its CD drive. */
+int plan_cdrom(struct job *j, struct plan *p, struct err **e);
 /* Exports each disk of the plan on a socket of its own that only this guest may enter. */
 int plan_exports(struct job *j, struct plan *p, struct err **e);
 /* Whether what a link points at may go into a guest: 0 ready; 1 not yet (watch, and label for

@@ -62,7 +62,11 @@ static int step_boot(struct job *j, struct err **e)
         if (r == 0)
                 r = plan_screen(&p, e);
         if (r == 0)
+                r = plan_firmware(j, &p, e);
+        if (r == 0)
                 r = plan_exports(j, &p, e);
+        if (r == 0)
+                r = plan_cdrom(j, &p, e);
         if (r == -ECONNREFUSED)
                 return job_wait_blockd(j, e);
         if (r == 0 && p.g.nnics)
@@ -86,6 +90,8 @@ static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
                                                        : INSTANCE_ACTIVE);
         txn_set_str(t, o, "host", t->c->cfg.host);
         txn_set_str(t, o, "stalled", NULL);
+        txn_set_str(t, o, "vnc_password", NULL); /* its QEMU is another one */
+        txn_set_num(t, o, "vnc_open", 0);
         return 0;
 }
 

@@ -199,7 +199,7 @@ static void hostile_text(void **state)
         is(x, "//disk/source/host/@socket", "/run/<&'\">/%s");
         is(x, "count(//x)", "0");
         is(x, "count(//on_crash)", "1");
-        assert_int_equal(xml_disk(&d, &y, NULL), 0);
+        assert_int_equal(xml_disk(&d, false, &y, NULL), 0);
         is(y, "/disk/source/@name", evil);
 }
 

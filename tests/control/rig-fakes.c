@@ -237,7 +237,8 @@ static int c_resume(struct compute *c, const char *uuid, struct err **e)
         fake.paused = false;
         return 0;
 }
-static int c_save(struct compute *c, const char *uuid, const char *path, struct err **e)
+static int c_save(struct compute *c, const char *uuid, const char *path,
+                  const struct compute_watch *w, struct err **e)
 {
         WITH_LOCK(&fake.lock);
         if (fake.save_error)
