@@ -74,6 +74,7 @@ struct control {
         struct token_list *tokens;
         struct reconciler *reconciler;
         struct stats_keeper *stats;
+        struct metrics_keeper *metrics;
         struct key_keeper *keys;
         struct lease *lease;       /* NULL: this host is the only one */
         struct takeover *takeover;
@@ -264,6 +265,9 @@ int reconcile_start(struct control *c, struct err **e);
 void reconcile_stop(struct control *c);
 void reconcile_free(struct control *c);
 void reconcile_limits(struct control *c); /* a volume type changed, durably */
+
+/* metrics.c: an object of kind k changed, durably.  Any lock of the model's. */
+void metrics_changed(struct control *c, const struct kind *k);
 
 /* network.c: an object of kind k changed, durably. */
 void networks_changed(struct control *c, const struct kind *k);

@@ -56,7 +56,7 @@ struct guest {
         unsigned numa;            /* nodes that memory and processors are spread over; 0: none */
         uint64_t huge_page;       /* bytes; 0: ordinary pages */
         const char *nvram;        /* UEFI: its variables, a file of this guest's; NULL: BIOS */
-        bool tpm;                 /* 2.0; its state stays until forget() */
+        const char *tpm_sock;     /* of a swtpm that waits for its QEMU, TPM 2.0; NULL: it has none */
         bool scsi;                /* disks behind one SCSI controller, else a device each */
         const char *watchdog;     /* what it does: reset, poweroff, pause, inject-nmi; NULL: none */
         const char *boot;         /* disk, cdrom, network: in that order; NULL: disk */
@@ -161,9 +161,6 @@ struct compute_ops {
         int (*stats)(struct compute *c,
                      void (*each)(void *arg, const char *uuid, const struct guest_stats *s),
                      void *arg, struct err **e);
-        /* The guest is off and is not coming back: what the engine keeps of it, the state of its
-         * TPM, goes.  Repeatable. */
-        int (*forget)(struct compute *c, const char *uuid, struct err **e);
         /* A non-maskable interrupt: a kernel that is set so dumps itself, or panics. */
         int (*nmi)(struct compute *c, const char *uuid, struct err **e);
         /* Has the guest's agent set a user's password; hash: as in /etc/shadow.  -ENOTCONN no agent

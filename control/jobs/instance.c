@@ -240,7 +240,6 @@ static int done_resume(struct job *j, struct txn *t, struct object *o, struct er
 /* A guest can only be there if it was started once; a draft's deletion asks no hypervisor. */
 static int step_destroy(struct job *j, struct err **e)
 {
-        _cleanup_free_ char *tpm = NULL;
         struct compute *compute;
         struct facts f;
         bool never;
@@ -250,16 +249,11 @@ static int step_destroy(struct job *j, struct err **e)
         control_rdlock(j->c);
         o = model_by_no(j->c, j->target);
         never = !o || !*object_str(o, "host");
-        tpm = o ? instance_tpm(j->c, o) : NULL;
         control_unlock(j->c);
         if (r < 0 || never)
                 return r;
         r = instance_compute(j, &compute, e);
-        if (r == 0)
-                r = compute->ops->destroy(compute, f.id, e);
-        if (r == 0 && tpm && access(tpm, F_OK) == 0)
-                r = compute->ops->forget(compute, f.id, e);
-        return r;
+        return r < 0 ? r : compute->ops->destroy(compute, f.id, e);
 }
 
 static int step_files(struct job *j, struct err **e)

@@ -169,7 +169,7 @@ char *instance_vnc(struct control *c, const struct object *o);
 char *instance_memory(struct control *c, const struct object *o); /* while it is suspended */
 char *instance_console(struct control *c, const struct object *o);
 char *instance_nvram(struct control *c, const struct object *o); /* its UEFI's variables */
-/* There since it was started with a TPM, of which the engine keeps the state. */
+/* Socket of its TPM, in a folder with the TPM's state. */
 char *instance_tpm(struct control *c, const struct object *o);
 /* kinds/instance-hardware.c: the figures of a flavor become the instance's; are kept beside, for a
  * resize on probation; are forgotten, or taken back. */

@@ -22,6 +22,7 @@ void plan_done(struct plan *p)
         free(p->vnc);
         free(p->cd_socket);
         free(p->nvram);
+        free(p->tpm);
         free(p->extra);
 }
 
@@ -164,7 +165,8 @@ static void plan_board(struct control *c, struct plan *p, const struct object *o
         if (streq(instance_or_image(o, "firmware"), "uefi"))
                 p->g.nvram = p->nvram = instance_nvram(c, o);
         p->g.scsi = streq(instance_or_image(o, "disk_bus"), "scsi");
-        p->g.tpm = object_num(o, "tpm");
+        if (object_num(o, "tpm"))
+                p->g.tpm_sock = p->tpm = instance_tpm(c, o);
         snprintf(p->watchdog, sizeof(p->watchdog), "%s", object_str(o, "watchdog"));
         if (*p->watchdog && !streq(p->watchdog, "off"))
                 p->g.watchdog = p->watchdog;
@@ -276,7 +278,7 @@ int plan_screen(struct plan *p, struct err **e)
 }
 
 /* Made once: what the guest has written there since stays. */
-static int plan_nvram(const struct plan *p, struct err **e)
+int plan_firmware(struct plan *p, struct err **e)
 {
         int r;
 
@@ -288,16 +290,6 @@ static int plan_nvram(const struct plan *p, struct err **e)
         }
         r = file_copy(GUEST_FIRMWARE_VARS, p->nvram, p->g.uid, p->g.gid, 0600, e);
         return r < 0 ? err_prepend(e, r, "UEFI's variables") : 0;
-}
-
-int plan_firmware(struct job *j, struct plan *p, struct err **e)
-{
-        _cleanup_free_ char *mark = p->g.tpm ? path_printf("%s/tpm", p->dir) : NULL;
-        int r = plan_nvram(p, e);
-
-        if (r == 0 && mark)
-                r = file_replace(mark, "", 0, 0600, e);
-        return r;
 }
 
 static int export_one(struct job *j, const struct plan *p, const char *id, const char *volume,

@@ -47,6 +47,21 @@ static int step_ready(struct job *j, struct err **e)
 
 /* --- step: boot ------------------------------------------------------------------------------ */
 
+/* One that runs already has its TPM. */
+static int start(struct compute *compute, struct plan *p, struct err **e)
+{
+        enum guest_state s = GUEST_GONE;
+        int r = p->tpm ? compute->ops->state(compute, p->g.uuid, &s, e) : 0;
+
+        if (r == 0 && s == GUEST_GONE)
+                r = plan_tpm(p, e);
+        if (r == 0)
+                r = compute->ops->start(compute, &p->g, e);
+        if (r < 0 && r != -ECONNREFUSED)
+                plan_tpm_dismiss(p);
+        return r;
+}
+
 static int step_boot(struct job *j, struct err **e)
 {
         _cleanup_(plan_done) struct plan p = {};
@@ -62,7 +77,7 @@ static int step_boot(struct job *j, struct err **e)
         if (r == 0)
                 r = plan_screen(&p, e);
         if (r == 0)
-                r = plan_firmware(j, &p, e);
+                r = plan_firmware(&p, e);
         if (r == 0)
                 r = plan_exports(j, &p, e);
         if (r == 0)
@@ -74,7 +89,7 @@ static int step_boot(struct job *j, struct err **e)
         if (r == 0)
                 r = instance_compute(j, &compute, e);
         if (r == 0)
-                r = compute->ops->start(compute, &p.g, e);
+                r = start(compute, &p, e);
         if (r == 0)
                 instance_describe(j, compute);
         return r;

@@ -118,6 +118,21 @@ static void failed_suspend(struct job *j, struct txn *t, struct object *o, const
 
 /* --- resume ---------------------------------------------------------------------------------- */
 
+/* One that is back already has its TPM. */
+static int restore(struct compute *compute, struct plan *p, const char *path, struct err **e)
+{
+        enum guest_state s = GUEST_GONE;
+        int r = p->tpm ? compute->ops->state(compute, p->g.uuid, &s, e) : 0;
+
+        if (r == 0 && s == GUEST_GONE)
+                r = plan_tpm(p, e);
+        if (r == 0)
+                r = compute->ops->restore(compute, p->g.uuid, path, e);
+        if (r < 0 && r != -ECONNREFUSED)
+                plan_tpm_dismiss(p);
+        return r;
+}
+
 static int step_restore(struct job *j, struct err **e)
 {
         _cleanup_free_ char *path = memory_path(j);
@@ -142,7 +157,7 @@ static int step_restore(struct job *j, struct err **e)
         if (r == 0)
                 r = instance_compute(j, &compute, e);
         if (r == 0)
-                r = compute->ops->restore(compute, p.g.uuid, path, e);
+                r = restore(compute, &p, path, e);
         if (r == 0)
                 instance_describe(j, compute);
         return r;

@@ -1,5 +1,6 @@
 /* Instances: guests. */
 #include "control/kinds/instance.h"
+#include "control/metrics.h"
 #include "control/network.h"
 
 char *instance_dir(struct control *c, const struct object *o)
@@ -43,7 +44,7 @@ char *instance_nvram(struct control *c, const struct object *o)
 
 char *instance_tpm(struct control *c, const struct object *o)
 {
-        return in_dir(c, o, "tpm");
+        return in_dir(c, o, "tpm/socket");
 }
 
 char *instance_memory(struct control *c, const struct object *o)
@@ -223,6 +224,10 @@ static const struct link_def links[] = {
          .help = "iso: in its CD drive, also while it runs; rm ejects it, if the guest lets it go"},
 };
 
+#define METRIC(n, which, words)                                                                    \
+        {n,          FILE_TEXT,       ROLE_NOBODY, .folder = "metrics", .render_at = metrics_render, \
+         .at = which, .help = words}
+
 static const struct file_def files[] = {
         {"console.log", FILE_LOG, ROLE_NOBODY, .path = instance_console_log,
          .help = "what its serial console has said"},
@@ -232,6 +237,13 @@ static const struct file_def files[] = {
          .help = "socket of its screen while it runs, and the password after the verb vnc"},
         {"console", FILE_TEXT, ROLE_NOBODY, .render = render_console,
          .help = "socket that speaks the serial console, while it runs"},
+        METRIC("cpu", METRICS_CPU, "nanoseconds of its processors since its start, and how many"),
+        METRIC("memory", METRICS_MEMORY,
+               "bytes: what it was given, of its process, and total, free, usable as it says itself"),
+        METRIC("disk", METRICS_DISK, "a line each disk: reads and writes since its start"),
+        METRIC("network", METRICS_NETWORK, "a line each network: what it received and sent"),
+        METRIC("hour", METRICS_HOUR, "all its figures every 10 seconds of the last hour it ran"),
+        METRIC("day", METRICS_DAY, "the same every 5 minutes of the last day it ran"),
 };
 
 static const struct verb_def verbs[] = {

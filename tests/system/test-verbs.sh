@@ -48,6 +48,18 @@ expect "another disk" "$STRATO" wait volumes/more available --timeout 60
 ln -s volumes/more instances/web/volumes/vdb
 expect "it is plugged in" "$STRATO" wait volumes/more in-use --timeout 60
 expect_text instances/web/domain.xml "target dev='vdb'"
+# One that does not answer keeps it, and its link comes back.
+guest_types web 'echo STRATOFS-GUEST runs $((40 + 2))'
+wait_line "$log" "STRATOFS-GUEST runs 42" 60
+tell pause
+to paused
+rm instances/web/volumes/vdb
+expect "it is asked to let go" "$STRATO" wait volumes/more detaching --timeout 10
+expect "it is back" "$STRATO" wait volumes/more in-use --timeout 60
+[ -L instances/web/volumes/vdb ] || fail "the link is not back"
+expect_text instances/web/error "did not let go"
+tell resume
+to active
 rm instances/web/volumes/vdb
 expect "it goes" "$STRATO" wait volumes/more available --timeout 60
 grep -q "target dev='vdb'" instances/web/domain.xml && fail "it is still described"

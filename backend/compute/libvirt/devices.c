@@ -1,4 +1,4 @@
-/* Memory, the CD drive and the screen of a running guest; and what is left of one that is gone. */
+/* Memory, the CD drive and the screen of a running guest. */
 #include "backend/compute/libvirt/driver.h"
 
 #include "backend/compute/libvirt/xml-tree.h"
@@ -109,27 +109,4 @@ int op_screen(struct compute *c, const char *uuid, const char *password, int64_t
         if (r == 0 && virDomainUpdateDeviceFlags(dom, device, VIR_DOMAIN_AFFECT_LIVE) < 0)
                 r = guest_failed(conn, dom, uuid, e);
         return r;
-}
-
-/* The state of a TPM belongs to libvirt, and is removed with a definition: so one is made. */
-int op_forget(struct compute *c, const char *uuid, struct err **e)
-{
-        _cleanup_conn_ virConnectPtr conn = link_get(driver(c), e);
-        _cleanup_dom_ virDomainPtr dom = NULL;
-        char xml[700];
-
-        if (!conn)
-                return -ECONNREFUSED;
-        snprintf(xml, sizeof(xml),
-                 "<domain type='qemu'><name>forget-%s</name><uuid>%s</uuid><memory>1024</memory>"
-                 "<os><type arch='x86_64' machine='q35'>hvm</type></os><devices>"
-                 "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
-                 "</devices></domain>",
-                 uuid, uuid);
-        dom = virDomainDefineXML(conn, xml);
-        if (!dom)
-                return virt_error(conn, e);
-        if (virDomainUndefineFlags(dom, VIR_DOMAIN_UNDEFINE_TPM) < 0)
-                return virt_error(conn, e);
-        return 0;
 }

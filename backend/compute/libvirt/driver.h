@@ -246,7 +246,6 @@ int op_screen(struct compute *c, const char *uuid, const char *password, int64_t
 int op_stats(struct compute *c,
              void (*each)(void *arg, const char *uuid, const struct guest_stats *s), void *arg,
              struct err **e);
-int op_forget(struct compute *c, const char *uuid, struct err **e);
 int op_describe(struct compute *c, const char *uuid, char **ret, struct err **e);
 int op_nmi(struct compute *c, const char *uuid, struct err **e);
 int op_password(struct compute *c, const char *uuid, const char *user, const char *hash,

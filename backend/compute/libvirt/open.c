@@ -49,7 +49,6 @@ static const struct compute_ops ops = {
         .media = op_media,
         .screen = op_screen,
         .stats = op_stats,
-        .forget = op_forget,
         .nmi = op_nmi,
         .describe = op_describe,
         .password = op_password,

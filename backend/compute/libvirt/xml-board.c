@@ -198,10 +198,11 @@ void xml_board_devices(xmlNodePtr devices, const struct guest *g)
 {
         xmlNodePtr n;
 
-        if (g->tpm) {
+        if (g->tpm_sock) {
                 n = attr(add(devices, "tpm"), "model", "tpm-crb");
-                n = attr(attr(add(n, "backend"), "type", "emulator"), "version", "2.0");
-                attr(n, "persistent_state", "yes");
+                n = attr(add(n, "backend"), "type", "external");
+                n = attr(attr(add(n, "source"), "type", "unix"), "mode", "connect");
+                attr(n, "path", g->tpm_sock);
         }
         if (g->watchdog)
                 attr(attr(add(devices, "watchdog"), "model", "i6300esb"), "action", g->watchdog);

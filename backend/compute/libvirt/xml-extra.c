@@ -123,11 +123,9 @@ static int check_inside(xmlNodePtr parent, struct err **e)
 
 static int check_tree(xmlDocPtr doc, struct err **e)
 {
-        xmlNodePtr root = doc ? xmlDocGetRootElement(doc) : NULL;
+        xmlNodePtr root = xmlDocGetRootElement(doc);
         int r = 0;
 
-        if (!root)
-                return err_set(e, -EINVAL, "it is no well-formed XML");
         if (doc->intSubset)
                 return err_set(e, -EINVAL, "it has a DOCTYPE: entities are not for here");
         if (!is_named(root, "domain"))
@@ -145,12 +143,17 @@ static int check_tree(xmlDocPtr doc, struct err **e)
 /* The line and words of the parser. */
 static xmlDocPtr parse(const char *extra, struct err **e)
 {
-        xmlDocPtr doc = xml_parse(extra);
-        const xmlError *x = doc ? NULL : xmlGetLastError();
+        const xmlError *x;
+        xmlDocPtr doc;
 
+        xmlResetLastError();
+        doc = xml_parse(extra);
+        x = doc ? NULL : xmlGetLastError();
         if (x && x->message)
                 err_set(e, -EINVAL, "line %d: %.*s", x->line, (int)strcspn(x->message, "\n"),
                         x->message);
+        else if (!doc)
+                err_set(e, -EINVAL, "it is no well-formed XML");
         return doc;
 }
 

@@ -107,6 +107,10 @@ static int check_guest(const struct guest *g, struct err **e)
                 r = err_set(e, -EINVAL, "an initrd or a command line needs a kernel");
         if (r == 0 && g->vnc_sock)
                 r = check_path("VNC socket", g->vnc_sock, SOCKET_PATH_MAX, e);
+        if (r == 0 && g->tpm_sock)
+                r = check_path("TPM's socket", g->tpm_sock, SOCKET_PATH_MAX, e);
+        if (r == 0 && g->nvram)
+                r = check_path("UEFI's variables", g->nvram, PATH_TEXT_MAX, e);
         if (r == 0 && g->config_drive)
                 r = check_path("config drive", g->config_drive, PATH_TEXT_MAX, e);
         for (unsigned i = 0; r == 0 && i < g->ndisks; i++)
