@@ -74,6 +74,8 @@ char *control_id(struct control *c, char *out);
 /* What the compute driver's events end in; any thread, does not block on I/O. */
 void control_guest_changed(struct control *c, const char *uuid);
 void control_guests_resync(struct control *c);
+/* A guest let go of a device, by target or MAC, that had been given back to it: its link goes. */
+void control_guest_left(struct control *c, const char *uuid, const char *device);
 
 /* --- changes ------------------------------------------------------------------------------ */
 

@@ -114,6 +114,9 @@ enum guest_reason { GUEST_REASON_NONE, GUEST_REASON_SHUTDOWN, GUEST_REASON_DESTR
 
 struct compute_events {
         void (*changed)(void *arg, const char *uuid, enum guest_state now, enum guest_reason why);
+        /* The guest let go of a device that it was asked for and did not give up in time: detach()
+         * and unplug() have failed long since.  device: target or MAC.  NULL: not told. */
+        void (*left)(void *arg, const char *uuid, const char *device);
         /* The connection to the engine was lost and is back: list everything again. */
         void (*resync)(void *arg);
         void *arg;

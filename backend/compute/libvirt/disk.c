@@ -151,7 +151,7 @@ int op_detach(struct compute *c, const char *uuid, const char *target, int timeo
                 return r;
         if (!there.alias)
                 return err_set(e, -EIO, "libvirt gave device '%s' no alias", target);
-        u = unplug_get(d, uuid, there.alias);
+        u = unplug_get(d, uuid, there.alias, target);
         if (!u)
                 return err_errno(e, -ENOMEM, "detach '%s'", target);
         r = let_go(d, conn, dom, u, target, deadline, e);

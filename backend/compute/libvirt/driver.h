@@ -28,6 +28,7 @@ struct unplug {
         struct unplug *next;
         char uuid[VIR_UUID_STRING_BUFLEN];
         char *alias;
+        char target[20];  /* or MAC */
         int64_t asked;    /* monotonic microseconds of the last request, or of the guest's going on
                            * after it; 0: none stands */
         unsigned waiters; /* calls that hold it */
@@ -117,7 +118,8 @@ enum guest_state guest_state_of(int state, int reason);
 /* unplug.c */
 
 /* The record for that device, made when there is none; NULL without memory.  Give it back. */
-struct unplug *unplug_get(struct driver *d, const char *uuid, const char *alias);
+struct unplug *unplug_get(struct driver *d, const char *uuid, const char *alias,
+                          const char *target);
 /* gone: the device is known to have left, there is nothing more to remember. */
 void unplug_put(struct driver *d, struct unplug *u, bool gone);
 /* Whether to send a request now; if so it is taken for sent. */
