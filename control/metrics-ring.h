@@ -25,5 +25,5 @@ void ring_close(struct ring_file *f);
 /* One more sample, for both rings as they are due. */
 void ring_write(struct ring_file *f, const struct sample *s);
 /* Calls each for the samples of a ring, oldest first. */
-void ring_read(const struct ring_file *f, unsigned ring, void (*each)(void *arg, const struct sample *s),
-               void *arg);
+void ring_read(const struct ring_file *f, unsigned ring,
+               void (*each)(void *arg, const struct sample *s), void *arg);

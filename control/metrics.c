@@ -28,13 +28,13 @@ struct metrics_keeper {
 /* --- showing --------------------------------------------------------------------------------- */
 
 static const char *const names[GUEST_FIGURES] = {
-        [GUEST_CPU] = "cpu_nsec",           [GUEST_VCPUS] = "vcpus",
-        [GUEST_MEM_SIZE] = "mem_size",      [GUEST_MEM_RSS] = "mem_rss",
-        [GUEST_MEM_TOTAL] = "mem_total",    [GUEST_MEM_FREE] = "mem_free",
-        [GUEST_MEM_USABLE] = "mem_usable",  [GUEST_RD_OPS] = "rd_ops",
-        [GUEST_RD_BYTES] = "rd_bytes",      [GUEST_WR_OPS] = "wr_ops",
-        [GUEST_WR_BYTES] = "wr_bytes",      [GUEST_RX_PACKETS] = "rx_packets",
-        [GUEST_RX_BYTES] = "rx_bytes",      [GUEST_TX_PACKETS] = "tx_packets",
+        [GUEST_CPU] = "cpu_nsec",          [GUEST_VCPUS] = "vcpus",
+        [GUEST_MEM_SIZE] = "mem_size",     [GUEST_MEM_RSS] = "mem_rss",
+        [GUEST_MEM_TOTAL] = "mem_total",   [GUEST_MEM_FREE] = "mem_free",
+        [GUEST_MEM_USABLE] = "mem_usable", [GUEST_RD_OPS] = "rd_ops",
+        [GUEST_RD_BYTES] = "rd_bytes",     [GUEST_WR_OPS] = "wr_ops",
+        [GUEST_WR_BYTES] = "wr_bytes",     [GUEST_RX_PACKETS] = "rx_packets",
+        [GUEST_RX_BYTES] = "rx_bytes",     [GUEST_TX_PACKETS] = "tx_packets",
         [GUEST_TX_BYTES] = "tx_bytes",
 };
 
@@ -153,8 +153,8 @@ static char *ring_path(struct control *c, const struct object *o)
         return xcheck(path_printf("%s/metrics", dir));
 }
 
-/* Lock held: the guest's place in the table, made if it has a history or runs. */
-static void adopt(struct control *c, const struct object *o, bool runs)
+/* Lock held: the guest's place in the table, made if it runs or, with look, has a history. */
+static void adopt(struct control *c, const struct object *o, bool runs, bool look)
 {
         struct metrics_keeper *k = c->metrics;
         _cleanup_free_ char *path = NULL;
@@ -162,7 +162,9 @@ static void adopt(struct control *c, const struct object *o, bool runs)
         struct ring_file *ring;
 
         HASH_FIND(hh, k->table, &o->no, sizeof(o->no), g);
-        if (g && (g->ring || !runs))
+        if (g && !runs)
+                g->fresh = false;
+        if ((g && g->ring) || !(runs || look))
                 return;
         path = ring_path(c, o);
         ring = ring_open(path, runs);
@@ -190,11 +192,11 @@ static bool take_stock(struct control *c, bool all)
                 if (!model_by_no(c, g->no))
                         drop(k, g);
         HASH_ITER (hh_no, c->by_no, o, tmp) {
-                bool runs = o->kind == &kind_instance && object_in(o, INSTANCE_RUNS) &&
-                            feed_ours(c, o);
+                bool runs =
+                        o->kind == &kind_instance && object_in(o, INSTANCE_RUNS) && feed_ours(c, o);
 
-                if (o->kind == &kind_instance && (runs || all))
-                        adopt(c, o, runs);
+                if (o->kind == &kind_instance)
+                        adopt(c, o, runs, all);
                 some |= runs;
         }
         pthread_mutex_unlock(&k->lock);

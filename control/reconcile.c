@@ -87,8 +87,8 @@ static bool is_device(const struct link *l, const char *device)
                                                : false;
 }
 
-/* As if its link were removed now: the job finds the device gone.  The one that gives it back may not
- * have ended yet: then this one comes after it. */
+/* As if its link were removed now: the job finds the device gone.  The one that gives it back may
+ * not have ended yet: then this one comes after it. */
 static void take_left(struct control *c, const struct left *left)
 {
         struct object *o;

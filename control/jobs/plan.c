@@ -327,7 +327,7 @@ int plan_cdrom(struct job *j, struct plan *p, struct err **e)
 int plan_exports(struct job *j, struct plan *p, struct err **e)
 {
         for (unsigned i = 0; i < p->g.ndisks; i++) {
-                int r = export_one(j, p, p->export[i], p->volume[i], p->disks[i].readonly,
+                int r = export_one(j, p, p->export[i], p -> volume[i], p -> disks[i].readonly,
                                    &p->socket[i], e);
 
                 if (r < 0)

@@ -1,5 +1,5 @@
-/* bench-metrics [GUESTS [ROUNDS]]: what the figures of many guests cost a host each ten seconds: the
- * one call of libvirt's, on its test driver, and a sample for each into its history. */
+/* bench-metrics [GUESTS [ROUNDS]]: what the figures of many guests cost a host each ten seconds:
+ * the one call of libvirt's, on its test driver, and a sample for each into its history. */
 #include "backend/compute/libvirt/driver.h"
 
 #include <stdio.h>

@@ -752,9 +752,9 @@ static int tear_down(void **state)
 #define LIFE                                                                                       \
         cmocka_unit_test(boots), cmocka_unit_test(console_speaks), cmocka_unit_test(has_no_agent), \
                 cmocka_unit_test(save_is_cancelled), cmocka_unit_test(has_figures),                \
-                cmocka_unit_test(hot_plugs),                                                       \
-                cmocka_unit_test(pauses), cmocka_unit_test(reconnects), cmocka_unit_test(grows),   \
-                cmocka_unit_test(stalls), cmocka_unit_test(outlives), cmocka_unit_test(reboots),   \
+                cmocka_unit_test(hot_plugs), cmocka_unit_test(pauses),                             \
+                cmocka_unit_test(reconnects), cmocka_unit_test(grows), cmocka_unit_test(stalls),   \
+                cmocka_unit_test(outlives), cmocka_unit_test(reboots),                             \
                 cmocka_unit_test(shuts_down), cmocka_unit_test(dies), cmocka_unit_test(destroys)
 
 int main(int argc, char **argv)

@@ -82,7 +82,7 @@ tell start
 to active
 dir=$T/state/instances/$(cat instances/web/id)
 log=$dir/console.log
-wait_line "$log" "STRATOFS-GUEST ready" 120
+wait_line "$log" "STRATOFS-GUEST ready" 240
 for text in "sound model='ich9'" "watchdog model='i6300esb'" "tpm model='tpm-crb'" \
         "topology sockets='1' dies='1' cores='2' threads='1'" "Nehalem</model>" "loader readonly='yes' type='pflash'"; do
         expect_text instances/web/domain.xml "$text"
@@ -90,21 +90,21 @@ done
 
 # --- seen from inside
 guest_types web 'yes() { [ -e "$1" ] && echo -n " $2"; }; echo STRATOFS-GUEST board "$(yes /sys/firmware/efi uefi; yes /dev/tpm0 tpm; yes /dev/sda scsi; yes /dev/sr0 cd; yes /dev/hwrng rng; yes /sys/devices/system/node/node1 numa; grep -qs 0x25ab /sys/bus/pci/devices/*/device && echo -n " watchdog"; grep -q "cpu cores.*: 2" /proc/cpuinfo && echo -n " cores"; grep -q Nehalem /proc/cpuinfo && echo -n " cpu"; grep -qs 0x293e /sys/bus/pci/devices/*/device && echo -n " sound")" .'
-wait_line "$log" "STRATOFS-GUEST board  uefi tpm scsi cd rng numa watchdog cores cpu sound ." 60
+wait_line "$log" "STRATOFS-GUEST board  uefi tpm scsi cd rng numa watchdog cores cpu sound ." 120
 
 # --- the CD changes while it runs, and is not torn from a guest that uses it
 guest_types web 'mkdir -p /run/c; mount -o ro /dev/sr0 /run/c && echo STRATOFS-GUEST cd-1 $(cat /run/c/name) .'
-wait_line "$log" "STRATOFS-GUEST cd-1 this is one ." 60
+wait_line "$log" "STRATOFS-GUEST cd-1 this is one ." 120
 rm instances/web/cdrom || fail "rm cdrom"
 wait_until 60 idle || fail "a job does not end"
 expect_text instances/web/error "shut"
 [ "$(readlink instances/web/cdrom)" = ../../images/one ] || fail "the link is not back"
 guest_types web 'umount /run/c; echo STRATOFS-GUEST unmounted $((40 + 2))'
-wait_line "$log" "STRATOFS-GUEST unmounted 42" 60
+wait_line "$log" "STRATOFS-GUEST unmounted 42" 120
 ln -sfn images/two instances/web/cdrom || fail "another CD"
 wait_until 60 idle || fail "a job does not end"
 guest_types web 'mount -o ro /dev/sr0 /run/c && echo STRATOFS-GUEST cd-2 $(cat /run/c/name) .; umount /run/c; eject /dev/sr0 2>/dev/null; echo STRATOFS-GUEST read $((40 + 2))'
-wait_line "$log" "STRATOFS-GUEST cd-2 this is two ." 60
+wait_line "$log" "STRATOFS-GUEST cd-2 this is two ." 120
 rm instances/web/cdrom || fail "rm cdrom"
 wait_until 60 idle || fail "a job does not end"
 [ ! -e instances/web/cdrom ] || fail "it is not out: $(cat instances/web/error)"
@@ -149,10 +149,10 @@ echo 'name=more size=64M' >volumes/new
 expect "another disk" "$STRATO" wait volumes/more available --timeout 60
 ln -s volumes/more instances/web/volumes/vdb
 expect "it is plugged in" "$STRATO" wait volumes/more in-use --timeout 60
-wait_line "$log" "STRATOFS-GUEST disk sdb 67108864" 60
+wait_line "$log" "STRATOFS-GUEST disk sdb 67108864" 120
 rm instances/web/volumes/vdb || fail "rm of a link"
 expect "it goes" "$STRATO" wait volumes/more available --timeout 60
-wait_line "$log" "STRATOFS-GUEST gone sdb" 60
+wait_line "$log" "STRATOFS-GUEST gone sdb" 120
 
 # --- its figures
 has() { # has FILE PATTERN
@@ -167,6 +167,17 @@ samples() {
 samples 2 || fail "no history"
 [ "$(wc -l <instances/web/metrics/day)" = 2 ] || fail "the day: $(cat instances/web/metrics/day)"
 [ "$(awk '{print NF}' instances/web/metrics/hour | sort -u)" = 16 ] || fail "fields"
+
+# --- asleep and back, TPM and all
+guest_types web 'echo STRATOFS-GUEST awake $((40 + 2)) $(cat /sys/class/tpm/tpm0/tpm_version_major)'
+wait_line "$log" "STRATOFS-GUEST awake 42 2" 120
+tell suspend
+to suspended
+[ -z "$(pgrep -f "swtpm.*$dir")" ] || fail "its TPM runs without it"
+tell resume
+to active
+guest_types web 'echo STRATOFS-GUEST again $((40 + 2)) $(cat /sys/class/tpm/tpm0/pcr-sha256/0 | cut -c1-4)'
+wait_line "$log" "STRATOFS-GUEST again 42 " 120
 
 # --- what was its own goes with it
 [ "$(stat -c %a "$dir/nvram.fd")" = 600 ] || fail "no variables of UEFI"

@@ -11,7 +11,8 @@ int disk_present(const struct guest_disk *disk, struct err **e)
                        strerror(errno));
 }
 
-/* How a guest and its disk at target, or its network device with that MAC, stand.  -ENOENT: no guest. */
+/* How a guest and its disk at target, or its network device with that MAC, stand.  -ENOENT: no
+ * guest. */
 static int look(virConnectPtr conn, const char *uuid, const char *target, virDomainPtr *dom,
                 struct disk_found *ret, struct err **e)
 {
