@@ -301,6 +301,11 @@ bool meta_key_valid(const char *key)
                !streq(key, "..") && text_clean(key, n, false);
 }
 
+size_t meta_value_max(const struct kind *k, const char *key)
+{
+        return k == &kind_instance && streq(key, "user_data") ? USER_DATA : META_VALUE;
+}
+
 static int set_meta_once(struct control *c, const struct caller *who, uint64_t no, const char *key,
                          const char *value, size_t n, struct err **e)
 {
@@ -314,8 +319,9 @@ static int set_meta_once(struct control *c, const struct caller *who, uint64_t n
                 r = authorise(c, who, o, ROLE_MEMBER, "metadata", e);
         if (r == 0 && !meta_key_valid(key))
                 r = err_set(e, -EINVAL, "a metadata key is 1 to %d bytes of UTF-8", META_KEY);
-        if (r == 0 && n > META_VALUE)
-                r = err_set(e, -EFBIG, "a metadata value has at most %d bytes", META_VALUE);
+        if (r == 0 && n > meta_value_max(o->kind, key))
+                r = err_set(e, -EFBIG, "this metadata value has at most %zu bytes",
+                            meta_value_max(o->kind, key));
         if (r == 0 && !text_clean(value, n, true))
                 r = err_at(e, -EINVAL, value, n, 0, n, "a metadata value is UTF-8 text");
         if (r == 0 && !object_meta(o, key) && o->nmeta >= META_KEYS)

@@ -1,4 +1,5 @@
 /* Start and stop of the control plane. */
+#include "control/metrics.h"
 #include "control/hosts.h"
 #include "control/job.h"
 #include "control/network.h"
@@ -40,6 +41,8 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
         if (r == 0)
                 r = stats_start(c, e);
         if (r == 0)
+                r = metrics_start(c, e);
+        if (r == 0)
                 r = keys_start(c, e);
         if (r == 0)
                 r = networks_start(c, e);
@@ -55,6 +58,7 @@ int control_start(const struct control_config *cfg, struct control **ret, struct
 void control_quiesce(struct control *c)
 {
         stats_stop(c);
+        metrics_stop(c);
         keys_stop(c);
         reconcile_stop(c);
         jobs_stop(c);
@@ -74,6 +78,7 @@ void control_stop(struct control *c)
         jobs_free(c);
         reconcile_free(c);
         stats_free(c);
+        metrics_free(c);
         keys_free(c);
         takeover_free(c);
         lease_free(c);

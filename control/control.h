@@ -33,7 +33,10 @@ struct control_config {
         struct backup_service *backups; /* NULL: backups are refused */
         /* Opens compute on first use (control calls it on a worker); returns a cached one later. */
         int (*compute)(void *arg, struct compute **ret, struct err **e);
-        /* The same for networks; NULL: this cloud has none, and says so. */
+        /* Whether `extra.xml` may be merged into a guest's description: -EINVAL with words; NULL:
+         * anything.  Memory only. */
+        int (*check_extra)(const char *text, struct err **e);
+        /* The same as `compute` for networks; NULL: this cloud has none, and says so. */
         int (*network)(void *arg, struct network_service **ret, struct err **e);
         void *arg;
         /* How a host that died is kept from writing to volumes; from the store, which hosts of one cloud
@@ -71,6 +74,8 @@ char *control_id(struct control *c, char *out);
 /* What the compute driver's events end in; any thread, does not block on I/O. */
 void control_guest_changed(struct control *c, const char *uuid);
 void control_guests_resync(struct control *c);
+/* A guest let go of a device, by target or MAC, that had been given back to it: its link goes. */
+void control_guest_left(struct control *c, const char *uuid, const char *device);
 
 /* --- changes ------------------------------------------------------------------------------ */
 
@@ -105,6 +110,8 @@ int control_unlink(struct control *c, const struct caller *who, uint64_t no, uns
                    const char *name, struct err **e);
 int control_set_meta(struct control *c, const struct caller *who, uint64_t no, const char *key,
                      const char *value, size_t n, struct err **e);
+/* Bytes that the metadata value of that key has at most. */
+size_t meta_value_max(const struct kind *k, const char *key);
 int control_del_meta(struct control *c, const struct caller *who, uint64_t no, const char *key,
                      struct err **e);
 

@@ -1,9 +1,13 @@
 #include "control/documents.h"
 
 #include <jansson.h>
+#include <openssl/evp.h>
+#include <sys/random.h>
 
 #include "common/bundle.h"
 #include "control/network.h"
+
+enum { SEED = 512 };
 
 static void add_text(struct buf *out, const char *name, const char *text)
 {
@@ -44,7 +48,7 @@ static bool is_document(const char *key)
 
 static json_t *meta_data(const struct object *o)
 {
-        const char *key = object_str(o, "ssh_key");
+        const char *key = object_str(o, "ssh_key"), *zone = object_str(o, "zone");
         json_t *root = json_object(), *meta = json_object();
         char id[ID_TEXT_SIZE];
 
@@ -52,8 +56,9 @@ static json_t *meta_data(const struct object *o)
         json_object_set_new(root, "name", json_string(o->name));
         json_object_set_new(root, "hostname", json_string(hostname(o)));
         json_object_set_new(root, "project_id", json_string(o->tenant->name));
-        json_object_set_new(root, "availability_zone", json_string(object_str(o, "zone")));
+        json_object_set_new(root, "availability_zone", json_string(*zone ? zone : "nova"));
         json_object_set_new(root, "launch_index", json_integer(0));
+        json_object_set_new(root, "devices", json_array());
         if (*key) {
                 json_object_set_new(root, "public_keys", json_pack("{s:s}", "default", key));
                 json_object_set_new(root, "keys",
@@ -97,8 +102,9 @@ static json_t *network_of(const struct object *port, const struct object *subnet
         json_object_set_new(n, "ip_address", json_string(object_str(port, "address")));
         json_object_set_new(n, "netmask", json_string(mask));
         json_object_set_new(n, "routes",
-                            json_pack("[{s:s, s:s, s:s}]", "network", "0.0.0.0", "netmask",
-                                      "0.0.0.0", "gateway", gateway));
+                            *gateway ? json_pack("[{s:s, s:s, s:s}]", "network", "0.0.0.0",
+                                                 "netmask", "0.0.0.0", "gateway", gateway)
+                                     : json_array());
         return n;
 }
 
@@ -141,7 +147,7 @@ static json_t *network_data(struct control *c, const struct object *o)
                 char id[ID_TEXT_SIZE], device[DEVICE_SIZE];
                 json_t *six;
 
-                if ((int)l->def != def || port->kind != &kind_port)
+                if ((int)l->def != def || port->kind != &kind_port || l->leaving)
                         continue;
                 network_device(device, NET_TAP, id_text(id, port->id));
                 json_array_append_new(links,
@@ -162,24 +168,24 @@ static json_t *network_data(struct control *c, const struct object *o)
                          services);
 }
 
-/* The instance's own, else its tenant's. */
+/* The instance's own, else its tenant's.  A JSON object is the document itself; other text is for
+ * cloud-init alone. */
 static json_t *vendor_data(const struct object *o)
 {
         const struct meta *m = object_meta(o, "vendor_data");
-        json_t *v = json_object();
+        const char *text = m ? m->value : object_str(o->tenant, "vendor_data");
+        json_t *v = *text == '{' ? json_loads(text, 0, NULL) : NULL;
 
-        if (!m)
-                m = object_meta(o->tenant, "vendor_data");
-        if (m)
-                json_object_set_new(v, "cloud-init", json_string(m->value));
-        return v;
+        if (!v && *text)
+                v = json_pack("{s:s}", "cloud-init", text);
+        return v ? v : json_object();
 }
 
-void documents_openstack(struct control *c, const struct object *o, struct buf *out)
+static void add_openstack(struct control *c, const struct object *o, json_t *meta, struct buf *out)
 {
         const struct meta *user = object_meta(o, "user_data");
 
-        add_json(out, "openstack/latest/meta_data.json", meta_data(o));
+        add_json(out, "openstack/latest/meta_data.json", meta);
         add_json(out, "openstack/latest/network_data.json", network_data(c, o));
         if (user)
                 add_text(out, "openstack/latest/user_data", user->value);
@@ -316,6 +322,52 @@ static void meta_data_ec2(struct control *c, const struct object *o, struct buf 
         add_groups(o, out);
 }
 
+/* --- together -------------------------------------------------------------------------------- */
+
+/* For a guest that has no RNG, or boots before it. */
+static json_t *random_seed(void)
+{
+        unsigned char raw[SEED], out[SEED / 3 * 4 + 8];
+        size_t n = 0;
+
+        while (n < sizeof(raw)) {
+                ssize_t got = getrandom(raw + n, MIN(sizeof(raw) - n, (size_t)256), 0);
+
+                if (got > 0)
+                        n += got;
+        }
+        EVP_EncodeBlock(out, raw, sizeof(raw));
+        return json_string((const char *)out);
+}
+
+static json_t *drive_ec2(const struct object *o)
+{
+        const struct object *port = first_port(o);
+        const char *key = object_str(o, "ssh_key");
+        char id[ID_TEXT_SIZE];
+        json_t *root = json_pack("{s:s, s:s, s:s}", "instance-id", id_text(id, o->id), "hostname",
+                                 hostname(o), "local-hostname", hostname(o));
+
+        if (port)
+                json_object_set_new(root, "local-ipv4", json_string(object_str(port, "address")));
+        if (*key)
+                json_object_set_new(root, "public-keys",
+                                    json_pack("{s:{s:s}}", "0", "openssh-key", key));
+        return root;
+}
+
+void documents_drive(struct control *c, const struct object *o, struct buf *out)
+{
+        const struct meta *user = object_meta(o, "user_data");
+        json_t *meta = meta_data(o);
+
+        json_object_set_new(meta, "random_seed", random_seed());
+        add_openstack(c, o, meta, out);
+        add_json(out, "ec2/latest/meta-data.json", drive_ec2(o));
+        if (user)
+                add_text(out, "ec2/latest/user-data", user->value);
+}
+
 bool documents(struct control *c, const struct object *o, struct buf *out)
 {
         const char *service = object_str(o, "metadata_service"), *password;
@@ -324,7 +376,7 @@ bool documents(struct control *c, const struct object *o, struct buf *out)
 
         if (streq(service, "off"))
                 return false;
-        documents_openstack(c, o, out);
+        add_openstack(c, o, meta_data(o), out);
         password = object_str(o, "password");
         add_text(out, "openstack/latest/password", password);
         meta_data_ec2(c, o, out);

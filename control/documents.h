@@ -7,7 +7,8 @@
 
 #include "control/jobs/jobs.h"
 
-/* Documents of o, an instance, in OpenStack's form.  Model held, memory only. */
-void documents_openstack(struct control *c, const struct object *o, struct buf *out);
+/* The files of the config drive of o, an instance: OpenStack's, and what of EC2's layout is looked
+ * for there.  Model held, memory only. */
+void documents_drive(struct control *c, const struct object *o, struct buf *out);
 /* All that the metadata service says to o; false: nothing, as its owner wants it.  Likewise. */
 bool documents(struct control *c, const struct object *o, struct buf *out);

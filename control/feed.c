@@ -421,6 +421,7 @@ static void tell_all(struct control *c)
                 if (ch->kind == &kind_volume_type)
                         reconcile_limits(c);
                 networks_changed(c, ch->kind);
+                metrics_changed(c, ch->kind);
                 jobs_changed(c, ch->no);
         }
         f->nchanges = 0;

@@ -75,6 +75,7 @@ struct control {
         struct token_list *tokens;
         struct reconciler *reconciler;
         struct stats_keeper *stats;
+        struct metrics_keeper *metrics;
         struct key_keeper *keys;
         struct lease *lease;       /* NULL: this host is the only one */
         struct takeover *takeover;
@@ -205,7 +206,7 @@ void wait_gone(struct control *c, uint64_t no);
 bool caller_in_group(const struct caller *who, gid_t gid);
 
 /* action.c */
-enum { META_KEYS = 128, META_KEY = 255, META_VALUE = 4096 }; /* an object's metadata */
+enum { META_KEYS = 128, META_KEY = 255, META_VALUE = 4096, USER_DATA = 64 << 10 }; /* metadata */
 bool meta_key_valid(const char *key);
 int authorise(struct control *c, const struct caller *who, const struct object *o, enum role need,
               const char *what, struct err **e);
@@ -265,6 +266,9 @@ int reconcile_start(struct control *c, struct err **e);
 void reconcile_stop(struct control *c);
 void reconcile_free(struct control *c);
 void reconcile_limits(struct control *c); /* a volume type changed, durably */
+
+/* metrics.c: an object of kind k changed, durably.  Any lock of the model's. */
+void metrics_changed(struct control *c, const struct kind *k);
 
 /* network.c: an object of kind k changed, durably. */
 void networks_changed(struct control *c, const struct kind *k);

@@ -104,7 +104,9 @@ static int text_parse(struct control *c, const struct attr_def *a, const char *t
         const struct kind *k = a->of ? kind_by_name(a->of) : NULL;
         _cleanup_free_ char *s = NULL;
 
-        if (!text_clean(text, n, false))
+        if (a->lines && !text_clean(text, n, true))
+                return err_at(e, -EINVAL, text, n, 0, n, "%s is UTF-8 text", a->name);
+        if (!a->lines && !text_clean(text, n, false))
                 return err_at(e, -EINVAL, text, n, 0, n,
                               "%s is one line of UTF-8 without control characters", a->name);
         if (a->type == ATTR_WORD && !word_in(a->words, text, n))

@@ -49,6 +49,7 @@ struct attr_def {
         bool max_word;         /* "max" is legal and means no limit */
         const char *def;       /* the value of a new object, as text; NULL: empty or 0 */
         bool index;            /* shown in `index` */
+        bool lines;            /* TEXT: of more than one line */
         bool no_spec;          /* written, but not part of `spec` (a secret, an action) */
         bool hidden;           /* stored, shown to nobody (an actual value of ours) */
         bool changes;          /* shown value changes without a write: never cached by the kernel */

@@ -6,7 +6,13 @@
  * a volume type that changed to its volumes, which are of many tenants. */
 #include "control/jobs/jobs.h"
 
-enum { LOOK_US = 60 * 1000000LL, QUEUE_MAX = 1024 };
+enum { LOOK_US = 60 * 1000000LL, QUEUE_MAX = 1024, LEFT_MAX = 64 };
+
+/* A device that its guest let go of when nobody waited for that any more. */
+struct left {
+        uint64_t no;
+        char device[20];
+};
 
 struct reconciler {
         pthread_mutex_t lock;
@@ -15,6 +21,8 @@ struct reconciler {
         bool running, stop, all, limits;
         uint64_t queue[QUEUE_MAX]; /* instances to look at */
         unsigned n;
+        struct left left[LEFT_MAX];
+        unsigned nleft;
 };
 
 /* Lock not held. */
@@ -47,6 +55,65 @@ void control_guest_changed(struct control *c, const char *uuid)
                 return;      /* a guest of somebody else */
         jobs_changed(c, no); /* a stop that waits for it */
         queue_look(c, no);
+}
+
+/* So many at once that there is no room: their links lead to nothing until the guest is off. */
+void control_guest_left(struct control *c, const char *uuid, const char *device)
+{
+        struct reconciler *r = c->reconciler;
+        struct object *o = NULL;
+        sd_id128_t id;
+        uint64_t no = 0;
+
+        if (!r || id_parse(uuid, &id) < 0)
+                return;
+        control_rdlock(c);
+        o = model_by_id(c, id);
+        if (o && o->kind == &kind_instance)
+                no = o->no;
+        control_unlock(c);
+        WITH_LOCK(&r->lock);
+        if (!no || r->nleft == LEFT_MAX)
+                return;
+        r->left[r->nleft].no = no;
+        snprintf(r->left[r->nleft++].device, sizeof(r->left->device), "%s", device);
+        pthread_cond_signal(&r->cond);
+}
+
+static bool is_device(const struct link *l, const char *device)
+{
+        return l->target->kind == &kind_volume ? streq(l->name, device)
+               : l->target->kind == &kind_port ? streq(object_str(l->target, "mac"), device)
+                                               : false;
+}
+
+/* As if its link were removed now: the job finds the device gone.  The one that gives it back may
+ * not have ended yet: then this one comes after it. */
+static void take_left(struct control *c, const struct left *left)
+{
+        struct object *o;
+        struct txn t;
+
+        txn_begin(&t, c, NULL);
+        o = model_by_no(c, left->no);
+        for (unsigned i = 0; o && feed_ours(c, o) && i < o->nlinks; i++) {
+                struct link *l = &o->links[i];
+                bool disk = l->target->kind == &kind_volume;
+                char id[ID_TEXT_SIZE];
+
+                if (!is_device(l, left->device))
+                        continue;
+                txn_edit(&t, o);
+                l = &o->links[i];
+                l->leaving = true;
+                snprintf(id, sizeof(id), "%s", l->id);
+                if (disk && object_in(l->target, STATE(VOLUME_IN_USE)))
+                        txn_set_state(&t, l->target, VOLUME_DETACHING);
+                txn_event(&t, o, "the guest let go of %s after all", l->name);
+                job_start(&t, o, disk ? &job_instance_detach : &job_instance_unplug, id);
+                break;
+        }
+        txn_commit(&t, NULL);
 }
 
 void reconcile_limits(struct control *c)
@@ -165,7 +232,7 @@ static void *reconcile_main(void *arg)
                 struct timespec ts = clock_timespec(clock_mono() + LOOK_US);
                 bool late = false;
 
-                while (!r->stop && !r->all && !r->n && !r->limits && !late) {
+                while (!r->stop && !r->all && !r->n && !r->nleft && !r->limits && !late) {
                         if (live)
                                 late = pthread_cond_timedwait(&r->cond, &r->lock, &ts) != 0;
                         else
@@ -180,6 +247,14 @@ static void *reconcile_main(void *arg)
                         look_at(c, no);
                         pthread_mutex_lock(&r->lock);
                         live = 1;
+                        continue;
+                }
+                if (r->nleft) {
+                        struct left left = r->left[--r->nleft];
+
+                        pthread_mutex_unlock(&r->lock);
+                        take_left(c, &left);
+                        pthread_mutex_lock(&r->lock);
                         continue;
                 }
                 if (r->limits) {

@@ -317,7 +317,7 @@ static int apply_meta(struct applying *ap, json_t *doc, struct err **e)
                 const char *s = json_string_value(v);
                 const struct meta *now = meta_find(o, key);
 
-                if (!s || strlen(s) > META_VALUE || !text_clean(s, strlen(s), true) ||
+                if (!s || strlen(s) > meta_value_max(o->kind, key) || !text_clean(s, strlen(s), true) ||
                     !meta_key_valid(key))
                         return err_set(e, -EINVAL, "metadata: an object of KEY: TEXT");
                 if (now && streq(now->value, s))

@@ -373,6 +373,7 @@ static void txn_tell(struct txn *t)
                 if (t->v[i].change.kind == &kind_volume_type)
                         reconcile_limits(c);
                 networks_changed(c, t->v[i].change.kind);
+                metrics_changed(c, t->v[i].change.kind);
                 jobs_changed(c, no);
         }
         for (size_t i = 0; i < t->nevents; i++)

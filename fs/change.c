@@ -200,9 +200,6 @@ static int rename_scratch(struct fs *fs, const struct caller *who, struct place 
         if (to->dir.no != from->dir.no || to->dir.type != from->dir.type)
                 return err_set(e, -EPERM, "a temporary file stays in its directory");
         if (to->dir.type == NODE_METADATA && !(to->e || scratch_name(newname))) {
-                if (len > META_MAX)
-                        return err_set(e, -EFBIG, "a metadata value has at most %d bytes",
-                                       META_MAX);
                 if (once_done(fs))
                         return 0;
                 r = control_set_meta(fs->control, who, to->dir.no, newname, text, len, e);

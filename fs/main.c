@@ -69,6 +69,13 @@ static void guest_changed(void *arg, const char *uuid, enum guest_state now _unu
                 control_guest_changed(s->control, uuid);
 }
 
+static void guest_left(void *arg, const char *uuid, const char *device)
+{
+        struct stratod *s = arg;
+
+        control_guest_left(s->control, uuid, device);
+}
+
 static void guests_resync(void *arg)
 {
         struct stratod *s = arg;
@@ -94,7 +101,10 @@ static int open_compute(void *arg, struct compute **ret, struct err **e)
         struct stratod *s = arg;
         char id[ID_TEXT_SIZE];
         struct compute_config cfg = {.state = s->state, .owner = control_id(s->control, id)};
-        struct compute_events ev = {.changed = guest_changed, .resync = guests_resync, .arg = s};
+        struct compute_events ev = {.changed = guest_changed,
+                                    .left = guest_left,
+                                    .resync = guests_resync,
+                                    .arg = s};
         int r = 0;
 
         WITH_LOCK(&s->compute_lock);
@@ -334,6 +344,7 @@ static int start(struct stratod *s, struct err **e)
                                       .images = s->images,
                                       .backups = s->backups,
                                       .compute = open_compute,
+                                      .check_extra = compute_check_extra,
                                       /* a plain user cannot make bridges */
                                       .network = getuid() == 0 ? open_network : NULL,
                                       .arg = s,

@@ -180,7 +180,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len
 
 /* --- text.c -------------------------------------------------------------------------------- */
 
-enum { TEXT_MAX = 64 << 10, META_MAX = 4 << 10 };
+enum { TEXT_MAX = 64 << 10, SPEC_MAX = 256 << 10 }; /* a spec has all of an object */
 /* Renders a text node.  Read lock held. */
 void text_render(struct fs *fs, const struct node *n, struct buf *out);
 /* Who may write it: ROLE_NOBODY for read-only text. */

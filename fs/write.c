@@ -96,6 +96,11 @@ static int set_loglevel(const struct caller *who, struct fs *fs, const char *p, 
         return err_hint(e, "error warning info debug");
 }
 
+static bool has_lines(const struct writing *w, enum node_type type)
+{
+        return type == NODE_ATTR && w->kind->attrs[w->index].lines;
+}
+
 /* One value, whole. */
 static int write_scalar(struct writing *w, enum node_type type, const char *p, size_t n,
                         struct err **e)
@@ -103,7 +108,7 @@ static int write_scalar(struct writing *w, enum node_type type, const char *p, s
         int r;
 
         n = without_newline(p, n);
-        r = one_line(p, n, e);
+        r = has_lines(w, type) ? 0 : one_line(p, n, e);
         if (r < 0)
                 return r;
         if (type == NODE_LOGLEVEL)
@@ -132,10 +137,11 @@ static int meta_now(struct writing *w, struct handle *h)
         return h->text.failed ? -ENOMEM : 0;
 }
 
-/* A metadata value is bytes of any shape, up to 4 KiB, written like a small file. */
+/* A metadata value is text of any shape, up to 4 KiB or 64 KiB, written like a small file. */
 static int write_meta(struct writing *w, struct handle *h, const char *p, size_t n, uint64_t off,
                       struct err **e)
 {
+        const size_t max = meta_value_max(h->kind, h->key);
         _cleanup_buf_ struct buf b = {0};
         int r = h->flags & O_APPEND || h->restored ? meta_now(w, h) : 0;
 
@@ -145,8 +151,8 @@ static int write_meta(struct writing *w, struct handle *h, const char *p, size_t
                 return r;
         if (h->flags & O_APPEND)
                 off = h->text.len;
-        if (n > META_MAX || off > META_MAX - n)
-                return err_set(e, -EFBIG, "a metadata value has at most %d bytes", META_MAX);
+        if (n > max || off > max - n)
+                return err_set(e, -EFBIG, "this metadata value has at most %zu bytes", max);
         buf_add(&b, buf_str(&h->text), MIN(h->text.len, (size_t)off));
         while (b.len < off)
                 buf_addc(&b, ' ');
@@ -186,7 +192,7 @@ static int write_value(struct writing *w, struct handle *h, const char *p, size_
         r = write_scalar(w, h->type, h->line.data, h->line.len, e);
         if (r < 0)
                 h->line.len = before;
-        else if (h->line.data[h->line.len - 1] == '\n')
+        else if (h->line.data[h->line.len - 1] == '\n' && !has_lines(w, h->type))
                 buf_clear(&h->line);
         return r;
 }
@@ -206,10 +212,10 @@ static int dispatch(struct writing *w, struct handle *h, const char *p, size_t n
                 if (!h->wrote)
                         buf_clear(&h->text); /* reads are of answers from now on */
                 w->answer = &h->text;
-                return frame_json(&h->frame, p, n, TEXT_MAX, take_spec, w, e);
+                return frame_json(&h->frame, p, n, SPEC_MAX, take_spec, w, e);
         case NODE_NEW:
                 w->answer = &h->text;
-                return frame_either(&h->frame, p, n, TEXT_MAX, take_new, take_new, w, e);
+                return frame_either(&h->frame, p, n, SPEC_MAX, take_new, take_new, w, e);
         case NODE_META:
                 return write_meta(w, h, p, n, off, e);
         case NODE_ERRORS:

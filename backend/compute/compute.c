@@ -59,3 +59,11 @@ int compute_open(const struct compute_config *cfg, const struct compute_events *
 
         return r < 0 ? r : entry(cfg, ev, ret, e);
 }
+
+int compute_check_extra(const char *text, struct err **e)
+{
+        compute_check check;
+        int r = module_load("backend/compute", COMPUTE_MODULE, COMPUTE_CHECK, "libvirt", &check, e);
+
+        return r < 0 ? r : check(text, e);
+}

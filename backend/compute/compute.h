@@ -53,8 +53,14 @@ int compute_probe_kvm(const char *workdir, int timeout_ms, bool *ret, struct err
 /* The same under TCG: 0 when QEMU boots a guest at all, else why not (-ETIMEDOUT, -EIO). */
 int compute_probe_tcg(const char *workdir, int timeout_ms, struct err **e);
 
-/* The module's one symbol. */
+/* Whether text may be merged into a guest's description (struct guest's extra): -EINVAL with words;
+ * -ENOTSUP without the module.  Memory only. */
+int compute_check_extra(const char *text, struct err **e);
+
+/* The module's symbols. */
 #define COMPUTE_MODULE "stratofs-compute-libvirt.so"
 #define COMPUTE_ENTRY "stratofs_compute_open"
 typedef int (*compute_entry)(const struct compute_config *cfg, const struct compute_events *ev,
                              struct compute **ret, struct err **e);
+#define COMPUTE_CHECK "stratofs_compute_check"
+typedef int (*compute_check)(const char *text, struct err **e);

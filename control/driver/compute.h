@@ -9,6 +9,10 @@
 #include <sys/types.h>
 #include "common/err.h"
 
+/* UEFI, and what a guest's own variables begin as (package ovmf). */
+#define GUEST_FIRMWARE "/usr/share/OVMF/OVMF_CODE_4M.fd"
+#define GUEST_FIRMWARE_VARS "/usr/share/OVMF/OVMF_VARS_4M.fd"
+
 struct guest_disk {
         char target[16];       /* vda */
         const char *socket;    /* NBD over this UNIX socket */
@@ -42,9 +46,57 @@ struct guest {
         const char *kernel;       /* direct kernel boot; NULL: the disk boots */
         const char *initrd;
         const char *cmdline;
-        const char *vnc_sock;     /* its screen, made by QEMU's user; NULL: it has none */
+        const char *vnc_sock;     /* its screen, made by QEMU's user; nobody gets in before screen();
+                                   * NULL: it has none */
         const char *config_drive; /* an image file that it sees as its last disk, read-only; NULL */
         bool kvm;                 /* only after a probe that booted; else TCG */
+        uint64_t memory_max;      /* bytes it may grow to while it runs; 0: it may not */
+        unsigned cores, threads;  /* of a socket, of a core; 0 and 0: each processor is a socket */
+        const char *cpu;          /* a model of the engine's; NULL or "": the host's, or all of TCG's */
+        unsigned numa;            /* nodes that memory and processors are spread over; 0: none */
+        uint64_t huge_page;       /* bytes; 0: ordinary pages */
+        const char *nvram;        /* UEFI: its variables, a file of this guest's; NULL: BIOS */
+        const char *tpm_sock;     /* of a swtpm that waits for its QEMU, TPM 2.0; NULL: it has none */
+        bool scsi;                /* disks behind one SCSI controller, else a device each */
+        const char *watchdog;     /* what it does: reset, poweroff, pause, inject-nmi; NULL: none */
+        const char *boot;         /* disk, cdrom, network: in that order; NULL: disk */
+        struct guest_disk cdrom;  /* every guest has a drive; socket NULL: nothing is in it */
+        const char *extra;        /* <domain>: what an admin merges in; NULL */
+};
+
+/* What a guest has done since its start; what is not known is 0. */
+enum guest_figure {
+        GUEST_CPU,        /* nanoseconds, of all its processors */
+        GUEST_VCPUS,
+        GUEST_MEM_SIZE,   /* bytes, as are all of MEM */
+        GUEST_MEM_RSS,    /* of its process */
+        GUEST_MEM_TOTAL,  /* as its kernel says by the balloon: all, free, and free with caches dropped */
+        GUEST_MEM_FREE,
+        GUEST_MEM_USABLE,
+        GUEST_RD_OPS,
+        GUEST_RD_BYTES,
+        GUEST_WR_OPS,
+        GUEST_WR_BYTES,
+        GUEST_RX_PACKETS, /* received by the guest */
+        GUEST_RX_BYTES,
+        GUEST_TX_PACKETS,
+        GUEST_TX_BYTES,
+        GUEST_FIGURES,
+};
+struct guest_stats {
+        uint64_t all[GUEST_FIGURES]; /* of its disks and network devices: their sums */
+        struct guest_device {
+                char name[16]; /* vda, or the tap */
+                uint64_t rd_ops, rd_bytes, wr_ops, wr_bytes, flushes; /* network: rx, tx */
+        } disk[32], nic[16];
+        unsigned ndisks, nnics;
+};
+
+/* Asked now and then by what takes long. */
+struct compute_watch {
+        void (*progress)(void *arg, uint64_t done, uint64_t total); /* bytes */
+        bool (*cancelled)(void *arg);
+        void *arg;
 };
 
 enum guest_state {
@@ -62,6 +114,9 @@ enum guest_reason { GUEST_REASON_NONE, GUEST_REASON_SHUTDOWN, GUEST_REASON_DESTR
 
 struct compute_events {
         void (*changed)(void *arg, const char *uuid, enum guest_state now, enum guest_reason why);
+        /* The guest let go of a device that it was asked for and did not give up in time: detach()
+         * and unplug() have failed long since.  device: target or MAC.  NULL: not told. */
+        void (*left)(void *arg, const char *uuid, const char *device);
         /* The connection to the engine was lost and is back: list everything again. */
         void (*resync)(void *arg);
         void *arg;
@@ -81,8 +136,9 @@ struct compute_ops {
         int (*resume)(struct compute *c, const char *uuid, struct err **e);
         /* The guest's memory and devices go to the file at path (made by the engine, readable by
          * nobody else), and the guest with them: suspended to storage.  On failure it goes on as it
-         * was.  Takes as long as its memory takes to write. */
-        int (*save)(struct compute *c, const char *uuid, const char *path, struct err **e);
+         * was.  Takes as long as its memory takes to write.  -ECANCELED: w (may be NULL) said so. */
+        int (*save)(struct compute *c, const char *uuid, const char *path,
+                    const struct compute_watch *w, struct err **e);
         /* Whether a save to path came to its end: 0, -ENOENT (there is none), -EIO (half of one). */
         int (*saved)(struct compute *c, const char *path, struct err **e);
         /* The guest as it was saved, paused; its disks are exported where they were.  The file
@@ -93,6 +149,21 @@ struct compute_ops {
         int (*keys)(struct compute *c, const char *uuid, const char *keys, struct err **e);
         /* Gives it so many processors, up to its vcpus_max; the guest takes them into use itself. */
         int (*set_vcpus)(struct compute *c, const char *uuid, unsigned vcpus, struct err **e);
+        /* Gives it so many bytes of memory, up to its memory_max, in pieces of 128 MiB; those it has
+         * stay.  Repeatable. */
+        int (*set_memory)(struct compute *c, const char *uuid, uint64_t bytes, struct err **e);
+        /* Puts the disk into its drive, or nothing (NULL), instead of what is in it.  Repeatable.
+         * -EBUSY: the guest keeps the drive shut. */
+        int (*media)(struct compute *c, const char *uuid, const struct guest_disk *d,
+                     struct err **e);
+        /* Its screen lets who says the password (at most 8 characters) in, until then (seconds since
+         * 1970), and nobody else. */
+        int (*screen)(struct compute *c, const char *uuid, const char *password, int64_t until,
+                      struct err **e);
+        /* Every guest of the engine that runs, all in one call; of those of others, too. */
+        int (*stats)(struct compute *c,
+                     void (*each)(void *arg, const char *uuid, const struct guest_stats *s),
+                     void *arg, struct err **e);
         /* A non-maskable interrupt: a kernel that is set so dumps itself, or panics. */
         int (*nmi)(struct compute *c, const char *uuid, struct err **e);
         /* Has the guest's agent set a user's password; hash: as in /etc/shadow.  -ENOTCONN no agent

@@ -1,4 +1,5 @@
-/* What a guest, or its machine, is told once: keys, an NMI, a password, more processors. */
+/* What a guest, or its machine, is told once: keys, an NMI, passwords, more processors and memory.
+ */
 #include "control/jobs/jobs.h"
 
 static int guest(struct job *j, struct compute **compute, struct facts *f, struct err **e)
@@ -76,6 +77,68 @@ static int step_password(struct job *j, struct err **e)
         return compute->ops->password(compute, f.id, user, hash, e);
 }
 
+static int step_memory(struct job *j, struct err **e)
+{
+        struct compute *compute;
+        uint64_t memory;
+        struct object *o;
+        struct facts f;
+        int r = guest(j, &compute, &f, e);
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        memory = o ? object_num(o, "memory") : 0;
+        control_unlock(j->c);
+        if (r == 0 && memory)
+                r = compute->ops->set_memory(compute, f.id, memory, e);
+        if (r == 0)
+                instance_describe(j, compute);
+        return r;
+}
+
+/* args: how much it had */
+static void failed_memory(struct job *j, struct txn *t, struct object *o, const struct err *err)
+{
+        if (o)
+                txn_set_num(t, o, "memory", strtoull(j->args, NULL, 10));
+}
+
+/* The newest password, if several were asked for. */
+static int step_vnc(struct job *j, struct err **e)
+{
+        char password[16] = "";
+        struct compute *compute;
+        struct object *o;
+        int64_t until = 0;
+        struct facts f;
+        int r = guest(j, &compute, &f, e);
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        if (o) {
+                snprintf(password, sizeof(password), "%s", object_str(o, "vnc_password"));
+                until = object_num(o, "vnc_until");
+        }
+        control_unlock(j->c);
+        return r < 0 || !*password ? r : compute->ops->screen(compute, f.id, password, until, e);
+}
+
+/* Nobody is shown it before QEMU knows it. */
+static int done_vnc(struct job *j, struct txn *t, struct object *o, struct err **e)
+{
+        if (o)
+                txn_set_num(t, o, "vnc_open", 1);
+        return 0;
+}
+
+static void failed_vnc(struct job *j, struct txn *t, struct object *o, const struct err *err)
+{
+        if (!o)
+                return;
+        txn_set_str(t, o, "vnc_password", NULL);
+        txn_set_num(t, o, "vnc_until", 0);
+}
+
 static void forget(struct job *j, struct txn *t)
 {
         struct object *o = model_by_no(t->c, j->no);
@@ -100,6 +163,8 @@ static void failed_password(struct job *j, struct txn *t, struct object *o, cons
 static const struct job_step keys_steps[] = {{"keys", step_keys}};
 static const struct job_step nmi_steps[] = {{"nmi", step_nmi}};
 static const struct job_step vcpus_steps[] = {{"vcpus", step_vcpus}};
+static const struct job_step memory_steps[] = {{"memory", step_memory}};
+static const struct job_step vnc_steps[] = {{"vnc", step_vnc}};
 static const struct job_step password_steps[] = {{"password", step_password}};
 
 const struct job_def job_instance_keys = {.op = "instance.send-key",
@@ -116,6 +181,17 @@ const struct job_def job_instance_vcpus = {.op = "instance.vcpus",
                                            .steps = vcpus_steps,
                                            .nsteps = ARRAY_SIZE(vcpus_steps),
                                            .failed = failed_vcpus};
+const struct job_def job_instance_memory = {.op = "instance.memory",
+                                            .deadline = 60,
+                                            .steps = memory_steps,
+                                            .nsteps = ARRAY_SIZE(memory_steps),
+                                            .failed = failed_memory};
+const struct job_def job_instance_vnc = {.op = "instance.vnc",
+                                         .deadline = 60,
+                                         .steps = vnc_steps,
+                                         .nsteps = ARRAY_SIZE(vnc_steps),
+                                         .done = done_vnc,
+                                         .failed = failed_vnc};
 const struct job_def job_instance_password = {.op = "instance.set-password",
                                               .deadline = 120,
                                               .steps = password_steps,

@@ -7,7 +7,9 @@
 #include "common/child.h"
 #include "common/fileio.h"
 
-static const char *const versions[] = {"latest", "2018-08-27"};
+/* Those that cloud-init and its like ask for; what they hold is the same. */
+static const char *const versions[] = {"latest",     "2020-10-14", "2018-08-27", "2017-02-22",
+                                       "2016-10-06", "2015-10-15", "2012-08-10"};
 
 /* The documents; false: it wants no config drive. */
 static bool config_get(struct job *j, struct buf *ret)
@@ -19,26 +21,47 @@ static bool config_get(struct job *j, struct buf *ret)
         o = model_by_no(j->c, j->target);
         wanted = o && object_num(o, "config_drive");
         if (wanted)
-                documents_openstack(j->c, o, ret);
+                documents_drive(j->c, o, ret);
         control_unlock(j->c);
         return wanted;
 }
 
-static int write_tree(const char *tree, const struct buf *text, const char *version, struct err **e)
+static int write_file(const char *dir, const char *name, const struct bundle_item *x,
+                      struct err **e)
 {
-        static const char latest[] = "openstack/latest/";
-        const char *p = buf_str(text), *end = p + text->len;
-        _cleanup_free_ char *dir = xcheck(path_printf("%s/openstack/%s", tree, version));
-        struct bundle_item x;
+        _cleanup_free_ char *path = xcheck(path_printf("%s/%s", dir, name));
         int r = mkdir_parents(dir, 0700, e);
 
-        while (r == 0 && bundle_next(&p, end, &x)) {
-                size_t skip = strlen(latest);
-                _cleanup_free_ char *path = xcheck(
-                        path_printf("%s/%.*s", dir, (int)(x.name_len - skip), x.name + skip));
+        return r < 0 ? r : file_replace(path, x->data, x->len, 0600, e);
+}
 
-                r = file_replace(path, x.data, x.len, 0600, e);
+/* "LAYOUT/latest/NAME", of OpenStack's layout in each version. */
+static int write_item(const char *tree, const struct bundle_item *x, struct err **e)
+{
+        _cleanup_free_ char *name = xcheck(xstrndup(x->name, x->name_len));
+        char *file = strrchr(name, '/'), *version = strchr(name, '/');
+        bool openstack;
+        int r = 0;
+
+        *file++ = '\0';
+        *version = '\0';
+        openstack = streq(name, "openstack");
+        for (size_t i = 0; r == 0 && i < (openstack ? ARRAY_SIZE(versions) : 1); i++) {
+                _cleanup_free_ char *dir = xcheck(path_printf("%s/%s/%s", tree, name, versions[i]));
+
+                r = write_file(dir, file, x, e);
         }
+        return r;
+}
+
+static int write_tree(const char *tree, const struct buf *text, struct err **e)
+{
+        const char *p = buf_str(text), *end = p + text->len;
+        int r = remove_tree(tree, e);
+        struct bundle_item x;
+
+        while (r == 0 && bundle_next(&p, end, &x))
+                r = write_item(tree, &x, e);
         return r;
 }
 
@@ -53,9 +76,7 @@ int plan_config(struct job *j, struct plan *p, struct err **e)
         tree = xcheck(path_printf("%s/config", p->dir));
         made = xcheck(path_printf("%s/config.made", p->dir));
         path = xcheck(path_printf("%s/config.iso", p->dir));
-        r = remove_tree(tree, e);
-        for (size_t i = 0; r == 0 && i < ARRAY_SIZE(versions); i++)
-                r = write_tree(tree, &text, versions[i], e);
+        r = write_tree(tree, &text, e);
         if (r == 0) {
                 r = child_check(
                         &(struct child){.argv = (const char *const[]){"genisoimage", "-quiet",

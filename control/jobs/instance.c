@@ -26,7 +26,8 @@ int instance_unexport(struct job *j, struct err **e)
         control_rdlock(j->c);
         o = model_by_no(j->c, j->target);
         for (unsigned i = 0; o && i < o->nlinks && n < ARRAY_SIZE(id); i++)
-                if (o->links[i].target->kind == &kind_volume)
+                if (o->links[i].target->kind == &kind_volume ||
+                    (int)o->links[i].def == kind_link(o->kind, "cdrom"))
                         snprintf(id[n++], ID_TEXT_SIZE, "%s", o->links[i].id);
         control_unlock(j->c);
         for (unsigned i = 0; i < n; i++) { /* the others even if one fails */

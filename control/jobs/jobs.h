@@ -13,7 +13,7 @@ extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publ
         job_instance_rescue, job_instance_unrescue, job_instance_rebuild, job_instance_shelve,
         job_instance_resize, job_instance_revert, job_instance_image, job_instance_vcpus,
         job_instance_backup, job_instance_discard, job_instance_keys, job_instance_nmi,
-        job_instance_password;
+        job_instance_password, job_instance_memory, job_instance_vnc, job_instance_cdrom;
 extern const struct job_def job_volume_accept, job_volume_adopt, job_volume_manage,
         job_volume_release, job_volume_revert, job_volume_flatten, job_volume_shrink;
 extern const struct job_def job_backup_create, job_backup_verify, job_backup_delete,
@@ -168,6 +168,21 @@ char *instance_domain(struct control *c, const struct object *o);
 char *instance_vnc(struct control *c, const struct object *o);
 char *instance_memory(struct control *c, const struct object *o); /* while it is suspended */
 char *instance_console(struct control *c, const struct object *o);
+char *instance_nvram(struct control *c, const struct object *o); /* its UEFI's variables */
+/* Socket of its TPM, in a folder with the TPM's state. */
+char *instance_tpm(struct control *c, const struct object *o);
+/* kinds/instance-hardware.c: the figures of a flavor become the instance's; are kept beside, for a
+ * resize on probation; are forgotten, or taken back. */
+void instance_take_flavor(struct txn *t, struct object *o, const struct object *flavor);
+void instance_keep_flavor(struct txn *t, struct object *o);
+void instance_forget_flavor(struct txn *t, struct object *o);
+void instance_restore_flavor(struct txn *t, struct object *o);
+/* -EINVAL: what the flavor says does not go together. */
+int instance_flavor_fits(const struct object *flavor, struct err **e);
+/* A word of what its flavor asks of the board; false: as usual.  Model held. */
+bool instance_hardware(const struct object *o, const char *key, char *out, size_t size);
+/* What the instance says, or, where that is auto, its image; "": neither.  Model held. */
+const char *instance_or_image(const struct object *o, const char *attr);
 /* Puts a volume back to rest when instance o lets go of it: before the link is removed. */
 void instance_release_volume(struct txn *t, struct object *o, struct object *volume);
 /* The state of a volume that instances have, by what still goes on; `done` is the link id of the

@@ -1,6 +1,8 @@
 /* A guest put together from what the model knows. */
 #include "control/jobs/plan.h"
 
+#include <sys/stat.h>
+
 #include "common/fileio.h"
 
 void plan_done(struct plan *p)
@@ -18,6 +20,10 @@ void plan_done(struct plan *p)
         free(p->cmdline);
         free(p->config);
         free(p->vnc);
+        free(p->cd_socket);
+        free(p->nvram);
+        free(p->tpm);
+        free(p->extra);
 }
 
 /* 0 ready; 1 wait for *watch; -errno. */
@@ -46,6 +52,9 @@ int link_ready(const struct object *o, const struct link *l, uint64_t *watch,
                                image_format_name(f));
         if (streq(what, "ramdisk") && f != IMAGE_ARI)
                 return err_set(e, -EINVAL, "%s is %s: ramdisk takes an ari", label,
+                               image_format_name(f));
+        if (streq(what, "cdrom") && f != IMAGE_ISO)
+                return err_set(e, -EINVAL, "%s is %s: cdrom takes an iso", label,
                                image_format_name(f));
         return 0;
 }
@@ -131,6 +140,45 @@ static void guest_user(struct control *c, uint64_t no, uid_t *uid, gid_t *gid)
         *gid = *uid;
 }
 
+static unsigned hardware_number(const struct object *o, const char *key)
+{
+        char text[NAME_SIZE];
+
+        return instance_hardware(o, key, text, sizeof(text)) ? (unsigned)strtoul(text, NULL, 10)
+                                                             : 0;
+}
+
+/* Its board, and its CD. */
+static void plan_board(struct control *c, struct plan *p, const struct object *o)
+{
+        const struct link *cd = object_link(o, kind_link(o->kind, "cdrom"), NULL);
+        char pages[NAME_SIZE];
+
+        p->g.memory_max = object_num(o, "memory_max");
+        p->g.cores = hardware_number(o, "cores");
+        p->g.threads = hardware_number(o, "threads");
+        p->g.numa = hardware_number(o, "numa");
+        if (instance_hardware(o, "huge_pages", pages, sizeof(pages)))
+                p->g.huge_page = streq(pages, "1G") ? 1 << 30 : 2 << 20;
+        if (instance_hardware(o, "cpu", p->cpu, sizeof(p->cpu)))
+                p->g.cpu = p->cpu;
+        if (streq(instance_or_image(o, "firmware"), "uefi"))
+                p->g.nvram = p->nvram = instance_nvram(c, o);
+        p->g.scsi = streq(instance_or_image(o, "disk_bus"), "scsi");
+        if (object_num(o, "tpm"))
+                p->g.tpm_sock = p->tpm = instance_tpm(c, o);
+        snprintf(p->watchdog, sizeof(p->watchdog), "%s", object_str(o, "watchdog"));
+        if (*p->watchdog && !streq(p->watchdog, "off"))
+                p->g.watchdog = p->watchdog;
+        snprintf(p->boot, sizeof(p->boot), "%s", object_str(o, "boot"));
+        p->g.boot = p->boot;
+        p->g.extra = p->extra = xstrdup(object_str(o, "extra.xml"));
+        if (!cd)
+                return;
+        id_text(p->cd_image, cd->target->id);
+        snprintf(p->cd_export, sizeof(p->cd_export), "%s", cd->id);
+}
+
 /* Everything of the guest that the model knows.  -EAGAIN while the host is being probed. */
 int plan_guest(struct job *j, struct plan *p, struct err **e)
 {
@@ -165,6 +213,8 @@ int plan_guest(struct job *j, struct plan *p, struct err **e)
                 }
                 plan_disks(c, p, o);
                 plan_nics(p, o);
+                plan_board(c, p, o);
+                p->members = object_num(o->tenant, "gid");
         }
         accel = streq(accel, "unknown") ? NULL : accel;
         control_unlock(c);
@@ -220,30 +270,66 @@ int plan_screen(struct plan *p, struct err **e)
                 return 0;
         dir = xstrndup(p->vnc, strrchr(p->vnc, '/') - p->vnc);
         r = mkdir_parents(dir, 0700, e);
-        if (r == 0 && p->g.uid != (uid_t)-1 && chown(dir, p->g.uid, p->g.gid) < 0)
+        /* The socket gets the folder's group: its tenant's members come to it, and nobody else. */
+        if (r == 0 && p->g.uid != (uid_t)-1 &&
+            (chown(dir, p->g.uid, p->members) < 0 || chmod(dir, 02710) < 0))
                 r = err_errno(e, -errno, "give '%s' to its guest", dir);
         return r;
 }
 
-int plan_exports(struct job *j, struct plan *p, struct err **e)
+/* Made once: what the guest has written there since stays. */
+int plan_firmware(struct plan *p, struct err **e)
+{
+        int r;
+
+        if (!p->nvram || access(p->nvram, F_OK) == 0)
+                return 0;
+        if (access(GUEST_FIRMWARE_VARS, R_OK) < 0) {
+                err_set(e, -ENOENT, "there is no UEFI firmware: " GUEST_FIRMWARE_VARS);
+                return err_hint(e, "apt-get install ovmf");
+        }
+        r = file_copy(GUEST_FIRMWARE_VARS, p->nvram, p->g.uid, p->g.gid, 0600, e);
+        return r < 0 ? err_prepend(e, r, "UEFI's variables") : 0;
+}
+
+static int export_one(struct job *j, const struct plan *p, const char *id, const char *volume,
+                      bool readonly, char **ret, struct err **e)
 {
         struct volume_service *s = j->c->cfg.volumes;
+        struct volume_export x = {
+                .id = id, .volume = volume, .uid = p->g.uid, .gid = p->g.gid, .readonly = readonly};
+        int r;
 
+        if (x.uid == (uid_t)-1) {
+                x.uid = j->c->cfg.uid;
+                x.gid = j->c->cfg.gid;
+        }
+        r = keys_unlock(j->c, volume, e);
+        return r < 0 ? r : s->ops->export(s, &x, ret, e);
+}
+
+int plan_cdrom(struct job *j, struct plan *p, struct err **e)
+{
+        int r;
+
+        snprintf(p->g.cdrom.target, sizeof(p->g.cdrom.target), "sda");
+        if (!*p->cd_image)
+                return 0;
+        r = export_one(j, p, p->cd_export, p->cd_image, true, &p->cd_socket, e);
+        if (r < 0)
+                return err_prepend(e, r, "CD");
+        p->g.cdrom.socket = p->cd_socket;
+        p->g.cdrom.export = p->cd_image;
+        p->g.cdrom.readonly = true;
+        return 0;
+}
+
+int plan_exports(struct job *j, struct plan *p, struct err **e)
+{
         for (unsigned i = 0; i < p->g.ndisks; i++) {
-                struct volume_export x = {.id = p->export[i],
-                                          .volume = p->volume[i],
-                                          .uid = p->g.uid,
-                                          .gid = p->g.gid,
-                                          .readonly = p->disks[i].readonly};
-                int r;
+                int r = export_one(j, p, p->export[i], p -> volume[i], p -> disks[i].readonly,
+                                   &p->socket[i], e);
 
-                if (x.uid == (uid_t)-1) {
-                        x.uid = j->c->cfg.uid;
-                        x.gid = j->c->cfg.gid;
-                }
-                r = keys_unlock(j->c, p->volume[i], e);
-                if (r == 0)
-                        r = s->ops->export(s, &x, &p->socket[i], e);
                 if (r < 0)
                         return err_prepend(e, r, "disk %s", p->disks[i].target);
                 p->disks[i].socket = p->socket[i];

@@ -10,6 +10,9 @@ struct plan {
         struct guest g;
         struct guest_disk disks[DISKS_MAX];
         struct guest_nic nics[NICS_MAX];
+        char cd_image[ID_TEXT_SIZE], cd_export[ID_TEXT_SIZE], cpu[NAME_SIZE], watchdog[16], boot[40];
+        char *cd_socket, *nvram, *tpm, *extra;
+        gid_t members; /* of its tenant */
         char volume[DISKS_MAX][ID_TEXT_SIZE], export[DISKS_MAX][ID_TEXT_SIZE];
         char *socket[DISKS_MAX];
         char serial[DISKS_MAX][21];
@@ -29,6 +32,13 @@ int plan_kernel(struct job *j, struct plan *p, struct err **e);
 int plan_config(struct job *j, struct plan *p, struct err **e);
 /* The folder of its screen's socket, which its QEMU makes, if it has a screen. */
 int plan_screen(struct plan *p, struct err **e);
+/* Its UEFI's variables, made at the first start that needs them. */
+int plan_firmware(struct plan *p, struct err **e);
+/* tpm.c: starts its TPM, if it has one, which waits for its QEMU; and ends one that waits in vain. */
+int plan_tpm(struct plan *p, struct err **e);
+void plan_tpm_dismiss(const struct plan *p);
+/* Exports what is in its CD drive. */
+int plan_cdrom(struct job *j, struct plan *p, struct err **e);
 /* Exports each disk of the plan on a socket of its own that only this guest may enter. */
 int plan_exports(struct job *j, struct plan *p, struct err **e);
 /* Whether what a link points at may go into a guest: 0 ready; 1 not yet (watch, and label for

@@ -5,25 +5,6 @@
 
 enum { OFF_S = 60 };
 
-static void forget_old(struct txn *t, struct object *o)
-{
-        txn_set_str(t, o, "resized_from", NULL);
-        txn_set_num(t, o, "old_vcpus", 0);
-        txn_set_num(t, o, "old_vcpus_max", 0);
-        txn_set_num(t, o, "old_memory", 0);
-        txn_set_num(t, o, "old_disk", 0);
-}
-
-static void take_back(struct txn *t, struct object *o)
-{
-        txn_set_str(t, o, "flavor", object_str(o, "resized_from"));
-        txn_set_num(t, o, "vcpus", object_num(o, "old_vcpus"));
-        txn_set_num(t, o, "vcpus_max", object_num(o, "old_vcpus_max"));
-        txn_set_num(t, o, "memory", object_num(o, "old_memory"));
-        txn_set_num(t, o, "disk", object_num(o, "old_disk"));
-        forget_old(t, o);
-}
-
 static int pending(const struct object *o, struct err **e)
 {
         return *object_str(o, "resized_from") ? 0 : err_set(e, -EBUSY, "it was not resized");
@@ -33,6 +14,7 @@ int instance_resize(struct txn *t, struct object *o, const char *args, struct er
 {
         struct object *f = model_by_name(t->c, NULL, &kind_flavor, args);
         char until[48];
+        int r;
 
         if (!f)
                 return err_at(e, *args ? -ENOENT : -EINVAL, args, strlen(args), 0, strlen(args),
@@ -43,16 +25,11 @@ int instance_resize(struct txn *t, struct object *o, const char *args, struct er
                 return err_set(e, -EBUSY, "it has a rescue disk: unrescue first");
         if (streq(object_str(o, "flavor"), args))
                 return err_set(e, -EINVAL, "that is its flavor");
-        txn_set_str(t, o, "resized_from", object_str(o, "flavor"));
-        txn_set_num(t, o, "old_vcpus", object_num(o, "vcpus"));
-        txn_set_num(t, o, "old_vcpus_max", object_num(o, "vcpus_max"));
-        txn_set_num(t, o, "old_memory", object_num(o, "memory"));
-        txn_set_num(t, o, "old_disk", object_num(o, "disk"));
-        txn_set_str(t, o, "flavor", args);
-        txn_set_num(t, o, "vcpus", object_num(f, "vcpus"));
-        txn_set_num(t, o, "vcpus_max", object_num(f, "vcpus_max"));
-        txn_set_num(t, o, "memory", object_num(f, "memory"));
-        txn_set_num(t, o, "disk", object_num(f, "disk"));
+        r = instance_flavor_fits(f, e);
+        if (r < 0)
+                return r;
+        instance_keep_flavor(t, o);
+        instance_take_flavor(t, o, f);
         if (o->state != INSTANCE_ACTIVE) /* its next start has it */
                 return 0;
         instance_off_args(until, OFF_S, "");
@@ -72,7 +49,7 @@ static void failed_resize(struct job *j, struct txn *t, struct object *o, const 
 {
         if (!o)
                 return;
-        take_back(t, o);
+        instance_restore_flavor(t, o);
         instance_failed_running(j, t, o, err);
 }
 
@@ -97,7 +74,7 @@ int instance_confirm(struct txn *t, struct object *o, const char *args, struct e
                 r = grow_root(t, o, e);
         if (r < 0)
                 return r;
-        forget_old(t, o);
+        instance_forget_flavor(t, o);
         if (o->state == INSTANCE_RESIZED)
                 txn_set_state(t, o, INSTANCE_ACTIVE);
         return 0;
@@ -111,7 +88,7 @@ int instance_revert(struct txn *t, struct object *o, const char *args, struct er
         if (r < 0)
                 return r;
         if (o->state != INSTANCE_RESIZED) {
-                take_back(t, o);
+                instance_restore_flavor(t, o);
                 return 0;
         }
         instance_off_args(until, OFF_S, "");
@@ -124,7 +101,7 @@ static int done_revert(struct job *j, struct txn *t, struct object *o, struct er
 {
         if (!o)
                 return 0;
-        take_back(t, o);
+        instance_restore_flavor(t, o);
         instance_start_again(t, o);
         return 0;
 }

@@ -47,6 +47,21 @@ static int step_ready(struct job *j, struct err **e)
 
 /* --- step: boot ------------------------------------------------------------------------------ */
 
+/* One that runs already has its TPM. */
+static int start(struct compute *compute, struct plan *p, struct err **e)
+{
+        enum guest_state s = GUEST_GONE;
+        int r = p->tpm ? compute->ops->state(compute, p->g.uuid, &s, e) : 0;
+
+        if (r == 0 && s == GUEST_GONE)
+                r = plan_tpm(p, e);
+        if (r == 0)
+                r = compute->ops->start(compute, &p->g, e);
+        if (r < 0 && r != -ECONNREFUSED)
+                plan_tpm_dismiss(p);
+        return r;
+}
+
 static int step_boot(struct job *j, struct err **e)
 {
         _cleanup_(plan_done) struct plan p = {};
@@ -62,7 +77,11 @@ static int step_boot(struct job *j, struct err **e)
         if (r == 0)
                 r = plan_screen(&p, e);
         if (r == 0)
+                r = plan_firmware(&p, e);
+        if (r == 0)
                 r = plan_exports(j, &p, e);
+        if (r == 0)
+                r = plan_cdrom(j, &p, e);
         if (r == -ECONNREFUSED)
                 return job_wait_blockd(j, e);
         if (r == 0 && p.g.nnics)
@@ -70,7 +89,7 @@ static int step_boot(struct job *j, struct err **e)
         if (r == 0)
                 r = instance_compute(j, &compute, e);
         if (r == 0)
-                r = compute->ops->start(compute, &p.g, e);
+                r = start(compute, &p, e);
         if (r == 0)
                 instance_describe(j, compute);
         return r;
@@ -86,6 +105,8 @@ static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
                                                        : INSTANCE_ACTIVE);
         txn_set_str(t, o, "host", t->c->cfg.host);
         txn_set_str(t, o, "stalled", NULL);
+        txn_set_str(t, o, "vnc_password", NULL); /* its QEMU is another one */
+        txn_set_num(t, o, "vnc_open", 0);
         return 0;
 }
 

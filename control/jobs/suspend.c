@@ -42,8 +42,21 @@ static char *memory_path(struct job *j)
 
 /* --- suspend --------------------------------------------------------------------------------- */
 
+static void tell(void *arg, uint64_t done, uint64_t total)
+{
+        job_progress(arg, done, total);
+}
+
+static bool cancelled(void *arg)
+{
+        struct job *j = arg;
+
+        return atomic_load(&j->cancel); /* not the daemon's end: that waits for it */
+}
+
 static int save(struct job *j, const char *path, struct err **e)
 {
+        const struct compute_watch watch = {.progress = tell, .cancelled = cancelled, .arg = j};
         struct volume_service *s = j->c->cfg.volumes;
         struct compute *compute;
         enum guest_state state;
@@ -62,7 +75,10 @@ static int save(struct job *j, const char *path, struct err **e)
             -ECONNREFUSED) /* QEMU would wait for its disks, and we for it */
                 return job_wait_blockd(j, e);
         unlink(path);
-        return compute->ops->save(compute, f.id, path, e);
+        r = compute->ops->save(compute, f.id, path, &watch, e);
+        if (r == -ECANCELED)
+                unlink(path); /* it may be as large as its memory */
+        return r;
 }
 
 static int step_save(struct job *j, struct err **e)
@@ -86,6 +102,12 @@ static int done_suspend(struct job *j, struct txn *t, struct object *o, struct e
         return 0;
 }
 
+/* Cancelled, or out of time, when its memory was written already: it stays suspended. */
+static int undo_suspend(struct job *j)
+{
+        return j->step > 0 ? instance_unexport(j, NULL) : 0;
+}
+
 static void failed_suspend(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
         if (j->step > 0)
@@ -95,6 +117,21 @@ static void failed_suspend(struct job *j, struct txn *t, struct object *o, const
 }
 
 /* --- resume ---------------------------------------------------------------------------------- */
+
+/* One that is back already has its TPM. */
+static int restore(struct compute *compute, struct plan *p, const char *path, struct err **e)
+{
+        enum guest_state s = GUEST_GONE;
+        int r = p->tpm ? compute->ops->state(compute, p->g.uuid, &s, e) : 0;
+
+        if (r == 0 && s == GUEST_GONE)
+                r = plan_tpm(p, e);
+        if (r == 0)
+                r = compute->ops->restore(compute, p->g.uuid, path, e);
+        if (r < 0 && r != -ECONNREFUSED)
+                plan_tpm_dismiss(p);
+        return r;
+}
 
 static int step_restore(struct job *j, struct err **e)
 {
@@ -108,7 +145,11 @@ static int step_restore(struct job *j, struct err **e)
         if (r == -EAGAIN)
                 return job_wait(j, 0, 200000, "the host's accelerator is being probed");
         if (r == 0)
+                r = plan_screen(&p, e);
+        if (r == 0)
                 r = plan_exports(j, &p, e);
+        if (r == 0)
+                r = plan_cdrom(j, &p, e);
         if (r == -ECONNREFUSED)
                 return job_wait_blockd(j, e);
         if (r == 0 && p.g.nnics)
@@ -116,7 +157,7 @@ static int step_restore(struct job *j, struct err **e)
         if (r == 0)
                 r = instance_compute(j, &compute, e);
         if (r == 0)
-                r = compute->ops->restore(compute, p.g.uuid, path, e);
+                r = restore(compute, &p, path, e);
         if (r == 0)
                 instance_describe(j, compute);
         return r;
@@ -224,10 +265,12 @@ static const struct job_step discard_steps[] = {{"discard", step_discard}};
 
 const struct job_def job_instance_suspend = {.op = "instance.suspend",
                                              .deadline = 3600,
+                                             .cancellable = true,
                                              .steps = suspend_steps,
                                              .nsteps = ARRAY_SIZE(suspend_steps),
                                              .done = done_suspend,
-                                             .failed = failed_suspend};
+                                             .failed = failed_suspend,
+                                             .undo = undo_suspend};
 const struct job_def job_instance_restore = {.op = "instance.resume-saved",
                                              .deadline = 3600,
                                              .steps = restore_steps,

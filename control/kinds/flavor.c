@@ -13,6 +13,17 @@ static const struct attr_def attrs[] = {
         {"disk", ATTR_SIZE, ROLE_ADMIN, .max = 1ULL << 50, .index = true,
          .help = "size of a root volume made from `image`; 0: as large as the image"},
         {"description", ATTR_TEXT, ROLE_ADMIN, .max = 255, .help = "words for people"},
+        {"memory_max", ATTR_SIZE, ROLE_ADMIN, .max = 1ULL << 44,
+         .help = "memory that a running guest may be given; 0: memory"},
+        {"cores", ATTR_NUMBER, ROLE_ADMIN, .max = 1024,
+         .help = "of a socket; 0: each processor is a socket"},
+        {"threads", ATTR_NUMBER, ROLE_ADMIN, .max = 16, .help = "of a core; 0: one"},
+        {"cpu", ATTR_NAME, ROLE_ADMIN,
+         .help = "model, in libvirt's words (virsh cpu-models x86_64); empty: the host's"},
+        {"numa", ATTR_NUMBER, ROLE_ADMIN, .max = 64,
+         .help = "nodes that processors and memory are spread over; 0: none"},
+        {"huge_pages", ATTR_WORD, ROLE_ADMIN, .words = "none 2M 1G", .def = "none",
+         .help = "pages of the host that its memory is made of"},
 };
 static const struct state_def states[] = {{"active", .help = "may be used"}};
 

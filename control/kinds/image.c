@@ -102,6 +102,10 @@ static const struct attr_def attrs[] = {
         {"taken_by", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "job that takes it"},
         {"expect_size", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "claim"},
         {"expect_checksum", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "claim"},
+        {"firmware", ATTR_WORD, ROLE_MEMBER, .words = "bios uefi", .def = "bios",
+         .help = "what boots it, where the instance says auto"},
+        {"disk_bus", ATTR_WORD, ROLE_MEMBER, .words = "virtio scsi", .def = "virtio",
+         .help = "where it looks for its disks, where the instance says auto"},
 };
 
 static const struct file_def files[] = {

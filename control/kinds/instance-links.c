@@ -141,6 +141,9 @@ int instance_bind_image(struct txn *t, struct object *o, char *name, struct obje
         if (streq(name, "kernel") && f != IMAGE_AKI)
                 return err_set(e, -EINVAL, "image '%s' is %s: kernel takes an aki", image->name,
                                image_format_name(f));
+        if (streq(name, "cdrom") && f != IMAGE_ISO)
+                return err_set(e, -EINVAL, "image '%s' is %s: cdrom takes an iso", image->name,
+                               image_format_name(f));
         if (streq(name, "ramdisk") && f != IMAGE_ARI)
                 return err_set(e, -EINVAL, "image '%s' is %s: ramdisk takes an ari", image->name,
                                image_format_name(f));

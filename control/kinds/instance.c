@@ -1,5 +1,6 @@
 /* Instances: guests. */
 #include "control/kinds/instance.h"
+#include "control/metrics.h"
 #include "control/network.h"
 
 char *instance_dir(struct control *c, const struct object *o)
@@ -36,6 +37,16 @@ char *instance_vnc(struct control *c, const struct object *o)
         return in_dir(c, o, "screen/vnc.sock");
 }
 
+char *instance_nvram(struct control *c, const struct object *o)
+{
+        return in_dir(c, o, "nvram.fd");
+}
+
+char *instance_tpm(struct control *c, const struct object *o)
+{
+        return in_dir(c, o, "tpm/socket");
+}
+
 char *instance_memory(struct control *c, const struct object *o)
 {
         return in_dir(c, o, "memory");
@@ -51,14 +62,6 @@ static void render_console(struct control *c, const struct object *o, struct buf
         _cleanup_free_ char *p = instance_console(c, o);
 
         if (object_in(o, INSTANCE_RUNS))
-                buf_printf(out, "%s\n", p);
-}
-
-static void render_vnc(struct control *c, const struct object *o, struct buf *out)
-{
-        _cleanup_free_ char *p = instance_vnc(c, o);
-
-        if (object_in(o, INSTANCE_RUNS) && streq(object_str(o, "screen"), "vnc"))
                 buf_printf(out, "%s\n", p);
 }
 
@@ -92,17 +95,16 @@ static int set_vcpus(struct txn *t, struct object *o, union value v, struct err 
 static int set_flavor(struct txn *t, struct object *o, union value v, struct err **e)
 {
         struct object *f = v.s ? model_by_name(t->c, NULL, &kind_flavor, v.s) : NULL;
+        int r;
 
         if (!f)
                 return err_set(e, -EINVAL, "a flavor's name is missing");
         if (*object_str(o, "resized_from"))
                 return err_set(e, -EBUSY, "it was resized: confirm or revert that first");
-        txn_set_str(t, o, "flavor", v.s);
-        txn_set_num(t, o, "vcpus", object_num(f, "vcpus"));
-        txn_set_num(t, o, "vcpus_max", object_num(f, "vcpus_max"));
-        txn_set_num(t, o, "memory", object_num(f, "memory"));
-        txn_set_num(t, o, "disk", object_num(f, "disk"));
-        return 0;
+        r = instance_flavor_fits(f, e);
+        if (r == 0)
+                instance_take_flavor(t, o, f);
+        return r;
 }
 
 static int set_password(struct txn *t, struct object *o, union value v, struct err **e)
@@ -141,7 +143,10 @@ static const struct attr_def attrs[] = {
          .index = true, .no_spec = true, .set = set_vcpus,
          .help = "of its flavor; a larger number, up to the flavor's vcpus_max, is plugged in"},
         {"vcpus_max", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "of its flavor"},
-        {"memory", ATTR_SIZE, ROLE_NOBODY, .index = true, .help = "of its flavor"},
+        {"memory", ATTR_SIZE, ROLE_MEMBER, STATE(INSTANCE_ACTIVE), .max = 1ULL << 44, .index = true,
+         .no_spec = true, .set = instance_set_memory,
+         .help = "of its flavor; more by pieces of 128M, up to the flavor's memory_max, is plugged "
+                 "in"},
         {"cmdline", ATTR_TEXT, ROLE_MEMBER, RESTING, .max = 2000,
          .help = "kernel command line, with `kernel`"},
         {"screen", ATTR_WORD, ROLE_MEMBER, RESTING, .words = "none vnc", .def = "none",
@@ -185,6 +190,29 @@ static const struct attr_def attrs[] = {
          .help = "start of its host's daemon that accepted it; 0: nobody has"},
         {"thaw", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "its file systems may be frozen"},
         {"stalled", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "power, if not as the state"},
+        {"memory_max", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of its flavor"},
+        {"old_memory_max", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of that flavor"},
+        {"hardware", ATTR_TEXT, ROLE_NOBODY,
+         .help = "of its flavor: cores, threads, cpu, numa, huge_pages, where they are not as usual"},
+        {"old_hardware", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "of that flavor"},
+        {"firmware", ATTR_WORD, ROLE_MEMBER, RESTING, .words = "auto bios uefi", .def = "auto",
+         .help = "what it boots by; auto: as its `image` says, else bios"},
+        {"disk_bus", ATTR_WORD, ROLE_MEMBER, RESTING, .words = "auto virtio scsi", .def = "auto",
+         .help = "virtio: a device each disk; scsi: virtio's controller, for all of them and the CD "
+                 "drive; auto: as its `image` says, else virtio"},
+        {"tpm", ATTR_BOOL, ROLE_MEMBER, RESTING, .help = "1: a TPM 2.0, which keeps its secrets"},
+        {"watchdog", ATTR_WORD, ROLE_MEMBER, RESTING, .words = "off reset poweroff pause inject-nmi",
+         .def = "off", .help = "an i6300esb, and what happens when the guest does not feed it"},
+        {"boot", ATTR_TEXT, ROLE_MEMBER, RESTING, .max = 32, .def = "disk",
+         .set = instance_set_boot,
+         .help = "disk, cdrom, network, in the order to try; its disks as volumes/ names them"},
+        {"extra.xml", ATTR_TEXT, ROLE_ADMIN, RESTING, .max = 32 << 10, .lines = true,
+         .no_spec = true, .set = instance_set_extra,
+         .help = "a <domain> that is merged into libvirt's at the next start, for what is no "
+                 "attribute"},
+        {"vnc_password", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "see vnc"},
+        {"vnc_until", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "second it ends at"},
+        {"vnc_open", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "QEMU knows it"},
 };
 
 static const struct link_def links[] = {
@@ -206,17 +234,31 @@ static const struct link_def links[] = {
          .help = "aki: booted directly"},
         {"ramdisk", "image", .states = RESTING, .bind = instance_bind_image,
          .help = "ari, for `kernel`"},
+        {"cdrom", "image", .states = RESTING | LIVE, .bind = instance_bind_image,
+         .bound = instance_bound_cdrom, .unbind = instance_unbind_cdrom,
+         .help = "iso: in its CD drive, also while it runs; rm ejects it, if the guest lets it go"},
 };
+
+#define METRIC(n, which, words)                                                                    \
+        {n,          FILE_TEXT,       ROLE_NOBODY, .folder = "metrics", .render_at = metrics_render, \
+         .at = which, .help = words}
 
 static const struct file_def files[] = {
         {"console.log", FILE_LOG, ROLE_NOBODY, .path = instance_console_log,
          .help = "what its serial console has said"},
         {"domain.xml", FILE_LOG, ROLE_NOBODY, .path = instance_domain,
          .help = "what runs, or ran last, in libvirt's words"},
-        {"vnc", FILE_TEXT, ROLE_NOBODY, .render = render_vnc,
-         .help = "socket of its screen, for admins, while it runs"},
+        {"vnc", FILE_TEXT, ROLE_NOBODY, .render = instance_render_vnc,
+         .help = "socket of its screen while it runs, and the password after the verb vnc"},
         {"console", FILE_TEXT, ROLE_NOBODY, .render = render_console,
          .help = "socket that speaks the serial console, while it runs"},
+        METRIC("cpu", METRICS_CPU, "nanoseconds of its processors since its start, and how many"),
+        METRIC("memory", METRICS_MEMORY,
+               "bytes: what it was given, of its process, and total, free, usable as it says itself"),
+        METRIC("disk", METRICS_DISK, "a line each disk: reads and writes since its start"),
+        METRIC("network", METRICS_NETWORK, "a line each network: what it received and sent"),
+        METRIC("hour", METRICS_HOUR, "all its figures every 10 seconds of the last hour it ran"),
+        METRIC("day", METRICS_DAY, "the same every 5 minutes of the last day it ran"),
 };
 
 static const struct verb_def verbs[] = {
@@ -276,6 +318,8 @@ static const struct verb_def verbs[] = {
          "restart it with the flavor it had before the resize", instance_revert},
         {"reset", "", ROLE_ADMIN, STATE(INSTANCE_ERROR), "out of error, as it really is",
          instance_reset},
+        {"vnc", "[SECONDS]", ROLE_MEMBER, INSTANCE_RUNS,
+         "a new password for its screen, good for SECONDS (600): read vnc", instance_vnc_verb},
 };
 
 static const struct state_def states[] = {

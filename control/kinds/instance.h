@@ -14,6 +14,16 @@ int instance_unbind_volume(struct txn *t, struct object *o, struct link *l, stru
 int instance_bind_image(struct txn *t, struct object *o, char *name, struct object *image,
                         struct err **e);
 
+int instance_unbind_cdrom(struct txn *t, struct object *o, struct link *l, struct err **e);
+int instance_bound_cdrom(struct txn *t, struct object *o, struct link *l, struct err **e);
+
+/* instance-hardware.c */
+int instance_set_memory(struct txn *t, struct object *o, union value v, struct err **e);
+int instance_set_boot(struct txn *t, struct object *o, union value v, struct err **e);
+int instance_set_extra(struct txn *t, struct object *o, union value v, struct err **e);
+int instance_vnc_verb(struct txn *t, struct object *o, const char *args, struct err **e);
+void instance_render_vnc(struct control *c, const struct object *o, struct buf *out);
+
 /* instance-verbs.c, instance-commands.c: see struct verb_def */
 #define VERB(name)                                                                                 \
         int instance_##name(struct txn *t, struct object *o, const char *args, struct err **e)

@@ -1,8 +1,8 @@
 /* Tenants: whose things are whose.  A tenant is a Unix group, made by us; its gid is stored here
  * and is the same on every host. */
-#include "control/network.h"
-
 #include <jansson.h>
+
+#include "control/network.h"
 
 enum { GID_BASE = 200000 };
 
@@ -110,6 +110,19 @@ static int rename_tenant(struct txn *t, struct object *o, const char *name, stru
         return err_set(e, -EPERM, "a tenant keeps its name: its group is named after it");
 }
 
+static int set_vendor_data(struct txn *t, struct object *o, union value v, struct err **e)
+{
+        const char *s = v.s ?: "";
+        json_error_t why;
+        json_t *doc = *s == '{' ? json_loads(s, JSON_REJECT_DUPLICATES, &why) : NULL;
+
+        if (*s == '{' && !doc)
+                return err_set(e, -EINVAL, "vendor_data, line %d: %s", why.line, why.text);
+        json_decref(doc);
+        txn_set_str(t, o, "vendor_data", v.s);
+        return 0;
+}
+
 #define QUOTA(q, t)                                                                                \
         {"quota_" q, t, ROLE_ADMIN, .max_word = true, .def = "max", .hidden = true,                \
          .help = "limit"}
@@ -139,6 +152,10 @@ static const struct attr_def attrs[] = {
         QUOTA("routers", ATTR_NUMBER),
         QUOTA("floating_ips", ATTR_NUMBER),
         QUOTA("security_groups", ATTR_NUMBER),
+        {"vendor_data", ATTR_TEXT, ROLE_ADMIN, .max = 32 << 10, .lines = true,
+         .set = set_vendor_data,
+         .help = "what its operator tells the cloud-init of all its guests: a JSON object, which is "
+                 "vendor_data.json, or text for cloud-init"},
 };
 
 /* 2: quotas of networks and what is in them. */

@@ -138,7 +138,7 @@ int rig_try_open(struct rig *r, struct err **e)
                                      .state = fmt("%s/state", r->dir),
                                      .owner = r->dir,
                                      .reconnect = RECONNECT_S};
-        struct compute_events ev = {on_changed, on_resync, r};
+        struct compute_events ev = {.changed = on_changed, .resync = on_resync, .arg = r};
 
         return compute_open(&cfg, &ev, &r->c, e);
 }

@@ -8,6 +8,8 @@
 #include "rig.h"
 
 #include <fcntl.h>
+#include <poll.h>
+#include <stdatomic.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -163,6 +165,93 @@ static void has_no_agent(void **state)
         FAILS(ops(l)->freeze(l->r->c, "00000000-0000-4000-8000-000000000000", &e), -ENOENT,
               "no guest");
         is_state(l, GUEST_RUNNING);
+        l->broken = false;
+}
+
+struct drain {
+        int fd;
+        atomic_bool asked, end;
+};
+
+static bool at_once(void *arg)
+{
+        struct drain *d = arg;
+
+        atomic_store(&d->asked, true);
+        return true;
+}
+
+/* QEMU can be told only while its writes get on. */
+static void *drain_main(void *arg)
+{
+        struct drain *d = arg;
+        char buf[65536];
+
+        while (!atomic_load(&d->end)) {
+                struct pollfd p = {.fd = d->fd, .events = POLLIN};
+                bool slow = !atomic_load(&d->asked);
+
+                if (poll(&p, 1, 20) > 0 && read(d->fd, buf, slow ? 4096 : sizeof(buf)) <= 0)
+                        break;
+                if (slow)
+                        usleep(10000);
+        }
+        return NULL;
+}
+
+/* Written into a pipe that is emptied slowly it would last for minutes. */
+static void save_is_cancelled(void **state)
+{
+        struct life *l = *state;
+        const char *pipe_path = fmt("%s/memory", l->r->dir);
+        struct drain d = {.fd = -1};
+        const struct compute_watch w = {.cancelled = at_once, .arg = &d};
+        pthread_t thread;
+
+        begin(l);
+        assert_int_equal(mkfifo(pipe_path, 0666), 0);
+        d.fd = open(pipe_path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+        assert_true(d.fd >= 0);
+        assert_int_equal(pthread_create(&thread, NULL, drain_main, &d), 0);
+        FAILS(ops(l)->save(l->r->c, l->g.uuid, pipe_path, &w, &e), -ECANCELED, "goes on");
+        atomic_store(&d.end, true);
+        pthread_join(thread, NULL);
+        close(d.fd);
+        is_state(l, GUEST_RUNNING);
+        l->at = expect_words(l->g.console_log, "WROTE", file_size(l->g.console_log));
+        l->broken = false;
+}
+
+struct figures {
+        const char *uuid;
+        unsigned guests;
+        struct guest_stats stats;
+};
+
+static void note_figures(void *arg, const char *uuid, const struct guest_stats *s)
+{
+        struct figures *f = arg;
+
+        f->guests++;
+        if (streq(uuid, f->uuid))
+                f->stats = *s;
+}
+
+static void has_figures(void **state)
+{
+        struct life *l = *state;
+        struct figures f = {.uuid = l->g.uuid};
+
+        begin(l);
+        OK(ops(l)->stats(l->r->c, note_figures, &f, &e));
+        assert_true(f.guests >= 1);
+        assert_true(f.stats.all[GUEST_CPU] > 100000000);
+        assert_true(f.stats.all[GUEST_VCPUS] == l->g.vcpus);
+        assert_true(f.stats.all[GUEST_MEM_SIZE] == l->g.memory);
+        assert_true(f.stats.all[GUEST_MEM_RSS] > 1 << 20);
+        assert_true(f.stats.all[GUEST_WR_OPS] > 0);
+        assert_string_equal(f.stats.disk[0].name, "vda");
+        assert_true(f.stats.disk[0].wr_bytes >= 4096);
         l->broken = false;
 }
 
@@ -662,9 +751,10 @@ static int tear_down(void **state)
 
 #define LIFE                                                                                       \
         cmocka_unit_test(boots), cmocka_unit_test(console_speaks), cmocka_unit_test(has_no_agent), \
-                cmocka_unit_test(hot_plugs),                                                       \
-                cmocka_unit_test(pauses), cmocka_unit_test(reconnects), cmocka_unit_test(grows),   \
-                cmocka_unit_test(stalls), cmocka_unit_test(outlives), cmocka_unit_test(reboots),   \
+                cmocka_unit_test(save_is_cancelled), cmocka_unit_test(has_figures),                \
+                cmocka_unit_test(hot_plugs), cmocka_unit_test(pauses),                             \
+                cmocka_unit_test(reconnects), cmocka_unit_test(grows), cmocka_unit_test(stalls),   \
+                cmocka_unit_test(outlives), cmocka_unit_test(reboots),                             \
                 cmocka_unit_test(shuts_down), cmocka_unit_test(dies), cmocka_unit_test(destroys)
 
 int main(int argc, char **argv)

@@ -97,7 +97,11 @@ static void whole_guest(void **state)
         is(x, "/domain/memory[@unit='KiB']", "524288");
         is(x, "/domain/vcpu", "2");
         is(x, "count(/domain/vcpu/@current)", "0");
-        is(x, "count(//disk[@type='file'])", "0");
+        is(x, "count(//disk[@type='file'][@device='disk'])", "0");
+        is(x,
+           "count(//disk[@type='file'][@device='cdrom'][not(source)]/"
+           "target[@dev='sda'][@bus='sata'])",
+           "1");
         is(x, "/domain/os/type[@arch='x86_64'][@machine='q35']", "hvm");
         is(x, "count(/domain/os/kernel)", "0");
         is(x, "/domain/on_poweroff", "destroy");
@@ -107,12 +111,14 @@ static void whole_guest(void **state)
         is(x, "/domain/seclabel[@type='static'][@model='dac'][@relabel='yes']/label",
            "+70001:+70002");
         is(x, "count(//controller[@type='pci'][@model='pcie-root'][@index='0'])", "1");
-        is(x, "count(//controller[@model='pcie-root-port'][@index > 0])", "12");
+        is(x, "count(//controller[@model='pcie-root-port'][@index > 0])", "13");
         is(x, "//serial[@type='unix']/source[@mode='bind']/@path", "/run/s/console");
         is(x, "//channel[@type='unix']/source[@mode='bind']/@path", "/run/s/agent.sock");
         is(x, "//channel/target[@type='virtio']/@name", "org.qemu.guest_agent.0");
         is(x, "//serial/log[@append='on']/@file", "/var/lib/s/console.log");
-        is(x, "//memballoon/@model", "none");
+        is(x, "//memballoon[@model='virtio']/stats/@period", "10");
+        is(x, "count(//os/loader) + count(//tpm) + count(//watchdog) + count(//numa)", "0");
+        is(x, "count(//topology) + count(//memoryBacking) + count(//maxMemory)", "0");
         is(x, "//controller[@type='usb']/@model", "none");
 
         free(x);
@@ -123,10 +129,12 @@ static void whole_guest(void **state)
         is(x, "/domain/vcpu", "4");
         is(x, "/domain/vcpu/@current", "2");
         is(x, "//graphics[@type='vnc']/@socket", "/d/vnc.sock");
+        is(x, "string-length(//graphics/@passwd)", "8"); /* nobody's, and over */
+        is(x, "//graphics/@passwdValidTo", "1970-01-01T00:00:01");
         is(x, "count(//video)", "1");
-        is(x, "//disk[@type='file']/target/@dev", "vdz");
+        is(x, "//disk[@type='file'][source]/target/@dev", "vdz");
         is(x, "//disk[@type='file']/source/@file", "/d/config.iso");
-        is(x, "count(//disk[@type='file']/readonly)", "1");
+        is(x, "count(//disk[@type='file'][source]/readonly)", "1");
 }
 
 static void its_disks(void **state)
@@ -199,8 +207,157 @@ static void hostile_text(void **state)
         is(x, "//disk/source/host/@socket", "/run/<&'\">/%s");
         is(x, "count(//x)", "0");
         is(x, "count(//on_crash)", "1");
-        assert_int_equal(xml_disk(&d, &y, NULL), 0);
+        assert_int_equal(xml_disk(&d, false, &y, NULL), 0);
         is(y, "/disk/source/@name", evil);
+}
+
+static struct guest board(void)
+{
+        static const struct guest_nic nic = {.mac = "06:00:00:12:34:56", .device = "tap1"};
+        struct guest g = full();
+
+        g.vcpus = 3;
+        g.vcpus_max = 8;
+        g.cores = 2;
+        g.threads = 2;
+        g.cpu = "Nehalem";
+        g.numa = 2;
+        g.memory = 1 << 30;
+        g.memory_max = 2ULL << 30;
+        g.huge_page = 2 << 20;
+        g.scsi = true;
+        g.tpm_sock = "/d/tpm/socket";
+        g.watchdog = "inject-nmi";
+        g.boot = "cdrom network disk";
+        g.nics = &nic;
+        g.nnics = 1;
+        g.cdrom = (struct guest_disk){
+                .target = "sda", .socket = "/run/s/cd.sock", .export = "iso-1", .readonly = true};
+        return g;
+}
+
+static void its_board(void **state)
+{
+        struct guest g = board();
+        _cleanup_free_ char *x = make(&g, true);
+
+        is(x, "/domain/vcpu[@current='3']", "8");
+        is(x, "count(/domain/cpu/topology[@sockets='2'][@dies='1'][@cores='2'][@threads='2'])",
+           "1");
+        is(x, "/domain/cpu[@mode='custom'][@match='exact']/model[@fallback='forbid']", "Nehalem");
+        is(x, "/domain/cpu/numa/cell[1][@id='0'][@cpus='0-3'][@unit='KiB']/@memory", "524288");
+        is(x, "/domain/cpu/numa/cell[2][@id='1'][@cpus='4-7'][@unit='KiB']/@memory", "524288");
+        is(x, "/domain/maxMemory[@slots='16'][@unit='KiB']", "2097152");
+        is(x, "/domain/memoryBacking/hugepages/page[@unit='KiB']/@size", "2048");
+        is(x, "count(//controller[@type='scsi'][@index='0'][@model='virtio-scsi'])", "1");
+        is(x, "count(//disk/target[@bus='scsi'])", "3");
+        is(x, "//disk[target/@dev='vdb']/address[@type='drive']/@target", "1");
+        is(x, "//disk[@device='cdrom']/source[@protocol='nbd']/host/@socket", "/run/s/cd.sock");
+        is(x, "count(//disk[@device='cdrom']/readonly)", "1");
+        is(x, "//disk[@device='cdrom']/boot/@order", "1");
+        is(x, "//interface/boot/@order", "2");
+        is(x, "count(//interface/rom)", "0");
+        is(x, "//disk[target/@dev='vda']/boot/@order", "3");
+        is(x, "//disk[target/@dev='vdb']/boot/@order", "4");
+        is(x, "//tpm[@model='tpm-crb']/backend[@type='external']/source/@path", "/d/tpm/socket");
+        is(x, "//watchdog[@model='i6300esb']/@action", "inject-nmi");
+}
+
+/* Plugging memory in needs a node, though nobody asked for one. */
+static void memory_grows(void **state)
+{
+        struct guest g = full();
+        _cleanup_free_ char *x = NULL, *dimm = NULL;
+        uint64_t size = 0;
+
+        g.memory = 256 << 20;
+        g.memory_max = 1 << 30;
+        x = make(&g, true);
+        is(x, "/domain/cpu/numa/cell[@cpus='0-1']/@memory", "262144");
+        assert_int_equal(xml_memory_size(x, &size, NULL), 0);
+        assert_int_equal(size, 256 << 20);
+        assert_int_equal(xml_dimm(128 << 20, &dimm, NULL), 0);
+        is(dimm, "/memory[@model='dimm']/target/size[@unit='KiB']", "131072");
+        is(dimm, "/memory/target/node", "0");
+}
+
+static void its_firmware(void **state)
+{
+        struct guest g = full();
+        _cleanup_free_ char *x = NULL, *screen = NULL, *media = NULL;
+
+        g.nvram = "/d/nvram.fd";
+        x = make(&g, true);
+        is(x, "/domain/os/loader[@readonly='yes'][@type='pflash']", GUEST_FIRMWARE);
+        is(x, "/domain/os/nvram", "/d/nvram.fd");
+        assert_int_equal(xml_screen_device("/d/vnc", "secret12", 86400, &screen, NULL), 0);
+        is(screen, "/graphics[@type='vnc'][@socket='/d/vnc'][@passwd='secret12']/@passwdValidTo",
+           "1970-01-02T00:00:00");
+        assert_int_equal(xml_media(NULL, false, &media, NULL), 0);
+        is(media, "count(/disk[@device='cdrom'][not(source)]/readonly)", "1");
+}
+
+static void merges(void **state)
+{
+        static const char extra[] =
+                "<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
+                "<iothreads>2</iothreads><memoryBacking><locked/></memoryBacking>"
+                "<features><pae/></features><cpu><feature policy='require' name='aes'/></cpu>"
+                "<devices><controller type='usb' model='qemu-xhci'/>"
+                "<disk type='file' device='disk'><source file='/x'/><target dev='sdb'/></disk>"
+                "<interface type='user'/><sound model='ich9'/></devices>"
+                "<qemu:commandline><qemu:arg value='-no-hpet'/></qemu:commandline></domain>";
+        struct guest g = board();
+        _cleanup_free_ char *x = NULL;
+
+        g.extra = extra;
+        x = make(&g, true);
+        is(x, "/domain/iothreads", "2");
+        is(x, "count(/domain/features)", "1");
+        is(x, "count(/domain/features[acpi][pae])", "1");
+        is(x, "count(/domain/memoryBacking[hugepages][locked])", "1");
+        is(x, "count(/domain/cpu[model='Nehalem']/feature[@name='aes'])", "1");
+        is(x, "count(/domain/devices)", "1");
+        is(x, "count(/domain/devices/sound)", "1");
+        is(x, "count(//controller[@type='usb'])", "1");
+        is(x, "//controller[@type='usb']/@model", "qemu-xhci");
+        is(x, "//disk[target/@dev='sdb']/source/@file", "/x");
+        is(x, "count(/domain/*[local-name()='commandline']/*)", "1");
+}
+
+/* What is ours, by file or by nature, and what is no XML. */
+static void does_not_merge(void **state)
+{
+        static const struct {
+                const char *extra, *words;
+        } refused[] = {
+                {"<domain>", "line 1"},
+                {"", "well-formed"},
+                {"<network/>", "not a <domain>"},
+                {"<domain type='kvm'/>", "<domain type=>"},
+                {"<!DOCTYPE d [<!ENTITY a 'b'>]><domain>&a;</domain>", "DOCTYPE"},
+                {"<domain><uuid>1</uuid></domain>", "<uuid>"},
+                {"<domain><os/></domain>", "<os>"},
+                {"<domain><seclabel type='none'/></domain>", "<seclabel>"},
+                {"<domain><cpu mode='custom'/></domain>", "<cpu mode=>"},
+                {"<domain><cpu><numa/></cpu></domain>", "<cpu/numa>"},
+                {"<domain><devices><emulator>/bin/sh</emulator></devices></domain>", "emulator"},
+                {"<domain><devices><disk><target dev='vdc'/></disk></devices></domain>", "disk"},
+                {"<domain><devices><disk><target dev='sda'/></disk></devices></domain>", "disk"},
+                {"<domain><devices><disk/></devices></domain>", "disk"},
+                {"<domain><devices><interface type='ethernet'/></devices></domain>", "interface"},
+                {"<domain><devices><controller type='pci'/></devices></domain>", "controller"},
+                {"<domain><devices><serial/></devices></domain>", "serial"},
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
+                _cleanup_err_ struct err *e = NULL;
+
+                assert_int_equal(xml_check_extra(refused[i].extra, &e), -EINVAL);
+                if (!strstr(err_msg(e), refused[i].words))
+                        fail_msg("%s: '%s'", refused[i].extra, err_msg(e));
+        }
+        assert_int_equal(xml_check_extra("<domain/>", NULL), 0);
 }
 
 static void refuses(const struct guest *g, int code, const char *words)
@@ -362,7 +519,9 @@ int main(void)
                 cmocka_unit_test(direct_boot),  cmocka_unit_test(session_has_no_label),
                 cmocka_unit_test(hostile_text), cmocka_unit_test(refused_text),
                 cmocka_unit_test(refused_rest), cmocka_unit_test(reads_back),
-                cmocka_unit_test(its_networks),
+                cmocka_unit_test(its_networks), cmocka_unit_test(its_board),
+                cmocka_unit_test(memory_grows), cmocka_unit_test(its_firmware),
+                cmocka_unit_test(merges),       cmocka_unit_test(does_not_merge),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -156,7 +156,8 @@ static int c_describe(struct compute *p, const char *uuid, char **ret, struct er
         return 0;
 }
 
-static int c_save(struct compute *p, const char *uuid, const char *path, struct err **e)
+static int c_save(struct compute *p, const char *uuid, const char *path,
+                  const struct compute_watch *w, struct err **e)
 {
         int r = file_replace(path, "memory", 6, 0600, e);
 

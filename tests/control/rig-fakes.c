@@ -214,6 +214,8 @@ static int c_start(struct compute *c, const struct guest *g, struct err **e)
         if (fake.start_error)
                 return err_set(e, fake.start_error, "told to fail");
         fake.starts++;
+        snprintf(fake.uuid, sizeof(fake.uuid), "%s", g->uuid);
+        snprintf(fake.cd, sizeof(fake.cd), "%s", g->cdrom.socket ? g->cdrom.export : "");
         if (g->ndisks)
                 snprintf(fake.boots, sizeof(fake.boots), "%s", g->disks[0].target);
         fake.running = true;
@@ -237,7 +239,8 @@ static int c_resume(struct compute *c, const char *uuid, struct err **e)
         fake.paused = false;
         return 0;
 }
-static int c_save(struct compute *c, const char *uuid, const char *path, struct err **e)
+static int c_save(struct compute *c, const char *uuid, const char *path,
+                  const struct compute_watch *w, struct err **e)
 {
         WITH_LOCK(&fake.lock);
         if (fake.save_error)
@@ -292,6 +295,50 @@ static int c_set_vcpus(struct compute *c, const char *uuid, unsigned vcpus, stru
         return 0;
 }
 
+static int c_set_memory(struct compute *c, const char *uuid, uint64_t bytes, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        if (fake.memory_error)
+                return err_set(e, fake.memory_error, "told to fail");
+        fake.memory = bytes;
+        return 0;
+}
+
+static int c_media(struct compute *c, const char *uuid, const struct guest_disk *d, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        if (fake.media_error && !streq(fake.cd, d ? d->export : ""))
+                return err_set(e, fake.media_error, "told to fail");
+        snprintf(fake.cd, sizeof(fake.cd), "%s", d ? d->export : "");
+        return 0;
+}
+
+static int c_screen(struct compute *c, const char *uuid, const char *password, int64_t until,
+                    struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        if (fake.screen_error)
+                return err_set(e, fake.screen_error, "told to fail");
+        snprintf(fake.told, sizeof(fake.told), "%s", password);
+        return 0;
+}
+
+static int c_stats(struct compute *c,
+                   void (*each)(void *arg, const char *uuid, const struct guest_stats *s),
+                   void *arg, struct err **e)
+{
+        struct guest_stats s = {
+                .ndisks = 1, .disk[0] = {.name = "vda", .rd_ops = 1}, .all[GUEST_CPU] = 1234,
+                .all[GUEST_VCPUS] = 2};
+        char uuid[37];
+
+        pthread_mutex_lock(&fake.lock);
+        memcpy(uuid, fake.uuid, sizeof(uuid));
+        pthread_mutex_unlock(&fake.lock);
+        each(arg, uuid, &s);
+        return 0;
+}
+
 static int c_freeze(struct compute *c, const char *uuid, struct err **e)
 {
         WITH_LOCK(&fake.lock);
@@ -330,6 +377,9 @@ static int c_attach(struct compute *c, const char *uuid, const struct guest_disk
 }
 static int c_detach(struct compute *c, const char *uuid, const char *target, int ms, struct err **e)
 {
+        WITH_LOCK(&fake.lock);
+        if (fake.detach_error)
+                return err_set(e, fake.detach_error, "told to fail");
         return 0;
 }
 static int c_grow(struct compute *c, const char *uuid, const char *target, uint64_t size,
@@ -354,6 +404,10 @@ const struct compute_ops fake_compute_ops = {.name = "fake",
                                              .restore = c_restore,
                                              .keys = c_keys,
                                              .set_vcpus = c_set_vcpus,
+                                             .set_memory = c_set_memory,
+                                             .media = c_media,
+                                             .screen = c_screen,
+                                             .stats = c_stats,
                                              .nmi = c_nmi,
                                              .describe = c_describe,
                                              .password = c_password,

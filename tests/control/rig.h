@@ -50,7 +50,11 @@ struct fake {
         bool frozen, paused, taken_running; /* a snapshot of a guest that ran */
         bool running;
         int save_error, restore_error, vcpus_error;
+        int memory_error, media_error, screen_error, detach_error;
         unsigned vcpus; /* given last */
+        uint64_t memory;
+        char cd[40];       /* export in the drive; "" */
+        char uuid[37];     /* of the guest started last */
         char told[256]; /* keys or a password, or "nmi" */
         char boots[16]; /* the first disk of the guest started last */
         uint64_t grown; /* what the guest was last told of its disk's size */

@@ -354,15 +354,15 @@ static void test_transitions(void **state)
                 {"draft", "start " ANYWHERE},
                 {"active",
                  "stop reboot pause suspend snapshot image backup send-key crash-dump set-password "
-                 "rescue rebuild shelve resize " ANYWHERE},
+                 "rescue rebuild shelve resize vnc " ANYWHERE},
                 {"stopped",
                  "start reboot snapshot image backup rescue unrescue rebuild shelve resize confirm "
                  "revert " ANYWHERE},
-                {"paused", "stop reboot resume snapshot image backup crash-dump shelve " ANYWHERE},
+                {"paused", "stop reboot resume snapshot image backup crash-dump shelve vnc " ANYWHERE},
                 {"suspended", "reboot resume snapshot image backup shelve " ANYWHERE},
-                {"rescued", "unrescue send-key crash-dump " ANYWHERE},
+                {"rescued", "unrescue send-key crash-dump vnc " ANYWHERE},
                 {"shelved", "unshelve " ANYWHERE},
-                {"resized", "confirm revert send-key crash-dump " ANYWHERE},
+                {"resized", "confirm revert send-key crash-dump vnc " ANYWHERE},
                 {"error", "start reboot rescue rebuild reset " ANYWHERE},
         };
         const struct kind *k = &kind_instance;

@@ -87,7 +87,7 @@ boot default/a
 boot default/b
 boot other/c
 cp "$T/a.metadata/user_data" instances/a/metadata/user_data || fail "user data"
-echo '#cloud-config of the tenant' >"$C/tenants/other/metadata/vendor_data" || fail "vendor data"
+echo '#cloud-config of the tenant' >"$C/tenants/other/vendor_data" || fail "vendor data"
 [ "$(cat instances/a/addresses)" = 10.0.0.2 ] || fail "address"
 [ "$(cat instances/b/addresses)" = 10.0.0.3 ] || fail "address"
 [ "$(readlink instances/a/networks/default)" = ../../../networks/default/ports/a ] || fail "the link"

@@ -31,7 +31,13 @@ echo host-1 >instances/web/hostname
 echo vnc >instances/web/screen
 echo 'ssh-ed25519 AAAA somebody@somewhere' >instances/web/ssh_key
 echo blue >instances/web/metadata/colour
-printf '#cloud-config\nruncmd: []\n' >instances/web/metadata/user_data
+{ printf '#cloud-config\nruncmd: []\n# ' && head -c 60000 /dev/zero | tr '\0' x && echo; } >instances/web/metadata/user_data ||
+        fail "a user_data of 60000 bytes"
+expect_errno EFBIG 'head -c 70000 /dev/zero | tr "\0" x >instances/web/metadata/user_data'
+expect_errno EFBIG 'head -c 5000 /dev/zero | tr "\0" x >instances/web/metadata/colour2'
+rm instances/web/metadata/colour2
+expect_errno EINVAL 'echo "{ \"a\": " >vendor_data'
+printf '#cloud-config\npackages: [vim]\n' >vendor_data
 ln -s volumes/root instances/web/volumes/vda
 tell start
 to active
@@ -40,7 +46,7 @@ memory=$T/state/instances/$(cat instances/web/id)/memory
 wait_line "$log" "STRATOFS-GUEST ready" 120
 
 # --- its screen, and its description, which follows what is plugged
-banner=$(timeout 20 socat -u "UNIX:$(cat instances/web/vnc)" - | head -c 12)
+banner=$(timeout 20 socat -u "UNIX:$(sed -n 's/^socket //p' instances/web/vnc)" - | head -c 12)
 [ "$banner" = "RFB 003.008" ] || fail "its screen says '$banner'"
 expect_text instances/web/domain.xml "graphics type='vnc'"
 echo 'name=more size=64M' >volumes/new
@@ -48,16 +54,29 @@ expect "another disk" "$STRATO" wait volumes/more available --timeout 60
 ln -s volumes/more instances/web/volumes/vdb
 expect "it is plugged in" "$STRATO" wait volumes/more in-use --timeout 60
 expect_text instances/web/domain.xml "target dev='vdb'"
+# One that does not answer keeps it, and its link comes back.
+guest_types web 'echo STRATOFS-GUEST runs $((40 + 2))'
+wait_line "$log" "STRATOFS-GUEST runs 42" 60
+tell pause
+to paused
 rm instances/web/volumes/vdb
+expect "it is asked to let go" "$STRATO" wait volumes/more detaching --timeout 10
+expect "it is back" "$STRATO" wait volumes/more in-use --timeout 60
+[ -L instances/web/volumes/vdb ] || fail "the link is not back"
+expect_text instances/web/error "did not let go"
+# The guest answers late, when it runs again: then it has no disk, and the link goes.
+tell resume
+to active
 expect "it goes" "$STRATO" wait volumes/more available --timeout 60
 grep -q "target dev='vdb'" instances/web/domain.xml && fail "it is still described"
 
 # --- its config drive: a label that cloud-init looks for, OpenStack's layout
-guest_types web 'mkdir -p /run/c; mount -t iso9660 -o ro $(findfs LABEL=config-2) /run/c; cd /run/c/openstack/latest; echo STRATOFS-GUEST "config" $(cat meta_data.json) $(md5sum <user_data) .; cat network_data.json vendor_data.json; cd /; umount /run/c; echo STRATOFS-GUEST read $((40 + 2))'
+guest_types web 'mkdir -p /run/c; mount -t iso9660 -o ro $(findfs LABEL=config-2) /run/c; cd /run/c/openstack/latest; echo STRATOFS-GUEST "config" $(cat meta_data.json) $(md5sum <user_data) $(cat vendor_data.json network_data.json) $(ls ..) $(md5sum <../../ec2/latest/user-data) .; cd /; umount /run/c; echo STRATOFS-GUEST read $((40 + 2))'
 wait_line "$log" "STRATOFS-GUEST read 42" 60
 config=$(sed -n 's/.*STRATOFS-GUEST config //p' "$log")
 for text in '"hostname": "host-1"' '"colour": "blue"' '"default": "ssh-ed25519 AAAA somebody@somewhere"' \
-        "\"uuid\": \"$(cat instances/web/id)\"" "$(md5sum <instances/web/metadata/user_data | cut -c1-32)"; do
+        "\"uuid\": \"$(cat instances/web/id)\"" "$(md5sum <instances/web/metadata/user_data | cut -c1-32)" '"availability_zone": "nova"' '"random_seed": "' \
+        '"cloud-init": "#cloud-config\npackages: [vim]"' '"links": []' '2018-08-27' 'latest'; do
         [[ $config == *"$text"* ]] || fail "no $text in its config drive: $config"
 done
 ok "it has its config drive"

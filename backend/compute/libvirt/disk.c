@@ -11,7 +11,8 @@ int disk_present(const struct guest_disk *disk, struct err **e)
                        strerror(errno));
 }
 
-/* How a guest and its disk at target, or its network device with that MAC, stand.  -ENOENT: no guest. */
+/* How a guest and its disk at target, or its network device with that MAC, stand.  -ENOENT: no
+ * guest. */
 static int look(virConnectPtr conn, const char *uuid, const char *target, virDomainPtr *dom,
                 struct disk_found *ret, struct err **e)
 {
@@ -36,6 +37,14 @@ static bool same(const struct disk_found *f, const struct guest_disk *disk)
                streq(f->export ? f->export : "", disk->export);
 }
 
+/* On the bus that the guest's disks are on. */
+static int disk_xml(virDomainPtr dom, const struct guest_disk *disk, char **ret, struct err **e)
+{
+        _cleanup_free_ char *xml = virDomainGetXMLDesc(dom, 0);
+
+        return xml ? xml_disk(disk, xml_is_scsi(xml), ret, e) : virt_error(NULL, e);
+}
+
 int op_attach(struct compute *c, const char *uuid, const struct guest_disk *disk, struct err **e)
 {
         _cleanup_conn_ virConnectPtr conn = link_get(driver(c), e);
@@ -47,9 +56,9 @@ int op_attach(struct compute *c, const char *uuid, const struct guest_disk *disk
 
         if (!conn)
                 return -ECONNREFUSED;
-        r = xml_disk(disk, &xml, e);
+        r = look(conn, uuid, disk->target, &dom, &there, e);
         if (r == 0)
-                r = look(conn, uuid, disk->target, &dom, &there, e);
+                r = disk_xml(dom, disk, &xml, e);
         if (r < 0)
                 return r;
         if (there.found && same(&there, disk)) {
@@ -143,7 +152,7 @@ int op_detach(struct compute *c, const char *uuid, const char *target, int timeo
                 return r;
         if (!there.alias)
                 return err_set(e, -EIO, "libvirt gave device '%s' no alias", target);
-        u = unplug_get(d, uuid, there.alias);
+        u = unplug_get(d, uuid, there.alias, target);
         if (!u)
                 return err_errno(e, -ENOMEM, "detach '%s'", target);
         r = let_go(d, conn, dom, u, target, deadline, e);

@@ -28,6 +28,7 @@ struct unplug {
         struct unplug *next;
         char uuid[VIR_UUID_STRING_BUFLEN];
         char *alias;
+        char target[20];  /* or MAC */
         int64_t asked;    /* monotonic microseconds of the last request, or of the guest's going on
                            * after it; 0: none stands */
         unsigned waiters; /* calls that hold it */
@@ -117,7 +118,8 @@ enum guest_state guest_state_of(int state, int reason);
 /* unplug.c */
 
 /* The record for that device, made when there is none; NULL without memory.  Give it back. */
-struct unplug *unplug_get(struct driver *d, const char *uuid, const char *alias);
+struct unplug *unplug_get(struct driver *d, const char *uuid, const char *alias,
+                          const char *target);
 /* gone: the device is known to have left, there is nothing more to remember. */
 void unplug_put(struct driver *d, struct unplug *u, bool gone);
 /* Whether to send a request now; if so it is taken for sent. */
@@ -148,13 +150,16 @@ int disk_present(const struct guest_disk *disk, struct err **e);
  * no place in it. */
 int xml_domain(const struct guest *g, const char *owner, bool dac, char **ret, struct err **e);
 /* One disk's XML, for hot plugging; the caller frees. */
-int xml_disk(const struct guest_disk *disk, char **ret, struct err **e);
+int xml_disk(const struct guest_disk *disk, bool scsi, char **ret, struct err **e);
+/* The CD drive with that in it, NULL: empty. */
+int xml_media(const struct guest_disk *disk, bool scsi, char **ret, struct err **e);
 int xml_nic(const struct guest_nic *nic, char **ret, struct err **e);
 /* What a live domain's XML says about the disk at target.  0 with found false when there is none.
  * The caller frees the texts. */
 struct disk_found {
         bool found, readonly;
         bool nbd;       /* over NBD on a UNIX socket */
+        bool scsi;
         unsigned index; /* of QEMU's nodes: libvirt-INDEX-format; 0 unknown */
         char *alias, *socket, *export;
 };
@@ -166,6 +171,37 @@ void xml_each_disk(const char *xml, void (*each)(void *arg, const struct disk_fo
 void disk_found_done(struct disk_found *f);
 /* The owner in a guest's <metadata> element; NULL when there is none.  The caller frees. */
 char *xml_owner(const char *metadata);
+
+/* Whether the guest's disks are SCSI. */
+bool xml_is_scsi(const char *xml);
+/* What guest memory that XML has, in bytes: what it started with and every piece plugged in. */
+int xml_memory_size(const char *xml, uint64_t *ret, struct err **e);
+
+/* xml-board.c, xml-extra.c: parts of xml_domain(); nodes are libxml2's. */
+#define XML_CDROM "sda" /* the drive's name, on any bus */
+enum { CDROM_TARGET = 30, DIMM_MIB = 128, DIMM_SLOTS = 16 };
+typedef struct _xmlNode xml_node;
+int xml_check_board(const struct guest *g, struct err **e);
+void xml_firmware(xml_node *os, const struct guest *g);
+void xml_memory(xml_node *root, const struct guest *g);
+void xml_cpu(xml_node *root, const struct guest *g);
+/* Place in the boot order of the n-th device of a sort, 0: none. */
+unsigned xml_boot_order(const struct guest *g, const char *sort, unsigned n);
+void xml_cdrom(xml_node *devices, const struct guest_disk *d, bool scsi, unsigned order);
+/* password NULL: one that nobody knows, which has expired. */
+void xml_screen(xml_node *devices, const char *sock, const char *password, int64_t until);
+/* TPM, watchdog, balloon. */
+void xml_board_devices(xml_node *devices, const struct guest *g);
+/* Puts extra's elements into the domain; -EINVAL with words if it touches what is made here. */
+int xml_merge(xml_node *domain, const char *extra, struct err **e);
+/* Whether xml_merge() would take it. */
+int xml_check_extra(const char *extra, struct err **e);
+struct _xmlDoc *xml_parse(const char *xml); /* xml.c */
+int xml_dump(struct _xmlDoc *doc, char **ret, struct err **e);
+/* The screen with that password, and a piece of memory, for a running guest; the caller frees. */
+int xml_screen_device(const char *sock, const char *password, int64_t until, char **ret,
+                      struct err **e);
+int xml_dimm(uint64_t bytes, char **ret, struct err **e);
 
 /* seat.c: see there.  Any thread; they wait for requests in flight, which takes as long as the
  * disk's server is away. */
@@ -199,11 +235,19 @@ int op_destroy(struct compute *c, const char *uuid, struct err **e);
 int op_reboot(struct compute *c, const char *uuid, bool hard, struct err **e);
 int op_pause(struct compute *c, const char *uuid, struct err **e);
 int op_resume(struct compute *c, const char *uuid, struct err **e);
-int op_save(struct compute *c, const char *uuid, const char *path, struct err **e);
+int op_save(struct compute *c, const char *uuid, const char *path, const struct compute_watch *w,
+            struct err **e);
 int op_saved(struct compute *c, const char *path, struct err **e);
 int op_restore(struct compute *c, const char *uuid, const char *path, struct err **e);
 int op_keys(struct compute *c, const char *uuid, const char *keys, struct err **e);
 int op_set_vcpus(struct compute *c, const char *uuid, unsigned vcpus, struct err **e);
+int op_set_memory(struct compute *c, const char *uuid, uint64_t bytes, struct err **e);
+int op_media(struct compute *c, const char *uuid, const struct guest_disk *d, struct err **e);
+int op_screen(struct compute *c, const char *uuid, const char *password, int64_t until,
+              struct err **e);
+int op_stats(struct compute *c,
+             void (*each)(void *arg, const char *uuid, const struct guest_stats *s), void *arg,
+             struct err **e);
 int op_describe(struct compute *c, const char *uuid, char **ret, struct err **e);
 int op_nmi(struct compute *c, const char *uuid, struct err **e);
 int op_password(struct compute *c, const char *uuid, const char *user, const char *hash,

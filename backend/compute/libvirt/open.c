@@ -23,6 +23,13 @@ static const char qemu_conf[] = "stdio_handler = \"file\"\n"
                                 "dynamic_ownership = 0\n"
                                 "remember_owner = 0\n";
 
+int stratofs_compute_check(const char *text, struct err **e);
+
+__attribute__((visibility("default"))) int stratofs_compute_check(const char *text, struct err **e)
+{
+        return xml_check_extra(text, e);
+}
+
 static void close_op(struct compute *c);
 
 static const struct compute_ops ops = {
@@ -38,6 +45,10 @@ static const struct compute_ops ops = {
         .restore = op_restore,
         .keys = op_keys,
         .set_vcpus = op_set_vcpus,
+        .set_memory = op_set_memory,
+        .media = op_media,
+        .screen = op_screen,
+        .stats = op_stats,
         .nmi = op_nmi,
         .describe = op_describe,
         .password = op_password,

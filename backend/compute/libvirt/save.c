@@ -4,21 +4,96 @@
  * Until it is whole it begins with "LibvirtQemudPart", and libvirt refuses it. */
 #include "backend/compute/libvirt/driver.h"
 
+#include "common/clock.h"
 #include "common/fault.h"
 
-int op_save(struct compute *c, const char *uuid, const char *path, struct err **e)
+enum { LOOK_US = 250000 };
+
+/* A call that lasts, and a thread beside it that tells how far it is and ends it on request. */
+struct lasting {
+        const struct compute_watch *w;
+        virDomainPtr dom;
+        pthread_t thread;
+        pthread_mutex_t lock;
+        pthread_cond_t cond;
+        bool over, started, aborted;
+};
+
+static void tell(struct lasting *l)
+{
+        virDomainJobInfo info;
+
+        if (l->w->progress && virDomainGetJobInfo(l->dom, &info) == 0 && info.dataTotal)
+                l->w->progress(l->w->arg, info.dataProcessed, info.dataTotal);
+        if (l->w->cancelled && l->w->cancelled(l->w->arg) && virDomainAbortJob(l->dom) == 0)
+                l->aborted = true;
+        virResetLastError(); /* it may just have begun, or ended */
+}
+
+static void *beside(void *arg)
+{
+        struct lasting *l = arg;
+
+        WITH_LOCK(&l->lock);
+        while (!l->over) {
+                struct timespec ts = clock_timespec(clock_mono() + LOOK_US);
+
+                if (pthread_cond_timedwait(&l->cond, &l->lock, &ts) == 0 || l->over)
+                        continue;
+                pthread_mutex_unlock(&l->lock);
+                tell(l);
+                pthread_mutex_lock(&l->lock);
+        }
+        return NULL;
+}
+
+/* Without a thread the call cannot be cancelled; it goes on all the same. */
+static void lasting_begin(struct lasting *l)
+{
+        pthread_condattr_t a;
+
+        pthread_condattr_init(&a);
+        pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
+        pthread_mutex_init(&l->lock, NULL);
+        pthread_cond_init(&l->cond, &a);
+        pthread_condattr_destroy(&a);
+        l->started = l->w && pthread_create(&l->thread, NULL, beside, l) == 0;
+}
+
+static void lasting_end(struct lasting *l)
+{
+        pthread_mutex_lock(&l->lock);
+        l->over = true;
+        pthread_cond_signal(&l->cond);
+        pthread_mutex_unlock(&l->lock);
+        if (l->started)
+                pthread_join(l->thread, NULL);
+        pthread_cond_destroy(&l->cond);
+        pthread_mutex_destroy(&l->lock);
+}
+
+int op_save(struct compute *c, const char *uuid, const char *path, const struct compute_watch *w,
+            struct err **e)
 {
         struct driver *d = driver(c);
         _cleanup_conn_ virConnectPtr conn = NULL;
         _cleanup_dom_ virDomainPtr dom = NULL;
+        _cleanup_err_ struct err *why = NULL;
+        struct lasting l = {.w = w};
         int r = guest_find(c, uuid, &conn, &dom, e);
 
         if (r < 0)
                 return r;
+        l.dom = dom;
         reaper_busy(d->reaper, +1);
+        lasting_begin(&l);
         if (virDomainSaveFlags(dom, path, NULL, 0) < 0)
-                r = guest_failed(conn, dom, uuid, e);
+                r = guest_failed(conn, dom, uuid, &why);
+        lasting_end(&l);
         reaper_busy(d->reaper, -1);
+        if (r < 0 && l.aborted)
+                return err_set(e, -ECANCELED, "cancelled: it goes on as it was");
+        err_move(e, TAKE_PTR(why));
         return r;
 }
 

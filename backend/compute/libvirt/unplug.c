@@ -30,7 +30,7 @@ static void drop_old(struct driver *d)
                         p = &(*p)->next;
 }
 
-struct unplug *unplug_get(struct driver *d, const char *uuid, const char *alias)
+struct unplug *unplug_get(struct driver *d, const char *uuid, const char *alias, const char *target)
 {
         struct unplug *u;
 
@@ -49,6 +49,7 @@ struct unplug *unplug_get(struct driver *d, const char *uuid, const char *alias)
                         return NULL;
                 }
                 snprintf(u->uuid, sizeof(u->uuid), "%s", uuid);
+                snprintf(u->target, sizeof(u->target), "%s", target);
                 u->next = d->unplugs;
                 d->unplugs = u;
         }
@@ -103,13 +104,15 @@ enum unplug_answer unplug_wait(struct driver *d, struct unplug *u, int64_t deadl
 
 void unplug_removed(struct driver *d, const char *uuid, const char *alias)
 {
-        struct unplug **p = &d->unplugs, *u;
+        char late[sizeof(d->unplugs->target)] = "";
+        struct unplug **p, *u;
 
-        WITH_LOCK(&d->lock);
-        while ((u = *p)) {
+        pthread_mutex_lock(&d->lock);
+        for (p = &d->unplugs; (u = *p);) {
                 if (streq(u->uuid, uuid) && (!alias || streq(u->alias, alias))) {
                         u->removed = true;
                         if (u->waiters == 0) {
+                                memcpy(late, u->target, sizeof(late));
                                 drop(p);
                                 continue;
                         }
@@ -117,6 +120,9 @@ void unplug_removed(struct driver *d, const char *uuid, const char *alias)
                 p = &u->next;
         }
         pthread_cond_broadcast(&d->cond);
+        pthread_mutex_unlock(&d->lock);
+        if (alias && *late && d->ev.left)
+                d->ev.left(d->ev.arg, uuid, late);
 }
 
 void unplug_refused(struct driver *d, const char *uuid, const char *alias)

@@ -1,62 +1,16 @@
 /* Domain XML, in and out, by libxml2's tree. */
 #include "backend/compute/libvirt/driver.h"
 
-#include <inttypes.h>
-#include <stdarg.h>
 #include <sys/un.h>
 
 #include <libxml/chvalid.h>
-#include <libxml/parser.h>
-#include <libxml/tree.h>
 
+#include "backend/compute/libvirt/xml-tree.h"
 #include "common/name.h"
 
 /* Root ports for disks and networks that come while the guest runs (index 0 is pcie-root; each
  * device takes a port; those there at start get ports of their own). */
 enum { SPARE_PORTS = 8, SERIAL_MAX = 20 };
-
-#define X(s) ((const xmlChar *)(s))
-
-static inline void doc_freep(xmlDocPtr *doc)
-{
-        if (*doc)
-                xmlFreeDoc(*doc);
-}
-#define _cleanup_doc_ _cleanup_(doc_freep)
-
-static xmlNodePtr add(xmlNodePtr parent, const char *name)
-{
-        return parent ? xmlNewChild(parent, NULL, X(name), NULL) : NULL;
-}
-
-static xmlNodePtr attr(xmlNodePtr n, const char *name, const char *value)
-{
-        if (n)
-                xmlNewProp(n, X(name), X(value));
-        return n;
-}
-
-static xmlNodePtr attr_u(xmlNodePtr n, const char *name, uint64_t value)
-{
-        char text[24];
-
-        snprintf(text, sizeof(text), "%" PRIu64, value);
-        return attr(n, name, text);
-}
-
-/* <name>value</name>; the text is data, never markup. */
-static xmlNodePtr text(xmlNodePtr parent, const char *name, const char *value)
-{
-        return parent ? xmlNewTextChild(parent, NULL, X(name), X(value)) : NULL;
-}
-
-static xmlNodePtr text_u(xmlNodePtr parent, const char *name, uint64_t value)
-{
-        char number[24];
-
-        snprintf(number, sizeof(number), "%" PRIu64, value);
-        return text(parent, name, number);
-}
 
 static int check_text(const char *what, const char *s, struct err **e)
 {
@@ -93,8 +47,9 @@ static int check_disk(const struct guest_disk *d, struct err **e)
 {
         int r;
 
-        if (strncmp(d->target, "vd", 2) != 0 || d->target[2] < 'a' || d->target[2] > 'z' ||
-            d->target[3] != '\0')
+        if (!streq(d->target, XML_CDROM) &&
+            (strncmp(d->target, "vd", 2) != 0 || d->target[2] < 'a' || d->target[2] > 'z' ||
+             d->target[3] != '\0'))
                 return err_set(e, -EINVAL, "disk target is not vda to vdz");
         r = check_path("disk socket", d->socket, SOCKET_PATH_MAX, e);
         if (r == 0)
@@ -117,7 +72,8 @@ static int check_nic(const struct guest_nic *n, struct err **e)
                    &end) != 6 ||
             n->mac[end])
                 return err_set(e, -EINVAL, "network device has no MAC");
-        if (!*n->device || check_text("network device", n->device, NULL) < 0 || strchr(n->device, '/'))
+        if (!*n->device || check_text("network device", n->device, NULL) < 0 ||
+            strchr(n->device, '/'))
                 return err_set(e, -EINVAL, "network device is no device's name");
         return 0;
 }
@@ -151,6 +107,10 @@ static int check_guest(const struct guest *g, struct err **e)
                 r = err_set(e, -EINVAL, "an initrd or a command line needs a kernel");
         if (r == 0 && g->vnc_sock)
                 r = check_path("VNC socket", g->vnc_sock, SOCKET_PATH_MAX, e);
+        if (r == 0 && g->tpm_sock)
+                r = check_path("TPM's socket", g->tpm_sock, SOCKET_PATH_MAX, e);
+        if (r == 0 && g->nvram)
+                r = check_path("UEFI's variables", g->nvram, PATH_TEXT_MAX, e);
         if (r == 0 && g->config_drive)
                 r = check_path("config drive", g->config_drive, PATH_TEXT_MAX, e);
         for (unsigned i = 0; r == 0 && i < g->ndisks; i++)
@@ -160,7 +120,19 @@ static int check_guest(const struct guest *g, struct err **e)
         return r;
 }
 
-static xmlNodePtr add_disk(xmlNodePtr parent, const struct guest_disk *d, unsigned order)
+/* On its bus: each SCSI disk is a target of its own, so that a name always gives the same one. */
+static void add_target(xmlNodePtr disk, const char *dev, bool scsi)
+{
+        xmlNodePtr n;
+
+        attr(attr(add(disk, "target"), "dev", dev), "bus", scsi ? "scsi" : "virtio");
+        if (!scsi)
+                return;
+        n = attr_u(attr(add(disk, "address"), "type", "drive"), "controller", 0);
+        attr_u(attr_u(attr_u(n, "bus", 0), "target", (uint64_t)(dev[2] - 'a')), "unit", 0);
+}
+
+static xmlNodePtr add_disk(xmlNodePtr parent, const struct guest_disk *d, bool scsi, unsigned order)
 {
         xmlNodePtr disk = add(parent, "disk"), n;
 
@@ -174,7 +146,7 @@ static xmlNodePtr add_disk(xmlNodePtr parent, const struct guest_disk *d, unsign
         attr(attr(n, "protocol", "nbd"), "name", d->export);
         n = add(n, "host");
         attr(attr(n, "transport", "unix"), "socket", d->socket);
-        attr(attr(add(disk, "target"), "dev", d->target), "bus", "virtio");
+        add_target(disk, d->target, scsi);
         if (d->readonly)
                 add(disk, "readonly");
         if (d->shared)
@@ -199,13 +171,13 @@ static void add_config_drive(xmlNodePtr devices, const struct guest *g)
                 }
         attr(attr(add(disk, "driver"), "name", "qemu"), "type", "raw");
         attr(add(disk, "source"), "file", g->config_drive);
-        attr(attr(add(disk, "target"), "dev", dev), "bus", "virtio");
+        add_target(disk, dev, g->scsi);
         add(disk, "readonly");
         text(disk, "serial", "config-2");
 }
 
 /* The tap is ours: made before, and not libvirt's to set up or to remove. */
-static xmlNodePtr add_nic(xmlNodePtr parent, const struct guest_nic *n)
+static xmlNodePtr add_nic(xmlNodePtr parent, const struct guest_nic *n, unsigned order)
 {
         xmlNodePtr nic = attr(add(parent, "interface"), "type", "ethernet");
 
@@ -214,7 +186,10 @@ static xmlNodePtr add_nic(xmlNodePtr parent, const struct guest_nic *n)
         attr(add(nic, "model"), "type", "virtio");
         if (n->mtu)
                 attr_u(add(nic, "mtu"), "size", n->mtu);
-        attr(add(nic, "rom"), "enabled", "no"); /* guests boot from their disks */
+        if (order)
+                attr_u(add(nic, "boot"), "order", order);
+        else
+                attr(add(nic, "rom"), "enabled", "no");
         return nic;
 }
 
@@ -249,25 +224,31 @@ static void add_devices(xmlNodePtr root, const struct guest *g)
 
         attr(attr(attr_u(add(devices, "controller"), "index", 0), "type", "pci"), "model",
              "pcie-root");
-        /* + rng, channels, config drive */
-        for (unsigned i = 1; i <= SPARE_PORTS + g->ndisks + g->nnics + 2 + !!g->config_drive; i++)
+        /* + rng, balloon, channels, config drive; SCSI, the watchdog's bridge */
+        for (unsigned i = 1; i <= SPARE_PORTS + g->ndisks + g->nnics + 3 + !!g->config_drive +
+                                          g->scsi + !!g->watchdog;
+             i++)
                 attr(attr(attr_u(add(devices, "controller"), "index", i), "type", "pci"), "model",
                      "pcie-root-port");
         attr(attr(add(devices, "controller"), "type", "usb"), "model", "none");
+        if (g->scsi)
+                attr(attr(attr_u(add(devices, "controller"), "index", 0), "type", "scsi"), "model",
+                     "virtio-scsi");
         for (unsigned i = 0; i < g->ndisks; i++)
-                add_disk(devices, &g->disks[i], g->kernel ? 0 : i + 1);
+                add_disk(devices, &g->disks[i], g->scsi, xml_boot_order(g, "disk", i));
+        xml_cdrom(devices, &g->cdrom, g->scsi, xml_boot_order(g, "cdrom", 0));
         if (g->config_drive)
                 add_config_drive(devices, g);
         for (unsigned i = 0; i < g->nnics; i++)
-                add_nic(devices, &g->nics[i]);
+                add_nic(devices, &g->nics[i], xml_boot_order(g, "network", i));
         add_console(devices, g);
         if (g->agent_sock)
                 add_agent(devices, g->agent_sock);
         if (g->vnc_sock) {
-                attr(attr(add(devices, "graphics"), "type", "vnc"), "socket", g->vnc_sock);
+                xml_screen(devices, g->vnc_sock, NULL, 0);
                 attr(add(add(devices, "video"), "model"), "type", "vga");
         }
-        attr(add(devices, "memballoon"), "model", "none");
+        xml_board_devices(devices, g);
         n = attr(add(devices, "rng"), "model", "virtio");
         attr(text(n, "backend", "/dev/urandom"), "model", "random");
 }
@@ -277,6 +258,7 @@ static void add_os(xmlNodePtr root, const struct guest *g)
         xmlNodePtr os = add(root, "os");
 
         attr(attr(text(os, "type", "hvm"), "arch", "x86_64"), "machine", "q35");
+        xml_firmware(os, g);
         if (!g->kernel)
                 return;
         text(os, "kernel", g->kernel);
@@ -306,7 +288,7 @@ static void add_seclabel(xmlNodePtr root, const struct guest *g)
         text(n, "label", label);
 }
 
-static int dump(xmlDocPtr doc, char **ret, struct err **e)
+int xml_dump(xmlDocPtr doc, char **ret, struct err **e)
 {
         xmlBufferPtr b = xmlBufferCreate();
         int n = b ? xmlNodeDump(b, doc, xmlDocGetRootElement(doc), 0, 1) : -1;
@@ -334,6 +316,9 @@ int xml_domain(const struct guest *g, const char *owner, bool dac, char **ret, s
         xmlNodePtr root, n;
         int r = check_guest(g, e);
 
+        if (r == 0)
+                r = xml_check_board(g, e);
+
         if (r < 0)
                 return r;
         root = new_doc("domain", &doc);
@@ -343,7 +328,7 @@ int xml_domain(const struct guest *g, const char *owner, bool dac, char **ret, s
         if (g->title && *g->title)
                 text(root, "title", g->title);
         add_metadata(root, owner);
-        attr(text_u(root, "memory", g->memory / 1024), "unit", "KiB");
+        xml_memory(root, g);
         n = attr(text_u(root, "vcpu", MAX(g->vcpus, g->vcpus_max)), "placement", "static");
         if (g->vcpus_max > g->vcpus)
                 attr_u(n, "current", g->vcpus);
@@ -351,7 +336,7 @@ int xml_domain(const struct guest *g, const char *owner, bool dac, char **ret, s
         n = add(root, "features");
         add(n, "acpi");
         add(n, "apic");
-        attr(add(root, "cpu"), "mode", g->kvm ? "host-passthrough" : "maximum");
+        xml_cpu(root, g);
         attr(add(root, "clock"), "offset", "utc");
         text(root, "on_poweroff", "destroy");
         text(root, "on_reboot", "restart");
@@ -359,64 +344,63 @@ int xml_domain(const struct guest *g, const char *owner, bool dac, char **ret, s
         add_devices(root, g);
         if (dac && g->uid != (uid_t)-1)
                 add_seclabel(root, g);
-        return dump(doc, ret, e);
+        if (g->extra && *g->extra)
+                r = xml_merge(root, g->extra, e);
+        return r < 0 ? r : xml_dump(doc, ret, e);
 }
 
-int xml_disk(const struct guest_disk *disk, char **ret, struct err **e)
+/* The one device that add makes of it, as a document. */
+static int device_xml(xmlNodePtr holder, xmlDocPtr doc, char **ret, struct err **e)
+{
+        xmlNodePtr n = holder ? holder->children : NULL;
+
+        if (!n)
+                return err_errno(e, -ENOMEM, "write device XML");
+        xmlDocSetRootElement(doc, n);
+        xmlFreeNode(holder);
+        return xml_dump(doc, ret, e);
+}
+
+int xml_disk(const struct guest_disk *disk, bool scsi, char **ret, struct err **e)
 {
         _cleanup_doc_ xmlDocPtr doc = NULL;
-        xmlNodePtr holder, n;
+        xmlNodePtr holder;
         int r = check_disk(disk, e);
 
         if (r < 0)
                 return r;
         holder = new_doc("devices", &doc);
-        n = add_disk(holder, disk, 0);
-        if (!n)
-                return err_errno(e, -ENOMEM, "write disk XML");
-        xmlDocSetRootElement(doc, n);
-        xmlFreeNode(holder);
-        return dump(doc, ret, e);
+        add_disk(holder, disk, scsi, 0);
+        return device_xml(holder, doc, ret, e);
+}
+
+int xml_media(const struct guest_disk *disk, bool scsi, char **ret, struct err **e)
+{
+        _cleanup_doc_ xmlDocPtr doc = NULL;
+        xmlNodePtr holder;
+        int r = disk ? check_disk(disk, e) : 0;
+
+        if (r < 0)
+                return r;
+        holder = new_doc("devices", &doc);
+        xml_cdrom(holder, disk, scsi, 0);
+        return device_xml(holder, doc, ret, e);
 }
 
 int xml_nic(const struct guest_nic *nic, char **ret, struct err **e)
 {
         _cleanup_doc_ xmlDocPtr doc = NULL;
-        xmlNodePtr holder, n;
+        xmlNodePtr holder;
         int r = check_nic(nic, e);
 
         if (r < 0)
                 return r;
         holder = new_doc("devices", &doc);
-        n = add_nic(holder, nic);
-        if (!n)
-                return err_errno(e, -ENOMEM, "write device XML");
-        xmlDocSetRootElement(doc, n);
-        xmlFreeNode(holder);
-        return dump(doc, ret, e);
+        add_nic(holder, nic, 0);
+        return device_xml(holder, doc, ret, e);
 }
 
-static xmlNodePtr child(xmlNodePtr n, const char *name)
-{
-        for (n = n ? n->children : NULL; n; n = n->next)
-                if (n->type == XML_ELEMENT_NODE && xmlStrEqual(n->name, X(name)))
-                        return n;
-        return NULL;
-}
-
-/* An attribute's value; malloc'd (libxml2's allocator is malloc unless somebody changes it, and
- * strdup keeps it so). */
-static char *value(xmlNodePtr n, const char *name)
-{
-        xmlChar *v = n ? xmlGetProp(n, X(name)) : NULL;
-        char *copy = v ? strdup((const char *)v) : NULL;
-
-        if (v)
-                xmlFree(v);
-        return copy;
-}
-
-static xmlDocPtr parse(const char *xml)
+xmlDocPtr xml_parse(const char *xml)
 {
         return xmlReadMemory(xml, (int)strlen(xml), "libvirt.xml", NULL,
                              XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
@@ -426,11 +410,13 @@ static void read_disk(xmlNodePtr n, struct disk_found *ret)
 {
         xmlNodePtr source = child(n, "source");
         _cleanup_free_ char *protocol = value(source, "protocol"), *index = value(source, "index");
+        _cleanup_free_ char *bus = value(child(n, "target"), "bus");
 
         *ret = (struct disk_found){
                 .found = true,
                 .readonly = child(n, "readonly") != NULL,
                 .index = index ? (unsigned)strtoul(index, NULL, 10) : 0,
+                .scsi = bus && streq(bus, "scsi"),
                 .alias = value(child(n, "alias"), "name"),
                 .export = value(source, "name"),
                 .socket = value(child(source, "host"), "socket"),
@@ -445,7 +431,7 @@ static bool is_disk(xmlNodePtr n)
 
 int xml_find_disk(const char *xml, const char *target, struct disk_found *ret, struct err **e)
 {
-        _cleanup_doc_ xmlDocPtr doc = parse(xml);
+        _cleanup_doc_ xmlDocPtr doc = xml_parse(xml);
         xmlNodePtr devices = doc ? child(xmlDocGetRootElement(doc), "devices") : NULL;
 
         *ret = (struct disk_found){0};
@@ -464,7 +450,7 @@ int xml_find_disk(const char *xml, const char *target, struct disk_found *ret, s
 
 int xml_find_nic(const char *xml, const char *mac, struct disk_found *ret, struct err **e)
 {
-        _cleanup_doc_ xmlDocPtr doc = parse(xml);
+        _cleanup_doc_ xmlDocPtr doc = xml_parse(xml);
         xmlNodePtr devices = doc ? child(xmlDocGetRootElement(doc), "devices") : NULL;
 
         *ret = (struct disk_found){0};
@@ -484,7 +470,7 @@ int xml_find_nic(const char *xml, const char *mac, struct disk_found *ret, struc
 
 void xml_each_disk(const char *xml, void (*each)(void *arg, const struct disk_found *f), void *arg)
 {
-        _cleanup_doc_ xmlDocPtr doc = parse(xml);
+        _cleanup_doc_ xmlDocPtr doc = xml_parse(xml);
         xmlNodePtr devices = doc ? child(xmlDocGetRootElement(doc), "devices") : NULL;
 
         for (xmlNodePtr n = devices ? devices->children : NULL; n; n = n->next) {
@@ -507,7 +493,7 @@ void disk_found_done(struct disk_found *f)
 
 char *xml_owner(const char *metadata)
 {
-        _cleanup_doc_ xmlDocPtr doc = parse(metadata);
+        _cleanup_doc_ xmlDocPtr doc = xml_parse(metadata);
 
         return doc ? value(xmlDocGetRootElement(doc), "owner") : NULL;
 }
