@@ -24,6 +24,9 @@ struct guest_nic {
         unsigned mtu;
 };
 
+/* What runs it. */
+enum hypervisor { HYPERVISOR_QEMU, HYPERVISOR_LXC, HYPERVISOR_TEST };
+
 struct guest {
         char uuid[37];
         const char *name;         /* unique on the host, e.g. web-1a2b3c4d */
@@ -44,6 +47,7 @@ struct guest {
         const char *cmdline;
         const char *vnc_sock;     /* its screen, made by QEMU's user; NULL: it has none */
         const char *config_drive; /* an image file that it sees as its last disk, read-only; NULL */
+        enum hypervisor hypervisor; /* TEST: the driver's own business */
         bool kvm;                 /* only after a probe that booted; else TCG */
 };
 

@@ -72,6 +72,12 @@ static inline struct driver *driver(struct compute *c)
 
 /* connect.c */
 
+/* Whether a daemon is at the other end. */
+static inline bool link_remote(const struct driver *d)
+{
+        return d->mode != COMPUTE_EMBED && d->mode != COMPUTE_TEST;
+}
+
 /* Opens and registers for events.  Called with the event loop running. */
 int link_open(struct driver *d, struct err **e);
 /* The thread that brings a lost connection back, with growing pauses of 0.1 to 5 s. */

@@ -115,6 +115,9 @@ static int choose_uri(struct driver *d, const struct compute_config *cfg, struct
         case COMPUTE_SESSION:
                 d->uri = strdup("qemu:///session");
                 break;
+        case COMPUTE_TEST:
+                d->uri = strdup("test:///default");
+                break;
         case COMPUTE_EMBED:
                 r = prepare_root(d, cfg->state, e);
                 if (r < 0)

@@ -117,7 +117,8 @@ static int check_nic(const struct guest_nic *n, struct err **e)
                    &end) != 6 ||
             n->mac[end])
                 return err_set(e, -EINVAL, "network device has no MAC");
-        if (!*n->device || check_text("network device", n->device, NULL) < 0 || strchr(n->device, '/'))
+        if (!*n->device || check_text("network device", n->device, NULL) < 0 ||
+            strchr(n->device, '/'))
                 return err_set(e, -EINVAL, "network device is no device's name");
         return 0;
 }
@@ -274,9 +275,13 @@ static void add_devices(xmlNodePtr root, const struct guest *g)
 
 static void add_os(xmlNodePtr root, const struct guest *g)
 {
-        xmlNodePtr os = add(root, "os");
+        xmlNodePtr os = add(root, "os"), n;
 
-        attr(attr(text(os, "type", "hvm"), "arch", "x86_64"), "machine", "q35");
+        n = text(os, "type", "hvm");
+        if (g->hypervisor == HYPERVISOR_TEST) /* the one that it simulates */
+                attr(n, "arch", "i686");
+        else
+                attr(attr(n, "arch", "x86_64"), "machine", "q35");
         if (!g->kernel)
                 return;
         text(os, "kernel", g->kernel);
@@ -337,7 +342,7 @@ int xml_domain(const struct guest *g, const char *owner, bool dac, char **ret, s
         if (r < 0)
                 return r;
         root = new_doc("domain", &doc);
-        attr(root, "type", g->kvm ? "kvm" : "qemu");
+        attr(root, "type", g->hypervisor == HYPERVISOR_TEST ? "test" : g->kvm ? "kvm" : "qemu");
         text(root, "name", g->name);
         text(root, "uuid", g->uuid);
         if (g->title && *g->title)
