@@ -31,6 +31,7 @@ struct job {
         bool counted;        /* among its target's jobs */
         bool foreign;        /* another host runs it; here it only keeps its place in the order */
         bool ending;         /* its end is on the way to the store: it will not look again */
+        bool hurried;        /* its time is over, by request */
         bool begun;          /* a step has run since the daemon's start */
         uint64_t seen[16];   /* objects that changed while it ran: it may be about to wait for one */
         unsigned nseen;
@@ -95,4 +96,7 @@ void jobs_free(struct control *c);
 void jobs_changed(struct control *c, uint64_t no);      /* object no changed, durably; 0: jobs came or went */
 /* owner.c: the host that is to run such a job; may edit the tenant. */
 const char *owner_choose(struct txn *t, struct object *target, const struct job_def *def);
+/* Ends what is under way for that target, where it waits or at its next step, as if it had taken too
+ * long.  Gives how many jobs of this host that concerns.  Model held. */
+unsigned jobs_hurry(struct control *c, uint64_t target);
 int job_cancel(struct txn *t, struct object *o, const char *args, struct err **e);

@@ -192,6 +192,8 @@ static void *reconcile_main(void *arg)
                 r->all = false;
                 pthread_mutex_unlock(&r->lock);
                 live = look_at_all(c);
+                if (live)
+                        consoles_trim(c);
                 pthread_mutex_lock(&r->lock);
         }
         pthread_mutex_unlock(&r->lock);

@@ -33,7 +33,8 @@ enum { INSTANCE_DRAFT, INSTANCE_STARTING, INSTANCE_ACTIVE, INSTANCE_STOPPING, IN
        INSTANCE_REBOOTING, INSTANCE_PAUSED, INSTANCE_DELETING, INSTANCE_ERROR,
        INSTANCE_SUSPENDING, INSTANCE_SUSPENDED, INSTANCE_RESUMING, INSTANCE_RESCUING,
        INSTANCE_RESCUED, INSTANCE_UNRESCUING, INSTANCE_REBUILDING, INSTANCE_SHELVING,
-       INSTANCE_SHELVED, INSTANCE_RESIZING, INSTANCE_RESIZED, INSTANCE_REVERTING };
+       INSTANCE_SHELVED, INSTANCE_RESIZING, INSTANCE_RESIZED, INSTANCE_REVERTING,
+       INSTANCE_LAST = INSTANCE_REVERTING };
 
 /* A guest is there, as far as we know: what it really does is looked at now and then. */
 #define INSTANCE_RUNS                                                                              \
@@ -164,6 +165,13 @@ void instance_failed_running(struct job *j, struct txn *t, struct object *o, con
 /* Files of an instance on the host; the caller frees. */
 char *instance_dir(struct control *c, const struct object *o);
 char *instance_console_log(struct control *c, const struct object *o);
+/* console.c: the log of the boot before (1), the one before that ... */
+enum { CONSOLES_PAST = 3 };
+char *instance_console_past(struct control *c, const struct object *o, unsigned boot);
+/* What is in the console.log of that instance's folder becomes past/1; nobody writes to it. */
+void console_new_boot(const char *dir);
+/* The same for logs of running guests that have become too large. */
+void consoles_trim(struct control *c);
 char *instance_domain(struct control *c, const struct object *o);
 char *instance_vnc(struct control *c, const struct object *o);
 char *instance_memory(struct control *c, const struct object *o); /* while it is suspended */

@@ -131,7 +131,7 @@ static int done_revert(struct job *j, struct txn *t, struct object *o, struct er
 
 static void failed_revert(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
-        if (!o)
+        if (!o || o->nameless)
                 return;
         instance_failed_running(j, t, o, err);
         txn_set_state(t, o, INSTANCE_RESIZED);

@@ -50,6 +50,7 @@ static int step_ready(struct job *j, struct err **e)
 static int step_boot(struct job *j, struct err **e)
 {
         _cleanup_(plan_done) struct plan p = {};
+        enum guest_state before;
         struct compute *compute;
         int r = plan_guest(j, &p, e);
 
@@ -70,6 +71,10 @@ static int step_boot(struct job *j, struct err **e)
         if (r == 0)
                 r = instance_compute(j, &compute, e);
         if (r == 0)
+                r = compute->ops->state(compute, p.g.uuid, &before, e);
+        if (r == 0 && before == GUEST_GONE)
+                console_new_boot(p.dir);
+        if (r == 0)
                 r = compute->ops->start(compute, &p.g, e);
         if (r == 0)
                 instance_describe(j, compute);
@@ -78,7 +83,7 @@ static int step_boot(struct job *j, struct err **e)
 
 static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
-        if (!o)
+        if (!o || o->nameless)
                 return 0;
         txn_set_state(t, o,
                       object_num(o, "rescue")          ? INSTANCE_RESCUED

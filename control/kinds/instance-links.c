@@ -67,10 +67,10 @@ int instance_bound_volume(struct txn *t, struct object *o, struct link *l, struc
 
         snprintf(id, sizeof(id), "%s", l->id);
         if (v->state == VOLUME_AVAILABLE)
-                txn_set_state(t, v, object_in(o, LIVE) ? VOLUME_ATTACHING : VOLUME_IN_USE);
-        else if (v->state == VOLUME_IN_USE && object_in(o, LIVE))
+                txn_set_state(t, v, object_in(o, PLUGGED) ? VOLUME_ATTACHING : VOLUME_IN_USE);
+        else if (v->state == VOLUME_IN_USE && object_in(o, PLUGGED))
                 txn_set_state(t, v, VOLUME_ATTACHING); /* one more of several */
-        if (object_in(o, LIVE))
+        if (object_in(o, PLUGGED))
                 job_start(t, o, &job_instance_attach, id);
         return 0;
 }
@@ -111,7 +111,7 @@ int instance_unbind_volume(struct txn *t, struct object *o, struct link *l, stru
 {
         char id[ID_TEXT_SIZE];
 
-        if (!object_in(o, LIVE)) {
+        if (!object_in(o, PLUGGED)) {
                 instance_release_volume(t, o, l->target);
                 return 0;
         }

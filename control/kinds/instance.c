@@ -54,6 +54,21 @@ static void render_console(struct control *c, const struct object *o, struct buf
                 buf_printf(out, "%s\n", p);
 }
 
+static char *console_1(struct control *c, const struct object *o)
+{
+        return instance_console_past(c, o, 1);
+}
+
+static char *console_2(struct control *c, const struct object *o)
+{
+        return instance_console_past(c, o, 2);
+}
+
+static char *console_3(struct control *c, const struct object *o)
+{
+        return instance_console_past(c, o, 3);
+}
+
 static void render_vnc(struct control *c, const struct object *o, struct buf *out)
 {
         _cleanup_free_ char *p = instance_vnc(c, o);
@@ -105,6 +120,25 @@ static int set_flavor(struct txn *t, struct object *o, union value v, struct err
         return 0;
 }
 
+/* Its name is free at once; what is under way for it comes to its end first. */
+static void begin_delete(struct txn *t, struct object *o)
+{
+        txn_release_name(t, o);
+        txn_set_state(t, o, INSTANCE_DELETING);
+        job_start(t, o, &job_instance_delete, NULL);
+}
+
+static int instance_delete(struct txn *t, struct object *o, const char *args, struct err **e)
+{
+        int r = check_referrers(o, e);
+
+        if (r < 0)
+                return r;
+        jobs_hurry(t->c, o->no);
+        begin_delete(t, o);
+        return 0;
+}
+
 static int remove_instance(struct txn *t, struct object *o, struct err **e)
 {
         const unsigned fit = RESTING | STATE(INSTANCE_STOPPING) | STATE(INSTANCE_SUSPENDED) |
@@ -117,12 +151,11 @@ static int remove_instance(struct txn *t, struct object *o, struct err **e)
                 err_set(e, -EBUSY, "instance '%s' is %s", o->name, object_state(o));
                 return err_hint(e, "echo %s > ctl first",
                                 o->state == INSTANCE_RESCUED   ? "unrescue"
+                                : o->state == INSTANCE_PAUSED  ? "resume"
                                 : o->state == INSTANCE_RESIZED ? "confirm"
                                                                : "stop");
         }
-        txn_release_name(t, o);
-        txn_set_state(t, o, INSTANCE_DELETING);
-        job_start(t, o, &job_instance_delete, NULL);
+        begin_delete(t, o);
         return 0;
 }
 
@@ -173,13 +206,14 @@ static const struct attr_def attrs[] = {
 };
 
 static const struct link_def links[] = {
-        {"volumes", "volume", .many = true, .states = RESTING | LIVE | STATE(INSTANCE_SHELVED),
+        {"volumes", "volume", .many = true,
+         .states = LINKABLE | STATE(INSTANCE_RESIZED) | STATE(INSTANCE_SHELVED),
          .bind = instance_bind_volume, .bound = instance_bound_volume,
          .unbind = instance_unbind_volume,
          .help = "its disks, as vda, vdb, ...; also while it runs"},
-        {"networks", "network port", .many = true,
-         .states = RESTING | LIVE | STATE(INSTANCE_SHELVED), .bind = instance_bind_network,
-         .bound = instance_bound_network, .unbind = instance_unbind_network,
+        {"networks", "network port", .many = true, .states = LINKABLE,
+         .bind = instance_bind_network, .bound = instance_bound_network,
+         .unbind = instance_unbind_network,
          .help = "what it is plugged into, each by a port of its own; also while it runs"},
         {"security_groups", "security_group", .many = true,
          .help = "of its ports that have none of their own"},
@@ -195,7 +229,10 @@ static const struct link_def links[] = {
 
 static const struct file_def files[] = {
         {"console.log", FILE_LOG, ROLE_NOBODY, .path = instance_console_log,
-         .help = "what its serial console has said"},
+         .help = "what its serial console has said since it was started"},
+        {"console.log.1", FILE_LOG, ROLE_NOBODY, .path = console_1, .help = "the boot before"},
+        {"console.log.2", FILE_LOG, ROLE_NOBODY, .path = console_2, .help = "the one before that"},
+        {"console.log.3", FILE_LOG, ROLE_NOBODY, .path = console_3, .help = "the oldest kept"},
         {"domain.xml", FILE_LOG, ROLE_NOBODY, .path = instance_domain,
          .help = "what runs, or ran last, in libvirt's words"},
         {"vnc", FILE_TEXT, ROLE_NOBODY, .render = render_vnc,
@@ -205,8 +242,9 @@ static const struct file_def files[] = {
 };
 
 static const struct verb_def verbs[] = {
-        {"start", "", ROLE_MEMBER, RESTING, "boot it", instance_start},
-        {"stop", "[now|SECONDS]", ROLE_MEMBER, LIVE,
+        {"start", "", ROLE_MEMBER, STATE(INSTANCE_DRAFT) | STATE(INSTANCE_STOPPED), "boot it",
+         instance_start},
+        {"stop", "[now|SECONDS]", ROLE_MEMBER, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_ERROR),
          "ask it to power off, force it after SECONDS (60) or now", instance_stop},
         {"reboot", "[soft|hard]", ROLE_MEMBER,
          LIVE | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_SUSPENDED) | STATE(INSTANCE_ERROR),
@@ -234,7 +272,7 @@ static const struct verb_def verbs[] = {
         {"send-key", "KEY...", ROLE_MEMBER,
          STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_RESCUED) | STATE(INSTANCE_RESIZED),
          "press keys together: ctrl alt delete", instance_send_key},
-        {"crash-dump", "", ROLE_MEMBER, INSTANCE_RUNS,
+        {"crash-dump", "", ROLE_MEMBER, INSTANCE_RUNS | STATE(INSTANCE_ERROR),
          "a non-maskable interrupt: its kernel dumps itself, or panics, if it is set so",
          instance_crash_dump},
         {"set-password", "USER PASSWORD", ROLE_MEMBER, STATE(INSTANCE_ACTIVE),
@@ -259,8 +297,10 @@ static const struct verb_def verbs[] = {
          "keep the new flavor; a boot disk made for it grows to the flavor's", instance_confirm},
         {"revert", "", ROLE_MEMBER, STATE(INSTANCE_RESIZED) | STATE(INSTANCE_STOPPED),
          "restart it with the flavor it had before the resize", instance_revert},
-        {"reset", "", ROLE_ADMIN, STATE(INSTANCE_ERROR), "out of error, as it really is",
-         instance_reset},
+        {"delete", "", ROLE_MEMBER, EVERY_STATE & ~STATE(INSTANCE_DELETING),
+         "power it off at once and remove it, whatever it is doing", instance_delete},
+        {"reset", "", ROLE_ADMIN, STATE(INSTANCE_ERROR) | TRANSIENT,
+         "out of error, or out of what takes too long, to what it really is", instance_reset},
 };
 
 static const struct state_def states[] = {
