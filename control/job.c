@@ -550,7 +550,8 @@ static int job_steps(struct job *j, struct err **e)
                 if (r != 0)
                         return r;
                 j->step++;
-                if (j->step == j->def->nsteps || (r = job_mark(j)) == 0)
+                if (j->step == j->def->nsteps || j->def->steps[j->step - 1].light ||
+                    (r = job_mark(j)) == 0)
                         continue;
                 if (r == JOB_AWAY)
                         return r;

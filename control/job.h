@@ -42,6 +42,7 @@ struct job {
 struct job_step {
         const char *name;
         int (*run)(struct job *j, struct err **e);
+        bool light; /* not stored when it is done: after a crash it is run again, which costs less */
 };
 
 struct job_def {

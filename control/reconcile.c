@@ -13,6 +13,8 @@ struct reconciler {
         pthread_cond_t cond;
         pthread_t thread;
         bool running, stop, all, limits;
+        bool back; /* the engine was away: what it has then is looked at even if nothing should run
+                    */
         uint64_t queue[QUEUE_MAX]; /* instances to look at */
         unsigned n;
 };
@@ -62,23 +64,29 @@ void reconcile_limits(struct control *c)
 
 void control_guests_resync(struct control *c)
 {
+        {
+                WITH_LOCK(&c->reconciler->lock);
+                c->reconciler->back = true;
+        }
         queue_look(c, 0);
 }
 
-static bool wants_look(struct control *c, const struct object *o)
+/* stray: the engine has a guest of it. */
+static bool wants_look(struct control *c, const struct object *o, bool stray)
 {
-        return o && o->kind == &kind_instance && feed_ours(c, o) && object_in(o, INSTANCE_RUNS) &&
-               !job_live(c, o->no, &job_instance_sync);
+        return o && o->kind == &kind_instance && feed_ours(c, o) &&
+               object_in(o, INSTANCE_RUNS | (stray ? INSTANCE_OFF : 0)) && !o->nameless &&
+               !(stray && o->jobs) && !job_live(c, o->no, &job_instance_sync);
 }
 
-static void look_at(struct control *c, uint64_t no)
+static void look_at(struct control *c, uint64_t no, bool stray)
 {
         struct object *o;
         struct txn t;
 
         txn_begin(&t, c, NULL);
         o = model_by_no(c, no);
-        if (!wants_look(c, o)) {
+        if (!wants_look(c, o, stray)) {
                 txn_abort(&t);
                 return;
         }
@@ -95,7 +103,7 @@ static uint64_t *live_instances(struct control *c, size_t *ret_n)
 
         control_rdlock(c);
         HASH_ITER (hh_no, c->by_no, o, tmp) {
-                if (!wants_look(c, o))
+                if (!wants_look(c, o, false))
                         continue;
                 v = xrealloc(v, n + 1, sizeof(*v));
                 v[n++] = o->no;
@@ -109,6 +117,8 @@ struct seen {
         struct control *c;
         uint64_t *agreed; /* instances whose state the engine confirms */
         size_t n;
+        uint64_t *stray; /* those whose guest should not be there */
+        size_t nstray;
 };
 
 static int see_guest(void *arg, const char *uuid, enum guest_state s)
@@ -126,20 +136,24 @@ static int see_guest(void *arg, const char *uuid, enum guest_state s)
                 w->agreed = xrealloc(w->agreed, w->n + 1, sizeof(*w->agreed));
                 w->agreed[w->n++] = o->no;
         }
+        if (o && s != GUEST_GONE && object_in(o, INSTANCE_OFF) && wants_look(w->c, o, true)) {
+                w->stray = xrealloc(w->stray, w->nstray + 1, sizeof(*w->stray));
+                w->stray[w->nstray++] = o->no;
+        }
         control_unlock(w->c);
         return 0;
 }
 
 /* Compares, and starts a sync where the engine says something else.  Jobs are not made for what
  * agrees: a quiet cloud writes nothing. */
-static size_t look_at_all(struct control *c)
+static size_t look_at_all(struct control *c, bool anyway)
 {
         struct seen w = {.c = c};
         struct compute *compute;
         size_t n;
         uint64_t *v = live_instances(c, &n);
 
-        if (n && c->cfg.compute(c->cfg.arg, &compute, NULL) == 0)
+        if ((n || anyway) && c->cfg.compute(c->cfg.arg, &compute, NULL) == 0)
                 compute->ops->list(compute, see_guest, &w, NULL);
         for (size_t i = 0; i < n; i++) {
                 bool agreed = false;
@@ -147,8 +161,11 @@ static size_t look_at_all(struct control *c)
                 for (size_t k = 0; k < w.n && !agreed; k++)
                         agreed = w.agreed[k] == v[i];
                 if (!agreed)
-                        look_at(c, v[i]);
+                        look_at(c, v[i], false);
         }
+        for (size_t i = 0; i < w.nstray; i++)
+                look_at(c, w.stray[i], true);
+        free(w.stray);
         free(w.agreed);
         free(v);
         return n;
@@ -163,7 +180,7 @@ static void *reconcile_main(void *arg)
         pthread_mutex_lock(&r->lock);
         while (!r->stop) {
                 struct timespec ts = clock_timespec(clock_mono() + LOOK_US);
-                bool late = false;
+                bool late = false, anyway;
 
                 while (!r->stop && !r->all && !r->n && !r->limits && !late) {
                         if (live)
@@ -177,7 +194,7 @@ static void *reconcile_main(void *arg)
                         uint64_t no = r->queue[--r->n];
 
                         pthread_mutex_unlock(&r->lock);
-                        look_at(c, no);
+                        look_at(c, no, false);
                         pthread_mutex_lock(&r->lock);
                         live = 1;
                         continue;
@@ -189,9 +206,10 @@ static void *reconcile_main(void *arg)
                         pthread_mutex_lock(&r->lock);
                         continue;
                 }
-                r->all = false;
+                anyway = r->back;
+                r->all = r->back = false;
                 pthread_mutex_unlock(&r->lock);
-                live = look_at_all(c);
+                live = look_at_all(c, anyway);
                 if (live)
                         consoles_trim(c);
                 pthread_mutex_lock(&r->lock);

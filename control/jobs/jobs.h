@@ -36,6 +36,10 @@ enum { INSTANCE_DRAFT, INSTANCE_STARTING, INSTANCE_ACTIVE, INSTANCE_STOPPING, IN
        INSTANCE_SHELVED, INSTANCE_RESIZING, INSTANCE_RESIZED, INSTANCE_REVERTING,
        INSTANCE_LAST = INSTANCE_REVERTING };
 
+/* No guest is to be there: one that is, though nothing is under way, is ended. */
+#define INSTANCE_OFF                                                                               \
+        (STATE(INSTANCE_DRAFT) | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_SUSPENDED) |             \
+         STATE(INSTANCE_SHELVED))
 /* A guest is there, as far as we know: what it really does is looked at now and then. */
 #define INSTANCE_RUNS                                                                              \
         (STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_PAUSED) | STATE(INSTANCE_RESCUED) |              \

@@ -94,8 +94,8 @@ static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
         return 0;
 }
 
-/* An engine that is down runs no guest of ours that it was never asked for; one that was asked, and
- * did not say what came of it, must say first. */
+/* An engine that is down may have started it and died before it said so: the reconciler finds that
+ * guest when the engine is back. */
 static int undo(struct job *j)
 {
         struct compute *compute;
@@ -119,8 +119,9 @@ static void failed(struct job *j, struct txn *t, struct object *o, const struct 
                 txn_set_state(t, o, before >= 0 ? before : INSTANCE_STOPPED);
 }
 
-static const struct job_step steps[] = {{"place", instance_step_place},
-                                        {"root", step_root},
+/* Stored is what was reached before the boot: from there on it is not placed anew. */
+static const struct job_step steps[] = {{"place", instance_step_place, .light = true},
+                                        {"root", step_root, .light = true},
                                         {"ready", step_ready},
                                         {"boot", step_boot}};
 

@@ -117,6 +117,8 @@ static int step_restore(struct job *j, struct err **e)
                 r = instance_compute(j, &compute, e);
         if (r == 0)
                 r = compute->ops->restore(compute, p.g.uuid, path, e);
+        if (r == -ECONNREFUSED) /* it may be back, paused: the engine knows */
+                return instance_wait_engine(j, e);
         if (r == 0)
                 instance_describe(j, compute);
         return r;
@@ -158,7 +160,7 @@ static bool still_saved(struct control *c, const struct object *o)
         return path && access(path, F_OK) == 0;
 }
 
-/* An engine that is down may have it back, paused: the next resume finds it so. */
+/* An engine that is down may have it back, paused: the reconciler ends it. */
 static int undo_restore(struct job *j)
 {
         _cleanup_free_ char *path = memory_path(j);
