@@ -269,6 +269,7 @@ static void job_free(struct job *j)
 {
         free(j->args);
         free(j->waiting);
+        free(j->result);
         free(j);
 }
 

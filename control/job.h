@@ -23,6 +23,7 @@ struct job {
         char *args;          /* as given to job_start(); "" if none */
         unsigned step;
         uint64_t value;      /* what a step tells done(): the last step is always run again */
+        char *result;        /* what the last step tells done(), beside value; freed with the job */
         int64_t deadline;    /* usec, wall clock */
         uint64_t watch;      /* parked: a change of this object wakes it; 0: only `wake` */
         int64_t wake;        /* monotonic usec */

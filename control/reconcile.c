@@ -71,12 +71,14 @@ void control_guests_resync(struct control *c)
         queue_look(c, 0);
 }
 
-/* stray: the engine has a guest of it. */
+/* stray: the engine has a guest of it.  One that was adopted others may start, too. */
 static bool wants_look(struct control *c, const struct object *o, bool stray)
 {
-        return o && o->kind == &kind_instance && feed_ours(c, o) &&
-               object_in(o, INSTANCE_RUNS | (stray ? INSTANCE_OFF : 0)) && !o->nameless &&
-               !(stray && o->jobs) && !job_live(c, o->no, &job_instance_sync);
+        if (!o || o->kind != &kind_instance || !feed_ours(c, o) ||
+            job_live(c, o->no, &job_instance_sync))
+                return false;
+        return object_in(o, INSTANCE_RUNS) || (object_in(o, INSTANCE_OFF) && !o->nameless &&
+                                               !o->jobs && (stray || object_num(o, "adopted")));
 }
 
 static void look_at(struct control *c, uint64_t no, bool stray)
@@ -103,7 +105,8 @@ static uint64_t *live_instances(struct control *c, size_t *ret_n)
 
         control_rdlock(c);
         HASH_ITER (hh_no, c->by_no, o, tmp) {
-                if (!wants_look(c, o, false))
+                if (o->kind != &kind_instance || !object_in(o, INSTANCE_RUNS) ||
+                    !wants_look(c, o, false))
                         continue;
                 v = xrealloc(v, n + 1, sizeof(*v));
                 v[n++] = o->no;

@@ -254,18 +254,21 @@ static int step_destroy(struct job *j, struct err **e)
 {
         struct compute *compute;
         struct facts f;
-        bool never;
+        bool never, adopted;
         struct object *o;
         int r = job_facts(j, &f, e);
 
         control_rdlock(j->c);
         o = model_by_no(j->c, j->target);
         never = !o || !*object_str(o, "host");
+        adopted = o && object_num(o, "adopted");
         control_unlock(j->c);
         if (r < 0 || never)
                 return r;
         r = instance_compute(j, &compute, e);
-        return r < 0 ? r : compute->ops->destroy(compute, f.id, e);
+        if (r == 0)
+                r = (adopted ? compute->ops->release : compute->ops->destroy)(compute, f.id, e);
+        return r;
 }
 
 static int step_files(struct job *j, struct err **e)
@@ -354,8 +357,9 @@ static int step_look(struct job *j, struct err **e)
                 return instance_wait_engine(j, e);
         if (r < 0)
                 return r;
+        j->value = s;
         if ((STATE(f.state) & INSTANCE_OFF) && !f.nameless)
-                return s == GUEST_GONE ? 0 : end_stray(j, compute, &f, e);
+                return s == GUEST_GONE || f.adopted ? 0 : end_stray(j, compute, &f, e);
         if (s == GUEST_STALLED && !f.nameless && f.state != INSTANCE_PAUSED &&
             (STATE(f.state) & INSTANCE_RUNS))
                 return wake_stalled(j, compute, &f);
@@ -370,6 +374,9 @@ static int done_sync(struct job *j, struct txn *t, struct object *o, struct err 
 {
         enum guest_state s = j->value;
 
+        if (o && object_num(o, "adopted") && object_in(o, INSTANCE_OFF) &&
+            (s == GUEST_RUNNING || s == GUEST_PAUSED)) /* by libvirt's other users */
+                txn_set_state(t, o, s == GUEST_RUNNING ? INSTANCE_ACTIVE : INSTANCE_PAUSED);
         if (!o || !object_in(o, INSTANCE_RUNS))
                 return 0;
         if (s == GUEST_GONE || s == GUEST_CRASHED) {

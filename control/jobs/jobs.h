@@ -18,6 +18,7 @@ extern const struct job_def job_volume_accept, job_volume_adopt, job_volume_mana
         job_volume_release, job_volume_revert, job_volume_flatten, job_volume_shrink;
 extern const struct job_def job_backup_create, job_backup_verify, job_backup_delete,
         job_volume_restore;
+extern const struct job_def job_tenant_adopt;
 extern const struct job_def job_instance_plug, job_instance_unplug;
 
 /* States, in the order of the kinds' tables. */
@@ -50,7 +51,7 @@ struct facts {
         char id[ID_TEXT_SIZE];
         char name[NAME_SIZE];
         unsigned state;
-        bool nameless;
+        bool nameless, adopted;
 };
 int job_facts(struct job *j, struct facts *ret, struct err **e);
 /* Waits until nothing links to the target any more: the first step of every delete. */
@@ -166,6 +167,10 @@ int instance_look(struct job *j, struct compute **compute, struct facts *f, enum
 int instance_wait_engine(struct job *j, struct err **e);
 /* failed() of what leaves the guest as it was, whatever that is: active, until a sync has looked. */
 void instance_failed_running(struct job *j, struct txn *t, struct object *o, const struct err *err);
+/* adopt-guest.c: the verb of a tenant. */
+int tenant_adopt(struct txn *t, struct object *o, const char *args, struct err **e);
+/* -ENOTSUP, for what takes disks and definitions of our own. */
+int instance_not_adopted(const struct object *o, const char *what, struct err **e);
 /* Files of an instance on the host; the caller frees. */
 char *instance_dir(struct control *c, const struct object *o);
 char *instance_console_log(struct control *c, const struct object *o);

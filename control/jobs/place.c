@@ -16,6 +16,8 @@ static size_t find_binds(const struct object *o, struct sched_bind v[BINDS_MAX])
 {
         size_t n = 0;
 
+        if (object_num(o, "adopted"))
+                v[n++] = (struct sched_bind){object_str(o, "host"), "its definition"};
         object_foreach_link (l, o)
                 if (l->target->kind == &kind_volume && volume_local(l->target) &&
                     *object_str(l->target, "host") && n < BINDS_MAX)

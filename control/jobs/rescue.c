@@ -45,6 +45,8 @@ int instance_rescue(struct txn *t, struct object *o, const char *args, struct er
         struct object *image, *v;
         int r;
 
+        if (instance_not_adopted(o, "rescue", e) < 0)
+                return -ENOTSUP;
         if (object_num(o, "rescue"))
                 return err_set(e, -EBUSY, "it has a rescue disk already: start, or unrescue");
         if (object_num(o, "memory") == 0)
@@ -112,6 +114,8 @@ int instance_rebuild(struct txn *t, struct object *o, const char *args, struct e
         struct object *image;
         int r;
 
+        if (instance_not_adopted(o, "rebuild", e) < 0)
+                return -ENOTSUP;
         if (object_num(o, "rescue"))
                 return err_set(e, -EBUSY, "it has a rescue disk: unrescue first");
         if (object_num(o, "memory") == 0)

@@ -34,6 +34,8 @@ int instance_resize(struct txn *t, struct object *o, const char *args, struct er
         struct object *f = model_by_name(t->c, NULL, &kind_flavor, args);
         char until[48];
 
+        if (instance_not_adopted(o, "resize", e) < 0)
+                return -ENOTSUP;
         if (!f)
                 return err_at(e, *args ? -ENOENT : -EINVAL, args, strlen(args), 0, strlen(args),
                               "resize takes the name of a flavor");

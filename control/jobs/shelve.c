@@ -10,6 +10,8 @@ int instance_shelve(struct txn *t, struct object *o, const char *args, struct er
 {
         char until[48];
 
+        if (instance_not_adopted(o, "shelve", e) < 0)
+                return -ENOTSUP;
         if (object_num(o, "rescue"))
                 return err_set(e, -EBUSY, "it has a rescue disk: unrescue first");
         instance_off_args(until, OFF_S, object_state(o));

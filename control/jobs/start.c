@@ -47,6 +47,18 @@ static int step_ready(struct job *j, struct err **e)
 
 /* --- step: boot ------------------------------------------------------------------------------ */
 
+static int boot_adopted(struct job *j, struct plan *p, struct err **e)
+{
+        struct compute *compute;
+        int r = instance_compute(j, &compute, e);
+
+        if (r == 0)
+                r = compute->ops->start(compute, &p->g, e);
+        if (r == 0)
+                instance_describe(j, compute);
+        return r;
+}
+
 static int step_boot(struct job *j, struct err **e)
 {
         _cleanup_(plan_done) struct plan p = {};
@@ -54,6 +66,8 @@ static int step_boot(struct job *j, struct err **e)
         struct compute *compute;
         int r = plan_guest(j, &p, e);
 
+        if (p.g.adopted)
+                return boot_adopted(j, &p, e);
         if (r == -EAGAIN)
                 return job_wait(j, 0, 200000, "the host's accelerator is being probed");
         if (r == 0)

@@ -40,6 +40,8 @@ int instance_bind_volume(struct txn *t, struct object *o, char *name, struct obj
                         : 0);
         char label[NAME_SIZE + 32];
 
+        if (instance_not_adopted(o, "attach", e) < 0)
+                return -ENOTSUP;
         object_foreach_link (l, o)
                 if (l->target == volume)
                         return err_set(e, -EEXIST, "volume '%s' is attached here already, as %s",
@@ -130,6 +132,9 @@ int instance_bind_image(struct txn *t, struct object *o, char *name, struct obje
         const unsigned fit = STATE(IMAGE_SAVING) | STATE(IMAGE_ACTIVE);
         enum image_format f = image_format_parse(object_str(image, "format"));
         bool disk = streq(name, "image");
+
+        if (instance_not_adopted(o, name, e) < 0)
+                return -ENOTSUP;
 
         if (!object_in(image, fit))
                 return err_set(e, -EBUSY, "image '%s' is %s", image->name, object_state(image));

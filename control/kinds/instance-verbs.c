@@ -9,7 +9,7 @@ int instance_start(struct txn *t, struct object *o, const char *args, struct err
                 return err_hint(e, "echo small > flavor; the flavors are in flavors/");
         }
         if (!object_link(o, kind_link(o->kind, "volumes"), NULL) && !object_target(o, "image") &&
-            !object_target(o, "kernel")) {
+            !object_target(o, "kernel") && !object_num(o, "adopted")) {
                 err_set(e, -EINVAL, "start '%s': it has no disk to boot from", o->name);
                 return err_hint(e, "ln -s volumes/NAME volumes/vda, or ln -s images/NAME image");
         }

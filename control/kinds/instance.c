@@ -50,7 +50,7 @@ static void render_console(struct control *c, const struct object *o, struct buf
 {
         _cleanup_free_ char *p = instance_console(c, o);
 
-        if (object_in(o, INSTANCE_RUNS))
+        if (object_in(o, INSTANCE_RUNS) && !object_num(o, "adopted"))
                 buf_printf(out, "%s\n", p);
 }
 
@@ -110,6 +110,8 @@ static int set_flavor(struct txn *t, struct object *o, union value v, struct err
 
         if (!f)
                 return err_set(e, -EINVAL, "a flavor's name is missing");
+        if (instance_not_adopted(o, "flavor", e) < 0)
+                return -ENOTSUP;
         if (*object_str(o, "resized_from"))
                 return err_set(e, -EBUSY, "it was resized: confirm or revert that first");
         txn_set_str(t, o, "flavor", v.s);
@@ -132,6 +134,8 @@ static int instance_delete(struct txn *t, struct object *o, const char *args, st
 {
         int r = check_referrers(o, e);
 
+        if (r == 0)
+                r = instance_not_adopted(o, "delete", e);
         if (r < 0)
                 return r;
         jobs_hurry(t->c, o->no);
@@ -142,7 +146,8 @@ static int instance_delete(struct txn *t, struct object *o, const char *args, st
 static int remove_instance(struct txn *t, struct object *o, struct err **e)
 {
         const unsigned fit = RESTING | STATE(INSTANCE_STOPPING) | STATE(INSTANCE_SUSPENDED) |
-                             STATE(INSTANCE_SHELVED);
+                             STATE(INSTANCE_SHELVED) |
+                             (object_num(o, "adopted") ? LIVE : 0); /* it goes on without us */
         int r = check_referrers(o, e);
 
         if (r < 0)
@@ -183,6 +188,8 @@ static const struct attr_def attrs[] = {
         {"addresses", ATTR_TEXT, ROLE_NOBODY, .render = instance_render_addresses, .changes = true,
          .index = true, .help = "in its networks, known before it starts"},
         {"host", ATTR_TEXT, ROLE_NOBODY, .index = true, .help = "where it runs, or ran last"},
+        {"adopted", ATTR_BOOL, ROLE_NOBODY,
+         .help = "1: it was in libvirt before; its disks and its definition are there"},
         {"locked", ATTR_TEXT, ROLE_NOBODY, .index = true,
          .help = "by whom: member or admin; empty: it is not"},
         {"resized_from", ATTR_TEXT, ROLE_NOBODY,

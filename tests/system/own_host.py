@@ -118,6 +118,12 @@ def libvirtd_up():
     await_("libvirtd answers", lambda: run("virsh", "-c", LIBVIRT, "version").returncode == 0, 120)
 
 
+def libvirtd_kill():
+    pids = processes("libvirtd")
+    kill(pids, signal.SIGKILL)
+    await_("libvirtd is dead", lambda: all(map(is_gone, pids)) or "it runs", 30)
+
+
 def cloud_up(**env):
     r = run(STRATO, "up", "--state", T + "/state", "--mount", C, env=dict(os.environ, **env))
     if r.returncode:
@@ -140,6 +146,8 @@ def enter(file):
     for d in ("/run/libvirt", "/var/lib/libvirt", "/var/log/libvirt"):
         os.makedirs(d, exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "l", d], check=True)
+    subprocess.run("mkdir /run/libvirt/.etc && cp -a /etc/libvirt/. /run/libvirt/.etc && "
+                   "mount --bind /run/libvirt/.etc /etc/libvirt", shell=True, check=True)
     be_init()
     os.chmod(T, 0o711)
     os.mkdir(C)

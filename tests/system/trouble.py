@@ -27,8 +27,7 @@ def restart():
 
 
 def killed():
-    kill(processes("libvirtd"), signal.SIGKILL)
-    time.sleep(0.3)
+    own_host.libvirtd_kill()
     libvirtd_up()
 
 

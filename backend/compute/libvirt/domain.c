@@ -107,6 +107,8 @@ int op_start(struct compute *c, const struct guest *g, struct err **e)
 
         if (!conn)
                 return -ECONNREFUSED;
+        if (g->adopted)
+                return adopted_start(d, conn, g->uuid, e);
         own.gid = guest_gid(d, g);
         if (d->mode == COMPUTE_TEST)
                 own.hypervisor = HYPERVISOR_TEST;

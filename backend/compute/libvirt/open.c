@@ -50,6 +50,8 @@ static const struct compute_ops ops = {
         .grow = op_grow,
         .state = op_state,
         .list = op_list,
+        .adopt = op_adopt,
+        .release = op_release,
         .close = close_op,
         .warm = op_warm,
 };

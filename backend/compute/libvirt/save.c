@@ -57,6 +57,10 @@ int op_restore(struct compute *c, const char *uuid, const char *path, struct err
         if (r < 0)
                 return err_errno(e, r, "restore guest");
         dom = virDomainLookupByUUIDString(conn, uuid);
+        if (dom && virDomainIsActive(dom) != 1) { /* adopted: its definition is always there */
+                virDomainFree(dom);
+                dom = NULL;
+        }
         if (!dom) {
                 reaper_busy(d->reaper, +1);
                 if (restore(d, conn, path) < 0)
