@@ -91,7 +91,7 @@ static int by_number(const struct job *a, const struct job *b)
 
 static bool is_here(struct control *c, const struct object *o)
 {
-        return streq(object_str(o, "host"), c->cfg.host);
+        return host_here(c, object_str(o, "host"));
 }
 
 bool job_mine(const struct job *j, const struct object *o)

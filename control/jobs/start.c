@@ -103,7 +103,8 @@ static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
                       object_num(o, "rescue")          ? INSTANCE_RESCUED
                       : *object_str(o, "resized_from") ? INSTANCE_RESIZED
                                                        : INSTANCE_ACTIVE);
-        txn_set_str(t, o, "host", t->c->cfg.host);
+        if (!host_here(t->c, object_str(o, "host")))
+                txn_set_str(t, o, "host", t->c->cfg.host);
         txn_set_str(t, o, "stalled", NULL);
         return 0;
 }

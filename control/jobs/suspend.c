@@ -23,7 +23,7 @@ static int check_here(struct job *j, unsigned state, struct err **e)
 
         control_rdlock(j->c);
         o = model_by_no(j->c, j->target);
-        here = o && o->state == state && streq(object_str(o, "host"), j->c->cfg.host);
+        here = o && o->state == state && host_here(j->c, object_str(o, "host"));
         control_unlock(j->c);
         return here ? 0 : err_set(e, -EHOSTDOWN, "its host died");
 }
