@@ -53,6 +53,7 @@ int verb_ctl(struct cloud *c, struct err **e);
 int verb_new(struct cloud *c, struct err **e);
 int verb_tour(struct cloud *c, struct err **e);
 int verb_doctor(struct cloud *c, struct err **e);
+int verb_console(struct cloud *c, struct err **e);
 int verb_top(struct cloud *c, struct err **e);
 int verb_migrate_store(struct cloud *c, struct err **e);
 int verb_serve(struct cloud *c, struct err **e);

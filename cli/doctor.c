@@ -108,10 +108,15 @@ static const struct check {
         enum verdict (*run)(const struct cloud *c, struct finding *f);
         bool only_fsck;
 } checks[] = {
-        {"kernel", check_kernel}, {"space", check_space},
-        {"groups", check_groups}, {"updatedb", check_updatedb},
-        {"mount", check_mount},   {"serve", check_serve},
-        {"boot", check_boot},     {"fsck", check_fsck, .only_fsck = true},
+        {"kernel", check_kernel},
+        {"space", check_space},
+        {"groups", check_groups},
+        {"updatedb", check_updatedb},
+        {"mount", check_mount},
+        {"serve", check_serve},
+        {"boot", check_boot},
+        {"guests", check_guests},
+        {"fsck", check_fsck, .only_fsck = true},
 };
 
 static const char *const verdict_words[] = {

@@ -28,7 +28,7 @@ struct stopping {
         const struct cloud *c;
         const char *tenant;
         const char *verb;
-        unsigned failed;
+        unsigned failed, told;
 };
 
 /* An instance that cannot take the verb now (it is stopping already) is seen again below. */
@@ -44,11 +44,13 @@ static int tell(void *arg, const struct row *row)
                 return -ENOMEM;
         if (tree_write(ctl, s->verb, NULL) < 0)
                 s->failed++;
+        else
+                s->told++;
         return 0;
 }
 
 /* Writes the verb to each instance that has a guest. */
-static int tell_guests(const struct cloud *c, const char *verb, struct err **e)
+static int tell_guests(const struct cloud *c, const char *verb, unsigned *told, struct err **e)
 {
         _cleanup_(tenants_free) char **tenants = NULL;
         int r;
@@ -58,6 +60,7 @@ static int tell_guests(const struct cloud *c, const char *verb, struct err **e)
                 struct stopping s = {.c = c, .tenant = *t, .verb = verb};
 
                 r = tree_each(c, *t, "instances", tell, &s, e);
+                *told += s.told;
         }
         return r;
 }
@@ -117,7 +120,7 @@ static void await_known(const struct cloud *c)
 /* Asks, then insists: stratod itself forces a guest off that takes longer. */
 static int stop_guests(const struct cloud *c, bool mounted, struct err **e)
 {
-        unsigned n = proc_guests(c->run, c->state, NULL, 0);
+        unsigned n = proc_guests(c->run, c->state, NULL, 0), told = 0;
         int seconds = c->timeout >= 0 ? c->timeout : GUESTS_S;
         char verb[32];
 
@@ -127,8 +130,8 @@ static int stop_guests(const struct cloud *c, bool mounted, struct err **e)
                 printf("Stopping %u guest%s.\n", n, n == 1 ? "" : "s");
         fflush(stdout);
         snprintf(verb, sizeof(verb), "stop %d\n", seconds);
-        if (!mounted || tell_guests(c, verb, NULL) < 0)
-                signal_guests(c, SIGTERM);
+        if (!mounted || tell_guests(c, verb, &told, NULL) < 0 || told == 0)
+                signal_guests(c, SIGTERM); /* paused, rescued: those can only be ended */
         n = await_guests(c, seconds + DESTROY_S);
         if (n == 0) {
                 if (mounted)
@@ -136,10 +139,14 @@ static int stop_guests(const struct cloud *c, bool mounted, struct err **e)
                 return 0;
         }
         if (mounted)
-                tell_guests(c, "stop now\n", NULL);
+                tell_guests(c, "stop now\n", &told, NULL);
         else
                 signal_guests(c, SIGKILL);
         n = await_guests(c, DESTROY_S);
+        if (n > 0 && mounted) {
+                signal_guests(c, SIGTERM);
+                n = await_guests(c, DESTROY_S);
+        }
         if (n > 0 && c->force) {
                 signal_guests(c, SIGKILL);
                 n = await_guests(c, DESTROY_S);

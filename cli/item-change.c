@@ -172,6 +172,7 @@ int item_remove(struct item *it, int timeout, struct err **e)
         const char *slash = strrchr(it->path, '/');
         _cleanup_free_ char *id_file = path_printf("%s/id", it->path), *id = NULL, *by_id = NULL;
         _cleanup_free_ char *state_file = path_printf("%s/state", it->path), *state = NULL;
+        bool deleted = false;
         int r;
 
         id = id_file ? tree_line(id_file) : NULL;
@@ -182,11 +183,12 @@ int item_remove(struct item *it, int timeout, struct err **e)
         if (!by_id)
                 return -ENOMEM;
         if (item_is(it, "instances") && state_has_guest(state) && !streq(state, "stopping")) {
-                r = item_verb(it, "stop", e);
+                deleted = !streq(state, "active"); /* what cannot be stopped */
+                r = item_verb(it, deleted ? "delete" : "stop", e);
                 if (r < 0)
                         return r;
         }
-        if (rmdir(it->path) < 0)
+        if (!deleted && rmdir(it->path) < 0)
                 return cloud_words(it->path, -errno, e);
         r = wait_for(by_id, "gone", timeout);
         return r < 0 && r != -ENOENT ? err_errno(e, r, "wait for its end") : 0;

@@ -47,6 +47,8 @@ struct control_config {
         const char *state;   /* state folder */
         const char *run;     /* run folder */
         const char *host;    /* this host's name */
+        unsigned simulated;  /* so many hosts more, sim-1 ..., which are this process, too: for a
+                              * compute that simulates, on one machine */
         const char *pool;    /* where volumes' bytes are: "local", NULL too, or what all hosts reach */
         uid_t uid;           /* of the daemon: 0, or the plain user who runs it all */
         gid_t gid;

@@ -7,6 +7,11 @@
 
 #include "control/hosts.h"
 
+bool host_here(const struct control *c, const char *name)
+{
+        return streq(name, c->cfg.host) || (c->cfg.simulated && strncmp(name, "sim-", 4) == 0);
+}
+
 void control_host(struct control *c, char compute[16], char accel[16])
 {
         struct object *o;
@@ -163,13 +168,18 @@ static char *feature_words(const struct object *o)
 static void add_guest(struct sched_host *v, size_t n, const struct object *o, bool claimed,
                       const struct object *group, bool self)
 {
+        const char *host = object_str(o, "host");
+
+        if (self || !*host || !counts(o, host, claimed))
+                return;
         for (size_t i = 0; i < n; i++) {
-                if (self || !counts(o, v[i].name, claimed))
+                if (!streq(v[i].name, host))
                         continue;
                 v[i].guests++;
                 v[i].vcpus_used += object_num(o, "vcpus");
                 v[i].memory_used += object_num(o, "memory");
                 v[i].members += group && object_target(o, "group") == group;
+                return;
         }
 }
 

@@ -152,6 +152,8 @@ int feed_watch(struct control *c, struct err **e); /* from the return on others 
 void feed_stop(struct control *c); /* no change of others comes any more */
 void feed_free(struct control *c);
 bool feed_shared(const struct control *c); /* whether it is such a store */
+/* Whether the host of that name is this process: it, or one that it simulates. */
+bool host_here(const struct control *c, const char *name);
 /* Whether o, a job or an instance, is this host's.  Model held. */
 bool feed_ours(const struct control *c, const struct object *o);
 

@@ -93,7 +93,7 @@ static int by_number(const struct job *a, const struct job *b)
 
 static bool is_here(struct control *c, const struct object *o)
 {
-        return streq(object_str(o, "host"), c->cfg.host);
+        return host_here(c, object_str(o, "host"));
 }
 
 bool job_mine(const struct job *j, const struct object *o)
@@ -225,6 +225,24 @@ int job_cancel(struct txn *t, struct object *o, const char *args _unused_, struc
         return 0;
 }
 
+unsigned jobs_hurry(struct control *c, uint64_t target)
+{
+        struct job_engine *g = c->jobs;
+        struct job *j;
+        unsigned n = 0;
+
+        WITH_LOCK(&g->lock);
+        DL_FOREACH (g->v, j) {
+                if (j->target != target || j->foreign || j->ending)
+                        continue;
+                j->hurried = true;
+                set_parked(g, j, false);
+                n++;
+        }
+        workers_call(c);
+        return n;
+}
+
 /* --- running -----------------------------------------------------------------------------------
  */
 
@@ -253,6 +271,7 @@ static void job_free(struct job *j)
 {
         free(j->args);
         free(j->waiting);
+        free(j->result);
         free(j);
 }
 
@@ -533,6 +552,9 @@ static int job_steps(struct job *j, struct err **e)
 
                 if (j->cancel && j->def->cancellable)
                         return job_cancelled(j, e);
+                if (j->hurried)
+                        return err_set(e, -ETIMEDOUT, "cut short%s%s", j->waiting ? ": " : "",
+                                       j->waiting ?: "");
                 if (clock_now() > j->deadline)
                         return err_set(e, -ETIMEDOUT, "not done within %u s%s%s", j->def->deadline,
                                        j->waiting ? ": " : "", j->waiting ? j->waiting : "");
@@ -557,7 +579,8 @@ static int job_steps(struct job *j, struct err **e)
                         return r;
                 j->tries = 0;
                 j->step++;
-                if (j->step == j->def->nsteps || (r = job_mark(j)) == 0)
+                if (j->step == j->def->nsteps || j->def->steps[j->step - 1].light ||
+                    (r = job_mark(j)) == 0)
                         continue;
                 if (r == JOB_AWAY)
                         return r;
@@ -585,7 +608,7 @@ static int job_undo(struct job *j)
 static void job_run(struct job *j)
 {
         _cleanup_err_ struct err *err = NULL;
-        bool cancelled = atomic_load(&j->cancel);
+        bool cancelled = atomic_load(&j->cancel), hurried = j->hurried;
         int r = job_steps(j, &err);
 
         if (r < 0 && j->c->jobs->stop)
@@ -627,7 +650,8 @@ static void job_run(struct job *j)
         pthread_mutex_lock(&j->c->jobs->lock);
         set_running(j->c->jobs, j, false);
         set_parked(j->c->jobs, j,
-                   r == JOB_AGAIN && !saw_watched(j) && cancelled == atomic_load(&j->cancel));
+                   r == JOB_AGAIN && !saw_watched(j) && cancelled == atomic_load(&j->cancel) &&
+                           !(j->hurried && !hurried));
         pthread_mutex_unlock(&j->c->jobs->lock);
 }
 

@@ -24,6 +24,7 @@ struct job {
         unsigned step;
         unsigned tries;      /* of this step, in vain; of a job that insists */
         uint64_t value;      /* what a step tells done(): the last step is always run again */
+        char *result;        /* what the last step tells done(), beside value; freed with the job */
         int64_t deadline;    /* usec, wall clock */
         uint64_t watch;      /* parked: a change of this object wakes it; 0: only `wake` */
         int64_t wake;        /* monotonic usec */
@@ -32,6 +33,7 @@ struct job {
         bool counted;        /* among its target's jobs */
         bool foreign;        /* another host runs it; here it only keeps its place in the order */
         bool ending;         /* its end is on the way to the store: it will not look again */
+        bool hurried;        /* its time is over, by request */
         bool begun;          /* a step has run since the daemon's start */
         uint64_t seen[16];   /* objects that changed while it ran: it may be about to wait for one */
         unsigned nseen;
@@ -42,6 +44,7 @@ struct job {
 struct job_step {
         const char *name;
         int (*run)(struct job *j, struct err **e);
+        bool light; /* not stored when it is done: after a crash it is run again, which costs less */
 };
 
 struct job_def {
@@ -101,4 +104,7 @@ void jobs_changed(struct control *c, uint64_t no);      /* object no changed, du
 /* Sees to it that the tenant has a keeper. */
 void owner_keep(struct txn *t, struct object *tenant);
 const char *owner_choose(struct txn *t, struct object *target, const struct job_def *def);
+/* Ends what is under way for that target, where it waits or at its next step, as if it had taken too
+ * long.  Gives how many jobs of this host that concerns.  Model held. */
+unsigned jobs_hurry(struct control *c, uint64_t target);
 int job_cancel(struct txn *t, struct object *o, const char *args, struct err **e);

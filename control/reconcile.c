@@ -19,6 +19,8 @@ struct reconciler {
         pthread_cond_t cond;
         pthread_t thread;
         bool running, stop, all, limits;
+        bool back; /* the engine was away: what it has then is looked at even if nothing should run
+                    */
         uint64_t queue[QUEUE_MAX]; /* instances to look at */
         unsigned n;
         struct left left[LEFT_MAX];
@@ -129,23 +131,31 @@ void reconcile_limits(struct control *c)
 
 void control_guests_resync(struct control *c)
 {
+        {
+                WITH_LOCK(&c->reconciler->lock);
+                c->reconciler->back = true;
+        }
         queue_look(c, 0);
 }
 
-static bool wants_look(struct control *c, const struct object *o)
+/* stray: the engine has a guest of it.  One that was adopted others may start, too. */
+static bool wants_look(struct control *c, const struct object *o, bool stray)
 {
-        return o && o->kind == &kind_instance && feed_ours(c, o) && object_in(o, INSTANCE_RUNS) &&
-               !job_live(c, o->no, &job_instance_sync);
+        if (!o || o->kind != &kind_instance || !feed_ours(c, o) ||
+            job_live(c, o->no, &job_instance_sync))
+                return false;
+        return object_in(o, INSTANCE_RUNS) || (object_in(o, INSTANCE_OFF) && !o->nameless &&
+                                               !o->jobs && (stray || object_num(o, "adopted")));
 }
 
-static void look_at(struct control *c, uint64_t no)
+static void look_at(struct control *c, uint64_t no, bool stray)
 {
         struct object *o;
         struct txn t;
 
         txn_begin(&t, c, NULL);
         o = model_by_no(c, no);
-        if (!wants_look(c, o)) {
+        if (!wants_look(c, o, stray)) {
                 txn_abort(&t);
                 return;
         }
@@ -162,7 +172,8 @@ static uint64_t *live_instances(struct control *c, size_t *ret_n)
 
         control_rdlock(c);
         HASH_ITER (hh_no, c->by_no, o, tmp) {
-                if (!wants_look(c, o))
+                if (o->kind != &kind_instance || !object_in(o, INSTANCE_RUNS) ||
+                    !wants_look(c, o, false))
                         continue;
                 v = xrealloc(v, n + 1, sizeof(*v));
                 v[n++] = o->no;
@@ -176,6 +187,8 @@ struct seen {
         struct control *c;
         uint64_t *agreed; /* instances whose state the engine confirms */
         size_t n;
+        uint64_t *stray; /* those whose guest should not be there */
+        size_t nstray;
 };
 
 static int see_guest(void *arg, const char *uuid, enum guest_state s)
@@ -193,20 +206,24 @@ static int see_guest(void *arg, const char *uuid, enum guest_state s)
                 w->agreed = xrealloc(w->agreed, w->n + 1, sizeof(*w->agreed));
                 w->agreed[w->n++] = o->no;
         }
+        if (o && s != GUEST_GONE && object_in(o, INSTANCE_OFF) && wants_look(w->c, o, true)) {
+                w->stray = xrealloc(w->stray, w->nstray + 1, sizeof(*w->stray));
+                w->stray[w->nstray++] = o->no;
+        }
         control_unlock(w->c);
         return 0;
 }
 
 /* Compares, and starts a sync where the engine says something else.  Jobs are not made for what
  * agrees: a quiet cloud writes nothing. */
-static size_t look_at_all(struct control *c)
+static size_t look_at_all(struct control *c, bool anyway)
 {
         struct seen w = {.c = c};
         struct compute *compute;
         size_t n;
         uint64_t *v = live_instances(c, &n);
 
-        if (n && c->cfg.compute(c->cfg.arg, &compute, NULL) == 0)
+        if ((n || anyway) && c->cfg.compute(c->cfg.arg, &compute, NULL) == 0)
                 compute->ops->list(compute, see_guest, &w, NULL);
         for (size_t i = 0; i < n; i++) {
                 bool agreed = false;
@@ -214,8 +231,11 @@ static size_t look_at_all(struct control *c)
                 for (size_t k = 0; k < w.n && !agreed; k++)
                         agreed = w.agreed[k] == v[i];
                 if (!agreed)
-                        look_at(c, v[i]);
+                        look_at(c, v[i], false);
         }
+        for (size_t i = 0; i < w.nstray; i++)
+                look_at(c, w.stray[i], true);
+        free(w.stray);
         free(w.agreed);
         free(v);
         return n;
@@ -230,7 +250,7 @@ static void *reconcile_main(void *arg)
         pthread_mutex_lock(&r->lock);
         while (!r->stop) {
                 struct timespec ts = clock_timespec(clock_mono() + LOOK_US);
-                bool late = false;
+                bool late = false, anyway;
 
                 while (!r->stop && !r->all && !r->n && !r->nleft && !r->limits && !late) {
                         if (live)
@@ -244,7 +264,7 @@ static void *reconcile_main(void *arg)
                         uint64_t no = r->queue[--r->n];
 
                         pthread_mutex_unlock(&r->lock);
-                        look_at(c, no);
+                        look_at(c, no, false);
                         pthread_mutex_lock(&r->lock);
                         live = 1;
                         continue;
@@ -264,9 +284,12 @@ static void *reconcile_main(void *arg)
                         pthread_mutex_lock(&r->lock);
                         continue;
                 }
-                r->all = false;
+                anyway = r->back;
+                r->all = r->back = false;
                 pthread_mutex_unlock(&r->lock);
-                live = look_at_all(c);
+                live = look_at_all(c, anyway);
+                if (live)
+                        consoles_trim(c);
                 pthread_mutex_lock(&r->lock);
         }
         pthread_mutex_unlock(&r->lock);

@@ -60,11 +60,37 @@ static int refresh(struct control *c, struct err **e)
         return txn_commit(&t, e);
 }
 
+/* What a host of a rack has. */
+static int seed_simulated(struct control *c, unsigned i, struct err **e)
+{
+        char name[NAME_SIZE];
+        struct object *o;
+        struct txn t;
+        int r;
+
+        snprintf(name, sizeof(name), "sim-%u", i);
+        r = seed_object(c, &kind_host, name, NULL, e);
+        if (r < 0)
+                return r;
+        txn_begin(&t, c, NULL);
+        o = model_by_name(c, NULL, &kind_host, name);
+        host_refresh(&t, o);
+        txn_set_str(&t, o, "compute", "test");
+        txn_set_str(&t, o, "accel", "tcg");
+        txn_set_num(&t, o, "cpus", 16);
+        txn_set_num(&t, o, "memory", 64ULL << 30);
+        return txn_commit(&t, e);
+}
+
 static int seed_host(struct control *c, struct err **e)
 {
         int r = seed_object(c, &kind_host, c->cfg.host, NULL, e);
 
-        return r < 0 ? r : AGAIN(c, e, refresh(c, e));
+        if (r == 0)
+                r = AGAIN(c, e, refresh(c, e));
+        for (unsigned i = 1; r == 0 && i <= c->cfg.simulated; i++)
+                r = seed_simulated(c, i, e);
+        return r;
 }
 
 /* An object in a passing state that no job will lead out of it: an upload that was cut off with the

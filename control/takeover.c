@@ -124,8 +124,8 @@ static void move_instance(struct txn *t, struct object *o, const char *host)
         }
         render_path(t->c, o, &path);
         err_set(&err, -EHOSTDOWN, "its host '%s' died", host);
-        err_hint(&err, "echo start > ctl boots it on another host; restart=elsewhere does so by "
-                       "itself");
+        err_hint(&err, "echo reboot hard > ctl boots it on another host; restart=elsewhere does "
+                       "so by itself");
         rec = error_record(t->c, NULL, "takeover", buf_str(&path), -EHOSTDOWN, err);
         txn_set_error(t, o, rec);
         txn_set_state(t, o, INSTANCE_ERROR);

@@ -74,6 +74,13 @@ int txn_create(struct txn *t, const struct kind *k, struct object *owner, const 
         return 0;
 }
 
+void txn_set_id(struct txn *t, struct object *o, sd_id128_t id)
+{
+        HASH_DELETE(hh_id, t->c->by_id, o);
+        o->id = id;
+        HASH_ADD(hh_id, t->c->by_id, id, sizeof(o->id), o);
+}
+
 void txn_delete(struct txn *t, struct object *o)
 {
         txn_edit(t, o);

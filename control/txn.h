@@ -60,6 +60,8 @@ int txn_create(struct txn *t, const struct kind *k, struct object *owner, const 
 bool txn_unborn(struct control *c, const struct object *o);
 /* Before anything of o is changed by hand. */
 void txn_edit(struct txn *t, struct object *o);
+/* For one made in this transaction: the id that it has elsewhere already, and nothing here. */
+void txn_set_id(struct txn *t, struct object *o, sd_id128_t id);
 void txn_delete(struct txn *t, struct object *o);
 /* rmdir's half: the name is free, the object stays under its id. */
 void txn_release_name(struct txn *t, struct object *o);

@@ -35,6 +35,25 @@ static void log_try_open(struct fs *fs, struct handle *h)
                 h->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 }
 
+/* Whether another file has its name by now; then that is open. */
+static bool log_replaced(struct fs *fs, struct handle *h)
+{
+        int old = h->fd;
+        struct stat a, b;
+
+        h->fd = -1;
+        log_try_open(fs, h);
+        if (h->fd >= 0 && fstat(old, &a) == 0 && fstat(h->fd, &b) == 0 &&
+            (a.st_ino != b.st_ino || a.st_dev != b.st_dev)) {
+                close(old);
+                return true;
+        }
+        if (h->fd >= 0)
+                close(h->fd);
+        h->fd = old;
+        return false;
+}
+
 static void log_read(fuse_req_t req, struct handle *h, size_t size, off_t off)
 {
         _cleanup_free_ char *p = malloc(size);
@@ -48,6 +67,8 @@ static void log_read(fuse_req_t req, struct handle *h, size_t size, off_t off)
         if (h->fd < 0)
                 log_try_open(fs_of(req), h);
         if (h->fd >= 0)
+                n = pread(h->fd, p, size, off);
+        if (n == 0 && h->fd >= 0 && log_replaced(fs_of(req), h) && h->fd >= 0)
                 n = pread(h->fd, p, size, off);
         pthread_mutex_unlock(&h->lock);
         if (n < 0)

@@ -101,10 +101,8 @@ static int open_compute(void *arg, struct compute **ret, struct err **e)
         struct stratod *s = arg;
         char id[ID_TEXT_SIZE];
         struct compute_config cfg = {.state = s->state, .owner = control_id(s->control, id)};
-        struct compute_events ev = {.changed = guest_changed,
-                                    .left = guest_left,
-                                    .resync = guests_resync,
-                                    .arg = s};
+        struct compute_events ev = {
+                .changed = guest_changed, .left = guest_left, .resync = guests_resync, .arg = s};
         int r = 0;
 
         WITH_LOCK(&s->compute_lock);
@@ -330,6 +328,14 @@ static int open_drivers(struct stratod *s, struct err **e)
         return image_files_open(images, &s->images, e);
 }
 
+/* For benchmarks, with STRATOFS_COMPUTE=test. */
+static unsigned simulated_hosts(void)
+{
+        const char *compute = getenv("STRATOFS_COMPUTE"), *n = getenv("STRATOFS_SIMULATE");
+
+        return compute && streq(compute, "test") && n ? MIN((unsigned)atoi(n), 1000u) : 0;
+}
+
 static int start(struct stratod *s, struct err **e)
 {
         _cleanup_free_ uint64_t *uploads = NULL;
@@ -354,6 +360,7 @@ static int start(struct stratod *s, struct err **e)
                                       .state = s->state,
                                       .run = s->run,
                                       .host = s->host,
+                                      .simulated = simulated_hosts(),
                                       .pool = s->choice.volumes,
                                       .uid = getuid(),
                                       .gid = getgid(),

@@ -9,6 +9,7 @@ static const char *const mode_names[] = {
         [COMPUTE_SYSTEM] = "system",
         [COMPUTE_EMBED] = "embed",
         [COMPUTE_SESSION] = "session",
+        [COMPUTE_TEST] = "test",
 };
 
 const char *compute_mode_name(enum compute_mode m)
@@ -24,7 +25,7 @@ int compute_mode_parse(const char *text, enum compute_mode *ret, struct err **e)
                         return 0;
                 }
         err_at(e, -EINVAL, text, strlen(text), 0, strlen(text), "unknown libvirt mode");
-        err_hint(e, "system, embed or session");
+        err_hint(e, "system, embed, session or test");
         return -EINVAL;
 }
 
@@ -44,6 +45,11 @@ static bool answers(const char *path)
 
 enum compute_mode compute_choose(void)
 {
+        const char *named = getenv("STRATOFS_COMPUTE");
+        enum compute_mode m;
+
+        if (named && compute_mode_parse(named, &m, NULL) == 0)
+                return m;
         if (geteuid() != 0)
                 return COMPUTE_SESSION;
         if (answers("/run/libvirt/libvirt-sock") || answers("/run/libvirt/virtqemud-sock"))

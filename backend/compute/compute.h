@@ -11,12 +11,15 @@ enum compute_mode {
         COMPUTE_SYSTEM,  /* qemu:///system: a libvirtd serves the whole host */
         COMPUTE_EMBED,   /* qemu:///embed: libvirt's driver inside this process, which is root */
         COMPUTE_SESSION, /* qemu:///session: a plain user's own libvirtd, started on demand */
+        COMPUTE_TEST,    /* test:///default: libvirt's simulation: no guest runs, and all are gone
+                          * with this process.  Disks and networks are not plugged there */
 };
 const char *compute_mode_name(enum compute_mode m);
 /* -EINVAL, with the legal words, when text names no mode. */
 int compute_mode_parse(const char *text, enum compute_mode *ret, struct err **e);
 
-/* The mode for a new host: session for a plain user; for root, system where a libvirtd accepts a
+/* The mode for a new host: what the environment's STRATOFS_COMPUTE names, if it names one; session
+ * for a plain user; for root, system where a libvirtd accepts a
  * connection and embed otherwise.  Call it once and keep the answer: guests started in one mode
  * are not seen in another.  Does not load libvirt; blocks no longer than a connect(2). */
 enum compute_mode compute_choose(void);

@@ -28,6 +28,9 @@ struct guest_nic {
         unsigned mtu;
 };
 
+/* What runs it. */
+enum hypervisor { HYPERVISOR_QEMU, HYPERVISOR_LXC, HYPERVISOR_TEST };
+
 struct guest {
         char uuid[37];
         const char *name;         /* unique on the host, e.g. web-1a2b3c4d */
@@ -49,6 +52,8 @@ struct guest {
         const char *vnc_sock;     /* its screen, made by QEMU's user; nobody gets in before screen();
                                    * NULL: it has none */
         const char *config_drive; /* an image file that it sees as its last disk, read-only; NULL */
+        enum hypervisor hypervisor; /* TEST: the driver's own business */
+        bool adopted;             /* the engine has its definition, see adopt(); the rest is nothing */
         bool kvm;                 /* only after a probe that booted; else TCG */
         uint64_t memory_max;      /* bytes it may grow to while it runs; 0: it may not */
         unsigned cores, threads;  /* of a socket, of a core; 0 and 0: each processor is a socket */
@@ -111,6 +116,14 @@ const char *guest_state_name(enum guest_state s);
 /* Why a guest left: told with GUEST_GONE events. */
 enum guest_reason { GUEST_REASON_NONE, GUEST_REASON_SHUTDOWN, GUEST_REASON_DESTROYED,
                     GUEST_REASON_FAILED };
+
+/* A guest that the engine has had from elsewhere. */
+struct guest_found {
+        char uuid[37];
+        unsigned vcpus;
+        uint64_t memory; /* bytes */
+        enum guest_state state;
+};
 
 struct compute_events {
         void (*changed)(void *arg, const char *uuid, enum guest_state now, enum guest_reason why);
@@ -199,6 +212,12 @@ struct compute_ops {
         int (*list)(struct compute *c,
                     int (*each)(void *arg, const char *uuid, enum guest_state s), void *arg,
                     struct err **e);
+        /* Takes a guest that somebody else defined, by name or UUID, for ours from now on, and changes
+         * nothing of it but that mark.  Repeatable.  -ENOENT, -EINVAL it would not outlive its end,
+         * -EBUSY another cloud's. */
+        int (*adopt)(struct compute *c, const char *name, struct guest_found *ret, struct err **e);
+        /* The mark goes; gone is success. */
+        int (*release)(struct compute *c, const char *uuid, struct err **e);
         void (*close)(struct compute *c);
         /* Makes the engine look at its emulators now (seconds on first use after an install or
          * upgrade), so that no start has to wait for it.  Harmless to repeat. */

@@ -5,6 +5,7 @@
 const struct job_def *const job_defs[] = {
         &job_tenant_create,
         &job_tenant_delete,
+        &job_tenant_adopt,
         &job_image_publish,
         &job_image_delete,
         &job_volume_create,
@@ -71,6 +72,7 @@ int job_facts(struct job *j, struct facts *ret, struct err **e)
                 snprintf(ret->name, sizeof(ret->name), "%s", o->name);
                 ret->state = o->state;
                 ret->nameless = o->nameless;
+                ret->adopted = o->kind == &kind_instance && object_num(o, "adopted");
         }
         control_unlock(j->c);
         return o ? 0 : err_set(e, -ENOENT, "it is gone");

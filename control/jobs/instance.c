@@ -2,6 +2,8 @@
  * really happened to it. */
 #include "control/network.h"
 
+#include <fcntl.h>
+
 #include "common/fileio.h"
 
 enum {
@@ -45,6 +47,17 @@ int instance_step_unexport(struct job *j, struct err **e)
         return r == -ECONNREFUSED ? job_wait_blockd(j, e) : r;
 }
 
+/* Read whole or not at all, as file_replace() has it; but nothing is lost with it in a crash, so
+ * the disk is not waited for. */
+static void write_whole(const char *path, const char *text)
+{
+        _cleanup_free_ char *new = xcheck(path_printf("%s.new", path));
+        _cleanup_close_ int fd = open(new, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+        if (fd >= 0 && write_full(fd, text, strlen(text)) == 0)
+                rename(new, path);
+}
+
 /* Looking at it costs nothing then.  What cannot be written down is left as it was. */
 void instance_describe(struct job *j, struct compute *compute)
 {
@@ -60,7 +73,7 @@ void instance_describe(struct job *j, struct compute *compute)
         }
         control_unlock(j->c);
         if (path && compute->ops->describe(compute, id, &xml, NULL) == 0)
-                file_replace(path, xml, strlen(xml), 0600, NULL);
+                write_whole(path, xml);
 }
 
 static void unlink_all(struct txn *t, struct object *o)
@@ -242,18 +255,21 @@ static int step_destroy(struct job *j, struct err **e)
 {
         struct compute *compute;
         struct facts f;
-        bool never;
+        bool never, adopted;
         struct object *o;
         int r = job_facts(j, &f, e);
 
         control_rdlock(j->c);
         o = model_by_no(j->c, j->target);
         never = !o || !*object_str(o, "host");
+        adopted = o && object_num(o, "adopted");
         control_unlock(j->c);
         if (r < 0 || never)
                 return r;
         r = instance_compute(j, &compute, e);
-        return r < 0 ? r : compute->ops->destroy(compute, f.id, e);
+        if (r == 0)
+                r = (adopted ? compute->ops->release : compute->ops->destroy)(compute, f.id, e);
+        return r;
 }
 
 static int step_files(struct job *j, struct err **e)
@@ -314,6 +330,23 @@ static int wake_stalled(struct job *j, struct compute *compute, const struct fac
         return job_wait(j, j->target, STALL_US, "its disk does not answer");
 }
 
+/* A start or a resume whose engine went away in the middle was taken for failed, and was none. */
+static int end_stray(struct job *j, struct compute *compute, const struct facts *f, struct err **e)
+{
+        int r = compute->ops->destroy(compute, f->id, e);
+        struct object *o;
+        struct txn t;
+
+        if (r < 0)
+                return r == -ECONNREFUSED ? instance_wait_engine(j, e) : r;
+        txn_begin(&t, j->c, NULL);
+        o = model_by_no(j->c, j->target);
+        if (o)
+                txn_event(&t, o, "a guest was there that should not be: ended");
+        txn_commit(&t, NULL);
+        return instance_step_unexport(j, e);
+}
+
 static int step_look(struct job *j, struct err **e)
 {
         enum guest_state s;
@@ -325,6 +358,9 @@ static int step_look(struct job *j, struct err **e)
                 return instance_wait_engine(j, e);
         if (r < 0)
                 return r;
+        j->value = s;
+        if ((STATE(f.state) & INSTANCE_OFF) && !f.nameless)
+                return s == GUEST_GONE || f.adopted ? 0 : end_stray(j, compute, &f, e);
         if (s == GUEST_STALLED && !f.nameless && f.state != INSTANCE_PAUSED &&
             (STATE(f.state) & INSTANCE_RUNS))
                 return wake_stalled(j, compute, &f);
@@ -339,6 +375,9 @@ static int done_sync(struct job *j, struct txn *t, struct object *o, struct err 
 {
         enum guest_state s = j->value;
 
+        if (o && object_num(o, "adopted") && object_in(o, INSTANCE_OFF) &&
+            (s == GUEST_RUNNING || s == GUEST_PAUSED)) /* by libvirt's other users */
+                txn_set_state(t, o, s == GUEST_RUNNING ? INSTANCE_ACTIVE : INSTANCE_PAUSED);
         if (!o || !object_in(o, INSTANCE_RUNS))
                 return 0;
         if (s == GUEST_GONE || s == GUEST_CRASHED) {

@@ -18,6 +18,7 @@ extern const struct job_def job_volume_accept, job_volume_adopt, job_volume_mana
         job_volume_release, job_volume_revert, job_volume_flatten, job_volume_shrink;
 extern const struct job_def job_backup_create, job_backup_verify, job_backup_delete,
         job_volume_restore;
+extern const struct job_def job_tenant_adopt;
 extern const struct job_def job_instance_plug, job_instance_unplug;
 
 /* States, in the order of the kinds' tables. */
@@ -33,8 +34,13 @@ enum { INSTANCE_DRAFT, INSTANCE_STARTING, INSTANCE_ACTIVE, INSTANCE_STOPPING, IN
        INSTANCE_REBOOTING, INSTANCE_PAUSED, INSTANCE_DELETING, INSTANCE_ERROR,
        INSTANCE_SUSPENDING, INSTANCE_SUSPENDED, INSTANCE_RESUMING, INSTANCE_RESCUING,
        INSTANCE_RESCUED, INSTANCE_UNRESCUING, INSTANCE_REBUILDING, INSTANCE_SHELVING,
-       INSTANCE_SHELVED, INSTANCE_RESIZING, INSTANCE_RESIZED, INSTANCE_REVERTING };
+       INSTANCE_SHELVED, INSTANCE_RESIZING, INSTANCE_RESIZED, INSTANCE_REVERTING,
+       INSTANCE_LAST = INSTANCE_REVERTING };
 
+/* No guest is to be there: one that is, though nothing is under way, is ended. */
+#define INSTANCE_OFF                                                                               \
+        (STATE(INSTANCE_DRAFT) | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_SUSPENDED) |             \
+         STATE(INSTANCE_SHELVED))
 /* A guest is there, as far as we know: what it really does is looked at now and then. */
 #define INSTANCE_RUNS                                                                              \
         (STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_PAUSED) | STATE(INSTANCE_RESCUED) |              \
@@ -45,7 +51,7 @@ struct facts {
         char id[ID_TEXT_SIZE];
         char name[NAME_SIZE];
         unsigned state;
-        bool nameless;
+        bool nameless, adopted;
 };
 int job_facts(struct job *j, struct facts *ret, struct err **e);
 /* Waits until nothing links to the target any more: the first step of every delete. */
@@ -161,9 +167,20 @@ int instance_look(struct job *j, struct compute **compute, struct facts *f, enum
 int instance_wait_engine(struct job *j, struct err **e);
 /* failed() of what leaves the guest as it was, whatever that is: active, until a sync has looked. */
 void instance_failed_running(struct job *j, struct txn *t, struct object *o, const struct err *err);
+/* adopt-guest.c: the verb of a tenant. */
+int tenant_adopt(struct txn *t, struct object *o, const char *args, struct err **e);
+/* -ENOTSUP, for what takes disks and definitions of our own. */
+int instance_not_adopted(const struct object *o, const char *what, struct err **e);
 /* Files of an instance on the host; the caller frees. */
 char *instance_dir(struct control *c, const struct object *o);
 char *instance_console_log(struct control *c, const struct object *o);
+/* console.c: the log of the boot before (1), the one before that ... */
+enum { CONSOLES_PAST = 3 };
+char *instance_console_past(struct control *c, const struct object *o, unsigned boot);
+/* What is in the console.log of that instance's folder becomes past/1; nobody writes to it. */
+void console_new_boot(const char *dir);
+/* The same for logs of running guests that have become too large. */
+void consoles_trim(struct control *c);
 char *instance_domain(struct control *c, const struct object *o);
 char *instance_vnc(struct control *c, const struct object *o);
 char *instance_memory(struct control *c, const struct object *o); /* while it is suspended */

@@ -16,6 +16,8 @@ static size_t find_binds(const struct object *o, struct sched_bind v[BINDS_MAX])
 {
         size_t n = 0;
 
+        if (object_num(o, "adopted"))
+                v[n++] = (struct sched_bind){object_str(o, "host"), "its definition"};
         object_foreach_link (l, o)
                 if (l->target->kind == &kind_volume && volume_local(l->target) &&
                     *object_str(l->target, "host") && n < BINDS_MAX)
@@ -50,14 +52,14 @@ static int ask(struct control *c, const struct object *o, bool claim, struct sch
         struct sched_want w = wanted(o, v, n, binds);
 
         for (size_t i = 0; claim && i < n; i++)
-                if (streq(v[i].name, c->cfg.host))
+                if (streq(v[i].name, object_str(o, "host")))
                         return sched_place(&w, v + i, 1, why, e) < 0 ? -ENOSPC : (int)i;
         return sched_place(&w, v, n, why, e);
 }
 
 static bool was_placed_here(struct control *c, const struct object *o, const struct object *job)
 {
-        return *object_str(job, "placed") && streq(object_str(o, "host"), c->cfg.host);
+        return *object_str(job, "placed") && host_here(c, object_str(o, "host"));
 }
 
 static void write_placed(struct txn *t, struct object *job, struct buf *why)
@@ -92,7 +94,7 @@ static int place(struct job *j, struct txn *t, struct object *o, struct object *
                 if (i >= 0) {
                         write_placed(t, job, &why);
                         txn_set_str(t, o, "host", v[i].name);
-                        mine = streq(v[i].name, c->cfg.host);
+                        mine = host_here(c, v[i].name);
                 }
                 host_views_free(v, n);
         }

@@ -194,6 +194,7 @@ int plan_guest(struct job *j, struct plan *p, struct err **e)
                         accel = object_str(host, "accel");
                 p->g.kvm = streq(accel, "kvm");
                 id_text(p->g.uuid, o->id);
+                p->g.adopted = object_num(o, "adopted");
                 p->g.vcpus = object_num(o, "vcpus");
                 p->g.vcpus_max = object_num(o, "vcpus_max");
                 p->g.memory = object_num(o, "memory");

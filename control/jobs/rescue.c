@@ -18,6 +18,8 @@ void instance_off_args(char out[48], unsigned seconds, const char *rest)
 
 void instance_start_again(struct txn *t, struct object *o)
 {
+        if (o->nameless) /* deleted meanwhile */
+                return;
         txn_set_num(t, o, "claim", 0);
         txn_set_state(t, o, INSTANCE_STARTING);
         txn_set_str(t, o, "stalled", NULL);
@@ -43,6 +45,8 @@ int instance_rescue(struct txn *t, struct object *o, const char *args, struct er
         struct object *image, *v;
         int r;
 
+        if (instance_not_adopted(o, "rescue", e) < 0)
+                return -ENOTSUP;
         if (object_num(o, "rescue"))
                 return err_set(e, -EBUSY, "it has a rescue disk already: start, or unrescue");
         if (object_num(o, "memory") == 0)
@@ -96,7 +100,7 @@ static int done_unrescue(struct job *j, struct txn *t, struct object *o, struct 
 
 static void failed_unrescue(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
-        if (!o)
+        if (!o || o->nameless)
                 return;
         instance_failed_running(j, t, o, err);
         txn_set_state(t, o, INSTANCE_RESCUED);
@@ -110,6 +114,8 @@ int instance_rebuild(struct txn *t, struct object *o, const char *args, struct e
         struct object *image;
         int r;
 
+        if (instance_not_adopted(o, "rebuild", e) < 0)
+                return -ENOTSUP;
         if (object_num(o, "rescue"))
                 return err_set(e, -EBUSY, "it has a rescue disk: unrescue first");
         if (object_num(o, "memory") == 0)
@@ -164,7 +170,7 @@ static int done_rebuild(struct job *j, struct txn *t, struct object *o, struct e
         txn_event(t, o, "rebuilt from images/%s", image->name);
         if (ran)
                 instance_start_again(t, o);
-        else
+        else if (!o->nameless)
                 txn_set_state(t, o, INSTANCE_STOPPED);
         return 0;
 }
@@ -173,7 +179,7 @@ static void failed_rebuild(struct job *j, struct txn *t, struct object *o, const
 {
         uint64_t no;
 
-        if (!o)
+        if (!o || o->nameless)
                 return;
         instance_failed_running(j, t, o, err);
         if (!rebuild_args(j, &no))

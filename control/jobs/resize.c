@@ -16,6 +16,8 @@ int instance_resize(struct txn *t, struct object *o, const char *args, struct er
         char until[48];
         int r;
 
+        if (instance_not_adopted(o, "resize", e) < 0)
+                return -ENOTSUP;
         if (!f)
                 return err_at(e, *args ? -ENOENT : -EINVAL, args, strlen(args), 0, strlen(args),
                               "resize takes the name of a flavor");
@@ -108,7 +110,7 @@ static int done_revert(struct job *j, struct txn *t, struct object *o, struct er
 
 static void failed_revert(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
-        if (!o)
+        if (!o || o->nameless)
                 return;
         instance_failed_running(j, t, o, err);
         txn_set_state(t, o, INSTANCE_RESIZED);

@@ -10,6 +10,8 @@ int instance_shelve(struct txn *t, struct object *o, const char *args, struct er
 {
         char until[48];
 
+        if (instance_not_adopted(o, "shelve", e) < 0)
+                return -ENOTSUP;
         if (object_num(o, "rescue"))
                 return err_set(e, -EBUSY, "it has a rescue disk: unrescue first");
         instance_off_args(until, OFF_S, object_state(o));
@@ -50,7 +52,7 @@ static int step_clear(struct job *j, struct err **e)
 
 static int done_shelve(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
-        if (!o)
+        if (!o || o->nameless)
                 return 0;
         txn_set_state(t, o, INSTANCE_SHELVED);
         txn_set_str(t, o, "host", NULL);
@@ -63,7 +65,7 @@ static void failed_shelve(struct job *j, struct txn *t, struct object *o, const 
         const char *before = strchr(j->args, ' ');
         int state = before ? kind_state(&kind_instance, before + 1) : -1;
 
-        if (!o)
+        if (!o || o->nameless)
                 return;
         if (state == INSTANCE_ACTIVE || state == INSTANCE_PAUSED)
                 instance_failed_running(j, t, o, err);

@@ -62,12 +62,27 @@ static int start(struct compute *compute, struct plan *p, struct err **e)
         return r;
 }
 
+static int boot_adopted(struct job *j, struct plan *p, struct err **e)
+{
+        struct compute *compute;
+        int r = instance_compute(j, &compute, e);
+
+        if (r == 0)
+                r = compute->ops->start(compute, &p->g, e);
+        if (r == 0)
+                instance_describe(j, compute);
+        return r;
+}
+
 static int step_boot(struct job *j, struct err **e)
 {
         _cleanup_(plan_done) struct plan p = {};
+        enum guest_state before;
         struct compute *compute;
         int r = plan_guest(j, &p, e);
 
+        if (p.g.adopted)
+                return boot_adopted(j, &p, e);
         if (r == -EAGAIN)
                 return job_wait(j, 0, 200000, "the host's accelerator is being probed");
         if (r == 0)
@@ -89,6 +104,10 @@ static int step_boot(struct job *j, struct err **e)
         if (r == 0)
                 r = instance_compute(j, &compute, e);
         if (r == 0)
+                r = compute->ops->state(compute, p.g.uuid, &before, e);
+        if (r == 0 && before == GUEST_GONE)
+                console_new_boot(p.dir);
+        if (r == 0)
                 r = start(compute, &p, e);
         if (r == 0)
                 instance_describe(j, compute);
@@ -97,21 +116,22 @@ static int step_boot(struct job *j, struct err **e)
 
 static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
-        if (!o)
+        if (!o || o->nameless)
                 return 0;
         txn_set_state(t, o,
                       object_num(o, "rescue")          ? INSTANCE_RESCUED
                       : *object_str(o, "resized_from") ? INSTANCE_RESIZED
                                                        : INSTANCE_ACTIVE);
-        txn_set_str(t, o, "host", t->c->cfg.host);
+        if (!host_here(t->c, object_str(o, "host")))
+                txn_set_str(t, o, "host", t->c->cfg.host);
         txn_set_str(t, o, "stalled", NULL);
         txn_set_str(t, o, "vnc_password", NULL); /* its QEMU is another one */
         txn_set_num(t, o, "vnc_open", 0);
         return 0;
 }
 
-/* An engine that is down runs no guest of ours that it was never asked for; one that was asked, and
- * did not say what came of it, must say first. */
+/* An engine that is down may have started it and died before it said so: the reconciler finds that
+ * guest when the engine is back. */
 static int undo(struct job *j)
 {
         struct compute *compute;
@@ -135,8 +155,9 @@ static void failed(struct job *j, struct txn *t, struct object *o, const struct 
                 txn_set_state(t, o, before >= 0 ? before : INSTANCE_STOPPED);
 }
 
-static const struct job_step steps[] = {{"place", instance_step_place},
-                                        {"root", step_root},
+/* Stored is what was reached before the boot: from there on it is not placed anew. */
+static const struct job_step steps[] = {{"place", instance_step_place, .light = true},
+                                        {"root", step_root, .light = true},
                                         {"ready", step_ready},
                                         {"boot", step_boot}};
 

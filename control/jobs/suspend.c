@@ -23,7 +23,7 @@ static int check_here(struct job *j, unsigned state, struct err **e)
 
         control_rdlock(j->c);
         o = model_by_no(j->c, j->target);
-        here = o && o->state == state && streq(object_str(o, "host"), j->c->cfg.host);
+        here = o && o->state == state && host_here(j->c, object_str(o, "host"));
         control_unlock(j->c);
         return here ? 0 : err_set(e, -EHOSTDOWN, "its host died");
 }
@@ -158,6 +158,8 @@ static int step_restore(struct job *j, struct err **e)
                 r = instance_compute(j, &compute, e);
         if (r == 0)
                 r = restore(compute, &p, path, e);
+        if (r == -ECONNREFUSED) /* it may be back, paused: the engine knows */
+                return instance_wait_engine(j, e);
         if (r == 0)
                 instance_describe(j, compute);
         return r;
@@ -199,7 +201,7 @@ static bool still_saved(struct control *c, const struct object *o)
         return path && access(path, F_OK) == 0;
 }
 
-/* An engine that is down may have it back, paused: the next resume finds it so. */
+/* An engine that is down may have it back, paused: the reconciler ends it. */
 static int undo_restore(struct job *j)
 {
         _cleanup_free_ char *path = memory_path(j);

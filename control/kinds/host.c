@@ -55,8 +55,8 @@ static int verb_evacuate(struct txn *t, struct object *o, const char *args, stru
 }
 
 static const struct attr_def attrs[] = {
-        {"compute", ATTR_WORD, ROLE_NOBODY, .words = "system embed session none", .index = true,
-         .help = "how guests run: libvirt's system daemon, embedded, or a session"},
+        {"compute", ATTR_WORD, ROLE_NOBODY, .words = "system embed session test none", .index = true,
+         .help = "how guests run: libvirt's system daemon, embedded, a session; or simulated"},
         {"accel", ATTR_WORD, ROLE_ADMIN, .words = "kvm tcg unknown", .def = "unknown",
          .index = true, .help = "what a probe that booted something found"},
         {"cpus", ATTR_NUMBER, ROLE_NOBODY, .index = true, .help = "processors"},

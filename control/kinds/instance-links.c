@@ -40,6 +40,8 @@ int instance_bind_volume(struct txn *t, struct object *o, char *name, struct obj
                         : 0);
         char label[NAME_SIZE + 32];
 
+        if (instance_not_adopted(o, "attach", e) < 0)
+                return -ENOTSUP;
         object_foreach_link (l, o)
                 if (l->target == volume)
                         return err_set(e, -EEXIST, "volume '%s' is attached here already, as %s",
@@ -67,10 +69,10 @@ int instance_bound_volume(struct txn *t, struct object *o, struct link *l, struc
 
         snprintf(id, sizeof(id), "%s", l->id);
         if (v->state == VOLUME_AVAILABLE)
-                txn_set_state(t, v, object_in(o, LIVE) ? VOLUME_ATTACHING : VOLUME_IN_USE);
-        else if (v->state == VOLUME_IN_USE && object_in(o, LIVE))
+                txn_set_state(t, v, object_in(o, PLUGGED) ? VOLUME_ATTACHING : VOLUME_IN_USE);
+        else if (v->state == VOLUME_IN_USE && object_in(o, PLUGGED))
                 txn_set_state(t, v, VOLUME_ATTACHING); /* one more of several */
-        if (object_in(o, LIVE))
+        if (object_in(o, PLUGGED))
                 job_start(t, o, &job_instance_attach, id);
         return 0;
 }
@@ -111,7 +113,7 @@ int instance_unbind_volume(struct txn *t, struct object *o, struct link *l, stru
 {
         char id[ID_TEXT_SIZE];
 
-        if (!object_in(o, LIVE)) {
+        if (!object_in(o, PLUGGED)) {
                 instance_release_volume(t, o, l->target);
                 return 0;
         }
@@ -130,6 +132,9 @@ int instance_bind_image(struct txn *t, struct object *o, char *name, struct obje
         const unsigned fit = STATE(IMAGE_SAVING) | STATE(IMAGE_ACTIVE);
         enum image_format f = image_format_parse(object_str(image, "format"));
         bool disk = streq(name, "image");
+
+        if (instance_not_adopted(o, name, e) < 0)
+                return -ENOTSUP;
 
         if (!object_in(image, fit))
                 return err_set(e, -EBUSY, "image '%s' is %s", image->name, object_state(image));

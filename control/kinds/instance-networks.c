@@ -11,6 +11,8 @@ int instance_bind_network(struct txn *t, struct object *o, char *name, struct ob
                 target->kind == &kind_port ? port_instance(target) ?: port_balancer(target) : NULL;
         char label[NAME_SIZE + 32];
 
+        if (instance_not_adopted(o, "plug", e) < 0)
+                return -ENOTSUP;
         if (other)
                 return err_set(e, -EBUSY, "port '%s' is plugged into %s", target->name,
                                object_label(other, label));

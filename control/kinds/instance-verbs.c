@@ -10,7 +10,7 @@ int instance_start(struct txn *t, struct object *o, const char *args, struct err
         }
         if (!object_link(o, kind_link(o->kind, "volumes"), NULL) && !object_target(o, "image") &&
             !object_target(o, "kernel") && !object_target(o, "cdrom") &&
-            !strstr(object_str(o, "boot"), "network")) {
+            !strstr(object_str(o, "boot"), "network") && !object_num(o, "adopted")) {
                 err_set(e, -EINVAL, "start '%s': it has no disk to boot from", o->name);
                 return err_hint(e, "ln -s volumes/NAME volumes/vda, or ln -s images/NAME image");
         }
@@ -50,7 +50,7 @@ int instance_reboot(struct txn *t, struct object *o, const char *args, struct er
         if (o->state != INSTANCE_ACTIVE && !streq(args, "hard"))
                 return err_set(e, -EBUSY, "one that is %s hears nothing: reboot hard",
                                object_state(o));
-        if (object_in(o, RESTING))
+        if (object_in(o, STATE(INSTANCE_STOPPED) | STATE(INSTANCE_ERROR)))
                 return instance_start(t, o, "", e);
         job_start(t, o,
                   o->state == INSTANCE_SUSPENDED ? &job_instance_discard : &job_instance_reboot,
@@ -191,8 +191,12 @@ int instance_backup(struct txn *t, struct object *o, const char *args, struct er
         return r == 0 && n == 0 ? err_set(e, -EINVAL, "it has no volumes") : r;
 }
 
+/* What a job that is cut short leaves behind is put right by its failed(), and by a sync. */
 int instance_reset(struct txn *t, struct object *o, const char *args, struct err **e)
 {
+        txn_event(t, o, "reset, out of %s", object_state(o));
+        if (jobs_hurry(t->c, o->no) > 0 || o->nameless)
+                return 0;
         txn_set_state(t, o, INSTANCE_ACTIVE); /* sync puts down what it really is */
         job_start(t, o, &job_instance_sync, NULL);
         return 0;

@@ -61,8 +61,23 @@ static void render_console(struct control *c, const struct object *o, struct buf
 {
         _cleanup_free_ char *p = instance_console(c, o);
 
-        if (object_in(o, INSTANCE_RUNS))
+        if (object_in(o, INSTANCE_RUNS) && !object_num(o, "adopted"))
                 buf_printf(out, "%s\n", p);
+}
+
+static char *console_1(struct control *c, const struct object *o)
+{
+        return instance_console_past(c, o, 1);
+}
+
+static char *console_2(struct control *c, const struct object *o)
+{
+        return instance_console_past(c, o, 2);
+}
+
+static char *console_3(struct control *c, const struct object *o)
+{
+        return instance_console_past(c, o, 3);
 }
 
 static void render_power(struct control *c, const struct object *o, struct buf *out)
@@ -99,6 +114,8 @@ static int set_flavor(struct txn *t, struct object *o, union value v, struct err
 
         if (!f)
                 return err_set(e, -EINVAL, "a flavor's name is missing");
+        if (instance_not_adopted(o, "flavor", e) < 0)
+                return -ENOTSUP;
         if (*object_str(o, "resized_from"))
                 return err_set(e, -EBUSY, "it was resized: confirm or revert that first");
         r = instance_flavor_fits(f, e);
@@ -115,10 +132,32 @@ static int set_password(struct txn *t, struct object *o, union value v, struct e
         return 0;
 }
 
+/* Its name is free at once; what is under way for it comes to its end first. */
+static void begin_delete(struct txn *t, struct object *o)
+{
+        txn_release_name(t, o);
+        txn_set_state(t, o, INSTANCE_DELETING);
+        job_start(t, o, &job_instance_delete, NULL);
+}
+
+static int instance_delete(struct txn *t, struct object *o, const char *args, struct err **e)
+{
+        int r = check_referrers(o, e);
+
+        if (r == 0)
+                r = instance_not_adopted(o, "delete", e);
+        if (r < 0)
+                return r;
+        jobs_hurry(t->c, o->no);
+        begin_delete(t, o);
+        return 0;
+}
+
 static int remove_instance(struct txn *t, struct object *o, struct err **e)
 {
         const unsigned fit = RESTING | STATE(INSTANCE_STOPPING) | STATE(INSTANCE_SUSPENDED) |
-                             STATE(INSTANCE_SHELVED);
+                             STATE(INSTANCE_SHELVED) |
+                             (object_num(o, "adopted") ? LIVE : 0); /* it goes on without us */
         int r = check_referrers(o, e);
 
         if (r < 0)
@@ -127,12 +166,11 @@ static int remove_instance(struct txn *t, struct object *o, struct err **e)
                 err_set(e, -EBUSY, "instance '%s' is %s", o->name, object_state(o));
                 return err_hint(e, "echo %s > ctl first",
                                 o->state == INSTANCE_RESCUED   ? "unrescue"
+                                : o->state == INSTANCE_PAUSED  ? "resume"
                                 : o->state == INSTANCE_RESIZED ? "confirm"
                                                                : "stop");
         }
-        txn_release_name(t, o);
-        txn_set_state(t, o, INSTANCE_DELETING);
-        job_start(t, o, &job_instance_delete, NULL);
+        begin_delete(t, o);
         return 0;
 }
 
@@ -170,6 +208,8 @@ static const struct attr_def attrs[] = {
         {"addresses", ATTR_TEXT, ROLE_NOBODY, .render = instance_render_addresses, .changes = true,
          .index = true, .help = "in its networks, known before it starts"},
         {"host", ATTR_TEXT, ROLE_NOBODY, .index = true, .help = "where it runs, or ran last"},
+        {"adopted", ATTR_BOOL, ROLE_NOBODY,
+         .help = "1: it was in libvirt before; its disks and its definition are there"},
         {"locked", ATTR_TEXT, ROLE_NOBODY, .index = true,
          .help = "by whom: member or admin; empty: it is not"},
         {"resized_from", ATTR_TEXT, ROLE_NOBODY,
@@ -193,16 +233,19 @@ static const struct attr_def attrs[] = {
         {"memory_max", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of its flavor"},
         {"old_memory_max", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of that flavor"},
         {"hardware", ATTR_TEXT, ROLE_NOBODY,
-         .help = "of its flavor: cores, threads, cpu, numa, huge_pages, where they are not as usual"},
+         .help = "of its flavor: cores, threads, cpu, numa, huge_pages, where they are not as "
+                 "usual"},
         {"old_hardware", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "of that flavor"},
         {"firmware", ATTR_WORD, ROLE_MEMBER, RESTING, .words = "auto bios uefi", .def = "auto",
          .help = "what it boots by; auto: as its `image` says, else bios"},
         {"disk_bus", ATTR_WORD, ROLE_MEMBER, RESTING, .words = "auto virtio scsi", .def = "auto",
-         .help = "virtio: a device each disk; scsi: virtio's controller, for all of them and the CD "
+         .help = "virtio: a device each disk; scsi: virtio's controller, for all of them and the "
+                 "CD "
                  "drive; auto: as its `image` says, else virtio"},
         {"tpm", ATTR_BOOL, ROLE_MEMBER, RESTING, .help = "1: a TPM 2.0, which keeps its secrets"},
-        {"watchdog", ATTR_WORD, ROLE_MEMBER, RESTING, .words = "off reset poweroff pause inject-nmi",
-         .def = "off", .help = "an i6300esb, and what happens when the guest does not feed it"},
+        {"watchdog", ATTR_WORD, ROLE_MEMBER, RESTING,
+         .words = "off reset poweroff pause inject-nmi", .def = "off",
+         .help = "an i6300esb, and what happens when the guest does not feed it"},
         {"boot", ATTR_TEXT, ROLE_MEMBER, RESTING, .max = 32, .def = "disk",
          .set = instance_set_boot,
          .help = "disk, cdrom, network, in the order to try; its disks as volumes/ names them"},
@@ -216,13 +259,14 @@ static const struct attr_def attrs[] = {
 };
 
 static const struct link_def links[] = {
-        {"volumes", "volume", .many = true, .states = RESTING | LIVE | STATE(INSTANCE_SHELVED),
+        {"volumes", "volume", .many = true,
+         .states = LINKABLE | STATE(INSTANCE_RESIZED) | STATE(INSTANCE_SHELVED),
          .bind = instance_bind_volume, .bound = instance_bound_volume,
          .unbind = instance_unbind_volume,
          .help = "its disks, as vda, vdb, ...; also while it runs"},
-        {"networks", "network port", .many = true,
-         .states = RESTING | LIVE | STATE(INSTANCE_SHELVED), .bind = instance_bind_network,
-         .bound = instance_bound_network, .unbind = instance_unbind_network,
+        {"networks", "network port", .many = true, .states = LINKABLE,
+         .bind = instance_bind_network, .bound = instance_bound_network,
+         .unbind = instance_unbind_network,
          .help = "what it is plugged into, each by a port of its own; also while it runs"},
         {"security_groups", "security_group", .many = true,
          .help = "of its ports that have none of their own"},
@@ -240,12 +284,17 @@ static const struct link_def links[] = {
 };
 
 #define METRIC(n, which, words)                                                                    \
-        {n,          FILE_TEXT,       ROLE_NOBODY, .folder = "metrics", .render_at = metrics_render, \
-         .at = which, .help = words}
+        {                                                                                          \
+                n, FILE_TEXT, ROLE_NOBODY, .folder = "metrics", .render_at = metrics_render,       \
+                                           .at = which, .help = words                              \
+        }
 
 static const struct file_def files[] = {
         {"console.log", FILE_LOG, ROLE_NOBODY, .path = instance_console_log,
-         .help = "what its serial console has said"},
+         .help = "what its serial console has said since it was started"},
+        {"console.log.1", FILE_LOG, ROLE_NOBODY, .path = console_1, .help = "the boot before"},
+        {"console.log.2", FILE_LOG, ROLE_NOBODY, .path = console_2, .help = "the one before that"},
+        {"console.log.3", FILE_LOG, ROLE_NOBODY, .path = console_3, .help = "the oldest kept"},
         {"domain.xml", FILE_LOG, ROLE_NOBODY, .path = instance_domain,
          .help = "what runs, or ran last, in libvirt's words"},
         {"vnc", FILE_TEXT, ROLE_NOBODY, .render = instance_render_vnc,
@@ -254,7 +303,8 @@ static const struct file_def files[] = {
          .help = "socket that speaks the serial console, while it runs"},
         METRIC("cpu", METRICS_CPU, "nanoseconds of its processors since its start, and how many"),
         METRIC("memory", METRICS_MEMORY,
-               "bytes: what it was given, of its process, and total, free, usable as it says itself"),
+               "bytes: what it was given, of its process, and total, free, usable as it says "
+               "itself"),
         METRIC("disk", METRICS_DISK, "a line each disk: reads and writes since its start"),
         METRIC("network", METRICS_NETWORK, "a line each network: what it received and sent"),
         METRIC("hour", METRICS_HOUR, "all its figures every 10 seconds of the last hour it ran"),
@@ -262,8 +312,9 @@ static const struct file_def files[] = {
 };
 
 static const struct verb_def verbs[] = {
-        {"start", "", ROLE_MEMBER, RESTING, "boot it", instance_start},
-        {"stop", "[now|SECONDS]", ROLE_MEMBER, LIVE,
+        {"start", "", ROLE_MEMBER, STATE(INSTANCE_DRAFT) | STATE(INSTANCE_STOPPED), "boot it",
+         instance_start},
+        {"stop", "[now|SECONDS]", ROLE_MEMBER, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_ERROR),
          "ask it to power off, force it after SECONDS (60) or now", instance_stop},
         {"reboot", "[soft|hard]", ROLE_MEMBER,
          LIVE | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_SUSPENDED) | STATE(INSTANCE_ERROR),
@@ -291,7 +342,7 @@ static const struct verb_def verbs[] = {
         {"send-key", "KEY...", ROLE_MEMBER,
          STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_RESCUED) | STATE(INSTANCE_RESIZED),
          "press keys together: ctrl alt delete", instance_send_key},
-        {"crash-dump", "", ROLE_MEMBER, INSTANCE_RUNS,
+        {"crash-dump", "", ROLE_MEMBER, INSTANCE_RUNS | STATE(INSTANCE_ERROR),
          "a non-maskable interrupt: its kernel dumps itself, or panics, if it is set so",
          instance_crash_dump},
         {"set-password", "USER PASSWORD", ROLE_MEMBER, STATE(INSTANCE_ACTIVE),
@@ -316,8 +367,10 @@ static const struct verb_def verbs[] = {
          "keep the new flavor; a boot disk made for it grows to the flavor's", instance_confirm},
         {"revert", "", ROLE_MEMBER, STATE(INSTANCE_RESIZED) | STATE(INSTANCE_STOPPED),
          "restart it with the flavor it had before the resize", instance_revert},
-        {"reset", "", ROLE_ADMIN, STATE(INSTANCE_ERROR), "out of error, as it really is",
-         instance_reset},
+        {"delete", "", ROLE_MEMBER, EVERY_STATE & ~STATE(INSTANCE_DELETING),
+         "power it off at once and remove it, whatever it is doing", instance_delete},
+        {"reset", "", ROLE_ADMIN, STATE(INSTANCE_ERROR) | TRANSIENT,
+         "out of error, or out of what takes too long, to what it really is", instance_reset},
         {"vnc", "[SECONDS]", ROLE_MEMBER, INSTANCE_RUNS,
          "a new password for its screen, good for SECONDS (600): read vnc", instance_vnc_verb},
 };

@@ -4,6 +4,16 @@
 #include "control/jobs/jobs.h"
 
 #define RESTING (STATE(INSTANCE_DRAFT) | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_ERROR))
+/* Its disks and networks may come and go. */
+#define LINKABLE (STATE(INSTANCE_DRAFT) | STATE(INSTANCE_STOPPED) | LIVE)
+/* What its devices change in at once, by a job. */
+#define PLUGGED (LIVE | STATE(INSTANCE_RESIZED))
+#define EVERY_STATE (STATE(INSTANCE_LAST + 1) - 1)
+#define TRANSIENT                                                                                  \
+        (STATE(INSTANCE_STARTING) | STATE(INSTANCE_STOPPING) | STATE(INSTANCE_REBOOTING) |         \
+         STATE(INSTANCE_DELETING) | STATE(INSTANCE_SUSPENDING) | STATE(INSTANCE_RESUMING) |        \
+         STATE(INSTANCE_RESCUING) | STATE(INSTANCE_UNRESCUING) | STATE(INSTANCE_REBUILDING) |      \
+         STATE(INSTANCE_SHELVING) | STATE(INSTANCE_RESIZING) | STATE(INSTANCE_REVERTING))
 #define LIVE (STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_PAUSED))
 
 /* instance-links.c: see struct link_def */

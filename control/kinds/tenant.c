@@ -180,6 +180,12 @@ static const struct file_def files[] = {
          .help = "those of all its volumes, a line each, as in their index"},
 };
 
+static const struct verb_def verbs[] = {
+        {"adopt", "DOMAIN [NAME]", ROLE_ADMIN, STATE(TENANT_ACTIVE),
+         "bring in a guest that libvirt has on this host, as it is; rmdir lets it go again",
+         tenant_adopt},
+};
+
 static const struct state_def states[] = {
         {"creating", .transient = true, .help = "its group is being made"},
         {"active", .help = "may be used"},
@@ -201,6 +207,8 @@ const struct kind kind_tenant = {
         .nstates = ARRAY_SIZE(states),
         .files = files,
         .nfiles = ARRAY_SIZE(files),
+        .verbs = verbs,
+        .nverbs = ARRAY_SIZE(verbs),
         .create = create,
         .remove = remove_tenant,
         .rename = rename_tenant,

@@ -371,7 +371,7 @@ static void test_back(void **state)
         heal(A);
         AWAIT(lease_holds(A->c));
         AWAIT_STATE(A, &kind_instance, "off", "error");
-        assert_int_equal(verb(A, &kind_instance, "off", "start"), 0);
+        assert_int_equal(verb(A, &kind_instance, "off", "reboot hard"), 0);
         AWAIT_STATE(B, &kind_instance, "off", "active");
         assert_true(has(B, &kind_instance, "off", "host", "a"));
         assert_int_equal(running(A), 1);

@@ -58,7 +58,7 @@ await holds "$B/$t/volumes/v/state" available
 mkdir "$B/$t/instances/web" && echo tiny >"$B/$t/instances/web/flavor" &&
         ln -s volumes/v "$B/$t/instances/web/volumes/" || fail instance
 await holds "$A/$t/volumes/v/state" in-use
-echo start >"$B/$t/instances/web/ctl" || fail start
+echo reboot hard >"$B/$t/instances/web/ctl" || fail start
 await holds "$B/$t/instances/web/state" active
 holds "$B/$t/instances/web/host" a || fail "it runs on $(cat "$B/$t/instances/web/host")"
 job=$(grep -l 'instance.start' "$B/$t"/jobs/*/op | head -n 1)

@@ -12,13 +12,8 @@ to() { # to STATE
 tell() { # tell VERB...
         echo "$*" >instances/web/ctl || fail "$*: $(cat instances/web/error)"
 }
-boots=0
-ready() { # has booted once more
-        boots=$((boots + 1))
-        wait_until 90 has_booted || fail "it does not boot"
-}
-has_booted() {
-        [ "$(grep -c "STRATOFS-GUEST ready" "$log")" -ge $boots ]
+ready() { # has booted: its log begins with its start
+        wait_until 90 grep -q "STRATOFS-GUEST ready" "$log" || fail "it does not boot"
 }
 says() { # says WORD COMMAND: what the command prints in the guest
         n=$((n + 1))

@@ -161,7 +161,7 @@ to suspended
 [ -s instances/web/error ] || fail "nobody said why"
 tell reboot hard
 to active
-wait_until 120 more ready 2 || fail "it does not boot"
+wait_until 120 more ready 0 || fail "it does not boot"
 tell suspend
 to suspended
 rmdir instances/web || fail "rmdir of a suspended instance"

@@ -36,7 +36,7 @@ int link_open(struct driver *d, struct err **e)
         if (!conn)
                 return virt_error(NULL, e);
         r = events_register(d, conn, e);
-        if (r == 0 && d->mode != COMPUTE_EMBED) {
+        if (r == 0 && link_remote(d)) {
                 if (virConnectRegisterCloseCallback(conn, on_close, d, NULL) < 0 ||
                     virConnectSetKeepAlive(conn, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT) < 0)
                         r = virt_error(conn, e);
@@ -66,7 +66,7 @@ void link_close(struct driver *d)
         if (!conn)
                 return;
         events_drop(d, conn);
-        if (d->mode != COMPUTE_EMBED)
+        if (link_remote(d))
                 virConnectUnregisterCloseCallback(conn, on_close);
         virConnectClose(conn);
         virResetLastError();

@@ -107,8 +107,13 @@ int op_start(struct compute *c, const struct guest *g, struct err **e)
 
         if (!conn)
                 return -ECONNREFUSED;
+        if (g->adopted)
+                return adopted_start(d, conn, g->uuid, e);
         own.gid = guest_gid(d, g);
-        r = xml_domain(&own, d->owner, d->mode != COMPUTE_SESSION, &xml, e);
+        if (d->mode == COMPUTE_TEST)
+                own.hypervisor = HYPERVISOR_TEST;
+        r = xml_domain(&own, d->owner, d->mode == COMPUTE_SYSTEM || d->mode == COMPUTE_EMBED, &xml,
+                       e);
         if (r < 0)
                 return r;
         if (is_active(conn, g->uuid))

@@ -73,6 +73,12 @@ static inline struct driver *driver(struct compute *c)
 
 /* connect.c */
 
+/* Whether a daemon is at the other end. */
+static inline bool link_remote(const struct driver *d)
+{
+        return d->mode != COMPUTE_EMBED && d->mode != COMPUTE_TEST;
+}
+
 /* Opens and registers for events.  Called with the event loop running. */
 int link_open(struct driver *d, struct err **e);
 /* The thread that brings a lost connection back, with growing pauses of 0.1 to 5 s. */
@@ -230,6 +236,10 @@ void seat_all(struct driver *d);
 
 /* domain.c, disk.c, agent.c, save.c, keys.c: struct compute_ops */
 int op_start(struct compute *c, const struct guest *g, struct err **e);
+int op_adopt(struct compute *c, const char *name, struct guest_found *ret, struct err **e);
+int op_release(struct compute *c, const char *uuid, struct err **e);
+/* adopt.c: starts a domain as it is defined; one that runs is success. */
+int adopted_start(struct driver *d, virConnectPtr conn, const char *uuid, struct err **e);
 int op_shutdown(struct compute *c, const char *uuid, struct err **e);
 int op_destroy(struct compute *c, const char *uuid, struct err **e);
 int op_reboot(struct compute *c, const char *uuid, bool hard, struct err **e);

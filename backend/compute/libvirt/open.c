@@ -61,6 +61,8 @@ static const struct compute_ops ops = {
         .grow = op_grow,
         .state = op_state,
         .list = op_list,
+        .adopt = op_adopt,
+        .release = op_release,
         .close = close_op,
         .warm = op_warm,
 };
@@ -125,6 +127,9 @@ static int choose_uri(struct driver *d, const struct compute_config *cfg, struct
                 break;
         case COMPUTE_SESSION:
                 d->uri = strdup("qemu:///session");
+                break;
+        case COMPUTE_TEST:
+                d->uri = strdup("test:///default");
                 break;
         case COMPUTE_EMBED:
                 r = prepare_root(d, cfg->state, e);

@@ -110,6 +110,14 @@ int op_saved(struct compute *c, const char *path, struct err **e)
         return xml ? 0 : virt_error(conn, e);
 }
 
+/* The simulation cannot bring one back paused. */
+static int restore(struct driver *d, virConnectPtr conn, const char *path)
+{
+        if (d->mode == COMPUTE_TEST)
+                return virDomainRestoreFlags(conn, path, NULL, 0);
+        return virDomainRestoreFlags(conn, path, NULL, VIR_DOMAIN_SAVE_PAUSED);
+}
+
 int op_restore(struct compute *c, const char *uuid, const char *path, struct err **e)
 {
         struct driver *d = driver(c);
@@ -124,9 +132,13 @@ int op_restore(struct compute *c, const char *uuid, const char *path, struct err
         if (r < 0)
                 return err_errno(e, r, "restore guest");
         dom = virDomainLookupByUUIDString(conn, uuid);
+        if (dom && virDomainIsActive(dom) != 1) { /* adopted: its definition is always there */
+                virDomainFree(dom);
+                dom = NULL;
+        }
         if (!dom) {
                 reaper_busy(d->reaper, +1);
-                if (virDomainRestoreFlags(conn, path, NULL, VIR_DOMAIN_SAVE_PAUSED) < 0)
+                if (restore(d, conn, path) < 0)
                         r = virt_error(conn, &why);
                 else
                         dom = virDomainLookupByUUIDString(conn, uuid);

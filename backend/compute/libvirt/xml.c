@@ -255,9 +255,13 @@ static void add_devices(xmlNodePtr root, const struct guest *g)
 
 static void add_os(xmlNodePtr root, const struct guest *g)
 {
-        xmlNodePtr os = add(root, "os");
+        xmlNodePtr os = add(root, "os"), n;
 
-        attr(attr(text(os, "type", "hvm"), "arch", "x86_64"), "machine", "q35");
+        n = text(os, "type", "hvm");
+        if (g->hypervisor == HYPERVISOR_TEST) /* the one that it simulates */
+                attr(n, "arch", "i686");
+        else
+                attr(attr(n, "arch", "x86_64"), "machine", "q35");
         xml_firmware(os, g);
         if (!g->kernel)
                 return;
@@ -322,7 +326,7 @@ int xml_domain(const struct guest *g, const char *owner, bool dac, char **ret, s
         if (r < 0)
                 return r;
         root = new_doc("domain", &doc);
-        attr(root, "type", g->kvm ? "kvm" : "qemu");
+        attr(root, "type", g->hypervisor == HYPERVISOR_TEST ? "test" : g->kvm ? "kvm" : "qemu");
         text(root, "name", g->name);
         text(root, "uuid", g->uuid);
         if (g->title && *g->title)
