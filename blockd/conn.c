@@ -143,6 +143,13 @@ static int conn_send(void *arg, struct iovec *iov, int n)
         return wire_send(&c->wire, iov, n);
 }
 
+static ssize_t conn_send_some(void *arg, struct iovec *iov, int n)
+{
+        struct conn *c = arg;
+
+        return wire_send_some(&c->wire, iov, n);
+}
+
 static int conn_send_file(void *arg, int fd, uint64_t off, uint64_t n)
 {
         struct conn *c = arg;
@@ -183,13 +190,35 @@ static int feed(struct conn *c)
         return 0;
 }
 
+/* While something is in flight, until there is input.  0, or as wire_recv(). */
+static int await_input(struct conn *c)
+{
+        struct pollfd p[] = {{.fd = c->wire.fd, .events = POLLIN}, {.events = POLLIN}};
+        int r = 0;
+
+        while (r == 0 && !wire_pending(&c->wire) && (p[1].fd = session_flying(&c->session)) >= 0) {
+                if (poll(p, ARRAY_SIZE(p), SERVER_REST_MS) < 0)
+                        return -errno;
+                if (p[1].revents)
+                        r = session_landed(&c->session);
+                if (p[0].revents)
+                        break;
+        }
+        return r;
+}
+
 /* Takes what comes next, a large payload to where it is to stay.  0 go on, negative as wire_recv(),
  * or the connection is over. */
 static int receive(struct conn *c)
 {
         size_t room = SESSION_IN - c->have;
         uint8_t *sink = c->have == 0 ? session_sink(&c->session, &room) : NULL;
-        ssize_t n = wire_recv(&c->wire, sink ? sink : c->in + c->have, room);
+        int r = await_input(c);
+        ssize_t n;
+
+        if (r < 0)
+                return r;
+        n = wire_recv(&c->wire, sink ? sink : c->in + c->have, room);
 
         if (n <= 0)
                 return n < 0 ? n : -ESHUTDOWN;
@@ -213,6 +242,7 @@ void conn_free(struct conn *c)
 {
         struct server *s = c->server;
 
+        session_land(&c->session);
         meter_leave(s, &c->meter, &c->stats);
         session_done(&c->session);
         free(c->in);
@@ -388,6 +418,7 @@ static struct session_owner owner_of(struct conn *c)
                                       .gone = conn_gone,
                                       .pause = conn_pause,
                                       .send = conn_send,
+                                      .send_some = conn_send_some,
                                       .more = conn_more,
                                       .send_file = conn_send_file,
                                       .arg = c};

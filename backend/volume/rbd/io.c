@@ -1,7 +1,13 @@
-/* Reads and writes. */
+/* Reads and writes.
+ *
+ * What is started is answered by librbd's own thread, which is one for all images and must not
+ * wait: a write that was refused because the lock was lost with the cluster is left to
+ * volume_again(). */
 #include "backend/volume/rbd/rbd.h"
 
 enum { BLOCK = 4096 }; /* trimmed */
+/* One call's length. */
+static const uint64_t call_max = UINT64_C(1) << 40;
 
 /* What a call for the image gave; bytes or -errno. */
 static int result(ssize_t r)
@@ -44,21 +50,26 @@ int io_flush(void *v)
         return en->immutable ? 0 : rbd_flush(en->image);
 }
 
+static int thick(unsigned flags)
+{
+        return flags & VOLUME_NO_HOLE ? RBD_WRITE_ZEROES_FLAG_THICK_PROVISION : 0;
+}
+
 int io_zero(void *v, uint64_t n, uint64_t off, unsigned flags)
 {
-        const int thick = flags & VOLUME_NO_HOLE ? RBD_WRITE_ZEROES_FLAG_THICK_PROVISION : 0;
+        const int how = thick(flags);
         struct entry *en = v;
         int r = 0;
 
-        if (thick && flags & VOLUME_FAST)
+        if (how && flags & VOLUME_FAST)
                 return -ENOTSUP;
         r = entry_lock(en);
         while (n > 0 && r == 0) {
-                uint64_t k = MIN(n, UINT64_C(1) << 40);
+                uint64_t k = MIN(n, call_max);
 
-                r = result(rbd_write_zeroes(en->image, off, k, thick, 0));
+                r = result(rbd_write_zeroes(en->image, off, k, how, 0));
                 if (regained(en, r))
-                        r = result(rbd_write_zeroes(en->image, off, k, thick, 0));
+                        r = result(rbd_write_zeroes(en->image, off, k, how, 0));
                 off += k;
                 n -= k;
         }
@@ -66,20 +77,27 @@ int io_zero(void *v, uint64_t n, uint64_t off, unsigned flags)
 }
 
 /* Whole blocks only, as everywhere. */
+static int trimmed(struct entry *en, uint64_t *n, uint64_t *off)
+{
+        uint64_t from = (*off + BLOCK - 1) / BLOCK * BLOCK, end = *off + *n, size;
+        int r = rbd_get_size(en->image, &size);
+
+        if (r == 0 && end < size)
+                end = end / BLOCK * BLOCK;
+        *n = end > from ? end - from : 0;
+        *off = from;
+        return r;
+}
+
 int io_trim(void *v, uint64_t n, uint64_t off, unsigned flags _unused_)
 {
-        uint64_t from = (off + BLOCK - 1) / BLOCK * BLOCK, end = off + n, size;
         struct entry *en = v;
         int r = entry_lock(en);
 
         if (r == 0)
-                r = rbd_get_size(en->image, &size);
-        if (r == 0 && end < size)
-                end = end / BLOCK * BLOCK;
-        n = end > from ? end - from : 0;
-        off = from;
+                r = trimmed(en, &n, &off);
         while (n > 0 && r == 0) {
-                uint64_t k = MIN(n, UINT64_C(1) << 40);
+                uint64_t k = MIN(n, call_max);
 
                 r = result(rbd_discard(en->image, off, k));
                 if (regained(en, r))
@@ -92,9 +110,69 @@ int io_trim(void *v, uint64_t n, uint64_t off, unsigned flags _unused_)
 
 static int start(struct entry *en, struct volume_io *io, rbd_completion_t c)
 {
-        if (io->op == VOLUME_WRITE)
+        switch (io->op) {
+        case VOLUME_READ:
+                return rbd_aio_read(en->image, io->off, io->n, io->p, c);
+        case VOLUME_WRITE:
                 return rbd_aio_write(en->image, io->off, io->n, io->p, c);
-        return rbd_aio_read(en->image, io->off, io->n, io->p, c);
+        case VOLUME_FLUSH:
+                return rbd_aio_flush(en->image, c);
+        case VOLUME_ZEROES:
+                return rbd_aio_write_zeroes(en->image, io->off, io->n, c, thick(io->flags), 0);
+        case VOLUME_TRIM:
+                return rbd_aio_discard(en->image, io->off, io->n, c);
+        }
+        return -EINVAL;
+}
+
+static void on_done(rbd_completion_t c, void *arg)
+{
+        struct volume_io *io = arg;
+
+        io->result = result(rbd_aio_get_return_value(c));
+        rbd_aio_release(c);
+        if (io->result == -EROFS)
+                io->result = VOLUME_IO_WAITS;
+        io->done(io);
+}
+
+enum { BEGUN = 2 }; /* on_done() has the result; else it is here */
+
+static int try_start(struct entry *en, struct volume_io *io)
+{
+        uint64_t n = io->n, off = io->off;
+        rbd_completion_t c;
+        int r = 0;
+
+        if (io->op == VOLUME_FLUSH && en->immutable)
+                return 0;
+        if (io->op == VOLUME_ZEROES && thick(io->flags) && io->flags & VOLUME_FAST)
+                return -ENOTSUP;
+        if (io->op != VOLUME_READ && io->op != VOLUME_FLUSH)
+                r = entry_lock(en);
+        if (r == 0 && io->op == VOLUME_TRIM)
+                r = trimmed(en, &n, &off);
+        if (r < 0 || (n == 0 && io->op != VOLUME_FLUSH))
+                return r;
+        if (n > call_max)
+                return VOLUME_IO_WAITS;
+        r = rbd_aio_create_completion(io, on_done, &c);
+        if (r < 0)
+                return r;
+        r = start(en, &(struct volume_io){io->op, io->flags, io->p, n, off}, c);
+        if (r < 0)
+                rbd_aio_release(c);
+        return r < 0 ? r : BEGUN;
+}
+
+void io_start(void *v, struct volume_io *io)
+{
+        int r = try_start(v, io);
+
+        if (r == BEGUN)
+                return;
+        io->result = r;
+        io->done(io);
 }
 
 static int begin(struct entry *en, struct volume_io *io, rbd_completion_t *ret)

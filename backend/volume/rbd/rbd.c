@@ -271,7 +271,7 @@ static size_t driver_alignment(void *v _unused_)
 __attribute__((visibility("default"))) const struct volume_driver stratofs_volume_driver = {
         .name = "rbd",
         .caps = VOLUME_CAP_CLONE | VOLUME_CAP_IMPORT | VOLUME_CAP_GROW_OPEN | VOLUME_CAP_SNAPSHOT |
-                VOLUME_CAP_REVERT | VOLUME_CAP_DEEP,
+                VOLUME_CAP_REVERT,
         .pool_open = driver_open,
         .pool_close = driver_close,
         .pool_abandon = driver_abandon,
@@ -304,5 +304,6 @@ __attribute__((visibility("default"))) const struct volume_driver stratofs_volum
         .changes_walk = changes_walk,
         .changes_close = changes_close,
         .run = io_run,
+        .start = io_start,
         .alignment = driver_alignment,
 };
