@@ -2,6 +2,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <utlist.h>
@@ -194,15 +195,21 @@ static int feed(struct conn *c)
 static int await_input(struct conn *c)
 {
         struct pollfd p[] = {{.fd = c->wire.fd, .events = POLLIN}, {.events = POLLIN}};
+        eventfd_t v;
         int r = 0;
+        int64_t us;
 
-        while (r == 0 && !wire_pending(&c->wire) && (p[1].fd = session_flying(&c->session)) >= 0) {
-                if (poll(p, ARRAY_SIZE(p), SERVER_REST_MS) < 0)
+        while (r == 0 && !p[0].revents && !wire_pending(&c->wire) &&
+               (p[1].fd = session_flying(&c->session, &us)) >= 0) {
+                if (us < 0)
+                        us = SERVER_REST_MS * 1000;
+                if (ppoll(p, ARRAY_SIZE(p), &(struct timespec){us / 1000000, us % 1000000 * 1000},
+                          NULL) < 0)
                         return -errno;
                 if (p[1].revents)
+                        eventfd_read(p[1].fd, &v);
+                if (!p[0].revents)
                         r = session_landed(&c->session);
-                if (p[0].revents)
-                        break;
         }
         return r;
 }

@@ -123,6 +123,7 @@ static void answer(struct flight *fl, int64_t now)
         fl->len = end - fl->reply;
         request_landed(s, &fl->q, now - fl->begin, r < 0);
         push(&fl->of->replies, fl);
+        fl->of->nreplies++;
 }
 
 /* In the order of landing. */
@@ -171,6 +172,7 @@ static void advance(struct flights *f, size_t n)
         while (f->replies.first && n >= f->replies.first->len) {
                 n -= f->replies.first->len;
                 flight_drop(pop(&f->replies));
+                f->nreplies--;
         }
         f->sent = n;
 }
@@ -182,10 +184,11 @@ static void discard(struct flights *f)
         while (f->again.first)
                 flight_drop(pop(&f->again));
         f->sent = 0;
+        f->nreplies = 0;
 }
 
-/* As far as it goes without waiting, in a thread of the driver's. */
-static void send_some(struct flights *f)
+/* As far as it goes without waiting, in a thread of the driver's.  Whether that was all. */
+static bool send_some(struct flights *f)
 {
         const struct session_owner *o = &f->session->owner;
         struct iovec iov[FLIGHT_IOV];
@@ -194,12 +197,13 @@ static void send_some(struct flights *f)
         ssize_t r;
 
         if (n == 0 || f->error || !o->send_some || bytes > FLIGHT_INLINE)
-                return;
+                return n == 0;
         r = o->send_some(o->arg, iov, n);
         if (r >= 0)
                 advance(f, r);
         else if (r != -EAGAIN)
                 f->error = r;
+        return !f->replies.first;
 }
 
 int flights_send(struct flights *f)
@@ -226,6 +230,12 @@ int flights_send(struct flights *f)
 
 /* ---- who has the lock ---- */
 
+/* Whether replies may wait for more of them. */
+static bool gathers(const struct flights *f)
+{
+        return f->moment && f->n > FLIGHT_FEW && f->nreplies < f->n / 2 && !f->again.first;
+}
+
 /* What has landed while somebody else had the lock was left to him, and he may not have seen it: a
  * result is put down before the lock is tried, and looked for after it was let go. */
 static void look(struct flights *f)
@@ -236,8 +246,7 @@ static void look(struct flights *f)
                 if (pthread_mutex_trylock(&f->lock) != 0)
                         break;
                 reap(f);
-                send_some(f);
-                needed = f->replies.first || f->again.first || f->error || f->awaited;
+                needed = !gathers(f) && (!send_some(f) || f->again.first || f->awaited);
                 pthread_mutex_unlock(&f->lock);
                 if (needed)
                         kick(f);
@@ -282,6 +291,7 @@ static void await(struct flights *f)
         eventfd_t v;
 
         f->awaited = true;
+        atomic_store(&f->moment, false);
         flights_unlock(f);
         if (poll(&p, 1, -1) > 0)
                 eventfd_read(f->fd, &v);
@@ -333,6 +343,7 @@ void flight_start(struct flight *fl, enum volume_op op, unsigned flags)
 {
         struct session *s = fl->of->session;
 
+        fl->of->quiet = false;
         fl->begin = request_flies(s, &fl->q);
         fl->io.op = op;
         fl->io.flags = flags;

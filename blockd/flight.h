@@ -18,7 +18,9 @@ enum {
         FLIGHT_KEPT = 16 << 20,    /* memory that is kept for the next ones */
         FLIGHT_READ_MAX = 8 << 20, /* longer ones are read in pieces */
         FLIGHT_INLINE = 64 << 10,  /* what a thread of the driver sends */
-        FLIGHT_IOV = 64,
+        FLIGHT_IOV = 128,
+        FLIGHT_FEW = 4,         /* up to so many each reply goes by itself */
+        FLIGHT_MOMENT_US = 200, /* and with more no reply waits longer */
 };
 
 struct flight {
@@ -43,9 +45,12 @@ struct flights {
         _Atomic(struct flight *) landed; /* newest first */
         atomic_uint inside;              /* threads of the driver that look at this */
         atomic_uint n;                   /* begun, and not answered in full */
+        atomic_bool moment;              /* the connection's thread will look in a moment */
+        bool quiet; /* the last moment brought nothing, and none was begun since */
         size_t bytes;
         struct flight_list replies, again; /* to be sent; to be done by who may wait */
-        size_t sent;                       /* of the first reply */
+        unsigned nreplies;
+        size_t sent; /* of the first reply */
         struct flight *idle;
         size_t kept;
         bool awaited; /* fd tells of everything that lands */

@@ -1,7 +1,5 @@
 #include "blockd/session.h"
 
-#include <sys/eventfd.h>
-
 #include "blockd/flight.h"
 #include "blockd/option.h"
 #include "blockd/request.h"
@@ -68,7 +66,7 @@ int session_send(struct session *s)
         int r = 0;
 
         if (!w)
-                return 0; /* at rest until now */
+                return 0;                       /* at rest until now */
         if (s->flights && s->flights->sent > 0) /* the rest of one */
                 r = flights_send(s->flights);
         if (r == 0 && w->niov > 0)
@@ -212,22 +210,29 @@ void session_land(struct session *s)
         s->flights = flights_close(s->flights);
 }
 
-int session_flying(const struct session *s)
+int session_flying(struct session *s, int64_t *ret_usec)
 {
-        return s->flights && atomic_load(&s->flights->n) > (s->write.flight ? 1 : 0)
-                       ? s->flights->fd
-                       : -1;
+        struct flights *f = s->flights;
+        unsigned n = f ? atomic_load(&f->n) - (s->write.flight ? 1 : 0) : 0;
+
+        if (n == 0)
+                return -1;
+        *ret_usec = n > FLIGHT_FEW && !f->quiet ? FLIGHT_MOMENT_US : -1;
+        atomic_store(&f->moment, *ret_usec >= 0);
+        return f->fd;
 }
 
 int session_landed(struct session *s)
 {
-        eventfd_t v;
-        int r;
+        struct flights *f = s->flights;
+        int r = 0;
 
-        eventfd_read(s->flights->fd, &v);
-        flights_lock(s->flights);
-        r = session_send(s);
-        flights_unlock(s->flights);
+        flights_lock(f);
+        atomic_store(&f->moment, false);
+        f->quiet = !f->replies.first && !f->again.first && !atomic_load(&f->landed);
+        if (!f->quiet || f->error)
+                r = session_send(s);
+        flights_unlock(f);
         return r;
 }
 

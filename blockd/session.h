@@ -132,9 +132,9 @@ ssize_t session_input(struct session *s, const uint8_t *p, size_t n);
  * NULL: in the owner's buffer.  session_sunk() then takes them as session_input() would. */
 uint8_t *session_sink(struct session *s, size_t *ret);
 int session_sunk(struct session *s, size_t n);
-/* What to poll for beside the input, -1 while nothing is under way; then session_landed(), which is
- * 0 or negative: the session is over. */
-int session_flying(const struct session *s);
+/* While something is under way: what to poll for beside the input, -1 without; and for how long at
+ * most, in usec, or -1.  Then session_landed(), which is 0 or negative: the session is over. */
+int session_flying(struct session *s, int64_t *ret_usec);
 int session_landed(struct session *s);
 /* Does and answers what is gathered: before the owner waits for anything but input. */
 int session_settle(struct session *s);
