@@ -512,6 +512,15 @@ int conn_adopt(struct server *s, const struct conn *from)
         return conn_add(s, c);
 }
 
+/* A large reply goes into the socket at once, not at the pace at which its reader is woken up. */
+static void make_room(int fd)
+{
+        const int room = SERVER_SEND_ROOM;
+
+        if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)) < 0)
+                setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+}
+
 void conn_start(struct server *s, struct export *x, bool tcp, int fd)
 {
         struct session_owner owner;
@@ -534,6 +543,8 @@ void conn_start(struct server *s, struct export *x, bool tcp, int fd)
                 free(c);
                 return;
         }
+        if (!tcp)
+                make_room(fd);
         owner = owner_of(c);
         if (session_init(&c->session, &owner) < 0) {
                 close(fd);
