@@ -58,6 +58,8 @@ static int configure(struct pool *p, const struct target *t, struct err **e)
                 {"rbd_cache", "false"},
                 /* What is written stays where it is until it is answered. */
                 {"rbd_disable_zero_copy_writes", "false"},
+                /* Neighbouring writes are as they came: none waits for another to be joined to. */
+                {"rbd_io_scheduler", "none"},
                 /* Who asks for I/O begins it: no other thread between. */
                 {"rbd_non_blocking_aio", "false"},
                 /* With two, 16.2 may end badly when an image is closed soon after it was opened:
