@@ -336,6 +336,17 @@ int volume_stat(struct volume_pool *p, const char *id, struct volume_info *ret, 
         return r;
 }
 
+int volume_exists(struct volume_pool *p, const char *id, struct err **e)
+{
+        struct volume_info info;
+        int r;
+
+        if (!p->driver->exists)
+                return volume_stat(p, id, &info, e);
+        r = check_id(id, e);
+        return r < 0 ? r : checked(p->driver->exists(p->state, id, e), e, "stat", id);
+}
+
 struct listing {
         struct vault *vault;
         volume_info_fn each;

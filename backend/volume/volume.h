@@ -141,6 +141,8 @@ struct volume_driver {
         int (*remove)(void *pool, const char *id, struct err **e);
         /* Required.  -ENOENT. */
         int (*stat)(void *pool, const char *id, struct volume_info *ret, struct err **e);
+        /* Optional: as stat, where that costs more. */
+        int (*exists)(void *pool, const char *id, struct err **e);
         /* Required.  In order of id, those after `after` ("" is all). */
         int (*list)(void *pool, const char *after, volume_info_fn each, void *arg, struct err **e);
 
@@ -256,6 +258,8 @@ int volume_revert(struct volume_pool *p, const char *id, const char *to, struct 
 int volume_flatten(struct volume_pool *p, const char *id, bool cancel, struct err **e);
 int volume_remove(struct volume_pool *p, const char *id, struct err **e);
 int volume_stat(struct volume_pool *p, const char *id, struct volume_info *ret, struct err **e);
+/* 0 or -ENOENT, -errno: what volume_stat() returns, for less. */
+int volume_exists(struct volume_pool *p, const char *id, struct err **e);
 int volume_list(struct volume_pool *p, const char *after, volume_info_fn each, void *arg,
                 struct err **e);
 
