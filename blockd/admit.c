@@ -1,5 +1,6 @@
 /* Every request passes here: the volume's limits, and its counters. */
-#include "blockd/request.h"
+#include "blockd/flight.h"
+#include "common/clock.h"
 
 static const struct {
         bool known, limited, bytes;
@@ -43,6 +44,8 @@ static int answer_all(struct session *s)
 
         batch_run(s);
         r = session_send(s);
+        if (r == 0 && s->flights)
+                r = flights_settle(s->flights);
         if (s->stats)
                 stats_end(s->stats);
         return r;
@@ -99,4 +102,17 @@ void request_failed(struct session *s, unsigned type, uint64_t len)
 {
         if (s->stats && known(type))
                 stats_failed(s->stats, sorts[type].op, bytes_of(type, len));
+}
+
+int64_t request_flies(struct session *s, const struct request *q)
+{
+        if (!s->stats || !known(q->type))
+                return clock_mono();
+        return stats_fly(s->stats, sorts[q->type].op, bytes_of(q->type, q->len));
+}
+
+void request_landed(struct session *s, const struct request *q, int64_t usec, bool failed)
+{
+        if (s->stats && known(q->type))
+                stats_land(s->stats, sorts[q->type].op, bytes_of(q->type, q->len), usec, failed);
 }

@@ -161,7 +161,7 @@ void batch_drop(struct session *s)
 {
         struct session_work *w = s->work;
 
-        free(s->write.kept);
+        free(s->write.kept); /* a flight's is not here any more */
         s->write.kept = NULL;
         for (unsigned i = 0; w && i < w->n; i++)
                 free(w->of[i].kept);

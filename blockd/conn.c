@@ -2,6 +2,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <utlist.h>
@@ -143,6 +144,13 @@ static int conn_send(void *arg, struct iovec *iov, int n)
         return wire_send(&c->wire, iov, n);
 }
 
+static ssize_t conn_send_some(void *arg, struct iovec *iov, int n)
+{
+        struct conn *c = arg;
+
+        return wire_send_some(&c->wire, iov, n);
+}
+
 static int conn_send_file(void *arg, int fd, uint64_t off, uint64_t n)
 {
         struct conn *c = arg;
@@ -183,13 +191,41 @@ static int feed(struct conn *c)
         return 0;
 }
 
+/* While something is in flight, until there is input.  0, or as wire_recv(). */
+static int await_input(struct conn *c)
+{
+        struct pollfd p[] = {{.fd = c->wire.fd, .events = POLLIN}, {.events = POLLIN}};
+        eventfd_t v;
+        int r = 0;
+        int64_t us;
+
+        while (r == 0 && !p[0].revents && !wire_pending(&c->wire) &&
+               (p[1].fd = session_flying(&c->session, &us)) >= 0) {
+                if (us < 0)
+                        us = SERVER_REST_MS * 1000;
+                if (ppoll(p, ARRAY_SIZE(p), &(struct timespec){us / 1000000, us % 1000000 * 1000},
+                          NULL) < 0)
+                        return -errno;
+                if (p[1].revents)
+                        eventfd_read(p[1].fd, &v);
+                if (!p[0].revents)
+                        r = session_landed(&c->session);
+        }
+        return r;
+}
+
 /* Takes what comes next, a large payload to where it is to stay.  0 go on, negative as wire_recv(),
  * or the connection is over. */
 static int receive(struct conn *c)
 {
         size_t room = SESSION_IN - c->have;
         uint8_t *sink = c->have == 0 ? session_sink(&c->session, &room) : NULL;
-        ssize_t n = wire_recv(&c->wire, sink ? sink : c->in + c->have, room);
+        int r = await_input(c);
+        ssize_t n;
+
+        if (r < 0)
+                return r;
+        n = wire_recv(&c->wire, sink ? sink : c->in + c->have, room);
 
         if (n <= 0)
                 return n < 0 ? n : -ESHUTDOWN;
@@ -213,6 +249,7 @@ void conn_free(struct conn *c)
 {
         struct server *s = c->server;
 
+        session_land(&c->session);
         meter_leave(s, &c->meter, &c->stats);
         session_done(&c->session);
         free(c->in);
@@ -388,6 +425,7 @@ static struct session_owner owner_of(struct conn *c)
                                       .gone = conn_gone,
                                       .pause = conn_pause,
                                       .send = conn_send,
+                                      .send_some = conn_send_some,
                                       .more = conn_more,
                                       .send_file = conn_send_file,
                                       .arg = c};
@@ -474,6 +512,15 @@ int conn_adopt(struct server *s, const struct conn *from)
         return conn_add(s, c);
 }
 
+/* A large reply goes into the socket at once, not at the pace at which its reader is woken up. */
+static void make_room(int fd)
+{
+        const int room = SERVER_SEND_ROOM;
+
+        if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)) < 0)
+                setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+}
+
 void conn_start(struct server *s, struct export *x, bool tcp, int fd)
 {
         struct session_owner owner;
@@ -496,6 +543,8 @@ void conn_start(struct server *s, struct export *x, bool tcp, int fd)
                 free(c);
                 return;
         }
+        if (!tcp)
+                make_room(fd);
         owner = owner_of(c);
         if (session_init(&c->session, &owner) < 0) {
                 close(fd);

@@ -201,7 +201,6 @@ static struct export *export_new(const struct export *want)
 
 int export_add(struct server *s, const struct export *want, char **ret_socket, struct err **e)
 {
-        struct volume_info info;
         struct export *x;
         int r = check(want, e);
 
@@ -213,7 +212,7 @@ int export_add(struct server *s, const struct export *want, char **ret_socket, s
                 return same(x, want, ret_socket, e);
         if (x) /* its socket could not be made at start: perhaps now */
                 return same_again(s, x, want, ret_socket, e);
-        r = volume_stat(s->pool, want->volume, &info, e);
+        r = volume_exists(s->pool, want->volume, e);
         if (r < 0)
                 return r;
         x = export_new(want);

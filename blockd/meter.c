@@ -125,7 +125,6 @@ static int restore_one(struct server *s, const char *path, struct err **e)
 {
         _cleanup_free_ char *text = NULL;
         char volume[VOLUME_ID_SIZE];
-        struct volume_info info;
         struct limit_config c;
         struct meter *m;
         size_t n;
@@ -135,7 +134,7 @@ static int restore_one(struct server *s, const char *path, struct err **e)
                 r = parse(text, n, volume, &c, e);
         if (r < 0)
                 return r;
-        r = volume_stat(s->pool, volume, &info, e);
+        r = volume_exists(s->pool, volume, e);
         if (r == -ENOENT && unlink(path) == 0)
                 return r; /* removed, and we were killed before its limits were */
         if (r < 0)
@@ -181,9 +180,8 @@ int meter_set_limit(struct server *s, const char *volume, const struct limit_con
                     struct err **e)
 {
         bool any = c->iops || c->bandwidth;
-        struct volume_info info;
         struct meter *m;
-        int r = volume_stat(s->pool, volume, &info, e);
+        int r = volume_exists(s->pool, volume, e);
 
         if (r < 0)
                 return r;

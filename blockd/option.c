@@ -1,5 +1,7 @@
 /* The handshake: option haggling. */
 #include "blockd/option.h"
+
+#include "blockd/flight.h"
 #include "blockd/request.h"
 
 uint8_t *option_reply_begin(struct session *s, uint32_t option, uint32_t type, uint32_t len)
@@ -52,11 +54,13 @@ static int begin_transmission(struct session *s, struct session_export *x)
                 r = s->owner.begin(s->owner.arg, volume_id(s->volume), &s->limit, &s->stats);
         if (r == 0)
                 request_resume(s);
+        s->flights = flights_open(s);
         return r;
 }
 
 void session_detach(struct session *s)
 {
+        session_land(s);
         for (unsigned i = 0; i < s->ncontexts; i++)
                 s->contexts[i].changes = volume_changes_close(s->contexts[i].changes);
         s->volume = volume_close(s->volume);
@@ -69,7 +73,10 @@ int session_resume(struct session *s, const char *name)
         struct session_export x = {};
         int r = s->owner.open(s->owner.arg, name, &x, NULL);
 
-        return r < 0 ? r : begin_transmission(s, &x);
+        if (r == 0)
+                r = begin_transmission(s, &x);
+        flights_unlock(s->flights);
+        return r;
 }
 
 /* The one option without a reply to refuse with. */

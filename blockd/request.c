@@ -1,5 +1,5 @@
 /* Transmission: requests and what they ask for. */
-#include "blockd/request.h"
+#include "blockd/flight.h"
 
 enum {
         PIECE = 128 << 10,        /* a long payload is written in pieces of at least this */
@@ -27,13 +27,10 @@ static int cmd_read(struct session *s, const struct request *q)
         if (q->len > VOLUME_IO_MAX || q->off > size || q->len > size - q->off ||
             (q->flags & NBD_CMD_FLAG_DF && s->form == FORM_SIMPLE))
                 return reply_failure(s, q, -EINVAL);
+        if (s->flights && q->len > 0 && q->len <= FLIGHT_READ_MAX)
+                return flight_begin(s->flights, q, VOLUME_READ, 0, NULL);
         if (q->len > 0 && q->len < SESSION_LARGE)
                 return batch_read(s, q);
-        if (q->len > 0 && q->len <= SESSION_DEEP / 4 && volume_deep(s->volume)) {
-                int r = session_deepen(s, q->len + 2 * REPLY_MAX);
-
-                return r < 0 ? r : batch_read(s, q);
-        }
         batch_run(s);
         if (q->len > 0)
                 return read_large(s, q);
@@ -51,11 +48,15 @@ static int cmd_read(struct session *s, const struct request *q)
 
 static int cmd_flush(struct session *s, const struct request *q)
 {
+        if (s->flights && !q->off && !q->len)
+                return flight_begin(s->flights, q, VOLUME_FLUSH, 0, NULL);
         return reply_done(s, q, q->off || q->len ? -EINVAL : volume_flush(s->volume));
 }
 
 static int cmd_trim(struct session *s, const struct request *q)
 {
+        if (s->flights)
+                return flight_begin(s->flights, q, VOLUME_TRIM, volume_flags(q), NULL);
         return reply_done(s, q, volume_trim(s->volume, q->len, q->off, volume_flags(q)));
 }
 
@@ -66,6 +67,8 @@ static int cmd_cache(struct session *s, const struct request *q)
 
 static int cmd_write_zeroes(struct session *s, const struct request *q)
 {
+        if (s->flights)
+                return flight_begin(s->flights, q, VOLUME_ZEROES, volume_flags(q), NULL);
         return reply_done(s, q, volume_zero(s->volume, q->len, q->off, volume_flags(q)));
 }
 
@@ -74,8 +77,11 @@ static int cmd_block_status(struct session *s, const struct request *q)
         return block_status(s, q, NULL, 0);
 }
 
+/* What came before it is still answered. */
 static int cmd_disc(struct session *s, const struct request *q _unused_)
 {
+        if (s->flights)
+                flights_settle(s->flights);
         s->phase = SESSION_OVER;
         return 0;
 }
@@ -131,11 +137,16 @@ static int check_write(const struct session *s, const struct request *q)
         return q->off > size || q->len > size - q->off ? -ENOSPC : 0;
 }
 
-/* Direct I/O wants the payload whole, and where pages begin. */
+/* Direct I/O wants the payload whole, and where pages begin; what flies is whole, too. */
 static bool keep_payload(struct session *s, const struct request *q)
 {
         const size_t align = volume_alignment(s->volume);
 
+        if (s->flights) {
+                s->write.flight = flight_new(s->flights, q, q->len);
+                s->write.kept = s->write.flight ? s->write.flight->io.p : NULL;
+                return s->write.flight;
+        }
         if (align == 1 || q->len < SESSION_LARGE || q->off % align || q->len % align)
                 return false;
         s->write.kept = payload_alloc(s, q->len);
@@ -183,6 +194,11 @@ int payload_gathered(struct session *s, size_t n)
         s->write.left -= n;
         if (s->write.left > 0)
                 return 0;
+        if (s->write.flight) {
+                s->write.kept = NULL;
+                flight_start(TAKE_PTR(s->write.flight), VOLUME_WRITE, s->write.flags);
+                return 0;
+        }
         return batch_write_kept(s, &q, TAKE_PTR(s->write.kept), s->write.flags);
 }
 
@@ -193,7 +209,10 @@ void payload_settle(struct session *s)
         if (kept)
                 s->write.error = volume_pwrite(s->volume, kept, s->write.off - s->write.start,
                                                s->write.start, 0);
-        free(kept);
+        if (s->write.flight)
+                flight_drop(TAKE_PTR(s->write.flight));
+        else
+                free(kept);
 }
 
 static ssize_t payload_step(struct session *s, const uint8_t *p, size_t n)
@@ -226,13 +245,16 @@ static ssize_t payload_step(struct session *s, const uint8_t *p, size_t n)
 /* Bytes taken of the payload that follows, or negative. */
 static ssize_t write_step(struct session *s, const struct request *q, const uint8_t *p, size_t n)
 {
-        int r = request_admit(s, q, q->len > n && volume_alignment(s->volume) == 1);
+        int r = check_write(s, q), admitted;
 
-        if (r < 0)
-                return r;
-        r = check_write(s, q);
+        if (s->flights && r == 0 && q->len > n && q->len < SESSION_LARGE)
+                return -EAGAIN; /* it is worth waiting for the rest */
+        admitted = request_admit(s, q, q->len > n && volume_alignment(s->volume) == 1);
+        if (admitted < 0)
+                return admitted;
         if (r == 0 && q->len > 0 && q->len <= n) {
-                r = batch_write(s, q, p, volume_flags(q));
+                r = s->flights ? flight_begin(s->flights, q, VOLUME_WRITE, volume_flags(q), p)
+                               : batch_write(s, q, p, volume_flags(q));
                 return r < 0 ? r : (ssize_t)q->len;
         }
         return write_begin(s, q, r);

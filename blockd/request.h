@@ -41,6 +41,10 @@ int reply_failure(struct session *s, const struct request *q, int error);
 int request_admit(struct session *s, const struct request *q, bool alone);
 /* A write whose payload was arriving when it was handed over goes on, with new counters. */
 void request_resume(struct session *s);
+/* It was admitted, and is counted by itself from here on, by request_landed().  When it was
+ * admitted: clock_mono(). */
+int64_t request_flies(struct session *s, const struct request *q);
+void request_landed(struct session *s, const struct request *q, int64_t usec, bool failed);
 /* It was admitted, and is answered with an error. */
 void request_failed(struct session *s, unsigned type, uint64_t len);
 

@@ -31,6 +31,7 @@ enum {
         SERVER_HANDSHAKE_MS = 10000, /* from accept to transmission */
         SERVER_REST_MS = 1000,       /* a connection that says nothing gives its thread up */
         SERVER_CONTROL_MS = 30000,   /* a control connection that says nothing */
+        SERVER_SEND_ROOM = 1 << 20,  /* bytes of replies that a UNIX socket takes */
         SERVER_STACK = 1 << 20,      /* of a thread; touched only as far as used */
         TCP_LISTENERS = 8,           /* addresses */
         TCP_SEEN = 64,               /* addresses of clients without TLS that were warned of */

@@ -1,5 +1,6 @@
 #include "blockd/session.h"
 
+#include "blockd/flight.h"
 #include "blockd/option.h"
 #include "blockd/request.h"
 
@@ -24,6 +25,7 @@ static int work_begin(struct session *s)
 
 void session_rest(struct session *s)
 {
+        flights_rest(s->flights);
         if (!s->work)
                 return;
         while (s->work->nspare > 0)
@@ -50,6 +52,7 @@ int session_init(struct session *s, const struct session_owner *owner)
 
 void session_done(struct session *s)
 {
+        session_land(s);
         batch_drop(s);
         contexts_end(s);
         volume_close(s->volume);
@@ -63,9 +66,13 @@ int session_send(struct session *s)
         int r = 0;
 
         if (!w)
-                return 0; /* at rest until now */
-        if (w->niov > 0)
+                return 0;                       /* at rest until now */
+        if (s->flights && s->flights->sent > 0) /* the rest of one */
+                r = flights_send(s->flights);
+        if (r == 0 && w->niov > 0)
                 r = s->owner.send(s->owner.arg, w->iov, w->niov);
+        if (r == 0 && s->flights)
+                r = flights_send(s->flights);
         w->niov = w->used = 0;
         if (w->size > SESSION_OUT) { /* one large reply does not make the session large */
                 free(w->out);
@@ -90,18 +97,6 @@ static int grow(struct session_work *w, size_t n)
         w->out = p;
         w->size = n;
         return 0;
-}
-
-int session_deepen(struct session *s, size_t n)
-{
-        struct session_work *w = s->work;
-        int r;
-
-        if (w->size - w->used >= n)
-                return 0;
-        batch_run(s);
-        r = session_send(s);
-        return r < 0 ? r : grow(w, SESSION_DEEP);
 }
 
 uint8_t *session_room(struct session *s, size_t n)
@@ -190,11 +185,55 @@ static int finish(struct session *s)
 
 int session_settle(struct session *s)
 {
+        int r;
+
         if (!s->work)
                 return 0;
+        flights_lock(s->flights);
         payload_settle(s);
         batch_run(s);
-        return session_send(s);
+        r = session_send(s);
+        if (r == 0 && s->flights)
+                r = flights_settle(s->flights);
+        flights_unlock(s->flights);
+        return r;
+}
+
+void session_land(struct session *s)
+{
+        if (s->write.flight && s->flights) { /* it was not begun */
+                flights_lock(s->flights);
+                flight_drop(TAKE_PTR(s->write.flight));
+                s->write.kept = NULL;
+                flights_unlock(s->flights);
+        }
+        s->flights = flights_close(s->flights);
+}
+
+int session_flying(struct session *s, int64_t *ret_usec)
+{
+        struct flights *f = s->flights;
+        unsigned n = f ? atomic_load(&f->n) - (s->write.flight ? 1 : 0) : 0;
+
+        if (n == 0)
+                return -1;
+        *ret_usec = n > FLIGHT_FEW && !f->quiet ? FLIGHT_MOMENT_US : -1;
+        atomic_store(&f->moment, *ret_usec >= 0);
+        return f->fd;
+}
+
+int session_landed(struct session *s)
+{
+        struct flights *f = s->flights;
+        int r = 0;
+
+        flights_lock(f);
+        atomic_store(&f->moment, false);
+        f->quiet = !f->replies.first && !f->again.first && !atomic_load(&f->landed);
+        if (!f->quiet || f->error)
+                r = session_send(s);
+        flights_unlock(f);
+        return r;
 }
 
 uint8_t *session_sink(struct session *s, size_t *ret)
@@ -207,18 +246,21 @@ uint8_t *session_sink(struct session *s, size_t *ret)
 
 int session_sunk(struct session *s, size_t n)
 {
-        int r = payload_gathered(s, n);
+        int r;
 
-        return r < 0 ? r : finish(s);
+        flights_lock(s->flights);
+        r = payload_gathered(s, n);
+        if (r == 0)
+                r = finish(s);
+        flights_unlock(s->flights);
+        return r;
 }
 
-ssize_t session_input(struct session *s, const uint8_t *p, size_t n)
+static ssize_t take_input(struct session *s, const uint8_t *p, size_t n)
 {
         size_t done = 0;
         ssize_t r = 0;
 
-        if (work_begin(s) < 0)
-                return -ENOMEM;
         s->paused = false;
         while (done < n && s->phase != SESSION_OVER) {
                 if (session_to_pause(s)) {
@@ -236,7 +278,21 @@ ssize_t session_input(struct session *s, const uint8_t *p, size_t n)
                 return over < 0 ? over : (ssize_t)done;
         }
         batch_run(s); /* what was asked before the nonsense is still answered */
+        if (s->flights)
+                flights_settle(s->flights);
         session_send(s);
+        return r;
+}
+
+ssize_t session_input(struct session *s, const uint8_t *p, size_t n)
+{
+        ssize_t r;
+
+        if (work_begin(s) < 0)
+                return -ENOMEM;
+        flights_lock(s->flights);
+        r = take_input(s, p, n);
+        flights_unlock(s->flights); /* perhaps of transmission that has just begun */
         return r;
 }
 

@@ -5,7 +5,8 @@
  *
  * The least work an I/O: small reads and writes of all that one receive brought are gathered
  * (batch.c) and given to the volume at once; reads land behind the room for their headers, so that
- * all replies leave in one send.  Large reads go from the file to the socket (read.c).
+ * all replies leave in one send.  Large reads go from the file to the socket (read.c).  Where the
+ * volume can start I/O, all of it is in flight instead (flight.h).
  * Source: the NBD project's doc/proto.md.  One thread. */
 #pragma once
 
@@ -27,7 +28,6 @@ enum {
         SESSION_BATCH = 64,             /* reads and writes done at once */
         SESSION_CONTEXTS = 8,           /* metadata contexts selected */
         SESSION_LARGE = 64 << 10,       /* from here on a read looks for holes and files */
-        SESSION_DEEP = 8 << 20,         /* replies gathered where large reads are done at once */
         SESSION_KEPT = 8 << 20,         /* bytes of large writes gathered for direct I/O */
         SESSION_SPARE = 8,              /* payload buffers kept for the next ones */
 };
@@ -54,6 +54,9 @@ struct session_owner {
         bool (*pause)(void *arg);
         /* All of it or -errno; then the session is over.  iov may be changed. */
         int (*send)(void *arg, struct iovec *iov, int n);
+        /* Optional: what goes of it without waiting, of small replies; by any thread, but one at a
+         * time.  Bytes, -EAGAIN or -errno. */
+        ssize_t (*send_some)(void *arg, struct iovec *iov, int n);
         /* Optional: more has come already, so that the next receive does not block. */
         bool (*more)(void *arg);
         /* NULL: files cannot be sent. */
@@ -113,8 +116,10 @@ struct session {
                 unsigned flags;
                 uint8_t *kept; /* where it gathers for direct I/O; NULL: it is written in pieces */
                 int error;
+                struct flight *flight; /* whose memory `kept` is; NULL: the batch's */
         } write;
         struct session_work *work;
+        struct flights *flights; /* in transmission; NULL: nothing is started */
 };
 
 /* Queues the greeting.  0 or -ENOMEM. */
@@ -127,10 +132,16 @@ ssize_t session_input(struct session *s, const uint8_t *p, size_t n);
  * NULL: in the owner's buffer.  session_sunk() then takes them as session_input() would. */
 uint8_t *session_sink(struct session *s, size_t *ret);
 int session_sunk(struct session *s, size_t n);
+/* While something is under way: what to poll for beside the input, -1 without; and for how long at
+ * most, in usec, or -1.  Then session_landed(), which is 0 or negative: the session is over. */
+int session_flying(struct session *s, int64_t *ret_usec);
+int session_landed(struct session *s);
 /* Does and answers what is gathered: before the owner waits for anything but input. */
 int session_settle(struct session *s);
 /* Sends what is queued; in between inputs that is only the greeting. */
 int session_send(struct session *s);
+/* Waits for what is under way, and drops its replies: before what the owner gave is gone. */
+void session_land(struct session *s);
 /* Lets go of the volume and what hangs on it; session_resume() takes it up again, in this process
  * or in another, by any of its names.  Negative: the session is over. */
 void session_detach(struct session *s);
@@ -139,9 +150,6 @@ int session_resume(struct session *s, const char *name);
 void session_rest(struct session *s);
 
 /* ---- for the parts of the session ---- */
-/* Room for n bytes (less than SESSION_DEEP) of replies and for others after them.  0 or -errno. */
-int session_deepen(struct session *s, size_t n);
-
 /* n bytes behind the replies; runs the batch and sends if there is no room.  NULL: the session is
  * over.  What is put there is sent by session_put(). */
 uint8_t *session_room(struct session *s, size_t n);

@@ -23,17 +23,30 @@ void stats_start(struct stats *s, enum stats_op op, uint64_t bytes)
 {
         if (!s->begin)
                 s->begin = clock_mono();
+        s->batched++;
         s->batch[op].ops++;
         s->batch[op].bytes += bytes;
         set(&s->sum.in_flight, s->sum.in_flight + 1);
 }
 
-void stats_cancel(struct stats *s, enum stats_op op, uint64_t bytes)
+static void leave(struct stats *s, enum stats_op op, uint64_t bytes)
 {
+        s->batched--;
         s->batch[op].ops--;
         s->batch[op].bytes -= bytes;
-        set(&s->sum.in_flight, 0);
+}
+
+void stats_cancel(struct stats *s, enum stats_op op, uint64_t bytes)
+{
+        leave(s, op, bytes);
+        set(&s->sum.in_flight, s->sum.in_flight - 1);
         s->begin = 0;
+}
+
+int64_t stats_fly(struct stats *s, enum stats_op op, uint64_t bytes)
+{
+        leave(s, op, bytes);
+        return s->begin;
 }
 
 void stats_failed(struct stats *s, enum stats_op op, uint64_t bytes)
@@ -49,28 +62,42 @@ static unsigned bucket(uint64_t usec)
         return MIN(bits, STATS_BUCKETS - 1u);
 }
 
+static void count(struct stats_count *c, uint64_t ops, uint64_t bytes, int64_t usec)
+{
+        const uint64_t each = MAX(usec, INT64_C(0));
+        const unsigned b = bucket(each);
+
+        set(&c->ops, c->ops + ops);
+        set(&c->bytes, c->bytes + bytes);
+        set(&c->usec, c->usec + ops * each);
+        set(&c->latency[b], c->latency[b] + ops);
+}
+
+void stats_land(struct stats *s, enum stats_op op, uint64_t bytes, int64_t usec, bool failed)
+{
+        struct stats_count *c = &s->sum.op[op];
+
+        count(c, 1, failed ? 0 : bytes, usec);
+        if (failed)
+                set(&c->errors, c->errors + 1);
+        set(&s->sum.in_flight, s->sum.in_flight - 1);
+}
+
 void stats_end(struct stats *s)
 {
-        uint64_t usec;
-        unsigned b;
+        int64_t usec;
 
-        if (!s->begin)
-                return;
-        usec = MAX(clock_mono() - s->begin, INT64_C(0));
-        b = bucket(usec);
-        for (unsigned i = 0; i < STATS_OPS; i++) {
-                struct stats_count *c = &s->sum.op[i];
-                uint64_t n = s->batch[i].ops;
-
-                if (n == 0)
-                        continue;
-                set(&c->ops, c->ops + n);
-                set(&c->bytes, c->bytes + s->batch[i].bytes);
-                set(&c->usec, c->usec + n * usec);
-                set(&c->latency[b], c->latency[b] + n);
-                s->batch[i].ops = s->batch[i].bytes = 0;
+        if (s->batched > 0) {
+                usec = clock_mono() - s->begin;
+                for (unsigned i = 0; i < STATS_OPS; i++) {
+                        if (s->batch[i].ops == 0)
+                                continue;
+                        count(&s->sum.op[i], s->batch[i].ops, s->batch[i].bytes, usec);
+                        s->batch[i].ops = s->batch[i].bytes = 0;
+                }
+                set(&s->sum.in_flight, s->sum.in_flight - s->batched);
+                s->batched = 0;
         }
-        set(&s->sum.in_flight, 0);
         s->begin = 0;
 }
 

@@ -253,6 +253,11 @@ ssize_t tls_recv(struct tls *t, void *p, size_t n, int64_t deadline_us)
         return have ? (ssize_t)have : result(t, r);
 }
 
+bool tls_pending(const struct tls *t)
+{
+        return SSL_has_pending(t->ssl);
+}
+
 static int put(struct tls *t, const void *p, size_t n, bool more)
 {
         size_t k;

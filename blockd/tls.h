@@ -48,6 +48,8 @@ void tls_describe(const struct tls *t, char *out, size_t n);
  * -ETIMEDOUT, -EPROTO, -errno; -EAGAIN and -EINTR as recv(2), when the
  * deadline is 0: none. */
 ssize_t tls_recv(struct tls *t, void *p, size_t n, int64_t deadline_us);
+/* Whether bytes that came are not received yet. */
+bool tls_pending(const struct tls *t);
 /* All of it or -errno; then the connection is of no more use.  No deadline: 0, as above. */
 int tls_send(struct tls *t, const struct iovec *iov, int n, int64_t deadline_us);
 /* Tells the client, if that needs no waiting.  Returns NULL. */

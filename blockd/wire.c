@@ -87,6 +87,25 @@ int wire_send(struct wire *w, struct iovec *iov, int n)
         return 0;
 }
 
+ssize_t wire_send_some(struct wire *w, struct iovec *iov, int n)
+{
+        const struct msghdr m = {.msg_iov = iov, .msg_iovlen = n};
+        ssize_t r;
+
+        if (w->tls)
+                return -EAGAIN;
+        r = sendmsg(w->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (r < 0)
+                return errno == EINTR ? -EAGAIN : -errno;
+        count(w, r);
+        return r;
+}
+
+bool wire_pending(const struct wire *w)
+{
+        return w->tls && tls_pending(w->tls);
+}
+
 int wire_send_file(struct wire *w, int fd, uint64_t off, uint64_t n)
 {
         off_t at = off;

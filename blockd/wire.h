@@ -1,6 +1,7 @@
 /* The bytes of one connection.  One thread at a time. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -26,5 +27,9 @@ int wire_wait(int fd, short events, int64_t deadline);
 ssize_t wire_recv(struct wire *w, void *p, size_t n);
 /* All of it or -errno.  iov is used up. */
 int wire_send(struct wire *w, struct iovec *iov, int n);
+/* Some of it, if the socket takes any now: bytes, -EAGAIN (TLS: always), -errno. */
+ssize_t wire_send_some(struct wire *w, struct iovec *iov, int n);
+/* Whether something to be received is here already, where poll(2) does not see it. */
+bool wire_pending(const struct wire *w);
 /* n bytes of a file, from off on; without TLS and deadline only.  -EIO when the file is shorter. */
 int wire_send_file(struct wire *w, int fd, uint64_t off, uint64_t n);

@@ -336,6 +336,17 @@ int volume_stat(struct volume_pool *p, const char *id, struct volume_info *ret, 
         return r;
 }
 
+int volume_exists(struct volume_pool *p, const char *id, struct err **e)
+{
+        struct volume_info info;
+        int r;
+
+        if (!p->driver->exists)
+                return volume_stat(p, id, &info, e);
+        r = check_id(id, e);
+        return r < 0 ? r : checked(p->driver->exists(p->state, id, e), e, "stat", id);
+}
+
 struct listing {
         struct vault *vault;
         volume_info_fn each;
@@ -470,19 +481,30 @@ int volume_flush(struct volume *v)
         return r < 0 || v->readonly ? r : v->driver->flush(v->handle);
 }
 
+static int check_zero(const struct volume *v, uint64_t n, uint64_t off, unsigned flags)
+{
+        return check_change(v, n, off, flags, VOLUME_FUA | VOLUME_NO_HOLE | VOLUME_FAST);
+}
+
+/* Nothing was to be stored: the range is wrong, not the room. */
+static int check_trim(const struct volume *v, uint64_t n, uint64_t off, unsigned flags)
+{
+        int r = check_change(v, n, off, flags, VOLUME_FUA);
+
+        return r == -ENOSPC && !in_range(v, n, off) ? -EINVAL : r;
+}
+
 int volume_zero(struct volume *v, uint64_t n, uint64_t off, unsigned flags)
 {
-        int r = check_change(v, n, off, flags, VOLUME_FUA | VOLUME_NO_HOLE | VOLUME_FAST);
+        int r = check_zero(v, n, off, flags);
 
         return r < 0 || n == 0 ? r : v->driver->zero(v->handle, n, off, flags);
 }
 
 int volume_trim(struct volume *v, uint64_t n, uint64_t off, unsigned flags)
 {
-        int r = check_change(v, n, off, flags, VOLUME_FUA);
+        int r = check_trim(v, n, off, flags);
 
-        if (r == -ENOSPC && !in_range(v, n, off))
-                return -EINVAL; /* nothing was to be stored: the range is wrong, not the room */
         return r < 0 || n == 0 ? r : v->driver->trim(v->handle, n, off, flags);
 }
 
@@ -530,9 +552,19 @@ static int check_io(const struct volume *v, const struct volume_io *io, uint64_t
 
 static int run_one(struct volume *v, const struct volume_io *io)
 {
-        if (io->op == VOLUME_WRITE)
+        switch (io->op) {
+        case VOLUME_READ:
+                return v->driver->pread(v->handle, io->p, io->n, io->off);
+        case VOLUME_WRITE:
                 return v->driver->pwrite(v->handle, io->p, io->n, io->off, io->flags);
-        return v->driver->pread(v->handle, io->p, io->n, io->off);
+        case VOLUME_FLUSH:
+                return v->driver->flush(v->handle);
+        case VOLUME_ZEROES:
+                return v->driver->zero(v->handle, io->n, io->off, io->flags);
+        case VOLUME_TRIM:
+                return v->driver->trim(v->handle, io->n, io->off, io->flags);
+        }
+        return -EINVAL;
 }
 
 void volume_run(struct volume *v, struct volume_io *io, size_t n)
@@ -555,9 +587,43 @@ void volume_run(struct volume *v, struct volume_io *io, size_t n)
                         io[i].result = run_one(v, &io[i]);
 }
 
-bool volume_deep(const struct volume *v)
+bool volume_starts(const struct volume *v)
 {
-        return v->driver->caps & VOLUME_CAP_DEEP;
+        return v->driver->start;
+}
+
+static int check_start(const struct volume *v, const struct volume_io *io)
+{
+        int r;
+
+        switch (io->op) {
+        case VOLUME_READ:
+        case VOLUME_WRITE:
+                return check_io(v, io, volume_size(v));
+        case VOLUME_FLUSH:
+                r = FAULT("volume.flush");
+                return r < 0 ? r : VOLUME_IO_WAITS;
+        case VOLUME_ZEROES:
+                r = check_zero(v, io->n, io->off, io->flags);
+                break;
+        default:
+                r = check_trim(v, io->n, io->off, io->flags);
+        }
+        return r < 0 || io->n == 0 ? r : VOLUME_IO_WAITS;
+}
+
+void volume_start(struct volume *v, struct volume_io *io)
+{
+        io->result = check_start(v, io);
+        if (io->result == VOLUME_IO_WAITS)
+                v->driver->start(v->handle, io);
+        else
+                io->done(io);
+}
+
+void volume_again(struct volume *v, struct volume_io *io)
+{
+        io->result = run_one(v, io);
 }
 
 size_t volume_alignment(const struct volume *v)

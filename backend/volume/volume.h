@@ -31,7 +31,6 @@ enum volume_caps {
         VOLUME_CAP_GROW_OPEN = 4, /* resize while open */
         VOLUME_CAP_SNAPSHOT = 8,  /* snapshot, and changes since one */
         VOLUME_CAP_REVERT = 16,   /* revert, flatten, shrink */
-        VOLUME_CAP_DEEP = 32,     /* what one request waits for others need not: run() large ones too */
 };
 
 enum volume_kind {
@@ -59,16 +58,21 @@ struct volume_info {
 enum volume_op {
         VOLUME_READ,
         VOLUME_WRITE,
+        VOLUME_FLUSH, /* this and what follows: volume_start() only */
+        VOLUME_ZEROES,
+        VOLUME_TRIM,
 };
 
-/* One of a batch: as volume_pread() or volume_pwrite() would be called. */
+/* One of a batch, or one that is started: as volume_pread(), volume_pwrite() and so on would be
+ * called. */
 struct volume_io {
         enum volume_op op;
-        unsigned flags; /* of a write: VOLUME_FUA */
+        unsigned flags; /* enum volume_flags */
         void *p;        /* n bytes; read from only, by a write */
         size_t n;
         uint64_t off;
-        int result; /* 0 or -errno */
+        int result;                         /* 0 or -errno */
+        void (*done)(struct volume_io *io); /* see volume_start() */
 };
 
 /* Bytes of a volume as bytes of a file. */
@@ -137,6 +141,8 @@ struct volume_driver {
         int (*remove)(void *pool, const char *id, struct err **e);
         /* Required.  -ENOENT. */
         int (*stat)(void *pool, const char *id, struct volume_info *ret, struct err **e);
+        /* Optional: as stat, where that costs more. */
+        int (*exists)(void *pool, const char *id, struct err **e);
         /* Required.  In order of id, those after `after` ("" is all). */
         int (*list)(void *pool, const char *after, volume_info_fn each, void *arg, struct err **e);
 
@@ -175,6 +181,8 @@ struct volume_driver {
         /* Optional: does those whose result is VOLUME_IO_WAITS, at once where it can, and gives
          * them their result.  n > 0 of each of them. */
         void (*run)(void *v, struct volume_io *io, size_t n);
+        /* Optional: see volume_start().  n > 0, but for a flush. */
+        void (*start)(void *v, struct volume_io *io);
         /* Optional, give_back too: 1 lent, 0 not possible here, -errno. */
         int (*lend)(void *v, uint64_t n, uint64_t off, struct volume_file *ret);
         void (*give_back)(void *v, struct volume_file *f);
@@ -250,6 +258,8 @@ int volume_revert(struct volume_pool *p, const char *id, const char *to, struct 
 int volume_flatten(struct volume_pool *p, const char *id, bool cancel, struct err **e);
 int volume_remove(struct volume_pool *p, const char *id, struct err **e);
 int volume_stat(struct volume_pool *p, const char *id, struct volume_info *ret, struct err **e);
+/* 0 or -ENOENT, -errno: what volume_stat() returns, for less. */
+int volume_exists(struct volume_pool *p, const char *id, struct err **e);
 int volume_list(struct volume_pool *p, const char *after, volume_info_fn each, void *arg,
                 struct err **e);
 
@@ -282,8 +292,14 @@ int volume_check(struct volume *v, const struct volume_check *how, struct err **
 /* Does all of them, in no particular order and at once where the driver can; each gets its result,
  * 0 or -errno, checked like volume_pread and volume_pwrite.  Blocks until the last is done. */
 void volume_run(struct volume *v, struct volume_io *io, size_t n);
-/* Whether large reads, too, are best given to volume_run() together. */
-bool volume_deep(const struct volume *v);
+/* Whether volume_start() can be called. */
+bool volume_starts(const struct volume *v);
+/* Begins one, checked like its call; it may wait for what the first write of all needs.  When it
+ * has its result, io->done(io) is called, by any thread: one of the driver's, which must not wait,
+ * or this one before the call returns.  The result VOLUME_IO_WAITS says that only volume_again()
+ * can tell, which blocks until it does. */
+void volume_start(struct volume *v, struct volume_io *io);
+void volume_again(struct volume *v, struct volume_io *io);
 /* Memory, offset and length that are multiples of it spare volume_run() a copy: a power of two, 1
  * when it makes no difference. */
 size_t volume_alignment(const struct volume *v);

@@ -1,6 +1,8 @@
 /* The connection: one, with the host's key. */
 #include "backend/volume/rbd/rbd.h"
 
+#include <malloc.h>
+
 #include "common/fileio.h"
 
 struct target {
@@ -54,6 +56,12 @@ static int configure(struct pool *p, const struct target *t, struct err **e)
                 {"client_mount_timeout", "10"},
                 {"rados_mon_op_timeout", "30"},
                 {"rbd_cache", "false"},
+                /* What is written stays where it is until it is answered. */
+                {"rbd_disable_zero_copy_writes", "false"},
+                /* Neighbouring writes are as they came: none waits for another to be joined to. */
+                {"rbd_io_scheduler", "none"},
+                /* Who asks for I/O begins it: no other thread between. */
+                {"rbd_non_blocking_aio", "false"},
                 /* With two, 16.2 may end badly when an image is closed soon after it was opened:
                  * the thread that told of the opening has still to take a lock of the image's. */
                 {"librados_thread_count", "1"},
@@ -110,6 +118,10 @@ int cluster_open(struct pool *p, const char *target, struct err **e)
 
         if (r < 0)
                 return r;
+        /* Each large read comes in memory that librados allocates anew: from the kernel, page by
+         * page, that costs more than the rest of the read. */
+        mallopt(M_MMAP_THRESHOLD, 8 << 20);
+        mallopt(M_TRIM_THRESHOLD, 64 << 20);
         r = rados_create(&p->cluster, t.user[0] ? t.user : NULL);
         if (r < 0)
                 return err_errno(e, r, "Ceph");

@@ -131,54 +131,72 @@ static int clone_image(struct pool *p, const char *parent, const char *snap, con
         return r < 0 && r != -EEXIST ? err_errno(e, r, "clone RBD image '%s'", parent) : 0;
 }
 
-/* Opens the child: it grows, and tells its id. */
+static int grow_child(struct pool *p, const char *name, uint64_t size)
+{
+        rbd_image_t image;
+        int r = image_open_name(p, name, false, &image);
+
+        if (r < 0)
+                return r;
+        r = rbd_resize(image, size);
+        image_close(image);
+        return r;
+}
+
+/* Tells its id; it grows.  Open for reading only it costs the cluster no write. */
 static int adopt_child(struct pool *p, const char *name, uint64_t size, char ret[RBD_IMAGE_ID_SIZE],
                        struct err **e)
 {
         rbd_image_t image;
         uint64_t now;
-        int r = image_open_name(p, name, false, &image);
+        int r = image_open_name(p, name, true, &image);
 
         if (r < 0)
                 return err_errno(e, r, "open RBD image '%s'", name);
         r = rbd_get_size(image, &now);
-        if (r == 0 && now < size)
-                r = rbd_resize(image, size);
         if (r == 0)
                 r = rbd_get_id(image, ret, RBD_IMAGE_ID_SIZE);
         image_close(image);
+        if (r == 0 && now < size)
+                r = grow_child(p, name, size);
         if (r == 0 && now > size && size > 0)
                 return err_set(e, -EINVAL, "a clone cannot be smaller than its parent (%llu bytes)",
                                (unsigned long long)now);
         return r < 0 ? err_errno(e, r, "RBD image '%s'", name) : 0;
 }
 
-int make_child(struct pool *p, const struct record *from, const char *from_id, const char *name,
-               uint64_t size, char ret[RBD_IMAGE_ID_SIZE], struct err **e)
+/* Of what may change: of a snapshot that is nobody's from the moment that it has a child.  Ceph
+ * keeps it for the child. */
+static int clone_live(struct pool *p, const struct record *from, const char *from_id,
+                      const char *parent, const char *name, struct err **e)
 {
-        char parent[RBD_NAME_SIZE], snap[RBD_NAME_SIZE];
+        char snap[RBD_NAME_SIZE];
         rbd_image_t image;
         struct entry *en;
-        int r = image_name(p, from->image, parent, e);
+        int r = image_borrow(p, from_id, from, &image, &en, e);
 
-        if (r == 0)
-                r = image_borrow(p, from_id, from, &image, &en, e);
         if (r < 0)
                 return r;
-        if (from->snap[0])
-                snprintf(snap, sizeof(snap), "%s", from->snap);
-        else
-                snprintf(snap, sizeof(snap), "for-%s", name);
-        if (!from->snap[0])
-                r = rbd_snap_create(image, snap);
+        snprintf(snap, sizeof(snap), "for-%s", name);
+        r = rbd_snap_create(image, snap);
         if (r < 0 && r != -EEXIST)
                 err_errno(e, r, "parent RBD image %s", from->image);
         else
                 r = clone_image(p, parent, snap, name, e);
-        /* A snapshot that has a child is nobody's from here on: Ceph keeps it for the child. */
-        if (!from->snap[0])
-                rbd_snap_remove(image, snap);
+        rbd_snap_remove(image, snap);
         image_return(image, en);
+        return r;
+}
+
+int make_child(struct pool *p, const struct record *from, const char *from_id, const char *name,
+               uint64_t size, char ret[RBD_IMAGE_ID_SIZE], struct err **e)
+{
+        char parent[RBD_NAME_SIZE];
+        int r = image_name(p, from->image, parent, e);
+
+        if (r == 0)
+                r = from->snap[0] ? clone_image(p, parent, from->snap, name, e)
+                                  : clone_live(p, from, from_id, parent, name, e);
         return r < 0 ? r : adopt_child(p, name, size, ret, e);
 }
 

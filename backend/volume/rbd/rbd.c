@@ -169,13 +169,25 @@ static int describe(struct pool *p, const char *id, const struct record *rec,
         return r < 0 ? err_errno(e, r, "RBD image %s", rec->image) : 0;
 }
 
+static int get_made(struct pool *p, const char *id, struct record *ret, struct err **e)
+{
+        int r = index_get(p, id, ret, e);
+
+        return r == 0 && !ret->made ? err_set(e, -ENOENT, "there is no such volume") : r;
+}
+
+static int driver_exists(void *pool, const char *id, struct err **e)
+{
+        struct record rec;
+
+        return get_made(pool, id, &rec, e);
+}
+
 static int driver_stat(void *pool, const char *id, struct volume_info *ret, struct err **e)
 {
         struct record rec;
-        int r = index_get(pool, id, &rec, e);
+        int r = get_made(pool, id, &rec, e);
 
-        if (r == 0 && !rec.made)
-                r = err_set(e, -ENOENT, "there is no such volume");
         return r < 0 ? r : describe(pool, id, &rec, ret, e);
 }
 
@@ -271,7 +283,7 @@ static size_t driver_alignment(void *v _unused_)
 __attribute__((visibility("default"))) const struct volume_driver stratofs_volume_driver = {
         .name = "rbd",
         .caps = VOLUME_CAP_CLONE | VOLUME_CAP_IMPORT | VOLUME_CAP_GROW_OPEN | VOLUME_CAP_SNAPSHOT |
-                VOLUME_CAP_REVERT | VOLUME_CAP_DEEP,
+                VOLUME_CAP_REVERT,
         .pool_open = driver_open,
         .pool_close = driver_close,
         .pool_abandon = driver_abandon,
@@ -287,6 +299,7 @@ __attribute__((visibility("default"))) const struct volume_driver stratofs_volum
         .work = driver_work,
         .remove = driver_remove,
         .stat = driver_stat,
+        .exists = driver_exists,
         .list = driver_list,
         .open = driver_volume_open,
         .close = driver_volume_close,
@@ -304,5 +317,6 @@ __attribute__((visibility("default"))) const struct volume_driver stratofs_volum
         .changes_walk = changes_walk,
         .changes_close = changes_close,
         .run = io_run,
+        .start = io_start,
         .alignment = driver_alignment,
 };

@@ -160,6 +160,7 @@ int io_flush(void *v);
 int io_zero(void *v, uint64_t n, uint64_t off, unsigned flags);
 int io_trim(void *v, uint64_t n, uint64_t off, unsigned flags);
 void io_run(void *v, struct volume_io *io, size_t n);
+void io_start(void *v, struct volume_io *io);
 
 /* work.c, sweep.c */
 void work_background(struct pool *p, bool on);
