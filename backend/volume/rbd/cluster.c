@@ -94,6 +94,8 @@ static int enter(struct pool *p, const struct target *t, struct err **e)
         }
         if (r < 0)
                 return r == -ENOENT ? r : err_errno(e, r, "Ceph pool '%s'", t->pool);
+        strcpy(p->name, t->pool);
+        strcpy(p->base, t->space);
         if (!t->space[0])
                 return 0;
         rados_ioctx_set_namespace(p->io, t->space);

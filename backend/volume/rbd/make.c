@@ -42,8 +42,8 @@ static int same(struct pool *p, const char *id, const struct record *have,
         return 0;
 }
 
-/* 1: it is there already, and that is success. */
-static int intend(struct pool *p, const char *id, const struct record *want, struct err **e)
+/* 1: it is there already, and that is success.  What was placed before stays where it is placed. */
+static int intend(struct pool *p, const char *id, struct record *want, struct err **e)
 {
         struct record have;
         int r = index_find(p, id, &have, e);
@@ -54,7 +54,32 @@ static int intend(struct pool *p, const char *id, const struct record *want, str
                 r = same(p, id, &have, want, e);
                 return r < 0 ? r : 1;
         }
+        if (r > 0 && !want->io) {
+                strcpy(want->space, have.space);
+                want->io = have.io;
+        } else if (!want->io) {
+                want->io = p->io;
+        }
         return index_put(p, id, want, r == 0, e);
+}
+
+/* An intent that is nothing yet but a place. */
+int make_place(struct pool *p, const char *id, const char *space, struct err **e)
+{
+        struct entry *en = entry_take(p, id);
+        struct record rec = {.own = true}, have;
+        int r;
+
+        if (!en)
+                return err_errno(e, -ENOMEM, "place");
+        r = index_find(p, id, &have, e);
+        if (r == 0) {
+                r = space_make(p, space, rec.space, e);
+                if (r == 0)
+                        r = index_put(p, id, &rec, true, e);
+        }
+        entry_release(en);
+        return MIN(r, 0);
 }
 
 static int finish(struct pool *p, const char *id, struct record *rec, struct err **e)
@@ -63,10 +88,10 @@ static int finish(struct pool *p, const char *id, struct record *rec, struct err
         return index_put(p, id, rec, false, e);
 }
 
-static int image_id(struct pool *p, const char *name, char ret[RBD_IMAGE_ID_SIZE], struct err **e)
+static int image_id(rados_ioctx_t io, const char *name, char ret[RBD_IMAGE_ID_SIZE], struct err **e)
 {
         rbd_image_t image;
-        int r = image_open_name(p, name, true, &image);
+        int r = image_open_name(io, name, true, &image);
 
         if (r == 0) {
                 r = rbd_get_id(image, ret, RBD_IMAGE_ID_SIZE);
@@ -75,7 +100,7 @@ static int image_id(struct pool *p, const char *name, char ret[RBD_IMAGE_ID_SIZE
         return r < 0 ? err_errno(e, r, "RBD image '%s'", name) : 0;
 }
 
-static int create_image(struct pool *p, const char *name, uint64_t size, struct err **e)
+static int create_image(rados_ioctx_t io, const char *name, uint64_t size, struct err **e)
 {
         rbd_image_options_t o;
         int r;
@@ -83,7 +108,7 @@ static int create_image(struct pool *p, const char *name, uint64_t size, struct 
         rbd_image_options_create(&o);
         rbd_image_options_set_uint64(o, RBD_IMAGE_OPTION_FEATURES, features);
         rbd_image_options_set_uint64(o, RBD_IMAGE_OPTION_ORDER, ORDER);
-        r = rbd_create4(p->io, name, size, o);
+        r = rbd_create4(io, name, size, o);
         rbd_image_options_destroy(o);
         return r < 0 && r != -EEXIST ? err_errno(e, r, "create RBD image '%s'", name) : 0;
 }
@@ -96,9 +121,9 @@ static int create(struct pool *p, const char *id, struct record *rec, struct err
         if (r != 0)
                 return MIN(r, 0);
         name_of(name, id, rec);
-        r = create_image(p, name, rec->size, e);
+        r = create_image(rec->io, name, rec->size, e);
         if (r == 0)
-                r = image_id(p, name, rec->image, e);
+                r = image_id(rec->io, name, rec->image, e);
         return r < 0 ? r : finish(p, id, rec, e);
 }
 
@@ -117,8 +142,8 @@ int make_create(struct pool *p, const char *id, uint64_t size, struct err **e)
 
 /* ---- clones ---- */
 
-static int clone_image(struct pool *p, const char *parent, const char *snap, const char *name,
-                       struct err **e)
+static int clone_image(rados_ioctx_t from, const char *parent, const char *snap, rados_ioctx_t io,
+                       const char *name, struct err **e)
 {
         rbd_image_options_t o;
         int r;
@@ -126,18 +151,18 @@ static int clone_image(struct pool *p, const char *parent, const char *snap, con
         rbd_image_options_create(&o);
         rbd_image_options_set_uint64(o, RBD_IMAGE_OPTION_FEATURES, features);
         rbd_image_options_set_uint64(o, RBD_IMAGE_OPTION_CLONE_FORMAT, 2);
-        r = rbd_clone3(p->io, parent, snap, p->io, name, o);
+        r = rbd_clone3(from, parent, snap, io, name, o);
         rbd_image_options_destroy(o);
         return r < 0 && r != -EEXIST ? err_errno(e, r, "clone RBD image '%s'", parent) : 0;
 }
 
 /* Opens the child: it grows, and tells its id. */
-static int adopt_child(struct pool *p, const char *name, uint64_t size, char ret[RBD_IMAGE_ID_SIZE],
-                       struct err **e)
+static int adopt_child(rados_ioctx_t io, const char *name, uint64_t size,
+                       char ret[RBD_IMAGE_ID_SIZE], struct err **e)
 {
         rbd_image_t image;
         uint64_t now;
-        int r = image_open_name(p, name, false, &image);
+        int r = image_open_name(io, name, false, &image);
 
         if (r < 0)
                 return err_errno(e, r, "open RBD image '%s'", name);
@@ -153,13 +178,13 @@ static int adopt_child(struct pool *p, const char *name, uint64_t size, char ret
         return r < 0 ? err_errno(e, r, "RBD image '%s'", name) : 0;
 }
 
-int make_child(struct pool *p, const struct record *from, const char *from_id, const char *name,
-               uint64_t size, char ret[RBD_IMAGE_ID_SIZE], struct err **e)
+int make_child(struct pool *p, const struct record *from, const char *from_id, rados_ioctx_t io,
+               const char *name, uint64_t size, char ret[RBD_IMAGE_ID_SIZE], struct err **e)
 {
         char parent[RBD_NAME_SIZE], snap[RBD_NAME_SIZE];
         rbd_image_t image;
         struct entry *en;
-        int r = image_name(p, from->image, parent, e);
+        int r = image_name(from->io, from->image, parent, e);
 
         if (r == 0)
                 r = image_borrow(p, from_id, from, &image, &en, e);
@@ -174,12 +199,12 @@ int make_child(struct pool *p, const struct record *from, const char *from_id, c
         if (r < 0 && r != -EEXIST)
                 err_errno(e, r, "parent RBD image %s", from->image);
         else
-                r = clone_image(p, parent, snap, name, e);
+                r = clone_image(from->io, parent, snap, io, name, e);
         /* A snapshot that has a child is nobody's from here on: Ceph keeps it for the child. */
         if (!from->snap[0])
                 rbd_snap_remove(image, snap);
         image_return(image, en);
-        return r < 0 ? r : adopt_child(p, name, size, ret, e);
+        return r < 0 ? r : adopt_child(io, name, size, ret, e);
 }
 
 static int parent_record(struct pool *p, const char *parent, struct record *ret, struct err **e)
@@ -210,9 +235,9 @@ static int make_of(struct pool *p, const char *id, struct record *rec, struct er
         if (r != 0)
                 return MIN(r, 0);
         name_of(name, id, rec);
-        r = make_child(p, &from, rec->parent, name, rec->size, rec->image, e);
+        r = make_child(p, &from, rec->parent, rec->io, name, rec->size, rec->image, e);
         if (r == -EINVAL) {
-                rbd_remove(p->io, name);
+                rbd_remove(rec->io, name);
                 index_drop(p, id, NULL);
         }
         return r < 0 ? r : finish(p, id, rec, e);
@@ -241,12 +266,12 @@ static int snapshot_of_snapshot(struct pool *p, const char *id, struct record *r
         char name[RBD_NAME_SIZE];
 
         name_of(name, id, rec);
-        return make_child(p, of, rec->parent, name, 0, rec->image, e);
+        return make_child(p, of, rec->parent, rec->io, name, 0, rec->image, e);
 }
 
 static int snap_image(struct pool *p, const char *of, struct record *rec, struct err **e)
 {
-        const struct record head = {.made = true};
+        const struct record head = {.made = true, .io = rec->io};
         struct record from = head;
         rbd_image_t image;
         struct entry *en;
@@ -271,6 +296,8 @@ static int snapshot(struct pool *p, const char *id, struct record *rec, struct e
         if (r >= 0)
                 r = parent_record(p, rec->parent, &of, e);
         rec->own = of.snap[0];
+        strcpy(rec->space, of.space);
+        rec->io = of.io;
         if (r == 0)
                 r = intend(p, id, rec, e);
         if (r != 0)
@@ -316,11 +343,11 @@ static int open_source(const char *path, uint64_t *ret_len, struct err **e)
         return TAKE_FD(fd);
 }
 
-static int fill(struct pool *p, const char *name, int fd, uint64_t len, struct record *rec,
-                struct err **e)
+/* Nobody removes the base's snapshot by mistake: it is protected. */
+static int fill(const char *name, int fd, uint64_t len, struct record *rec, struct err **e)
 {
         rbd_image_t image;
-        int r = image_open_name(p, name, false, &image);
+        int r = image_open_name(rec->io, name, false, &image);
 
         if (r < 0)
                 return err_errno(e, r, "open RBD image '%s'", name);
@@ -329,8 +356,10 @@ static int fill(struct pool *p, const char *name, int fd, uint64_t len, struct r
                 r = rbd_get_id(image, rec->image, sizeof(rec->image));
         if (r == 0)
                 r = rbd_snap_create(image, rec->snap);
+        if (r == 0 || r == -EEXIST)
+                r = rbd_snap_protect(image, rec->snap);
         image_close(image);
-        return r < 0 && r != -EEXIST ? err_errno(e, r, "RBD image '%s'", name) : 0;
+        return r < 0 && r != -EBUSY ? err_errno(e, r, "RBD image '%s'", name) : 0;
 }
 
 static int import(struct pool *p, const char *id, const char *path, struct record *rec,
@@ -356,9 +385,9 @@ static int import(struct pool *p, const char *id, const char *path, struct recor
         if (r != 0)
                 return MIN(r, 0);
         name_of(name, id, rec);
-        r = create_image(p, name, rec->size, e);
+        r = create_image(rec->io, name, rec->size, e);
         if (r == 0)
-                r = fill(p, name, fd, len, rec, e);
+                r = fill(name, fd, len, rec, e);
         return r < 0 ? r : finish(p, id, rec, e);
 }
 

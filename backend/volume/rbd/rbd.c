@@ -14,6 +14,7 @@ static void driver_close(void *pool)
                 pthread_mutex_destroy(&en->locking);
                 free(en);
         }
+        space_close(p);
         cluster_close(p);
         fence_leave(p);
         pthread_mutex_destroy(&p->lock);
@@ -68,6 +69,18 @@ static int driver_open(const struct volume_pool_config *c, void **ret, struct er
 /* Nothing is kept back that a close could flush. */
 static void driver_abandon(void *pool _unused_, bool abandoned _unused_)
 {
+}
+
+static int driver_place(void *pool, const char *id, const char *space, struct err **e)
+{
+        return make_place(pool, id, space, e);
+}
+
+static int driver_has(void *pool, const char *id, struct err **e)
+{
+        struct record rec;
+
+        return index_find(pool, id, &rec, e);
 }
 
 static int driver_create(void *pool, const char *id, uint64_t size, struct err **e)
@@ -156,7 +169,7 @@ static int describe(struct pool *p, const char *id, const struct record *rec,
         strcpy(ret->id, id);
         strcpy(ret->parent, rec->parent);
         live_facts(p, id, ret);
-        r = image_open_readonly(p, rec->image, rec->snap, &image, e);
+        r = image_open_readonly(rec->io, rec->image, rec->snap, &image, e);
         if (r < 0)
                 return r;
         en = NULL;
@@ -275,6 +288,8 @@ __attribute__((visibility("default"))) const struct volume_driver stratofs_volum
         .pool_open = driver_open,
         .pool_close = driver_close,
         .pool_abandon = driver_abandon,
+        .place = driver_place,
+        .has = driver_has,
         .create = driver_create,
         .import = driver_import,
         .clone = driver_clone,

@@ -25,10 +25,13 @@ enum {
         RBD_CONNECT_S = 10,     /* the monitors do */
         RBD_IMAGE_ID_SIZE = 64, /* Ceph's own id of an image */
         RBD_NAME_SIZE = 128,
+        RBD_SPACE_SIZE = 200, /* of a namespace: the pool's, a dot, a tenant's name */
 };
 
 /* What the index says of a volume. */
 struct record {
+        rados_ioctx_t io; /* the namespace of its image */
+        char space[RBD_SPACE_SIZE]; /* that namespace's name; "": the pool's own, "/": none */
         bool made;    /* else what it is to become; nobody was told that it is there */
         bool import;  /* a base, from a file */
         bool own;     /* the image is this volume's, not that of its parent */
@@ -58,9 +61,12 @@ struct entry {
         atomic_int flatten_failed;
 };
 
+struct space;
 struct pool {
         rados_t cluster;
-        rados_ioctx_t io;
+        rados_ioctx_t io; /* the pool's own namespace: the index, images of the cloud */
+        char name[RBD_NAME_SIZE], base[RBD_NAME_SIZE]; /* the pool's, that namespace's or "" */
+        struct space *spaces;                          /* other namespaces, with the lock */
         bool connected;
         char *fence; /* the file that says who we are, see fence.c */
         pthread_mutex_t lock;
@@ -96,11 +102,24 @@ int index_find(struct pool *p, const char *id, struct record *ret, struct err **
 /* fresh: -EEXIST if there is one. */
 int index_put(struct pool *p, const char *id, const struct record *r, bool fresh, struct err **e);
 int index_drop(struct pool *p, const char *id, struct err **e);
+/* One operation on an object of the pool's own namespace; takes the one that is not NULL.
+ * -ETIMEDOUT. */
+int index_operate(struct pool *p, const char *object, rados_write_op_t write,
+                  rados_read_op_t read);
 /* In order of id, those after `after`; also those not made.  As volume_extent_fn(), each's results.
  */
 int index_walk(struct pool *p, const char *after,
                int (*each)(void *arg, const char *id, const struct record *r), void *arg,
                struct err **e);
+
+/* space.c.  Tenants' volumes are in namespaces of their own, which the object "stratofs.spaces"
+ * lists.  name: as in a record.  The handle lives as long as the pool. */
+int space_io(struct pool *p, const char *name, rados_ioctx_t *ret, struct err **e);
+/* The name of a tenant's namespace; it is made, and listed, if there is none.  -EINVAL. */
+int space_make(struct pool *p, const char *tenant, char ret[RBD_SPACE_SIZE], struct err **e);
+/* Each namespace that may have images of ours, the pool's own first.  Whether any said yes. */
+bool space_each(struct pool *p, bool (*each)(struct pool *p, rados_ioctx_t io));
+void space_close(struct pool *p);
 
 /* entry.c.  The volume's entry, for this call alone; waits for it.  NULL without memory. */
 struct entry *entry_take(struct pool *p, const char *id);
@@ -112,9 +131,9 @@ int entry_lock(struct entry *en);
 int entry_activate(struct entry *en, struct err **e);
 int entry_deactivate(struct entry *en, struct err **e);
 /* image.c: by Ceph's id, at a snapshot if snap is not "", or by name. */
-int image_open_id(struct pool *p, const char *id, const char *snap, bool readonly,
+int image_open_id(rados_ioctx_t io, const char *id, const char *snap, bool readonly,
                   rbd_image_t *ret);
-int image_open_name(struct pool *p, const char *name, bool readonly, rbd_image_t *ret);
+int image_open_name(rados_ioctx_t io, const char *name, bool readonly, rbd_image_t *ret);
 int image_close(rbd_image_t image);
 /* entry.c.  An image for one call: the open one, or one that is opened for it (*ret_own, to be
  * closed). */
@@ -122,19 +141,20 @@ int image_borrow(struct pool *p, const char *id, const struct record *r, rbd_ima
                  struct entry **ret_en, struct err **e);
 void image_return(rbd_image_t image, struct entry *en);
 /* The image by Ceph's id; read only, at a snapshot if snap is not "". */
-int image_open_readonly(struct pool *p, const char *image, const char *snap, rbd_image_t *ret,
+int image_open_readonly(rados_ioctx_t io, const char *image, const char *snap, rbd_image_t *ret,
                         struct err **e);
 /* The name it has now: a handle knows the one that it had when it was opened. */
-int image_name(struct pool *p, const char *image, char ret[RBD_NAME_SIZE], struct err **e);
+int image_name(rados_ioctx_t io, const char *image, char ret[RBD_NAME_SIZE], struct err **e);
 
 /* make.c, change.c: as volume.h says, arguments checked. */
+int make_place(struct pool *p, const char *id, const char *space, struct err **e);
 int make_create(struct pool *p, const char *id, uint64_t size, struct err **e);
 int make_clone(struct pool *p, const char *id, const char *parent, uint64_t size, struct err **e);
 int make_snapshot(struct pool *p, const char *id, const char *of, struct err **e);
 int make_import(struct pool *p, const char *id, const char *path, struct err **e);
-/* A clone of what the record says, under that name of an image; gives its id. */
-int make_child(struct pool *p, const struct record *from, const char *from_id, const char *name,
-               uint64_t size, char ret[RBD_IMAGE_ID_SIZE], struct err **e);
+/* A clone of what the record says, in that namespace under that name of an image; gives its id. */
+int make_child(struct pool *p, const struct record *from, const char *from_id, rados_ioctx_t io,
+               const char *name, uint64_t size, char ret[RBD_IMAGE_ID_SIZE], struct err **e);
 int change_size(struct pool *p, const char *id, uint64_t size, bool shrink, struct err **e);
 int change_revert(struct pool *p, const char *id, const char *to, struct err **e);
 int change_flatten(struct pool *p, const char *id, bool cancel, struct err **e);

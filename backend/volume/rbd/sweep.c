@@ -32,30 +32,38 @@ static bool drop_snaps(rbd_image_t image)
         return n >= 0 && !some;
 }
 
-static bool sweep_deleted(struct pool *p, const char *name)
+/* Only one that we have renamed: its name has the image's own id. */
+static bool is_ours(rbd_image_t image, const char *name)
+{
+        char id[RBD_IMAGE_ID_SIZE];
+
+        return rbd_get_id(image, id, sizeof(id)) == 0 && streq(name + strlen("deleted-"), id);
+}
+
+static bool sweep_deleted(rados_ioctx_t io, const char *name)
 {
         rbd_image_t image;
         bool bare;
         int r;
 
-        if (image_open_name(p, name, false, &image) < 0)
+        if (image_open_name(io, name, false, &image) < 0)
                 return false;
-        bare = drop_snaps(image);
+        bare = is_ours(image, name) && drop_snaps(image);
         image_close(image);
         if (!bare)
                 return false;
-        r = rbd_remove(p->io, name);
+        r = rbd_remove(io, name);
         if (r < 0 && r != -ENOENT && r != -EBUSY)
                 log_warning("remove RBD image '%s': %s", name, strerror(-r));
         return r == 0;
 }
 
-static bool get_id(struct pool *p, const char *name, char ret[RBD_IMAGE_ID_SIZE])
+static bool get_id(rados_ioctx_t io, const char *name, char ret[RBD_IMAGE_ID_SIZE])
 {
         rbd_image_t image;
         bool ok;
 
-        if (image_open_name(p, name, true, &image) < 0)
+        if (image_open_name(io, name, true, &image) < 0)
                 return false;
         ok = rbd_get_id(image, ret, RBD_IMAGE_ID_SIZE) == 0;
         image_close(image);
@@ -63,7 +71,7 @@ static bool get_id(struct pool *p, const char *name, char ret[RBD_IMAGE_ID_SIZE]
 }
 
 /* A revert was cut off: it had happened if the index says so. */
-static bool sweep_new(struct pool *p, const char *name)
+static bool sweep_new(struct pool *p, rados_ioctx_t io, const char *name)
 {
         char to[RBD_NAME_SIZE], away[RBD_NAME_SIZE], id[RBD_IMAGE_ID_SIZE], old[RBD_IMAGE_ID_SIZE];
         const char *volume = name + 4;
@@ -72,47 +80,52 @@ static bool sweep_new(struct pool *p, const char *name)
         bool done = false;
         int r;
 
-        if (strlen(volume) >= VOLUME_ID_SIZE || !(en = entry_take(p, volume)))
+        if (strlen(volume) != VOLUME_ID_SIZE - 1 || !(en = entry_take(p, volume)))
                 return false;
         r = index_get(p, volume, &rec, NULL);
-        if ((r == 0 || r == -ENOENT) && get_id(p, name, id)) {
+        if ((r == 0 || r == -ENOENT) && get_id(io, name, id)) {
                 snprintf(to, sizeof(to), "volume-%s", volume);
                 if (r == 0 && streq(rec.image, id)) {
-                        if (get_id(p, to, old)) {
+                        if (get_id(io, to, old)) {
                                 snprintf(away, sizeof(away), "deleted-%s", old);
-                                rbd_rename(p->io, to, away);
+                                rbd_rename(io, to, away);
                         }
                 } else {
                         snprintf(to, sizeof(to), "deleted-%s", id);
                 }
-                done = rbd_rename(p->io, name, to) == 0;
+                done = rbd_rename(io, name, to) == 0;
         }
         entry_release(en);
         return done;
 }
 
-bool sweep(struct pool *p)
+static bool sweep_space(struct pool *p, rados_ioctx_t io)
 {
         rbd_image_spec_t *images;
         size_t max = 0;
         bool done = false;
-        int r = rbd_list2(p->io, NULL, &max);
+        int r = rbd_list2(io, NULL, &max);
 
         if (r != -ERANGE || max == 0)
                 return false;
         max += 64;
         images = calloc(max, sizeof(*images));
-        r = images ? rbd_list2(p->io, images, &max) : -ENOMEM;
+        r = images ? rbd_list2(io, images, &max) : -ENOMEM;
         for (size_t i = 0; r >= 0 && i < max; i++) {
                 const char *name = images[i].name;
 
                 if (strncmp(name, "new-", 4) == 0)
-                        done |= sweep_new(p, name);
+                        done |= sweep_new(p, io, name);
                 else if (strncmp(name, "deleted-", 8) == 0)
-                        done |= sweep_deleted(p, name);
+                        done |= sweep_deleted(io, name);
         }
         if (r >= 0)
                 rbd_image_spec_list_cleanup(images, max);
         free(images);
         return done;
+}
+
+bool sweep(struct pool *p)
+{
+        return space_each(p, sweep_space);
 }
