@@ -191,8 +191,6 @@ static int remove_snap(const struct record *rec, struct err **e)
         if (r == -ENOENT)
                 return 0;
         if (r == 0) {
-                if (rec->import)
-                        rbd_snap_unprotect(image, rec->snap);
                 r = rbd_snap_remove(image, rec->snap);
                 image_close(image);
         }
@@ -251,7 +249,7 @@ static int remove_volume(struct pool *p, const char *id, struct err **e)
         if (!rec.made) {
                 r = remove_unmade(p, id, &rec, e);
         } else {
-                r = rec.snap[0] ? remove_snap(&rec, e) : 0;
+                r = rec.snap[0] && !rec.import ? remove_snap(&rec, e) : 0; /* a base's is sweep()'s */
                 if (r == 0 && rec.own)
                         r = remove_image(&rec, e);
         }

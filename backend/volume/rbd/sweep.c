@@ -20,7 +20,8 @@ static bool drop_snaps(rbd_image_t image)
 
                 if (r == 0 && space == RBD_SNAP_NAMESPACE_TYPE_TRASH)
                         r = rbd_snap_remove_by_id(image, list[i].id);
-                else if (r == 0 && strncmp(list[i].name, "for-", 4) == 0)
+                else if (r == 0 &&
+                         (strncmp(list[i].name, "for-", 4) == 0 || streq(list[i].name, "base")))
                         r = rbd_snap_remove(image, list[i].name);
                 else
                         r = -EBUSY;
@@ -40,12 +41,55 @@ static bool is_ours(rbd_image_t image, const char *name)
         return rbd_get_id(image, id, sizeof(id)) == 0 && streq(name + strlen("deleted-"), id);
 }
 
+static int protected_base(rbd_image_t image, uint64_t *ret_snap)
+{
+        int is = 0;
+        int r = rbd_snap_is_protected(image, "base", &is);
+
+        if (r == 0)
+                r = rbd_snap_get_id(image, "base", ret_snap);
+        return r < 0 ? r : is;
+}
+
+static bool has_children(rbd_image_t image)
+{
+        size_t n = 0;
+        int r = rbd_snap_set(image, "base");
+
+        if (r == 0)
+                r = rbd_list_children3(image, NULL, &n);
+        return r < 0 || n > 0; /* -ERANGE says how many */
+}
+
+/* rbd_snap_unprotect() waits in 16.2 for a thread of which we have but one: what it does at its
+ * end, cls_rbd's set_protection_status(snapid, unprotected), once there is no child of either
+ * format. */
+static void unprotect(rados_ioctx_t io, const char *name)
+{
+        char header[RBD_IMAGE_ID_SIZE + 16] = "rbd_header.", *id = header + strlen(header);
+        char args[9] = {}, out;
+        rbd_image_t image;
+        uint64_t snap = 0;
+        bool may;
+
+        if (image_open_name(io, name, true, &image) < 0)
+                return;
+        may = is_ours(image, name) && protected_base(image, &snap) > 0 &&
+              rbd_get_id(image, id, RBD_IMAGE_ID_SIZE) == 0 && !has_children(image);
+        image_close(image);
+        for (int i = 0; i < 8; i++)
+                args[i] = (char)(snap >> 8 * i);
+        if (may)
+                rados_exec(io, header, "rbd", "set_protection_status", args, sizeof(args), &out, 0);
+}
+
 static bool sweep_deleted(rados_ioctx_t io, const char *name)
 {
         rbd_image_t image;
         bool bare;
         int r;
 
+        unprotect(io, name);
         if (image_open_name(io, name, false, &image) < 0)
                 return false;
         bare = is_ours(image, name) && drop_snaps(image);

@@ -1,0 +1,234 @@
+"""Two pools behind one blockd, files and Ceph: namespaces, images, clones across them, moves.
+
+CEPH_CONF and CEPH_DIR are a cluster of ours (contrib/ceph-dev).
+"""
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+import unittest
+import uuid
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "blockd"))
+pool = os.environ.pop("CEPH_POOL", "rbd")  # the rig's volumes are in files
+import nbd
+from rig import MB, Blockd, Case, main
+
+
+def rbd(*args, space="", text=False):
+    out = subprocess.run(["rbd", "--pool", pool, "--namespace", space] +
+                         ([] if text else ["--format", "json"]) + list(args), check=True,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT if text else None,
+                         timeout=60).stdout
+    return out.decode() if text else json.loads(out)
+
+
+class Pools(Case):
+    def setUp(self):
+        self.space = uuid.uuid4().hex
+        self.ceph = "rbd:%s/%s" % (pool, self.space)
+        self.d = Blockd(options=["--pool", "local", "--pool", self.ceph])
+        self.addCleanup(self.d.clean)
+
+    def tenant(self, name):
+        return self.space + "." + name
+
+    def make(self, size, space="", where=None, passphrase=None, **more):
+        v = str(uuid.uuid4())
+        self.d.ok("place", id=v, pool=self.ceph if where is None else where, space=space)
+        if passphrase:
+            more["passphrase"] = passphrase
+        self.d.ok("create", id=v, size=size, **more)
+        return v
+
+    def open(self, v):
+        h = nbd.NBD()
+        h.connect_uri(self.d.uri(v))
+        return h
+
+    def write(self, v, data, off=0):
+        h = self.open(v)
+        h.pwrite(data, off)
+        h.flush()
+        h.shutdown()
+        self.closed(v)
+
+    def read(self, v, n, off=0):
+        h = self.open(v)
+        data = h.pread(n, off)
+        h.shutdown()
+        self.closed(v)
+        return data
+
+    def closed(self, v):
+        """A connection is over a moment after its client has gone."""
+        while self.d.ok("stat", id=v)["users"]:
+            time.sleep(0.02)
+
+    def move(self, v, origin, to, **more):
+        nxt, size = 0, 1
+        while nxt < size:
+            a = self.d.ok("move", id=v, to=to, offset=nxt, **{"from": origin}, **more)
+            nxt, size = a["next"], a["size"]
+        self.d.ok("move", id=v, to=to, end="moved", **{"from": origin})
+
+    def test_namespaces(self):
+        a, b = self.make(MB, "one"), self.make(MB, "two")
+        self.assertEqual(rbd("ls", space=self.tenant("one")), ["volume-" + a])
+        self.assertEqual(rbd("ls", space=self.tenant("two")), ["volume-" + b])
+        self.assertEqual(rbd("ls", space=self.space), [])
+        self.write(a, b"a" * 4096)
+        s = self.d.snapshot(a)
+        c = str(uuid.uuid4())
+        self.d.ok("place", id=c, pool=self.ceph, space="two")
+        self.d.ok("clone", id=c, parent=s, size=MB)
+        info = rbd("info", "volume-" + c, space=self.tenant("two"))
+        self.assertEqual(info["parent"]["pool_namespace"], self.tenant("one"))
+        self.assertEqual(self.read(c, 4096), b"a" * 4096)
+        # A restart finds all of them.
+        self.d.stop()
+        self.d.start()
+        self.assertEqual(self.read(c, 4096), b"a" * 4096)
+        self.d.ok("flatten", id=c)
+        while self.d.ok("stat", id=c)["parent"]:
+            time.sleep(0.05)
+        for v in (s, a, b):
+            self.d.ok("remove", id=v)
+        self.assertEqual(self.read(c, 4096), b"a" * 4096)
+        self.d.ok("remove", id=c)
+        end = time.monotonic() + 60
+        while any(rbd("ls", space=self.tenant(t)) for t in ("one", "two")):
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.2)
+
+    def test_foreign_images_stay(self):
+        """Images of others that look like ours are left alone."""
+        v = self.make(MB, "one")
+        for name in ("deleted-precious", "new-" + str(uuid.uuid4()), "new-thing"):
+            rbd("create", "--size", "1M", name, space=self.tenant("one"), text=True)
+        self.d.ok("remove", id=v)
+        end = time.monotonic() + 60
+        while any(n.startswith("volume-") for n in rbd("ls", space=self.tenant("one"))):
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.1)
+        time.sleep(0.5)
+        self.assertIn("deleted-precious", rbd("ls", space=self.tenant("one")))
+        self.assertIn("new-thing", rbd("ls", space=self.tenant("one")))
+
+    def test_image_once(self):
+        """A base is an image with a protected snapshot; volumes are its clones, at once."""
+        path = self.path("raw")
+        with open(path, "wb") as f:
+            f.write(os.urandom(8 * MB))
+        base = str(uuid.uuid4())
+        self.d.ok("place", id=base, pool=self.ceph)
+        self.d.ok("import", id=base, path=path)
+        snaps = rbd("snap", "ls", "image-" + base, space=self.space)
+        self.assertEqual([(x["name"], x["protected"]) for x in snaps], [("base", "true")])
+        took, clones = [], []
+        for i in range(5):
+            c = str(uuid.uuid4())
+            self.d.ok("place", id=c, pool=self.ceph, space="t%d" % (i % 2))
+            began = time.monotonic()
+            self.d.ok("clone", id=c, parent=base, size=16 * MB)
+            took.append(time.monotonic() - began)
+            clones.append(c)
+        print("clone: %.0f ms at best, %.0f at worst" % (min(took) * 1e3, max(took) * 1e3))
+        with open(path, "rb") as f:
+            self.assertEqual(self.read(clones[1], 8 * MB), f.read())
+        self.d.ok("remove", id=base)
+        self.assertEqual(self.d.err("stat", id=base), errno.ENOENT)
+        self.assertEqual(len(self.read(clones[0], 4096)), 4096)
+        for c in clones:
+            self.d.ok("remove", id=c)
+        end = time.monotonic() + 60
+        while rbd("ls", space=self.space):
+            self.assertLess(time.monotonic(), end, rbd("ls", space=self.space))
+            time.sleep(0.2)
+
+    def test_other_pool_is_no_parent(self):
+        v = self.make(MB, where="local")
+        c = str(uuid.uuid4())
+        self.d.ok("place", id=c, pool=self.ceph)
+        self.assertEqual(self.d.err("clone", id=c, parent=v, size=MB), errno.EXDEV)
+        self.assertEqual(self.d.err("place", id=v, pool=self.ceph), errno.EEXIST)
+        self.assertEqual(self.d.err("place", id=str(uuid.uuid4()), pool="nosuch"), errno.ENODEV)
+
+    def test_move(self):
+        """There and back, with its bytes and holes; a move that is given up leaves it as it was."""
+        v = self.make(80 * MB, where="local")
+        data = {0: os.urandom(MB), 63 * MB: os.urandom(2 * MB), 79 * MB: os.urandom(MB)}
+        for off, b in data.items():
+            self.write(v, b, off)
+        a = self.d.ok("move", id=v, to=self.ceph, space="one", offset=0, **{"from": "local"})
+        self.assertLess(a["next"], a["size"])
+        self.assertRaises(nbd.Error, self.open, v)  # nobody has it meanwhile
+        self.d.stop()
+        self.d.start()
+        self.d.ok("move", id=v, to=self.ceph, end="forget", **{"from": "local"})
+        self.assertEqual(rbd("ls", space=self.tenant("one")), [])
+        self.assertEqual(self.read(v, MB), data[0])
+        self.move(v, "local", self.ceph, space="one")
+        self.assertEqual(rbd("ls", space=self.tenant("one")), ["volume-" + v])
+        self.assertFalse(os.path.exists(os.path.join(self.d.state, "pool", v)))
+        for off, b in data.items():
+            self.assertEqual(self.read(v, len(b), off), b)
+        self.assertLess(self.d.ok("stat", id=v)["used"], 20 * MB)
+        self.move(v, self.ceph, "local")
+        for off, b in data.items():
+            self.assertEqual(self.read(v, len(b), off), b)
+        self.assertEqual([x["id"] for x in self.d.ok("list")["volumes"]], [v])
+
+    def test_move_encrypted(self):
+        v = self.make(8 * MB, where="local", passphrase="p" * 64)
+        self.write(v, b"secret" * 1000, 4096)
+        a = self.d.call("move", id=v, to=self.ceph, **{"from": "local"})
+        self.assertEqual(a["errno"], errno.ENOKEY, a)
+        self.move(v, "local", self.ceph, space="one", passphrase="q" * 64)
+        self.assertEqual(self.read(v, 6000, 4096), b"secret" * 1000)
+        raw = subprocess.run(["rbd", "-p", pool, "--namespace", self.tenant("one"), "export",
+                              "volume-" + v, "-"], stdout=subprocess.PIPE,
+                             stderr=subprocess.DEVNULL, timeout=60).stdout
+        self.assertNotIn(b"secret", raw)
+        self.d.stop()
+        self.d.start()
+        self.d.ok("key", id=v, passphrase="q" * 64)
+        self.assertEqual(self.read(v, 6000, 4096), b"secret" * 1000)
+
+    def test_encrypted(self):
+        """Snapshots, clones, reverts and deletions of an encrypted one, in any order."""
+        v = self.make(8 * MB, "one", passphrase="p" * 64)
+        self.write(v, b"1" * 65536)
+        s = self.d.snapshot(v)
+        self.write(v, b"2" * 65536)
+        t = self.d.snapshot(v)
+        c = self.d.clone(s, 8 * MB)
+        self.assertEqual(self.read(c, 65536), b"1" * 65536)
+        self.write(c, b"3" * 4096, 4096)
+        self.d.ok("revert", id=v, to=s)
+        self.assertEqual(self.read(v, 65536), b"1" * 65536)
+        self.d.ok("revert", id=v, to=t)
+        self.assertEqual(self.read(v, 65536), b"2" * 65536)
+        self.d.ok("resize", id=v, size=12 * MB)
+        self.write(v, b"e" * 4096, 10 * MB)
+        for x in (s, v):
+            self.d.ok("remove", id=x)
+        self.assertEqual(self.read(t, 65536), b"2" * 65536)
+        self.assertEqual(self.read(c, 65536)[:8192], b"1" * 4096 + b"3" * 4096)
+        self.d.ok("flatten", id=c)
+        while self.d.ok("stat", id=c)["parent"]:
+            time.sleep(0.05)
+        self.d.ok("remove", id=t)
+        self.assertEqual(self.read(c, 65536)[:8192], b"1" * 4096 + b"3" * 4096)
+        self.d.ok("remove", id=c)
+
+    def test_lists_are_one(self):
+        want = sorted([self.make(MB, where="local") for _ in range(3)] +
+                      [self.make(MB, "one") for _ in range(3)])
+        self.assertEqual([x["id"] for x in self.d.ok("list")["volumes"]], want)
+        self.assertEqual([x["id"] for x in self.d.ok("list", after=want[2])["volumes"]], want[3:])
+
+
+main()
