@@ -17,6 +17,7 @@ const struct job_def *const job_defs[] = {
         &job_volume_revert,
         &job_volume_flatten,
         &job_volume_shrink,
+        &job_volume_retype,
         &job_volume_check,
         &job_volume_scrub,
         &job_volume_delete,

@@ -180,13 +180,17 @@ static int step_import(struct job *j, struct err **e)
                 fd = open_file(m.path, &qcow2, e);
                 if (fd < 0)
                         return fd;
+                r = volume_place_new(j, m.base, e);
+                if (r < 0)
+                        return r;
                 r = qcow2 ? convert(j, &m, fd, e) : s->ops->import(s, m.base, m.path, e);
                 if (r == 0)
                         r = there(j, m.base, &size, e);
                 if (r < 0)
                         return r;
         }
-        return s->ops->clone(s, m.id, m.base, MAX(size, m.size), e);
+        r = volume_place_new(j, m.id, e);
+        return r < 0 ? r : s->ops->clone(s, m.id, m.base, MAX(size, m.size), e);
 }
 
 /* A raw file that was linked has another name now: this one goes. */
