@@ -285,14 +285,19 @@ static int realise(struct job *j, const char *id, const char *parent, bool local
 {
         struct volume_service *s = j->c->cfg.volumes;
         struct volume_facts f;
-        int r = s->ops->stat(s, id, &f, NULL);
+        _cleanup_err_ struct err *why = NULL;
+        int r;
 
+        if (local)
+                return s->ops->clone(s, id, parent, j->value, e);
+        r = s->ops->stat(s, id, &f, &why);
         if (r == 0 && !f.parent[0])
                 return 0;
-        r = volume_place_new(j, id, e);
-        if (r == 0)
+        if (r == -ENOENT && (r = volume_place_new(j, id, e)) == 0)
                 r = s->ops->clone(s, id, parent, j->value, e);
-        return r < 0 || local ? r : make_independent(j, id, e);
+        else if (r < 0)
+                err_move(e, TAKE_PTR(why));
+        return r < 0 ? r : make_independent(j, id, e);
 }
 
 /* The clone is there: from here on the new volume could stand alone. */

@@ -217,6 +217,8 @@ static int remove_image(const struct record *rec, struct err **e)
                 return r;
         snprintf(away, sizeof(away), "deleted-%s", rec->image);
         r = rbd_rename(rec->io, name, away);
+        if (r == -ENOSPC) /* a name is an object, too: what nobody else needs goes at once */
+                r = rbd_remove(rec->io, name) == 0 ? 0 : -ENOSPC;
         return r < 0 && r != -ENOENT ? err_errno(e, r, "rename RBD image '%s'", name) : 0;
 }
 
@@ -249,7 +251,8 @@ static int remove_volume(struct pool *p, const char *id, struct err **e)
         if (!rec.made) {
                 r = remove_unmade(p, id, &rec, e);
         } else {
-                r = rec.snap[0] && !rec.import ? remove_snap(&rec, e) : 0; /* a base's is sweep()'s */
+                r = rec.snap[0] && !rec.import ? remove_snap(&rec, e)
+                                               : 0; /* a base's is sweep()'s */
                 if (r == 0 && rec.own)
                         r = remove_image(&rec, e);
         }

@@ -63,11 +63,13 @@ static void name_now(struct link *l)
 
 static int parent_io(struct pool *p, const rbd_linked_image_spec_t *spec, rados_ioctx_t *ret)
 {
+        rados_ioctx_t io;
+
         if (spec->pool_id != rados_ioctx_get_id(p->io))
                 return -EXDEV;
         if (streq(spec->pool_namespace, p->base))
-                return space_io(p, "", ret, NULL);
-        return space_io(p, spec->pool_namespace[0] ? spec->pool_namespace : "/", ret, NULL);
+                return space_io(p, "", &io, ret, NULL);
+        return space_io(p, spec->pool_namespace[0] ? spec->pool_namespace : "/", &io, ret, NULL);
 }
 
 /* The next link: the image's parent.  1: there is none. */

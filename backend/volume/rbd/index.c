@@ -92,7 +92,10 @@ int index_open(struct pool *p, struct err **e)
 
         rados_write_op_create(op, LIBRADOS_CREATE_IDEMPOTENT, NULL);
         r = operate(p, op, NULL);
-        return r < 0 ? failed(r, e) : 0;
+        if (r < 0)
+                return failed(r, e);
+        space_ready(p->io);
+        return 0;
 }
 
 /* ---- records ---- */
@@ -119,7 +122,7 @@ static int decode(struct pool *p, const char *text, size_t n, struct record *ret
         strcpy(ret->snap, snap);
         strcpy(ret->parent, parent);
         strcpy(ret->space, space);
-        return space_io(p, space, &ret->io, NULL);
+        return space_io(p, space, &ret->io, &ret->data, NULL);
 }
 
 static char *encode(const struct record *r)

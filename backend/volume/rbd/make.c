@@ -57,8 +57,10 @@ static int intend(struct pool *p, const char *id, struct record *want, struct er
         if (r > 0 && !want->io) {
                 strcpy(want->space, have.space);
                 want->io = have.io;
+                want->data = have.data;
         } else if (!want->io) {
                 want->io = p->io;
+                want->data = p->data;
         }
         return index_put(p, id, want, r == 0, e);
 }
@@ -271,7 +273,7 @@ static int snapshot_of_snapshot(struct pool *p, const char *id, struct record *r
 
 static int snap_image(struct pool *p, const char *of, struct record *rec, struct err **e)
 {
-        const struct record head = {.made = true, .io = rec->io};
+        const struct record head = {.made = true, .io = rec->io, .data = rec->data};
         struct record from = head;
         rbd_image_t image;
         struct entry *en;
@@ -298,6 +300,7 @@ static int snapshot(struct pool *p, const char *id, struct record *rec, struct e
         rec->own = of.snap[0];
         strcpy(rec->space, of.space);
         rec->io = of.io;
+        rec->data = of.data;
         if (r == 0)
                 r = intend(p, id, rec, e);
         if (r != 0)

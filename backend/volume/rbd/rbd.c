@@ -83,30 +83,38 @@ static int driver_has(void *pool, const char *id, struct err **e)
         return index_find(pool, id, &rec, e);
 }
 
+/* In plain words, before what was tried. */
+static int said(int r, struct err **e)
+{
+        return r == -ENOSPC || r == -EDQUOT
+                       ? err_prepend(e, -ENOSPC, "the Ceph cluster, or its pool, is full")
+                       : r;
+}
+
 static int driver_create(void *pool, const char *id, uint64_t size, struct err **e)
 {
-        return make_create(pool, id, size, e);
+        return said(make_create(pool, id, size, e), e);
 }
 
 static int driver_import(void *pool, const char *id, const char *path, struct err **e)
 {
-        return make_import(pool, id, path, e);
+        return said(make_import(pool, id, path, e), e);
 }
 
 static int driver_clone(void *pool, const char *id, const char *parent, uint64_t size,
                         struct err **e)
 {
-        return make_clone(pool, id, parent, size, e);
+        return said(make_clone(pool, id, parent, size, e), e);
 }
 
 static int driver_snapshot(void *pool, const char *id, const char *of, struct err **e)
 {
-        return make_snapshot(pool, id, of, e);
+        return said(make_snapshot(pool, id, of, e), e);
 }
 
 static int driver_resize(void *pool, const char *id, uint64_t size, struct err **e)
 {
-        return change_size(pool, id, size, false, e);
+        return said(change_size(pool, id, size, false, e), e);
 }
 
 static int driver_shrink(void *pool, const char *id, uint64_t size, struct err **e)
@@ -116,7 +124,7 @@ static int driver_shrink(void *pool, const char *id, uint64_t size, struct err *
 
 static int driver_revert(void *pool, const char *id, const char *to, struct err **e)
 {
-        return change_revert(pool, id, to, e);
+        return said(change_revert(pool, id, to, e), e);
 }
 
 static int driver_flatten(void *pool, const char *id, bool cancel, struct err **e)
@@ -136,7 +144,7 @@ static int driver_work(void *pool)
 
 static int driver_remove(void *pool, const char *id, struct err **e)
 {
-        return change_remove(pool, id, e);
+        return said(change_remove(pool, id, e), e);
 }
 
 /* ---- what there is ---- */

@@ -30,7 +30,7 @@ enum {
 
 /* What the index says of a volume. */
 struct record {
-        rados_ioctx_t io; /* the namespace of its image */
+        rados_ioctx_t io, data; /* the namespace of its image; to change things, and for its bytes */
         char space[RBD_SPACE_SIZE]; /* that namespace's name; "": the pool's own, "/": none */
         bool made;    /* else what it is to become; nobody was told that it is there */
         bool import;  /* a base, from a file */
@@ -64,7 +64,10 @@ struct entry {
 struct space;
 struct pool {
         rados_t cluster;
-        rados_ioctx_t io; /* the pool's own namespace: the index, images of the cloud */
+        /* The pool's own namespace: the index, images of the cloud.  What is changed through io fails in
+         * a full cluster (-ENOSPC), and may be removed there; bytes of volumes go through data, where
+         * it waits. */
+        rados_ioctx_t io, data;
         char name[RBD_NAME_SIZE], base[RBD_NAME_SIZE]; /* the pool's, that namespace's or "" */
         struct space *spaces;                          /* other namespaces, with the lock */
         bool connected;
@@ -114,9 +117,12 @@ int index_walk(struct pool *p, const char *after,
 
 /* space.c.  Tenants' volumes are in namespaces of their own, which the object "stratofs.spaces"
  * lists.  name: as in a record.  The handle lives as long as the pool. */
-int space_io(struct pool *p, const char *name, rados_ioctx_t *ret, struct err **e);
+int space_io(struct pool *p, const char *name, rados_ioctx_t *ret, rados_ioctx_t *ret_data,
+             struct err **e);
 /* The name of a tenant's namespace; it is made, and listed, if there is none.  -EINVAL. */
 int space_make(struct pool *p, const char *tenant, char ret[RBD_SPACE_SIZE], struct err **e);
+/* Once for a namespace: so that images can be removed when the cluster is full. */
+void space_ready(rados_ioctx_t io);
 /* Each namespace that may have images of ours, the pool's own first.  Whether any said yes. */
 bool space_each(struct pool *p, bool (*each)(struct pool *p, rados_ioctx_t io));
 void space_close(struct pool *p);

@@ -6,7 +6,7 @@
 struct space {
         struct space *next;
         char name[RBD_SPACE_SIZE];
-        rados_ioctx_t io;
+        rados_ioctx_t io, data;
 };
 
 static const char object[] = "stratofs.spaces";
@@ -28,21 +28,28 @@ static struct space *add(struct pool *p, const char *name)
         if (!s)
                 return NULL;
         strcpy(s->name, name);
-        if (rados_ioctx_create2(p->cluster, rados_ioctx_get_id(p->io), &s->io) < 0) {
+        if (rados_ioctx_create2(p->cluster, rados_ioctx_get_id(p->io), &s->io) < 0 ||
+            rados_ioctx_create2(p->cluster, rados_ioctx_get_id(p->io), &s->data) < 0) {
+                if (s->io)
+                        rados_ioctx_destroy(s->io);
                 free(s);
                 return NULL;
         }
+        rados_set_pool_full_try(s->io);
         rados_ioctx_set_namespace(s->io, streq(name, "/") ? "" : name);
+        rados_ioctx_set_namespace(s->data, streq(name, "/") ? "" : name);
         s->next = p->spaces;
         p->spaces = s;
         return s;
 }
 
-int space_io(struct pool *p, const char *name, rados_ioctx_t *ret, struct err **e)
+int space_io(struct pool *p, const char *name, rados_ioctx_t *ret, rados_ioctx_t *ret_data,
+             struct err **e)
 {
         struct space *s;
 
         *ret = p->io;
+        *ret_data = p->data;
         if (!name[0])
                 return 0;
         WITH_LOCK(&p->lock);
@@ -52,6 +59,7 @@ int space_io(struct pool *p, const char *name, rados_ioctx_t *ret, struct err **
         if (!s)
                 return err_errno(e, -ENOMEM, "namespace '%s'", name);
         *ret = s->io;
+        *ret_data = s->data;
         return 0;
 }
 
@@ -69,7 +77,7 @@ static int list_it(struct pool *p, const char *name)
 
 int space_make(struct pool *p, const char *tenant, char ret[RBD_SPACE_SIZE], struct err **e)
 {
-        rados_ioctx_t io;
+        rados_ioctx_t io, data;
         bool known;
         int r;
 
@@ -86,7 +94,21 @@ int space_make(struct pool *p, const char *tenant, char ret[RBD_SPACE_SIZE], str
                 r = rbd_namespace_create(p->io, ret);
         if (r < 0 && r != -EEXIST)
                 return err_errno(e, r, "namespace '%s' of Ceph pool '%s'", ret, p->name);
-        return space_io(p, ret, &io, e);
+        r = space_io(p, ret, &io, &data, e);
+        if (r == 0)
+                space_ready(io);
+        return r;
+}
+
+/* librbd removes an image by way of its trash, whose directory it makes with the first: in a full
+ * cluster it could not. */
+void space_ready(rados_ioctx_t io)
+{
+        rados_write_op_t op = rados_create_write_op();
+
+        rados_write_op_create(op, LIBRADOS_CREATE_IDEMPOTENT, NULL);
+        rados_write_op_operate(op, io, "rbd_trash", NULL, 0);
+        rados_release_write_op(op);
 }
 
 /* All that are listed, after it: 1 and the next one's name, 0: none. */
@@ -118,10 +140,10 @@ bool space_each(struct pool *p, bool (*each)(struct pool *p, rados_ioctx_t io))
 {
         char name[RBD_SPACE_SIZE] = "";
         bool some = each(p, p->io);
-        rados_ioctx_t io;
+        rados_ioctx_t io, data;
 
         while (!p->stop && next(p, name) > 0)
-                if (space_io(p, name, &io, NULL) == 0)
+                if (space_io(p, name, &io, &data, NULL) == 0)
                         some |= each(p, io);
         return some;
 }
@@ -133,6 +155,7 @@ void space_close(struct pool *p)
         while ((s = p->spaces)) {
                 p->spaces = s->next;
                 rados_ioctx_destroy(s->io);
+                rados_ioctx_destroy(s->data);
                 free(s);
         }
 }
