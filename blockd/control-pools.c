@@ -71,14 +71,14 @@ int op_release(struct call *c, struct err **e)
 
 int op_grant(struct call *c, struct err **e)
 {
-        const char *pool, *space, *who;
+        const char *pool, *space;
         _cleanup_free_ char *key = NULL;
         int revoke = 0;
-        int r = call_args(c, e, "{s:s, s:s, s:s, s?b}", "pool", &pool, "space", &space, "who", &who,
-                          "revoke", &revoke);
+        int r = call_args(c, e, "{s:s, s:s, s?b}", "pool", &pool, "space", &space, "revoke",
+                          &revoke);
 
         if (r == 0)
-                r = volume_grant(c->server->pool, pool, space, who, revoke, &key, e);
+                r = volume_grant(c->server->pool, pool, space, revoke, &key, e);
         if (r < 0)
                 return r;
         if (key)

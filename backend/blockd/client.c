@@ -86,14 +86,14 @@ static int client_release(struct volume_service *s, const char *id, const char *
                     LONG_MS, NULL, e);
 }
 
-static int client_grant(struct volume_service *s, const char *pool, const char *space,
-                        const char *who, bool revoke, char **ret, struct err **e)
+static int client_grant(struct volume_service *s, const char *pool, const char *space, bool revoke,
+                        char **ret, struct err **e)
 {
         json_auto_t *a = NULL;
         const char *key;
         int r = call(s,
-                     json_pack("{s:s, s:s, s:s, s:s, s:b}", "op", "grant", "pool", pool, "space",
-                               space, "who", who, "revoke", (int)revoke),
+                     json_pack("{s:s, s:s, s:s, s:b}", "op", "grant", "pool", pool, "space", space,
+                               "revoke", (int)revoke),
                      LONG_MS, &a, e);
 
         *ret = NULL;

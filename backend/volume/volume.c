@@ -425,15 +425,15 @@ int volume_release(struct volume_pool *pool, const char *id, const char *name, s
         return checked(p->driver->release(p->state, id, name, e), e, "release", id);
 }
 
-int volume_grant(struct volume_pool *pool, const char *label, const char *space, const char *who,
-                 bool revoke, char **ret, struct err **e)
+int volume_grant(struct volume_pool *pool, const char *label, const char *space, bool revoke,
+                 char **ret, struct err **e)
 {
         struct side *p = NULL;
         int r = pool_side_find(pool, label, &p, e);
 
         if (r == 0 && !p->driver->grant)
                 r = err_set(e, -ENOTSUP, "%s pools have no keys", p->driver->name);
-        return r < 0 ? r : p->driver->grant(p->state, space, who, revoke, ret, e);
+        return r < 0 ? r : p->driver->grant(p->state, space, revoke, ret, e);
 }
 
 struct volume *volume_close(struct volume *v)

@@ -127,8 +127,7 @@ struct volume_driver {
         int (*adopt)(void *pool, const char *id, const char *name, struct err **e);
         int (*release)(void *pool, const char *id, const char *name, struct err **e);
         /* Optional: see volume_grant(). */
-        int (*grant)(void *pool, const char *space, const char *who, bool revoke, char **ret,
-                     struct err **e);
+        int (*grant)(void *pool, const char *space, bool revoke, char **ret, struct err **e);
         /* Required.  Idempotent: there with the same facts is success, with others -EEXIST. */
         int (*create)(void *pool, const char *id, uint64_t size, struct err **e);
         /* Optional (VOLUME_CAP_IMPORT). */
@@ -257,10 +256,10 @@ int volume_adopt(struct volume_pool *p, const char *id, const char *label, const
 /* And back: it is no volume any more, and the engine has it under that name.  -EEXIST the name is
  * taken, -ENOTSUP encrypted, -EBUSY open. */
 int volume_release(struct volume_pool *p, const char *id, const char *name, struct err **e);
-/* A key with which a tenant may use its namespace itself, or (revoke) none any more.  The caller
- * frees *ret. */
-int volume_grant(struct volume_pool *p, const char *label, const char *space, const char *who,
-                 bool revoke, char **ret, struct err **e);
+/* A key with which a tenant may use its namespace itself, as the engine's tools take it: the same
+ * each time, until (revoke, *ret is not set) there is none any more.  The caller frees *ret. */
+int volume_grant(struct volume_pool *p, const char *label, const char *space, bool revoke,
+                 char **ret, struct err **e);
 
 /* -EINVAL: it is no volume's id. */
 int volume_check_id(const char *id, struct err **e);

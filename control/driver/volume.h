@@ -121,8 +121,8 @@ struct volume_service_ops {
                      struct err **e);
         int (*release)(struct volume_service *s, const char *id, const char *name, struct err **e);
         /* Optional: a key for a tenant's namespace, *ret (the caller frees), or none any more. */
-        int (*grant)(struct volume_service *s, const char *pool, const char *space, const char *who,
-                     bool revoke, char **ret, struct err **e);
+        int (*grant)(struct volume_service *s, const char *pool, const char *space, bool revoke,
+                     char **ret, struct err **e);
         int (*create)(struct volume_service *s, const char *id, uint64_t size, struct err **e);
         /* Takes over the raw file at path as an immutable base that clones grow from.  Same file
          * system: a hard link; the caller may remove its name afterwards. */

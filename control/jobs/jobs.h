@@ -150,6 +150,10 @@ int pool_check(const struct control *c, const char *label, struct err **e);
 bool pool_same(const struct control *c, const char *a, const char *b);
 /* Where a volume's, snapshot's or image's bytes are. */
 void pool_of(const struct control *c, const struct object *o, char ret[POOL_SIZE]);
+/* Of rbd:POOL/[NAMESPACE/]IMAGE: the pool, and what it is called there (in text). */
+int pool_of_image(const struct control *c, const char *text, char ret[POOL_SIZE],
+                  const char **ret_name, struct err **e);
+void volume_settle_in(struct txn *t, struct object *o, const char *label);
 /* A draft is to be made where its type says. */
 void volume_follow_type(struct txn *t, struct object *o);
 bool volume_fits_type(const struct control *c, const struct object *o, const struct object *type);

@@ -61,6 +61,22 @@ bool pool_same(const struct control *c, const char *a, const char *b)
         return streq(streq(a, "rbd") ? b : a, first);
 }
 
+/* rbd:POOL/[NAMESPACE/]IMAGE is in the pool that is so called, whatever namespace our own is. */
+int pool_of_image(const struct control *c, const char *text, char ret[POOL_SIZE],
+                  const char **ret_name, struct err **e)
+{
+        const size_t n = strcspn(text, "/");
+
+        for (const char *p = next_pool(pools(c), ret); *ret; p = next_pool(p, ret))
+                if (strncmp(ret, "rbd:", 4) == 0 && strcspn(ret, "/") == n &&
+                    strncmp(ret, text, n) == 0 && text[n] == '/' && text[n + 1]) {
+                        *ret_name = text + n + 1;
+                        return 0;
+                }
+        err_at(e, -EINVAL, text, strlen(text), 0, n, "no image in a pool of this cloud");
+        return err_hint(e, "rbd:POOL/[NAMESPACE/]IMAGE; pools are: %s", pools(c));
+}
+
 static void pool_of_type(const struct control *c, const struct object *type, char ret[POOL_SIZE])
 {
         const char *own = type ? object_str(type, "pool") : "";
@@ -71,7 +87,7 @@ static void pool_of_type(const struct control *c, const struct object *type, cha
                 pool_default(c, ret);
 }
 
-static void settle_in(struct txn *t, struct object *o, const char *label)
+void volume_settle_in(struct txn *t, struct object *o, const char *label)
 {
         txn_set_str(t, o, "pool", label);
         txn_set_str(t, o, "host", is_local(label) ? t->c->cfg.host : NULL);
@@ -82,7 +98,7 @@ void volume_follow_type(struct txn *t, struct object *o)
         char label[POOL_SIZE];
 
         pool_of_type(t->c, volume_type(t->c, o), label);
-        settle_in(t, o, label);
+        volume_settle_in(t, o, label);
 }
 
 bool volume_fits_type(const struct control *c, const struct object *o, const struct object *type)
@@ -251,7 +267,7 @@ static int done_retype(struct job *j, struct txn *t, struct object *o, struct er
         if (l) /* it has nothing of it any more */
                 txn_unlink(t, o, l);
         txn_set_str(t, o, "type", streq(type, "-") ? NULL : type);
-        settle_in(t, o, to);
+        volume_settle_in(t, o, to);
         txn_event(t, o, "moved from pool %s to %s", from, to);
         if (o->state == VOLUME_MOVING)
                 txn_set_state(t, o, volume_rest(o));

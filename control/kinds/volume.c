@@ -344,7 +344,7 @@ static const struct attr_def attrs[] = {
         {"manage", ATTR_TEXT, ROLE_ADMIN, STATE(VOLUME_DRAFT), .no_spec = true, .max = 4000,
          .set = volume_manage,
          .help = "a raw file on the host that becomes the volume's bottom layer, or a qcow2 to "
-                 "convert"},
+                 "convert; or rbd:POOL/[NAMESPACE/]IMAGE, which stays where it is"},
         {"attached_to", ATTR_TEXT, ROLE_NOBODY, .render = render_attached, .changes = true,
          .index = true, .help = "instance:device that has it"},
         {"progress", ATTR_TEXT, ROLE_NOBODY, .render = render_progress, .changes = true,
@@ -398,8 +398,9 @@ static const struct verb_def verbs[] = {
          "to another tenant: who writes the key in `transfer` to its volumes/new has it, for a "
          "week",
          volume_offer},
-        {"release", "PATH", ROLE_ADMIN, STATE(VOLUME_AVAILABLE),
-         "give a raw file on the host, and end the volume", volume_release},
+        {"release", "PATH|rbd:NAME", ROLE_ADMIN, STATE(VOLUME_AVAILABLE),
+         "give a raw file on the host, or an RBD image that name, and end the volume",
+         volume_release},
         {"revert", "SNAPSHOT", ROLE_MEMBER, STATE(VOLUME_AVAILABLE),
          "go back to what it held then; its snapshots all stay", volume_revert},
         {"flatten", "", ROLE_MEMBER, STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE),

@@ -168,10 +168,10 @@ class Pools(Case):
         self.d.stop()
         self.d.start()
         self.d.ok("move", id=v, to=self.ceph, end="forget", **{"from": "local"})
-        self.assertEqual(rbd("ls", space=self.tenant("one")), [])
+        self.assertNotIn("volume-" + v, rbd("ls", space=self.tenant("one")))
         self.assertEqual(self.read(v, MB), data[0])
         self.move(v, "local", self.ceph, space="one")
-        self.assertEqual(rbd("ls", space=self.tenant("one")), ["volume-" + v])
+        self.assertIn("volume-" + v, rbd("ls", space=self.tenant("one")))
         self.assertFalse(os.path.exists(os.path.join(self.d.state, "pool", v)))
         for off, b in data.items():
             self.assertEqual(self.read(v, len(b), off), b)
@@ -223,6 +223,101 @@ class Pools(Case):
         self.d.ok("remove", id=t)
         self.assertEqual(self.read(c, 65536)[:8192], b"1" * 4096 + b"3" * 4096)
         self.d.ok("remove", id=c)
+
+    def adopted(self, name, space=""):
+        v = str(uuid.uuid4())
+        a = self.d.call("adopt", id=v, pool=self.ceph, name=(space + "/" if space else "") + name)
+        return v, a
+
+    def refused(self, name, words):
+        v, a = self.adopted(name)
+        self.assertEqual((a["ok"], a.get("errno")), (False, errno.EBUSY), a)
+        self.assertIn(words, a["error"])
+        self.assertEqual(self.d.err("stat", id=v), errno.ENOENT)
+        self.assertIn(name, rbd("ls"))
+
+    def test_adopt(self):
+        """An image of somebody's becomes a volume and an image again; in its own namespace."""
+        for space in ("", self.tenant("one")):
+            if space:
+                subprocess.run(["rbd", "namespace", "create", "%s/%s" % (pool, space)], check=True)
+            name = "legacy-" + uuid.uuid4().hex
+            rbd("create", "--size", "8M", "--image-feature", "layering", name, space=space, text=True)
+            v, a = self.adopted(name, space)
+            self.assertTrue(a["ok"], a)
+            self.assertEqual(self.adopted(name, space)[1]["errno"], errno.ENOENT)
+            self.assertIn("volume-" + v, rbd("ls", space=space))
+            self.assertIn("fast-diff", rbd("info", "volume-" + v, space=space)["features"])
+            self.write(v, b"mine" * 1024, 4096)
+            c = self.d.clone(self.d.snapshot(v), 8 * MB)
+            self.assertEqual(self.read(c, 4096, 4096), b"mine" * 1024)
+            rbd("create", "--size", "1M", "taken", space=space, text=True)
+            self.assertEqual(self.d.err("release", id=v, name="taken"), errno.EEXIST)
+            rbd("rm", "--no-progress", "taken", space=space, text=True)
+            self.d.ok("release", id=v, name=name)
+            self.assertEqual(self.d.err("stat", id=v), errno.ENOENT)
+            self.assertIn(name, rbd("ls", space=space))
+            out = subprocess.run(["rbd", "-p", pool, "--namespace", space, "export",
+                                  "--no-progress", name, "-"], check=True,
+                                 stdout=subprocess.PIPE).stdout
+            self.assertEqual(out[4096:8192], b"mine" * 1024)
+
+    def test_adopt_refused(self):
+        name = "used-" + uuid.uuid4().hex
+        rbd("create", "--size", "8M", name, text=True)
+        rbd("lock", "add", name, "mine", text=True)
+        self.refused(name, "has locked it")
+        lock = rbd("lock", "ls", name)[0]
+        rbd("lock", "rm", name, lock["id"], lock["locker"], text=True)
+        with subprocess.Popen(["rbd", "bench", "--io-type", "write", "--io-total", "1T",
+                               "--io-size", "4K", "--io-threads", "1", "%s/%s" % (pool, name)],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as other:
+            try:
+                while not rbd("status", name)["watchers"]:
+                    time.sleep(0.05)
+                v, a = self.adopted(name)
+                self.assertEqual(a.get("errno"), errno.EBUSY, a)
+            finally:
+                other.terminate()
+        rbd("snap", "create", "--no-progress", name + "@s1", text=True)
+        while rbd("status", name)["watchers"]:
+            time.sleep(0.1)
+        self.refused(name, "it has snapshots: s1")
+        rbd("snap", "protect", name + "@s1", text=True)
+        rbd("clone", name + "@s1", name + "-child", text=True)
+        self.refused(name, "is a clone of it")
+        a = self.adopted("nosuch-" + name)[1]
+        self.assertEqual(a["errno"], errno.ENOENT, a)
+        v = self.make(MB, "one")
+        a = self.adopted("volume-" + v, self.tenant("one"))[1]
+        self.assertIn("already", a["error"])
+
+    def test_key(self):
+        """A tenant's key is for its namespace alone, and bars nobody."""
+        v = self.make(MB, "one")
+        self.make(MB, "two")
+        key = self.d.ok("grant", pool=self.ceph, space="one")["key"]
+        self.assertEqual(self.d.ok("grant", pool=self.ceph, space="one")["key"], key)
+        path, who = self.path("keyring"), key.split("]")[0].lstrip("[")
+        with open(path, "w") as f:
+            f.write(key)
+
+        def may(*args):
+            return subprocess.run([*args, "-n", who, "--keyring", path], timeout=60,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+        p = may("rbd", "ls", "%s/%s" % (pool, self.tenant("one")))
+        self.assertEqual((p.returncode, p.stdout.strip()), (0, "volume-" + v), p.stdout)
+        image = "%s/%s/mine" % (pool, self.tenant("one"))
+        self.assertEqual(may("rbd", "create", "--size", "1M", image).returncode, 0)
+        for where in (pool, "%s/%s" % (pool, self.tenant("two")), "%s/%s" % (pool, self.space)):
+            self.assertNotEqual(may("rbd", "ls", where).returncode, 0, where)
+        p = may("ceph", "osd", "blocklist", "add", "127.0.0.1:0/12345")
+        self.assertNotEqual(p.returncode, 0)
+        self.assertIn("denied", p.stdout)
+        self.d.ok("grant", pool=self.ceph, space="one", revoke=True)
+        self.d.ok("grant", pool=self.ceph, space="one", revoke=True)
+        self.assertNotEqual(may("rbd", "ls", "%s/%s" % (pool, self.tenant("one"))).returncode, 0)
 
     def test_lists_are_one(self):
         want = sorted([self.make(MB, where="local") for _ in range(3)] +

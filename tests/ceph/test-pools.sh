@@ -81,6 +81,23 @@ cmp -n 20971520 "$T/raw" volumes/e/data || fail "other bytes after the move"
         head -c 20M | cmp -s -n 4096 - "$T/raw" || fail "in the clear"
 ok "an encrypted one, too"
 
+rbd create -p rbd --size 16M "old$$" && mkdir volumes/o || fail "an image"
+rbd -p rbd snap create --no-progress "old$$@s" && echo "rbd:rbd/old$$" >volumes/o/manage || fail "manage"
+! cat volumes/o/.wait/available@30 >/dev/null 2>&1 && grep -q "it has snapshots: s" volumes/o/error ||
+        fail "with a snapshot: $(cat volumes/o/state volumes/o/error)"
+rmdir volumes/o && rbd -p rbd snap rm --no-progress "old$$@s" && mkdir volumes/o || fail "again"
+refused "no image in a pool" volumes/o "echo rbd:other/old$$ >manage"
+echo "rbd:rbd/old$$" >volumes/o/manage || fail "manage"
+available o
+expect_text volumes/o/size 16777216
+expect_text volumes/o/pool "$ceph"
+dd if="$T/raw" of=volumes/o/data bs=1M count=16 conv=notrunc,fsync status=none || fail "bytes"
+refused "stays in its pool" volumes/o "echo release rbd:a/b >ctl"
+echo "release rbd:new$$" >volumes/o/ctl && wait_until 30 test ! -e volumes/o ||
+        fail "release: $(cat volumes/o/error)"
+rbd export -p rbd --no-progress "new$$" - | cmp -n 16777216 - "$T/raw" || fail "other bytes"
+ok "an image is adopted, and released"
+
 if [ "$(id -u)" = 0 ]; then
         mkdir "$C/tenants/b" && cat "$C/tenants/b/.wait/active@20" >/dev/null || fail "tenant b"
         for v in c e; do

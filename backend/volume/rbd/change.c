@@ -229,6 +229,8 @@ static int remove_unmade(struct pool *p, const char *id, struct record *rec, str
         struct record of;
         int r;
 
+        if (rec->was[0])
+                return adopt_undo(p, id, rec, e);
         snprintf(name, sizeof(name), "%s-%s", rec->import ? "image" : "volume", id);
         r = rename_away(rec->io, name, e);
         if (r < 0 || !rec->snap[0] || rec->own)

@@ -3,9 +3,10 @@
  *   {"format":1, "made":true, "image":"<Ceph's id>", "snap":"<name>", "parent":"<volume>",
  *    "size":N, "import":false, "own":true, "flatten":false, "space":"<namespace>"}
  *
- * space, and format 2 with it, only where the image is not in the pool's own namespace.
- * A record that is not made is an intent: it is written before the image, and the image is made
- * before it says so.  Calls wait RBD_ANSWER_MS, no longer. */
+ * "was" is what an image is called that is to be adopted.  space, and format 2 with it, only where
+ * the image is not in the pool's own namespace. A record that is not made is an intent: it is
+ * written before the image, and the image is made before it says so.  Calls wait RBD_ANSWER_MS, no
+ * longer. */
 #include "backend/volume/rbd/rbd.h"
 
 #include <jansson.h>
@@ -103,16 +104,17 @@ int index_open(struct pool *p, struct err **e)
 static int decode(struct pool *p, const char *text, size_t n, struct record *ret)
 {
         json_auto_t *o = json_loadb(text, n, 0, NULL);
-        const char *image, *snap, *parent, *space = "";
+        const char *image, *snap, *parent, *space = "", *was = "";
         int format, made, import, own, flatten;
         json_int_t size;
 
-        if (json_unpack(o, "{s:i, s:b, s:s, s:s, s:s, s:I, s:b, s:b, s:b, s?s}", "format", &format,
-                        "made", &made, "image", &image, "snap", &snap, "parent", &parent, "size",
-                        &size, "import", &import, "own", &own, "flatten", &flatten, "space",
-                        &space) < 0 ||
+        if (json_unpack(o, "{s:i, s:b, s:s, s:s, s:s, s:I, s:b, s:b, s:b, s?s, s?s}", "format",
+                        &format, "made", &made, "image", &image, "snap", &snap, "parent", &parent,
+                        "size", &size, "import", &import, "own", &own, "flatten", &flatten, "space",
+                        &space, "was", &was) < 0 ||
             strlen(image) >= sizeof(ret->image) || strlen(snap) >= sizeof(ret->snap) ||
-            strlen(parent) >= sizeof(ret->parent) || strlen(space) >= sizeof(ret->space))
+            strlen(parent) >= sizeof(ret->parent) || strlen(space) >= sizeof(ret->space) ||
+            strlen(was) >= sizeof(ret->was))
                 return -EUCLEAN;
         if (format > FORMAT)
                 return -ENOTSUP;
@@ -122,12 +124,13 @@ static int decode(struct pool *p, const char *text, size_t n, struct record *ret
         strcpy(ret->snap, snap);
         strcpy(ret->parent, parent);
         strcpy(ret->space, space);
+        strcpy(ret->was, was);
         return space_io(p, space, &ret->io, &ret->data, NULL);
 }
 
 static char *encode(const struct record *r)
 {
-        const int format = r->space[0] ? FORMAT : 1; /* which one release back reads */
+        const int format = r->space[0] || r->was[0] ? FORMAT : 1; /* which one release back reads */
         json_auto_t *o = json_pack("{s:i, s:b, s:s, s:s, s:s, s:I, s:b, s:b, s:b}", "format",
                                    format, "made", (int)r->made, "image", r->image, "snap", r->snap,
                                    "parent", r->parent, "size", (json_int_t)r->size, "import",
@@ -135,6 +138,8 @@ static char *encode(const struct record *r)
 
         if (o && r->space[0])
                 json_object_set_new(o, "space", json_string(r->space));
+        if (o && r->was[0])
+                json_object_set_new(o, "was", json_string(r->was));
         return o ? json_dumps(o, JSON_COMPACT) : NULL;
 }
 

@@ -83,6 +83,21 @@ static int driver_has(void *pool, const char *id, struct err **e)
         return index_find(pool, id, &rec, e);
 }
 
+static int driver_adopt(void *pool, const char *id, const char *name, struct err **e)
+{
+        return adopt_image(pool, id, name, e);
+}
+
+static int driver_release(void *pool, const char *id, const char *name, struct err **e)
+{
+        return adopt_release(pool, id, name, e);
+}
+
+static int driver_grant(void *pool, const char *space, bool revoke, char **ret, struct err **e)
+{
+        return grant(pool, space, revoke, ret, e);
+}
+
 /* In plain words, before what was tried. */
 static int said(int r, struct err **e)
 {
@@ -298,6 +313,9 @@ __attribute__((visibility("default"))) const struct volume_driver stratofs_volum
         .pool_abandon = driver_abandon,
         .place = driver_place,
         .has = driver_has,
+        .adopt = driver_adopt,
+        .release = driver_release,
+        .grant = driver_grant,
         .create = driver_create,
         .import = driver_import,
         .clone = driver_clone,

@@ -39,6 +39,7 @@ struct record {
         char image[RBD_IMAGE_ID_SIZE]; /* once made */
         char snap[VOLUME_ID_SIZE];     /* immutable: that snapshot of the image; else "" */
         char parent[VOLUME_ID_SIZE];   /* of which volume it is a clone or snapshot, or "" */
+        char was[RBD_NAME_SIZE];       /* not made, to be adopted: the image's own name; else "" */
         uint64_t size;                 /* when it was made */
 };
 
@@ -121,6 +122,8 @@ int space_io(struct pool *p, const char *name, rados_ioctx_t *ret, rados_ioctx_t
              struct err **e);
 /* The name of a tenant's namespace; it is made, and listed, if there is none.  -EINVAL. */
 int space_make(struct pool *p, const char *tenant, char ret[RBD_SPACE_SIZE], struct err **e);
+/* Others' namespaces, too, may have images of ours. */
+int space_list(struct pool *p, const char *name, struct err **e);
 /* Once for a namespace: so that images can be removed when the cluster is full. */
 void space_ready(rados_ioctx_t io);
 /* Each namespace that may have images of ours, the pool's own first.  Whether any said yes. */
@@ -167,6 +170,15 @@ int change_flatten(struct pool *p, const char *id, bool cancel, struct err **e);
 int change_remove(struct pool *p, const char *id, struct err **e);
 /* Copies a file of that length; ret_len: the bytes of it. */
 int import_bytes(rbd_image_t image, int fd, uint64_t len, struct err **e);
+
+/* adopt.c: see volume_adopt() and volume_release(). */
+int adopt_image(struct pool *p, const char *id, const char *name, struct err **e);
+int adopt_release(struct pool *p, const char *id, const char *name, struct err **e);
+/* Of an adoption that was cut off: the image has its own name again.  With the entry. */
+int adopt_undo(struct pool *p, const char *id, const struct record *rec, struct err **e);
+
+/* grant.c: see volume_grant(). */
+int grant(struct pool *p, const char *tenant, bool revoke, char **ret, struct err **e);
 
 /* extents.c */
 int extents_walk(rbd_image_t image, uint64_t n, uint64_t off, volume_extent_fn each, void *arg);

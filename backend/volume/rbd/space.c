@@ -63,7 +63,7 @@ int space_io(struct pool *p, const char *name, rados_ioctx_t *ret, rados_ioctx_t
         return 0;
 }
 
-static int list_it(struct pool *p, const char *name)
+int space_list(struct pool *p, const char *name, struct err **e)
 {
         rados_write_op_t op = rados_create_write_op();
         const size_t klen = strlen(name), vlen = 1;
@@ -72,7 +72,7 @@ static int list_it(struct pool *p, const char *name)
 
         rados_write_op_omap_set2(op, &name, &value, &klen, &vlen, 1);
         r = index_operate(p, object, op, NULL);
-        return r;
+        return r < 0 ? err_errno(e, r, "list of namespaces in Ceph") : 0;
 }
 
 int space_make(struct pool *p, const char *tenant, char ret[RBD_SPACE_SIZE], struct err **e)
@@ -89,9 +89,10 @@ int space_make(struct pool *p, const char *tenant, char ret[RBD_SPACE_SIZE], str
         pthread_mutex_unlock(&p->lock);
         if (known)
                 return 0;
-        r = list_it(p, ret); /* first: what is not listed is not swept */
-        if (r == 0)
-                r = rbd_namespace_create(p->io, ret);
+        r = space_list(p, ret, e); /* first: what is not listed is not swept */
+        if (r < 0)
+                return r;
+        r = rbd_namespace_create(p->io, ret);
         if (r < 0 && r != -EEXIST)
                 return err_errno(e, r, "namespace '%s' of Ceph pool '%s'", ret, p->name);
         r = space_io(p, ret, &io, &data, e);
