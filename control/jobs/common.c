@@ -4,6 +4,7 @@
 /* clang-format off */
 const struct job_def *const job_defs[] = {
         &job_tenant_create,
+        &job_tenant_key,
         &job_tenant_delete,
         &job_image_publish,
         &job_image_delete,

@@ -3,7 +3,7 @@
 
 #include "control/job.h"
 
-extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publish,
+extern const struct job_def job_tenant_create, job_tenant_key, job_tenant_delete, job_image_publish,
         job_image_delete, job_volume_create, job_volume_extend, job_volume_delete, job_volume_limit,
         job_snapshot_create, job_snapshot_delete,
         job_volume_check, job_volume_scrub,
@@ -141,10 +141,16 @@ int backup_expire(struct txn *t, struct object *volume, struct err **e);
 /* owner.c: whether the volume's bytes are on one host's disks. */
 bool volume_local(const struct object *v);
 
+/* tenant-key.c: a verb, and what a tenant's end does if it was given one. */
+int tenant_ceph_key(struct txn *t, struct object *o, const char *args, struct err **e);
+int tenant_revoke_key(struct job *j, const char *tenant, struct err **e);
+
 /* pool.c.  Labels of pools are "local" or "rbd:POOL[/NAMESPACE]".  Model held, but by pool_default()
  * and volume_place_new(). */
 enum { POOL_SIZE = 256 };
 void pool_default(const struct control *c, char ret[POOL_SIZE]);
+/* The first that is in Ceph; false: there is none. */
+bool pool_ceph(const struct control *c, char ret[POOL_SIZE]);
 /* -EINVAL with the list of those there are. */
 int pool_check(const struct control *c, const char *label, struct err **e);
 bool pool_same(const struct control *c, const char *a, const char *b);

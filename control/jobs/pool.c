@@ -35,6 +35,14 @@ void pool_default(const struct control *c, char ret[POOL_SIZE])
         next_pool(pools(c), ret);
 }
 
+bool pool_ceph(const struct control *c, char ret[POOL_SIZE])
+{
+        for (const char *p = next_pool(pools(c), ret); *ret; p = next_pool(p, ret))
+                if (strncmp(ret, "rbd:", 4) == 0)
+                        return true;
+        return false;
+}
+
 int pool_check(const struct control *c, const char *label, struct err **e)
 {
         char one[POOL_SIZE];
@@ -49,15 +57,12 @@ int pool_check(const struct control *c, const char *label, struct err **e)
 /* One of a cloud that knew its one Ceph pool by its driver's name only. */
 bool pool_same(const struct control *c, const char *a, const char *b)
 {
-        char one[POOL_SIZE], first[POOL_SIZE] = "";
+        char first[POOL_SIZE];
 
         if (streq(a, b))
                 return true;
-        if (!streq(a, "rbd") && !streq(b, "rbd"))
+        if ((!streq(a, "rbd") && !streq(b, "rbd")) || !pool_ceph(c, first))
                 return false;
-        for (const char *p = next_pool(pools(c), one); *one && !*first; p = next_pool(p, one))
-                if (strncmp(one, "rbd:", 4) == 0)
-                        strcpy(first, one);
         return streq(streq(a, "rbd") ? b : a, first);
 }
 

@@ -1,5 +1,6 @@
 /* Tenants: whose things are whose.  A tenant is a Unix group, made by us; its gid is stored here
  * and is the same on every host. */
+#include "control/jobs/jobs.h"
 #include "control/network.h"
 
 enum { GID_BASE = 200000 };
@@ -121,6 +122,7 @@ static const struct attr_def attrs[] = {
          .help = "folders on the host that its backups may go to, absolute, with colons between"},
         {"placement", ATTR_WORD, ROLE_ADMIN, .words = "spread pack", .def = "spread",
          .help = "its guests start on the host with most room, or where least is left"},
+        {"ceph_key", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "it was given one"},
         {"keeper", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "host that runs its jobs"},
         QUOTA("instances", ATTR_NUMBER),
         QUOTA("vcpus", ATTR_NUMBER),
@@ -143,6 +145,13 @@ static const struct file_def files[] = {
          .help = "those of all its volumes, a line each, as in their index"},
 };
 
+static const struct verb_def verbs[] = {
+        {"ceph-key", "[revoke]", ROLE_ADMIN, STATE(TENANT_ACTIVE),
+         "a key to its own Ceph namespace, for `rbd`, into a file on the host that events names; or "
+         "none any more",
+         tenant_ceph_key},
+};
+
 static const struct state_def states[] = {
         {"creating", .transient = true, .help = "its group is being made"},
         {"active", .help = "may be used"},
@@ -160,6 +169,8 @@ const struct kind kind_tenant = {
         .creator = ROLE_ADMIN,
         .attrs = attrs,
         .nattrs = ARRAY_SIZE(attrs),
+        .verbs = verbs,
+        .nverbs = ARRAY_SIZE(verbs),
         .states = states,
         .nstates = ARRAY_SIZE(states),
         .files = files,

@@ -98,6 +98,16 @@ echo "release rbd:new$$" >volumes/o/ctl && wait_until 30 test ! -e volumes/o ||
 rbd export -p rbd --no-progress "new$$" - | cmp -n 16777216 - "$T/raw" || fail "other bytes"
 ok "an image is adopted, and released"
 
+echo ceph-key >ctl && wait_until 20 grep -q "its Ceph key is in" events || fail "key: $(cat error)"
+key=$(sed -n 's/.*its Ceph key is in \(.*\) on host.*/\1/p' events)
+[ "$(stat -c %a "$key")" = 600 ] || fail "mode of $key"
+who=$(sed -n 's/^\[\(.*\)\]$/\1/p' "$key")
+rbd -n "$who" --keyring "$key" -p rbd --namespace "$space.default" ls >"$T/out" || fail "its key"
+grep -q "volume-$(cat volumes/f/id)" "$T/out" || fail "its key shows: $(cat "$T/out")"
+echo 'ceph-key revoke' >ctl && wait_until 20 grep -q "revoked" events || fail "revoke"
+[ ! -e "$key" ] || fail "its file is left"
+ok "a tenant's key, on request"
+
 if [ "$(id -u)" = 0 ]; then
         mkdir "$C/tenants/b" && cat "$C/tenants/b/.wait/active@20" >/dev/null || fail "tenant b"
         for v in c e; do
