@@ -201,6 +201,10 @@ bool pool_moved(struct volume_pool *p, const char *id)
 
 int side_drop(struct side *s, const char *id, struct err **e)
 {
+        int r = s->vault ? vault_meet(s->vault, id, e) : 0;
+
+        if (r < 0)
+                return r;
         if (s->vault && vault_has(s->vault, id))
                 return vault_remove(s->vault, id, e);
         return s->driver->remove(s->state, id, e);

@@ -71,6 +71,12 @@ static bool encrypted(struct side *p, const char *id)
         return p->vault && vault_has(p->vault, id);
 }
 
+/* A volume of a pool that other hosts have, too, may be new to us. */
+static int meet(struct side *p, const char *id, struct err **e)
+{
+        return p->vault ? vault_meet(p->vault, id, e) : 0;
+}
+
 /* Where the volume is, and nobody is taking it elsewhere. */
 static int find(struct volume_pool *pool, const char *id, struct side **ret, struct err **e)
 {
@@ -78,8 +84,10 @@ static int find(struct volume_pool *pool, const char *id, struct side **ret, str
 
         if (r == 0)
                 r = pool_check_still(pool, id, e);
-        if (r == 0)
+        if (r == 0) {
                 *ret = pool_side(pool, id, NULL);
+                r = meet(*ret, id, e);
+        }
         return r;
 }
 
@@ -88,8 +96,10 @@ static int find_new(struct volume_pool *pool, const char *id, struct side **ret,
 {
         int r = volume_check_id(id, e);
 
-        if (r == 0)
+        if (r == 0) {
                 *ret = pool_side(pool, id, &pool->sides[0]);
+                r = meet(*ret, id, e);
+        }
         return r;
 }
 
@@ -340,6 +350,8 @@ int volume_stat(struct volume_pool *pool, const char *id, struct volume_info *re
                 return r;
         p = pool_side(pool, id, NULL);
         r = checked(p->driver->stat(p->state, id, ret, e), e, "stat", id);
+        if (r == 0)
+                r = meet(p, id, e);
         if (r == 0 && p->vault)
                 vault_facts(p->vault, ret);
         return r;

@@ -126,6 +126,14 @@ struct volume_driver {
         /* Optional, both: see volume_adopt(), volume_release(). */
         int (*adopt)(void *pool, const char *id, const char *name, struct err **e);
         int (*release)(void *pool, const char *id, const char *name, struct err **e);
+        /* Optional, all or none, where several hosts have the pool: what encryption must find on each of
+         * them.  The header of a family (NULL: none any more; -ENOENT), and its members; get: 1 and the
+         * volume's family, 0: it is not encrypted. */
+        int (*header_put)(void *pool, const char *family, const void *p, size_t n, struct err **e);
+        int (*header_get)(void *pool, const char *family, void **ret, size_t *ret_n, struct err **e);
+        int (*member_put)(void *pool, const char *id, const char *family, bool in, struct err **e);
+        int (*member_get)(void *pool, const char *id, char ret[VOLUME_ID_SIZE], struct err **e);
+        int (*member_count)(void *pool, const char *family, struct err **e);
         /* Optional: see volume_grant(). */
         int (*grant)(void *pool, const char *space, bool revoke, char **ret, struct err **e);
         /* Required.  Idempotent: there with the same facts is success, with others -EEXIST. */

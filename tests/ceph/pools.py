@@ -319,6 +319,35 @@ class Pools(Case):
         self.d.ok("grant", pool=self.ceph, space="one", revoke=True)
         self.assertNotEqual(may("rbd", "ls", "%s/%s" % (pool, self.tenant("one"))).returncode, 0)
 
+    def test_encrypted_elsewhere(self):
+        """Another host knows what is encrypted, and what its key is wrapped in now."""
+        v = self.make(4 * MB, "one", passphrase="p" * 64)
+        self.write(v, b"secret" * 1000)
+        other = Blockd(options=["--pool", "local", "--pool", self.ceph])
+        self.addCleanup(other.clean)
+        self.d.stop()
+        self.d, mine = other, self.d
+        info = other.ok("stat", id=v)
+        self.assertEqual((info["family"], info["users"]), (v, 0))
+        other.ok("key", id=v, passphrase="p" * 64)
+        self.assertEqual(self.read(v, 6000), b"secret" * 1000)
+        other.ok("rekey", id=v, passphrase="p" * 64, next="q" * 64)
+        c = other.clone(v, 4 * MB)
+        other.stop()
+        mine.start()
+        self.d = mine
+        self.assertEqual(mine.ok("stat", id=c)["family"], v)
+        self.assertEqual(mine.err("rekey", id=v, passphrase="q" * 64, next="r" * 64), errno.EBUSY)
+        self.assertEqual(mine.err("key", id=c, passphrase="p" * 64), errno.EKEYREJECTED)
+        mine.ok("key", id=c, passphrase="q" * 64)
+        self.assertEqual(self.read(c, 6000), b"secret" * 1000)
+        mine.ok("remove", id=v)
+        self.assertEqual(self.read(c, 6000), b"secret" * 1000)
+        mine.ok("remove", id=c)
+        left = subprocess.run(["rados", "-p", pool, "-N", self.space, "ls"], check=True,
+                              stdout=subprocess.PIPE, text=True).stdout
+        self.assertNotIn("stratofs.crypt." + v, left)
+
     def test_lists_are_one(self):
         want = sorted([self.make(MB, where="local") for _ in range(3)] +
                       [self.make(MB, "one") for _ in range(3)])

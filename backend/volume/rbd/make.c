@@ -158,18 +158,18 @@ static int clone_image(rados_ioctx_t from, const char *parent, const char *snap,
         return r < 0 && r != -EEXIST ? err_errno(e, r, "clone RBD image '%s'", parent) : 0;
 }
 
-/* Opens the child: it grows, and tells its id. */
-static int adopt_child(rados_ioctx_t io, const char *name, uint64_t size,
+/* Opens the child: it tells its id, and grows if it may have to. */
+static int adopt_child(rados_ioctx_t io, const char *name, uint64_t size, bool grows,
                        char ret[RBD_IMAGE_ID_SIZE], struct err **e)
 {
         rbd_image_t image;
         uint64_t now;
-        int r = image_open_name(io, name, false, &image);
+        int r = image_open_name(io, name, !grows, &image);
 
         if (r < 0)
                 return err_errno(e, r, "open RBD image '%s'", name);
         r = rbd_get_size(image, &now);
-        if (r == 0 && now < size)
+        if (r == 0 && grows && now < size)
                 r = rbd_resize(image, size);
         if (r == 0)
                 r = rbd_get_id(image, ret, RBD_IMAGE_ID_SIZE);
@@ -180,33 +180,40 @@ static int adopt_child(rados_ioctx_t io, const char *name, uint64_t size,
         return r < 0 ? err_errno(e, r, "RBD image '%s'", name) : 0;
 }
 
-int make_child(struct pool *p, const struct record *from, const char *from_id, rados_ioctx_t io,
-               const char *name, uint64_t size, char ret[RBD_IMAGE_ID_SIZE], struct err **e)
+/* Of a volume's head: by a snapshot that is nobody's once it has a child, as Ceph keeps it for the
+ * child. */
+static int clone_head(struct pool *p, const struct record *from, const char *from_id,
+                      const char *parent, rados_ioctx_t io, const char *name, struct err **e)
 {
-        char parent[RBD_NAME_SIZE], snap[RBD_NAME_SIZE];
+        char snap[RBD_NAME_SIZE + 4];
         rbd_image_t image;
         struct entry *en;
-        int r = image_name(from->io, from->image, parent, e);
+        int r = image_borrow(p, from_id, from, &image, &en, e);
 
-        if (r == 0)
-                r = image_borrow(p, from_id, from, &image, &en, e);
         if (r < 0)
                 return r;
-        if (from->snap[0])
-                snprintf(snap, sizeof(snap), "%s", from->snap);
-        else
-                snprintf(snap, sizeof(snap), "for-%s", name);
-        if (!from->snap[0])
-                r = rbd_snap_create(image, snap);
+        snprintf(snap, sizeof(snap), "for-%s", name);
+        r = rbd_snap_create(image, snap);
         if (r < 0 && r != -EEXIST)
                 err_errno(e, r, "parent RBD image %s", from->image);
         else
                 r = clone_image(from->io, parent, snap, io, name, e);
-        /* A snapshot that has a child is nobody's from here on: Ceph keeps it for the child. */
-        if (!from->snap[0])
-                rbd_snap_remove(image, snap);
+        rbd_snap_remove(image, snap);
         image_return(image, en);
-        return r < 0 ? r : adopt_child(io, name, size, ret, e);
+        return r;
+}
+
+int make_child(struct pool *p, const struct record *from, const char *from_id, rados_ioctx_t io,
+               const char *name, uint64_t size, char ret[RBD_IMAGE_ID_SIZE], struct err **e)
+{
+        const bool grows = !from->snap[0] || from->size < size;
+        char parent[RBD_NAME_SIZE];
+        int r = image_name(from->io, from->image, parent, e);
+
+        if (r == 0)
+                r = from->snap[0] ? clone_image(from->io, parent, from->snap, io, name, e)
+                                  : clone_head(p, from, from_id, parent, io, name, e);
+        return r < 0 ? r : adopt_child(io, name, size, grows, ret, e);
 }
 
 static int parent_record(struct pool *p, const char *parent, struct record *ret, struct err **e)

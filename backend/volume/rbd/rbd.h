@@ -177,6 +177,12 @@ int adopt_release(struct pool *p, const char *id, const char *name, struct err *
 /* Of an adoption that was cut off: the image has its own name again.  With the entry. */
 int adopt_undo(struct pool *p, const char *id, const struct record *rec, struct err **e);
 
+/* secrets.c: as the driver has them. */
+int secrets_header_put(void *pool, const char *family, const void *p, size_t n, struct err **e);
+int secrets_header_get(void *pool, const char *family, void **ret, size_t *ret_n, struct err **e);
+int secrets_member_put(void *pool, const char *id, const char *family, bool in, struct err **e);
+int secrets_member_get(void *pool, const char *id, char ret[VOLUME_ID_SIZE], struct err **e);
+int secrets_member_count(void *pool, const char *family, struct err **e);
 /* grant.c: see volume_grant(). */
 int grant(struct pool *p, const char *tenant, bool revoke, char **ret, struct err **e);
 
