@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <utlist.h>
 
+#include "blockd/call.h"
 #include "blockd/copy.h"
 #include "blockd/handover.h"
 #include "blockd/meter.h"
@@ -21,14 +22,7 @@ enum {
         FREEZE_MS = 10000,
 };
 
-struct call {
-        struct server *server;
-        json_t *request;
-        json_t *answer;
-};
-
-/* json_unpack with words. */
-static int args(struct call *c, struct err **e, const char *fmt, ...)
+int call_args(struct call *c, struct err **e, const char *fmt, ...)
 {
         json_error_t je;
         va_list ap;
@@ -40,7 +34,7 @@ static int args(struct call *c, struct err **e, const char *fmt, ...)
         return r < 0 ? err_set(e, -EINVAL, "request: %s", je.text) : 0;
 }
 
-static int arg_size(json_int_t v, uint64_t *ret, struct err **e)
+int call_size(json_int_t v, uint64_t *ret, struct err **e)
 {
         if (v < 0)
                 return err_set(e, -EINVAL, "request: a negative size");
@@ -60,10 +54,11 @@ static int op_create(struct call *c, struct err **e)
         const char *id, *passphrase = NULL;
         json_int_t n = 0;
         uint64_t size = 0;
-        int r = args(c, e, "{s:s, s:I, s?s}", "id", &id, "size", &n, "passphrase", &passphrase);
+        int r = call_args(c, e, "{s:s, s:I, s?s}", "id", &id, "size", &n, "passphrase",
+                          &passphrase);
 
         if (r == 0)
-                r = arg_size(n, &size, e);
+                r = call_size(n, &size, e);
         if (r < 0)
                 return r;
         return passphrase ? volume_create_encrypted(c->server->pool, id, size, passphrase, e)
@@ -73,7 +68,7 @@ static int op_create(struct call *c, struct err **e)
 static int op_key(struct call *c, struct err **e)
 {
         const char *id, *passphrase;
-        int r = args(c, e, "{s:s, s:s}", "id", &id, "passphrase", &passphrase);
+        int r = call_args(c, e, "{s:s, s:s}", "id", &id, "passphrase", &passphrase);
 
         return r < 0 ? r : volume_key(c->server->pool, id, passphrase, e);
 }
@@ -81,7 +76,8 @@ static int op_key(struct call *c, struct err **e)
 static int op_rekey(struct call *c, struct err **e)
 {
         const char *id, *passphrase, *next;
-        int r = args(c, e, "{s:s, s:s, s:s}", "id", &id, "passphrase", &passphrase, "next", &next);
+        int r = call_args(c, e, "{s:s, s:s, s:s}", "id", &id, "passphrase", &passphrase, "next",
+                          &next);
 
         return r < 0 ? r : volume_rekey(c->server->pool, id, passphrase, next, e);
 }
@@ -106,10 +102,10 @@ static int op_copy(struct call *c, struct err **e)
         const char *id, *from;
         json_int_t n = 0;
         uint64_t off = 0, next;
-        int r = args(c, e, "{s:s, s:s, s:I}", "id", &id, "from", &from, "offset", &n);
+        int r = call_args(c, e, "{s:s, s:s, s:I}", "id", &id, "from", &from, "offset", &n);
 
         if (r == 0)
-                r = arg_size(n, &off, e);
+                r = call_size(n, &off, e);
         if (r == 0)
                 r = copy_piece(c->server->pool, id, from, off, &next, e);
         if (r == 0)
@@ -120,7 +116,7 @@ static int op_copy(struct call *c, struct err **e)
 static int op_import(struct call *c, struct err **e)
 {
         const char *id, *path;
-        int r = args(c, e, "{s:s, s:s}", "id", &id, "path", &path);
+        int r = call_args(c, e, "{s:s, s:s}", "id", &id, "path", &path);
 
         return r < 0 ? r : volume_import(c->server->pool, id, path, e);
 }
@@ -130,23 +126,22 @@ static int op_clone(struct call *c, struct err **e)
         const char *id, *parent;
         json_int_t n = 0;
         uint64_t size = 0;
-        int r = args(c, e, "{s:s, s:s, s:I}", "id", &id, "parent", &parent, "size", &n);
+        int r = call_args(c, e, "{s:s, s:s, s:I}", "id", &id, "parent", &parent, "size", &n);
 
         if (r == 0)
-                r = arg_size(n, &size, e);
+                r = call_size(n, &size, e);
         return r < 0 ? r : volume_clone(c->server->pool, id, parent, size, e);
 }
 
 static int op_snapshot(struct call *c, struct err **e)
 {
         const char *id, *volume;
-        int r = args(c, e, "{s:s, s:s}", "id", &id, "volume", &volume);
+        int r = call_args(c, e, "{s:s, s:s}", "id", &id, "volume", &volume);
 
         return r < 0 ? r : volume_snapshot(c->server->pool, id, volume, e);
 }
 
-/* With `change`, so that nobody exports it meanwhile. */
-static int not_exported(struct server *s, const char *what, const char *id, struct err **e)
+int call_not_exported(struct server *s, const char *what, const char *id, struct err **e)
 {
         unsigned exports;
 
@@ -161,7 +156,7 @@ static int shrink(struct server *s, const char *id, uint64_t size, struct err **
         int r;
 
         WITH_LOCK(&s->change);
-        r = not_exported(s, "shrink", id, e);
+        r = call_not_exported(s, "shrink", id, e);
         return r < 0 ? r : volume_shrink(s->pool, id, size, e);
 }
 
@@ -172,10 +167,10 @@ static int op_resize(struct call *c, struct err **e)
         const char *id;
         uint64_t size = 0;
         int may_shrink = 0;
-        int r = args(c, e, "{s:s, s:I, s?b}", "id", &id, "size", &n, "shrink", &may_shrink);
+        int r = call_args(c, e, "{s:s, s:I, s?b}", "id", &id, "size", &n, "shrink", &may_shrink);
 
         if (r == 0)
-                r = arg_size(n, &size, e);
+                r = call_size(n, &size, e);
         if (r == 0 && may_shrink)
                 r = volume_stat(c->server->pool, id, &info, e);
         if (r < 0)
@@ -187,12 +182,12 @@ static int op_resize(struct call *c, struct err **e)
 static int op_revert(struct call *c, struct err **e)
 {
         const char *id, *to;
-        int r = args(c, e, "{s:s, s:s}", "id", &id, "to", &to);
+        int r = call_args(c, e, "{s:s, s:s}", "id", &id, "to", &to);
 
         if (r < 0)
                 return r;
         WITH_LOCK(&c->server->change);
-        r = not_exported(c->server, "revert", id, e);
+        r = call_not_exported(c->server, "revert", id, e);
         return r < 0 ? r : volume_revert(c->server->pool, id, to, e);
 }
 
@@ -200,7 +195,7 @@ static int op_flatten(struct call *c, struct err **e)
 {
         const char *id;
         int cancel = 0;
-        int r = args(c, e, "{s:s, s?b}", "id", &id, "cancel", &cancel);
+        int r = call_args(c, e, "{s:s, s?b}", "id", &id, "cancel", &cancel);
 
         return r < 0 ? r : volume_flatten(c->server->pool, id, cancel, e);
 }
@@ -208,12 +203,12 @@ static int op_flatten(struct call *c, struct err **e)
 static int op_remove(struct call *c, struct err **e)
 {
         const char *id;
-        int r = args(c, e, "{s:s}", "id", &id);
+        int r = call_args(c, e, "{s:s}", "id", &id);
 
         if (r < 0)
                 return r;
         WITH_LOCK(&c->server->change); /* so that nobody exports it meanwhile */
-        r = not_exported(c->server, "remove", id, e);
+        r = call_not_exported(c->server, "remove", id, e);
         if (r < 0)
                 return r;
         check_cancel(c->server, id);
@@ -256,7 +251,7 @@ static int op_stat(struct call *c, struct err **e)
         struct volume_info info;
         json_auto_t *o = NULL;
         const char *id;
-        int r = args(c, e, "{s:s}", "id", &id);
+        int r = call_args(c, e, "{s:s}", "id", &id);
 
         if (r == 0)
                 r = volume_stat(c->server->pool, id, &info, e);
@@ -287,7 +282,7 @@ static int op_list(struct call *c, struct err **e)
 {
         struct listing l = {.server = c->server, .array = json_array()};
         const char *after = "";
-        int r = args(c, e, "{s?s}", "after", &after);
+        int r = call_args(c, e, "{s?s}", "after", &after);
 
         json_object_set_new(c->answer, "volumes", l.array);
         if (r == 0)
@@ -303,8 +298,9 @@ static int op_export(struct call *c, struct err **e)
         const char *id, *volume;
         json_int_t uid, gid;
         int readonly = 0;
-        int r = args(c, e, "{s:s, s:s, s:I, s:I, s?b, s?o}", "id", &id, "volume", &volume, "uid",
-                     &uid, "gid", &gid, "readonly", &readonly, "clients", &want.clients);
+        int r = call_args(c, e, "{s:s, s:s, s:I, s:I, s?b, s?o}", "id", &id, "volume", &volume,
+                          "uid", &uid, "gid", &gid, "readonly", &readonly, "clients",
+                          &want.clients);
 
         if (r < 0)
                 return r;
@@ -326,7 +322,7 @@ static int op_export(struct call *c, struct err **e)
 static int op_unexport(struct call *c, struct err **e)
 {
         const char *id;
-        int r = args(c, e, "{s:s}", "id", &id);
+        int r = call_args(c, e, "{s:s}", "id", &id);
 
         return r < 0 ? r : export_remove(c->server, id, e);
 }
@@ -342,13 +338,13 @@ static int op_check(struct call *c, struct err **e)
         const char *id, *token = "";
         struct volume_info info;
         json_int_t rate = 0;
-        int r = args(c, e, "{s:s, s?b, s?b, s?b, s?b, s?s, s?I}", "id", &id, "start", &start,
-                     "scrub", &scrub, "sums", &sums, "cancel", &cancel, "token", &token, "rate",
-                     &rate);
+        int r = call_args(c, e, "{s:s, s?b, s?b, s?b, s?b, s?s, s?I}", "id", &id, "start", &start,
+                          "scrub", &scrub, "sums", &sums, "cancel", &cancel, "token", &token,
+                          "rate", &rate);
         struct volume_check how = {.scrub = scrub, .sums = sums};
 
         if (r == 0)
-                r = arg_size(rate, &how.rate, e);
+                r = call_size(rate, &how.rate, e);
         if (r == 0)
                 r = volume_stat(c->server->pool, id, &info, e);
         if (r == 0 && start)
@@ -368,7 +364,7 @@ static int op_list_exports(struct call *c, struct err **e)
         struct export *x, *tmp;
         const char *after = "";
         bool more = false;
-        int r = args(c, e, "{s?s}", "after", &after);
+        int r = call_args(c, e, "{s?s}", "after", &after);
 
         json_object_set_new(c->answer, "exports", array);
         if (r < 0)
@@ -397,8 +393,9 @@ static int op_limit(struct call *c, struct err **e)
         json_int_t v[5] = {};
         struct limit_config want;
         const char *id;
-        int r = args(c, e, "{s:s, s?I, s?I, s?I, s?I, s?I}", "id", &id, "iops", &v[0], "bandwidth",
-                     &v[1], "iops_burst", &v[2], "bandwidth_burst", &v[3], "burst_seconds", &v[4]);
+        int r = call_args(c, e, "{s:s, s?I, s?I, s?I, s?I, s?I}", "id", &id, "iops", &v[0],
+                          "bandwidth", &v[1], "iops_burst", &v[2], "bandwidth_burst", &v[3],
+                          "burst_seconds", &v[4]);
 
         if (r < 0)
                 return r;
@@ -425,7 +422,7 @@ static int op_stats(struct call *c, struct err **e)
         struct volume_info info;
         json_auto_t *o = NULL;
         struct meter_facts f;
-        int r = args(c, e, "{s?s, s?s}", "id", &id, "after", &after);
+        int r = call_args(c, e, "{s?s, s?s}", "id", &id, "after", &after);
 
         if (r == 0 && id)
                 r = volume_stat(c->server->pool, id, &info, e);
@@ -455,7 +452,7 @@ static int op_replace(struct call *c, struct err **e)
 static int op_loglevel(struct call *c, struct err **e)
 {
         int level = log_get_level();
-        int r = args(c, e, "{s?i}", "level", &level);
+        int r = call_args(c, e, "{s?i}", "level", &level);
 
         if (r < 0)
                 return r;
@@ -476,7 +473,7 @@ static int op_reload_tls(struct call *c, struct err **e)
 static int op_fault(struct call *c, struct err **e)
 {
         const char *points;
-        int r = args(c, e, "{s:s}", "points", &points);
+        int r = call_args(c, e, "{s:s}", "points", &points);
 
         if (r == 0 && (r = fault_set(points)) < 0)
                 err_set(e, r,
@@ -508,6 +505,11 @@ static const struct {
         {"export", op_export},
         {"unexport", op_unexport},
         {"list_exports", op_list_exports},
+        {"place", op_place},
+        {"move", op_move},
+        {"adopt", op_adopt},
+        {"release", op_release},
+        {"grant", op_grant},
         {"check", op_check},
         {"limit", op_limit},
         {"stats", op_stats},

@@ -23,7 +23,7 @@ enum { REPLACE_MS = 180000 };
 
 struct options {
         const char *state, *run, *check;
-        const char *pool; /* DRIVER[:TARGET] */
+        const char *pools[VOLUME_POOLS + 1]; /* DRIVER[:TARGET] */
         bool repair, direct, replace;
         int ready_fd, takeover_fd, handshake_ms;
         struct tcp_config tcp;
@@ -33,7 +33,7 @@ struct options {
 static const char usage[] =
         "usage: blockd --state DIR --run DIR [--listen ADDRESS[:PORT]]... [--tls-dir DIR]\n"
         "              [--plain-tcp] [--handshake-ms N] [--cache buffered|direct]\n"
-        "              [--pool local|rbd:POOL[/NAMESPACE][,conf=FILE][,id=USER]]\n"
+        "              [--pool local|rbd:POOL[/NAMESPACE][,conf=FILE][,id=USER]]...\n"
         "              [--ready-fd N] [--loglevel 0-7]\n"
         "       blockd --check DIR [--repair]\n"
         "       blockd --replace --run DIR\n"
@@ -62,13 +62,12 @@ static int parse_options(int argc, char **argv, struct options *o)
                 {"help", no_argument, NULL, 'h'},
                 {},
         };
+        unsigned npools = 0;
         char *end = NULL;
         int c;
 
-        *o = (struct options){.pool = "local",
-                              .ready_fd = -1,
-                              .takeover_fd = -1,
-                              .handshake_ms = SERVER_HANDSHAKE_MS};
+        *o = (struct options){
+                .ready_fd = -1, .takeover_fd = -1, .handshake_ms = SERVER_HANDSHAKE_MS};
         while ((c = getopt_long(argc, argv, "", longs, NULL)) >= 0) {
                 if (c == 's')
                         o->state = optarg;
@@ -84,8 +83,8 @@ static int parse_options(int argc, char **argv, struct options *o)
                         o->direct = true;
                 else if (c == 'C' && streq(optarg, "buffered"))
                         o->direct = false;
-                else if (c == 'p')
-                        o->pool = optarg;
+                else if (c == 'p' && npools < VOLUME_POOLS)
+                        o->pools[npools++] = optarg;
                 else if (c == 'O')
                         o->takeover_fd = strtol(optarg, &end, 10);
                 else if (c == 'E')
@@ -109,6 +108,8 @@ static int parse_options(int argc, char **argv, struct options *o)
                 if (end && *end)
                         return -EINVAL;
         }
+        if (npools == 0)
+                o->pools[0] = "local";
         if (o->replace)
                 return optind == argc && o->run && !o->state && !o->check ? 0 : -EINVAL;
         if (optind != argc || o->handshake_ms <= 0 ||
@@ -276,7 +277,7 @@ static int lock(const struct options *o, struct takeover *t, struct err **e)
 }
 
 struct successor_words {
-        const char *argv[18 + 2 * TCP_LISTENERS];
+        const char *argv[18 + 2 * TCP_LISTENERS + 2 * VOLUME_POOLS];
         char level[16], handshake_ms[16];
 };
 
@@ -294,8 +295,10 @@ static void successor_words(const struct options *o, struct successor_words *ret
         *p++ = o->run;
         *p++ = "--cache";
         *p++ = o->direct ? "direct" : "buffered";
-        *p++ = "--pool";
-        *p++ = o->pool;
+        for (unsigned i = 0; o->pools[i]; i++) {
+                *p++ = "--pool";
+                *p++ = o->pools[i];
+        }
         *p++ = "--loglevel";
         *p++ = ret->level;
         *p++ = "--handshake-ms";
@@ -313,6 +316,15 @@ static void successor_words(const struct options *o, struct successor_words *ret
         *p = NULL;
 }
 
+static int start(const struct options *o, struct takeover *take, struct server **ret,
+                 struct err **e)
+{
+        struct server_config c = {.state = o->state, .run = o->run, .direct = o->direct};
+
+        memcpy(c.pools, o->pools, sizeof(c.pools));
+        return server_start(&c, &o->tcp, take, ret, e);
+}
+
 static int serve(struct options *o)
 {
         struct successor_words words;
@@ -327,8 +339,7 @@ static int serve(struct options *o)
                 fcntl(take.sock, F_SETFD, FD_CLOEXEC);
         r = lock(o, &take, &e);
         if (r == 0)
-                r = server_start(&(struct server_config){o->state, o->run, o->pool, o->direct},
-                                 &o->tcp, takes ? &take : NULL, &s, &e);
+                r = start(o, takes ? &take : NULL, &s, &e);
         if (r == 0)
                 s->handshake_ms = o->handshake_ms;
         if (r < 0) {

@@ -91,22 +91,69 @@ static int refuse_files(const char *state, struct err **e)
         return some ? err_set(e, -EEXIST, "there are volumes in files already, in '%s'", dir) : 0;
 }
 
-static int open_pool(struct server *s, const struct server_config *c, bool shared, struct err **e)
+static int find_driver(const char *pool, const struct volume_driver **ret, struct err **e)
 {
-        struct volume_pool_config config = {
-                .state = c->state, .run = c->run, .direct = c->direct, .shared = shared};
-        const char *colon = strchrnul(c->pool, ':');
-        const struct volume_driver *driver;
         char name[32];
+
+        snprintf(name, sizeof(name), "%.*s", (int)strcspn(pool, ":"), pool);
+        return volume_driver_find(name, ret, e);
+}
+
+/* A pool's own folder: files are where they always were, all else beside them if it is not alone.
+ */
+static char *pool_folder(const char *top, const char *label, bool own)
+{
+        char *path = own ? path_printf("%s", top) : path_printf("%s/pools/%s", top, label);
+
+        for (char *p = path ? path + strlen(path) - strlen(label) : NULL; !own && p && *p; p++)
+                if (*p == '/')
+                        *p = '+';
+        return path;
+}
+
+static int open_one(struct server *s, const struct server_config *c, const char *pool, bool own,
+                    bool shared, struct err **e)
+{
+        _cleanup_free_ char *label = strndup(pool, strcspn(pool, ","));
+        _cleanup_free_ char *state = NULL, *run = NULL;
+        struct volume_pool_config config = {.label = label, .direct = c->direct, .shared = shared};
+        const struct volume_driver *driver;
+        const char *colon = strchr(pool, ':');
         int r;
 
-        snprintf(name, sizeof(name), "%.*s", (int)(colon - c->pool), c->pool);
-        if (*colon)
-                config.target = colon + 1;
-        r = volume_driver_find(name, &driver, e);
-        if (r == 0 && driver != &volume_driver_local)
+        if (!label)
+                return err_errno(e, -ENOMEM, "pool");
+        state = pool_folder(c->state, label, own);
+        run = pool_folder(c->run, label, own);
+        if (!state || !run)
+                return err_errno(e, -ENOMEM, "pool");
+        config.target = colon ? colon + 1 : NULL;
+        config.state = state;
+        config.run = run;
+        r = find_driver(pool, &driver, e);
+        if (r == 0 && !own)
+                r = mkdir_parents(state, 0700, e);
+        if (r == 0 && !own)
+                r = mkdir_parents(run, 0700, e);
+        if (r < 0)
+                return r;
+        return s->pool ? volume_pool_add(s->pool, driver, &config, e)
+                       : volume_pool_open(driver, &config, &s->pool, e);
+}
+
+static int open_pool(struct server *s, const struct server_config *c, bool shared, struct err **e)
+{
+        bool files = false;
+        int r = 0;
+
+        for (unsigned i = 0; c->pools[i]; i++)
+                files |= streq(c->pools[i], "local");
+        if (!files)
                 r = refuse_files(c->state, e);
-        return r < 0 ? r : volume_pool_open(driver, &config, &s->pool, e);
+        for (unsigned i = 0; r == 0 && c->pools[i]; i++)
+                r = open_one(s, c, c->pools[i], files ? streq(c->pools[i], "local") : i == 0,
+                             shared, e);
+        return r;
 }
 
 int server_start(const struct server_config *config, const struct tcp_config *tcp,

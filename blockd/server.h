@@ -148,7 +148,8 @@ enum { LISTEN_CONTROL = 1, LISTEN_SHARED = 2, LISTEN_TCP = 4, LISTEN_EXPORTS = 1
 /* server.c */
 struct server_config {
         const char *state, *run;
-        const char *pool; /* DRIVER[:TARGET]: where the volumes are */
+        /* DRIVER[:TARGET], NULL after the last: where volumes are, the first unless told. */
+        const char *pools[VOLUME_POOLS + 1];
         bool direct;      /* they are read and written past the page cache */
 };
 /* take: what a predecessor gave us, or NULL. */

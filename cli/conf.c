@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 
+#include "common/buf.h"
 #include "common/fileio.h"
 
 enum { CONF_MAX = 64 << 10 };
@@ -32,17 +33,30 @@ static char *value_of(const char *text, const char *key)
         return found;
 }
 
+/* Each as blockd's --pool takes it, with a NUL behind it; an empty one is the last. */
 static char *pool_words(const char *volumes, const char *conf, const char *user)
 {
-        if (strncmp(volumes, "rbd:", 4) != 0)
-                return strdup(volumes);
+        _cleanup_buf_ struct buf out = {};
+
         if (user && strncmp(user, "client.", 7) == 0)
                 user += 7;
-        return path_printf("%s%s%s%s%s", volumes, conf ? ",conf=" : "", conf ? conf : "",
-                           user ? ",id=" : "", user ? user : "");
+        for (const char *p = volumes + strspn(volumes, " \t"); *p; p += strspn(p, " \t")) {
+                size_t n = strcspn(p, " \t");
+                bool rbd = strncmp(p, "rbd:", 4) == 0;
+
+                buf_add(&out, p, n);
+                if (rbd && conf)
+                        buf_printf(&out, ",conf=%s", conf);
+                if (rbd && user)
+                        buf_printf(&out, ",id=%s", user);
+                buf_add(&out, "", 1);
+                p += n;
+        }
+        buf_add(&out, "", 1);
+        return buf_take(&out);
 }
 
-int conf_pool(const struct cloud *c, char **ret, struct err **e)
+int conf_pools(const struct cloud *c, char **ret, struct err **e)
 {
         _cleanup_free_ char *kept = path_printf("%s/stratod.conf", c->state);
         _cleanup_free_ char *text = NULL, *volumes = NULL, *conf = NULL, *user = NULL;

@@ -3,6 +3,6 @@
 
 #include "cli/cli.h"
 
-/* blockd's --pool, by the file given or the one that stratod kept; *ret is NULL if it says nothing
- * of volumes.  The caller frees. */
-int conf_pool(const struct cloud *c, char **ret, struct err **e);
+/* blockd's --pool options, by the file given or the one that stratod kept: texts, one behind the
+ * other, the last is empty; *ret is NULL if it says nothing of volumes.  The caller frees. */
+int conf_pools(const struct cloud *c, char **ret, struct err **e);

@@ -122,6 +122,8 @@ static void guard_from_oom(void)
                 return;
 }
 
+enum { POOLS_END = 40 }; /* words; blockd refuses more pools than it has room for */
+
 struct words {
         const char *argv[64];
         int n;
@@ -164,13 +166,13 @@ static int become(const struct cloud *c, enum daemon d, const char *holder, cons
                   const char *pidfile, int ready)
 {
         _cleanup_free_ char *own = path_printf("%s/blockd", c->state);
-        _cleanup_free_ char *pool = NULL;
+        _cleanup_free_ char *pools = NULL;
         struct words w = {};
         int lock, r;
 
         if (!own)
                 return -ENOMEM;
-        r = d == BLOCKD ? conf_pool(c, &pool, NULL) : 0;
+        r = d == BLOCKD ? conf_pools(c, &pools, NULL) : 0;
         if (r < 0)
                 return r;
         lock = take_lock(pidfile);
@@ -192,8 +194,8 @@ static int become(const struct cloud *c, enum daemon d, const char *holder, cons
                 add(&w, "--loglevel", c->loglevel);
         if (d == STRATOD && c->conf)
                 add(&w, "--conf", c->conf);
-        if (pool)
-                add(&w, "--pool", pool);
+        for (const char *p = pools; p && *p && w.n < POOLS_END; p += strlen(p) + 1)
+                add(&w, "--pool", p);
         if (d == BLOCKD)
                 add_options(&w, getenv("STRATOFS_BLOCKD_OPTIONS"));
         execv(w.argv[0], (char *const *)w.argv);

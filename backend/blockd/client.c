@@ -36,6 +36,80 @@ static int client_ping(struct volume_service *s, struct err **e)
         return call(s, json_pack("{s:s}", "op", "ping"), QUICK_MS, NULL, e);
 }
 
+static int client_place(struct volume_service *s, const char *id, const char *pool,
+                        const char *space, struct err **e)
+{
+        return call(s,
+                    json_pack("{s:s, s:s, s:s, s:s}", "op", "place", "id", id, "pool", pool,
+                              "space", space),
+                    LONG_MS, NULL, e);
+}
+
+static int client_move(struct volume_service *s, const struct volume_journey *m, uint64_t *ret_next,
+                       uint64_t *ret_size, struct err **e)
+{
+        json_auto_t *a = NULL;
+        json_int_t next, size;
+        int r = call(s,
+                     json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "op", "move", "id", m->id,
+                               "from", m->from, "to", m->to, "space", m->space, "passphrase",
+                               m->passphrase, "offset", (json_int_t)m->off),
+                     LONG_MS, &a, e);
+
+        if (r < 0)
+                return r;
+        if (json_unpack(a, "{s:I, s:I}", "next", &next, "size", &size) < 0)
+                return err_set(e, -EPROTO, "blockd's answer makes no sense");
+        *ret_next = next;
+        *ret_size = size;
+        return 0;
+}
+
+static int client_move_end(struct volume_service *s, const struct volume_journey *m, bool moved,
+                           struct err **e)
+{
+        return call(s,
+                    json_pack("{s:s, s:s, s:s, s:s, s:s}", "op", "move", "id", m->id, "from",
+                              m->from, "to", m->to, "end", moved ? "moved" : "forget"),
+                    LONG_MS, NULL, e);
+}
+
+static int client_adopt(struct volume_service *s, const char *id, const char *pool,
+                        const char *name, struct err **e)
+{
+        return call(s,
+                    json_pack("{s:s, s:s, s:s, s:s}", "op", "adopt", "id", id, "pool", pool, "name",
+                              name),
+                    LONG_MS, NULL, e);
+}
+
+static int client_release(struct volume_service *s, const char *id, const char *name,
+                          struct err **e)
+{
+        return call(s, json_pack("{s:s, s:s, s:s}", "op", "release", "id", id, "name", name),
+                    LONG_MS, NULL, e);
+}
+
+static int client_grant(struct volume_service *s, const char *pool, const char *space, bool revoke,
+                        char **ret, struct err **e)
+{
+        json_auto_t *a = NULL;
+        const char *key;
+        int r = call(s,
+                     json_pack("{s:s, s:s, s:s, s:b}", "op", "grant", "pool", pool, "space", space,
+                               "revoke", (int)revoke),
+                     LONG_MS, &a, e);
+
+        *ret = NULL;
+        if (r < 0 || revoke)
+                return r;
+        key = json_string_value(json_object_get(a, "key"));
+        if (!key)
+                return err_set(e, -EPROTO, "blockd's answer makes no sense");
+        *ret = strdup(key);
+        return *ret ? 0 : err_errno(e, -ENOMEM, "key");
+}
+
 static int client_create(struct volume_service *s, const char *id, uint64_t size, struct err **e)
 {
         return call(
@@ -419,6 +493,12 @@ static void client_close(struct volume_service *s)
 static const struct volume_service_ops client_ops = {
         .name = "blockd",
         .ping = client_ping,
+        .place = client_place,
+        .move = client_move,
+        .move_end = client_move_end,
+        .adopt = client_adopt,
+        .release = client_release,
+        .grant = client_grant,
         .create = client_create,
         .import = client_import,
         .clone = client_clone,

@@ -38,13 +38,25 @@ static int take_seconds(unsigned *to, const char *value, struct err **e)
 /* blockd takes a closer look. */
 static int take_volumes(struct store_choice *c, const char *value, struct err **e)
 {
-        const bool rbd = strncmp(value, "rbd:", 4) == 0 && value[4];
+        const size_t all = strlen(value);
+        size_t len = 0, n;
 
-        if (!rbd && !streq(value, "local")) {
-                err_at(e, -EINVAL, value, strlen(value), 0, strlen(value), "no place for volumes");
-                return err_hint(e, "local or rbd:POOL[/NAMESPACE]");
+        for (const char *p = value + strspn(value, " \t"); *p || p == value;
+             p += n, p += strspn(p, " \t")) {
+                bool rbd = strncmp(p, "rbd:", 4) == 0;
+
+                n = strcspn(p, " \t");
+                if ((!rbd || n == 4 || memchr(p, ',', n)) &&
+                    (n != 5 || memcmp(p, "local", 5) != 0)) {
+                        err_at(e, -EINVAL, value, all, (size_t)(p - value), n,
+                               "no place for volumes");
+                        return err_hint(e, "local, rbd:POOL[/NAMESPACE], or several of these");
+                }
+                if (len + n + 2 > sizeof(c->volumes))
+                        return err_at(e, -EINVAL, value, all, 0, all, "too many");
+                len += (size_t)snprintf(c->volumes + len, sizeof(c->volumes) - len, "%s%.*s",
+                                        len ? " " : "", (int)n, p);
         }
-        strcpy(c->volumes, rbd ? "rbd" : "local");
         return 0;
 }
 

@@ -7,8 +7,8 @@
  *
  *   store = sqlite | rados:POOL[/NAMESPACE]     sqlite unless told
  *   ceph_conf = FILE    ceph_user = client.NAME    ceph_timeout = SECONDS
- *   volumes = local | rbd:POOL[/NAMESPACE]      where volumes' bytes are; blockd is told by its
- *                       starter
+ *   volumes = local | rbd:POOL[/NAMESPACE]...   where volumes' bytes are, the first unless their
+ *                       type says otherwise; blockd is told by its starter
  *   host = NAME         this host's name; its network name unless told
  *   lease = SECONDS     without a sign of life for so long, the others take a host over: 10 */
 struct store_choice {
@@ -17,7 +17,7 @@ struct store_choice {
         struct store_rados_config rados;
         char *host;       /* NULL: not said */
         unsigned lease;   /* seconds; 0: not said */
-        char volumes[16]; /* the driver of volumes: local, rbd */
+        char volumes[1024]; /* where volumes' bytes are: "local rbd:POOL", a space between */
 };
 
 /* Reads the file; a missing one is an empty one if may_miss.  -EINVAL with file, line and a caret.

@@ -1,18 +1,11 @@
 /* The checked front door: see volume.h. */
-#include "backend/volume/volume.h"
+#include "backend/volume/pools.h"
 
 #include <assert.h>
 
-#include "backend/volume/crypt/vault.h"
 #include "common/fault.h"
 #include "common/module.h"
 #include "common/name.h"
-
-struct volume_pool {
-        const struct volume_driver *driver;
-        void *state;
-        struct vault *vault; /* which volumes are encrypted; NULL: none can be */
-};
 
 struct volume_changes {
         struct volume *volume;
@@ -26,7 +19,7 @@ struct volume {
         char id[VOLUME_ID_SIZE];
 };
 
-static int check_id(const char *id, struct err **e)
+int volume_check_id(const char *id, struct err **e)
 {
         char canonical[ID_TEXT_SIZE];
         sd_id128_t parsed;
@@ -73,70 +66,77 @@ int volume_driver_find(const char *name, const struct volume_driver **ret, struc
         return module_load("backend/volume", file, "stratofs_volume_driver", name, ret, e);
 }
 
-int volume_pool_open(const struct volume_driver *d, const struct volume_pool_config *c,
-                     struct volume_pool **ret, struct err **e)
-{
-        struct volume_pool *p = calloc(1, sizeof(*p));
-        int r;
-
-        if (!p)
-                return err_errno(e, -ENOMEM, "open pool");
-        p->driver = d;
-        r = d->pool_open(c, &p->state, e);
-        if (r < 0) {
-                free(p);
-                return err_prepend(e, r, "open %s pool in '%s'", d->name, c->state);
-        }
-        if (c && c->state) {
-                r = vault_open(c, d, p->state, &p->vault, e);
-                if (r < 0) {
-                        volume_pool_close(p);
-                        return err_prepend(e, r, "open the keys in '%s'", c->state);
-                }
-        }
-        *ret = p;
-        return 0;
-}
-
-void volume_pool_abandon(struct volume_pool *p, bool abandoned)
-{
-        p->driver->pool_abandon(p->state, abandoned);
-}
-
-void volume_pool_background(struct volume_pool *p, bool on)
-{
-        if (p->driver->background)
-                p->driver->background(p->state, on);
-}
-
-int volume_pool_work(struct volume_pool *p)
-{
-        return p->driver->work ? p->driver->work(p->state) : 0;
-}
-
-struct volume_pool *volume_pool_close(struct volume_pool *p)
-{
-        if (p) {
-                vault_close(p->vault);
-                p->driver->pool_close(p->state);
-                free(p);
-        }
-        return NULL;
-}
-
-static bool encrypted(struct volume_pool *p, const char *id)
+static bool encrypted(struct side *p, const char *id)
 {
         return p->vault && vault_has(p->vault, id);
 }
 
-/* For what makes a plain volume. */
-static int check_plain(struct volume_pool *p, const char *id, struct err **e)
+/* A volume of a pool that other hosts have, too, may be new to us. */
+static int meet(struct side *p, const char *id, struct err **e)
 {
-        int r = check_id(id, e);
+        return p->vault ? vault_meet(p->vault, id, e) : 0;
+}
 
-        if (r == 0 && encrypted(p, id))
+/* Where the volume is, and nobody is taking it elsewhere. */
+static int find(struct volume_pool *pool, const char *id, struct side **ret, struct err **e)
+{
+        int r = volume_check_id(id, e);
+
+        if (r == 0)
+                r = pool_check_still(pool, id, e);
+        if (r == 0) {
+                *ret = pool_side(pool, id, NULL);
+                r = meet(*ret, id, e);
+        }
+        return r;
+}
+
+/* Where what is to be made belongs. */
+static int find_new(struct volume_pool *pool, const char *id, struct side **ret, struct err **e)
+{
+        int r = volume_check_id(id, e);
+
+        if (r == 0) {
+                *ret = pool_side(pool, id, &pool->sides[0]);
+                r = meet(*ret, id, e);
+        }
+        return r;
+}
+
+/* For what makes a plain volume. */
+static int find_plain(struct volume_pool *pool, const char *id, struct side **ret, struct err **e)
+{
+        int r = find_new(pool, id, ret, e);
+
+        if (r == 0 && encrypted(*ret, id))
                 return err_set(e, -EEXIST, "volume '%s' is there, encrypted", id);
         return r;
+}
+
+/* What grows from another is in the same pool. */
+static int find_child(struct volume_pool *pool, const char *id, const char *of, struct side **ret,
+                      struct err **e)
+{
+        struct side *p = NULL;
+        int r = volume_check_id(id, e);
+
+        if (r == 0)
+                r = find(pool, of, ret, e);
+        if (r < 0)
+                return r;
+        p = pool_side(pool, id, *ret);
+        if (p != *ret)
+                return err_set(e, -EXDEV, "volume '%s' is in pool '%s', and '%s' is to be in '%s'",
+                               of, (*ret)->label, id, p->label);
+        return 0;
+}
+
+/* What became of a making. */
+static int made(struct volume_pool *pool, const char *id, int r, struct err **e, const char *what)
+{
+        if (r == 0)
+                pool_made(pool, id);
+        return checked(r, e, what, id);
 }
 
 static int check_sectors(uint64_t size, struct err **e)
@@ -149,10 +149,11 @@ static int check_sectors(uint64_t size, struct err **e)
         return r;
 }
 
-int volume_create_encrypted(struct volume_pool *p, const char *id, uint64_t size,
+int volume_create_encrypted(struct volume_pool *pool, const char *id, uint64_t size,
                             const char *passphrase, struct err **e)
 {
-        int r = check_id(id, e);
+        struct side *p = NULL;
+        int r = find_new(pool, id, &p, e);
 
         if (r == 0)
                 r = check_sectors(size, e);
@@ -160,53 +161,61 @@ int volume_create_encrypted(struct volume_pool *p, const char *id, uint64_t size
                 return r;
         if (!p->vault)
                 return err_set(e, -ENOTSUP, "%s pools cannot encrypt", p->driver->name);
-        return checked(vault_create(p->vault, id, size, passphrase, e), e, "create encrypted", id);
+        return made(pool, id, vault_create(p->vault, id, size, passphrase, e), e,
+                    "create encrypted");
 }
 
-int volume_key(struct volume_pool *p, const char *id, const char *passphrase, struct err **e)
+int volume_key(struct volume_pool *pool, const char *id, const char *passphrase, struct err **e)
 {
         struct volume_info info;
-        int r = volume_stat(p, id, &info, e);
+        struct side *p = NULL;
+        int r = volume_stat(pool, id, &info, e);
 
         if (r < 0)
                 return r;
         if (!info.family[0])
                 return err_set(e, -EINVAL, "volume '%s' is not encrypted", id);
+        p = pool_side(pool, id, NULL);
         return checked(vault_key(p->vault, id, passphrase, e), e, "unlock", id);
 }
 
-int volume_rekey(struct volume_pool *p, const char *id, const char *passphrase, const char *next,
+int volume_rekey(struct volume_pool *pool, const char *id, const char *passphrase, const char *next,
                  struct err **e)
 {
         struct volume_info info;
-        int r = volume_stat(p, id, &info, e);
+        struct side *p = NULL;
+        int r = volume_stat(pool, id, &info, e);
 
         if (r < 0)
                 return r;
         if (!info.family[0])
                 return err_set(e, -EINVAL, "volume '%s' is not encrypted", id);
+        p = pool_side(pool, id, NULL);
         return checked(vault_rekey(p->vault, id, passphrase, next, e), e, "rekey", id);
 }
 
 void volume_locked(struct volume_pool *p,
                    void (*each)(void *arg, const char *family, const char *id), void *arg)
 {
-        if (p->vault)
-                vault_locked(p->vault, each, arg);
+        for (unsigned i = 0; i < p->n; i++)
+                if (p->sides[i].vault)
+                        vault_locked(p->sides[i].vault, each, arg);
 }
 
-int volume_create(struct volume_pool *p, const char *id, uint64_t size, struct err **e)
+int volume_create(struct volume_pool *pool, const char *id, uint64_t size, struct err **e)
 {
-        int r = check_plain(p, id, e);
+        struct side *p = NULL;
+        int r = find_plain(pool, id, &p, e);
 
         if (r == 0)
                 r = check_size(size, e);
-        return r < 0 ? r : checked(p->driver->create(p->state, id, size, e), e, "create", id);
+        return r < 0 ? r : made(pool, id, p->driver->create(p->state, id, size, e), e, "create");
 }
 
-int volume_import(struct volume_pool *p, const char *id, const char *path, struct err **e)
+int volume_import(struct volume_pool *pool, const char *id, const char *path, struct err **e)
 {
-        int r = check_plain(p, id, e);
+        struct side *p = NULL;
+        int r = find_plain(pool, id, &p, e);
 
         if (r < 0)
                 return r;
@@ -214,16 +223,15 @@ int volume_import(struct volume_pool *p, const char *id, const char *path, struc
                 return err_set(e, -ENOTSUP, "%s pools cannot import", p->driver->name);
         if (path[0] != '/')
                 return err_set(e, -EINVAL, "import: '%.200s' is not absolute", path);
-        return checked(p->driver->import(p->state, id, path, e), e, "import", id);
+        return made(pool, id, p->driver->import(p->state, id, path, e), e, "import");
 }
 
-int volume_clone(struct volume_pool *p, const char *id, const char *parent, uint64_t size,
+int volume_clone(struct volume_pool *pool, const char *id, const char *parent, uint64_t size,
                  struct err **e)
 {
-        int r = check_id(id, e);
+        struct side *p = NULL;
+        int r = find_child(pool, id, parent, &p, e);
 
-        if (r == 0)
-                r = check_id(parent, e);
         if (r == 0)
                 r = check_size(size, e);
         if (r < 0)
@@ -235,17 +243,17 @@ int volume_clone(struct volume_pool *p, const char *id, const char *parent, uint
         if (encrypted(p, parent)) {
                 r = check_sectors(size, e);
                 return r < 0 ? r
-                             : checked(vault_clone(p->vault, id, parent, size, e), e, "clone", id);
+                             : made(pool, id, vault_clone(p->vault, id, parent, size, e), e,
+                                    "clone");
         }
-        return checked(p->driver->clone(p->state, id, parent, size, e), e, "clone", id);
+        return made(pool, id, p->driver->clone(p->state, id, parent, size, e), e, "clone");
 }
 
-int volume_snapshot(struct volume_pool *p, const char *id, const char *of, struct err **e)
+int volume_snapshot(struct volume_pool *pool, const char *id, const char *of, struct err **e)
 {
-        int r = check_id(id, e);
+        struct side *p = NULL;
+        int r = find_child(pool, id, of, &p, e);
 
-        if (r == 0)
-                r = check_id(of, e);
         if (r < 0)
                 return r;
         if (streq(id, of))
@@ -257,18 +265,20 @@ int volume_snapshot(struct volume_pool *p, const char *id, const char *of, struc
         return checked(p->driver->snapshot(p->state, id, of, e), e, "snapshot", id);
 }
 
-int volume_resize(struct volume_pool *p, const char *id, uint64_t size, struct err **e)
+int volume_resize(struct volume_pool *pool, const char *id, uint64_t size, struct err **e)
 {
-        int r = check_id(id, e);
+        struct side *p = NULL;
+        int r = find(pool, id, &p, e);
 
         if (r == 0)
                 r = encrypted(p, id) ? check_sectors(size, e) : check_size(size, e);
         return r < 0 ? r : checked(p->driver->resize(p->state, id, size, e), e, "resize", id);
 }
 
-int volume_shrink(struct volume_pool *p, const char *id, uint64_t size, struct err **e)
+int volume_shrink(struct volume_pool *pool, const char *id, uint64_t size, struct err **e)
 {
-        int r = check_id(id, e);
+        struct side *p = NULL;
+        int r = find(pool, id, &p, e);
 
         if (r == 0)
                 r = encrypted(p, id) ? check_sectors(size, e) : check_size(size, e);
@@ -277,7 +287,7 @@ int volume_shrink(struct volume_pool *p, const char *id, uint64_t size, struct e
         return r < 0 ? r : checked(p->driver->shrink(p->state, id, size, e), e, "shrink", id);
 }
 
-static bool same_family(struct volume_pool *p, const char *a, const char *b)
+static bool same_family(struct side *p, const char *a, const char *b)
 {
         struct volume_info x = {}, y = {};
 
@@ -290,12 +300,13 @@ static bool same_family(struct volume_pool *p, const char *a, const char *b)
         return streq(x.family, y.family);
 }
 
-int volume_revert(struct volume_pool *p, const char *id, const char *to, struct err **e)
+int volume_revert(struct volume_pool *pool, const char *id, const char *to, struct err **e)
 {
-        int r = check_id(id, e);
+        struct side *p = NULL;
+        int r = find(pool, id, &p, e);
 
         if (r == 0)
-                r = check_id(to, e);
+                r = volume_check_id(to, e);
         if (r < 0)
                 return r;
         if (streq(id, to))
@@ -307,73 +318,61 @@ int volume_revert(struct volume_pool *p, const char *id, const char *to, struct 
         return checked(p->driver->revert(p->state, id, to, e), e, "revert", id);
 }
 
-int volume_flatten(struct volume_pool *p, const char *id, bool cancel, struct err **e)
+int volume_flatten(struct volume_pool *pool, const char *id, bool cancel, struct err **e)
 {
-        int r = check_id(id, e);
+        struct side *p = NULL;
+        int r = find(pool, id, &p, e);
 
         if (r == 0 && !p->driver->flatten)
                 r = err_set(e, -ENOTSUP, "%s pools cannot flatten volumes", p->driver->name);
         return r < 0 ? r : checked(p->driver->flatten(p->state, id, cancel, e), e, "flatten", id);
 }
 
-int volume_remove(struct volume_pool *p, const char *id, struct err **e)
+/* What a move that was cut off has left of it goes, too. */
+int volume_remove(struct volume_pool *pool, const char *id, struct err **e)
 {
-        int r = check_id(id, e);
+        int r = volume_check_id(id, e);
 
-        if (r == 0 && encrypted(p, id))
-                return checked(vault_remove(p->vault, id, e), e, "remove", id);
-        return r < 0 ? r : checked(p->driver->remove(p->state, id, e), e, "remove", id);
+        for (unsigned i = 0; i < pool->n && r == 0; i++)
+                if (pool->n == 1 || side_has(&pool->sides[i], id))
+                        r = side_drop(&pool->sides[i], id, e);
+        if (r == 0 && pool->n > 1)
+                r = moves_forget(pool, id, e);
+        return checked(r, e, "remove", id);
 }
 
-int volume_stat(struct volume_pool *p, const char *id, struct volume_info *ret, struct err **e)
+int volume_stat(struct volume_pool *pool, const char *id, struct volume_info *ret, struct err **e)
 {
-        int r = check_id(id, e);
+        int r = volume_check_id(id, e);
+        struct side *p = NULL;
 
+        if (r < 0)
+                return r;
+        p = pool_side(pool, id, NULL);
+        r = checked(p->driver->stat(p->state, id, ret, e), e, "stat", id);
         if (r == 0)
-                r = checked(p->driver->stat(p->state, id, ret, e), e, "stat", id);
+                r = meet(p, id, e);
         if (r == 0 && p->vault)
                 vault_facts(p->vault, ret);
         return r;
 }
 
-int volume_exists(struct volume_pool *p, const char *id, struct err **e)
+int volume_exists(struct volume_pool *pool, const char *id, struct err **e)
 {
         struct volume_info info;
-        int r;
+        struct side *p;
+        int r = volume_check_id(id, e);
 
+        if (r < 0)
+                return r;
+        p = pool_side(pool, id, NULL);
         if (!p->driver->exists)
-                return volume_stat(p, id, &info, e);
-        r = check_id(id, e);
-        return r < 0 ? r : checked(p->driver->exists(p->state, id, e), e, "stat", id);
-}
-
-struct listing {
-        struct vault *vault;
-        volume_info_fn each;
-        void *arg;
-};
-
-static int list_one(void *arg, const struct volume_info *info)
-{
-        struct listing *l = arg;
-        struct volume_info full = *info;
-
-        vault_facts(l->vault, &full);
-        return l->each(l->arg, &full);
-}
-
-int volume_list(struct volume_pool *p, const char *after, volume_info_fn each, void *arg,
-                struct err **e)
-{
-        struct listing l = {p->vault, each, arg};
-
-        if (p->vault)
-                return p->driver->list(p->state, after, list_one, &l, e);
-        return p->driver->list(p->state, after, each, arg, e);
+                return volume_stat(pool, id, &info, e);
+        return checked(p->driver->exists(p->state, id, e), e, "stat", id);
 }
 
 /* Puts the layer between v and its driver, or closes what the driver opened. */
-static int encrypt(struct volume_pool *p, struct volume *v, struct err **e)
+static int encrypt(struct side *p, struct volume *v, struct err **e)
 {
         void *layer;
         int r = vault_wrap(p->vault, p->driver, v->handle, v->id, &layer, e);
@@ -387,15 +386,11 @@ static int encrypt(struct volume_pool *p, struct volume *v, struct err **e)
         return 0;
 }
 
-int volume_open(struct volume_pool *p, const char *id, bool readonly, struct volume **ret,
-                struct err **e)
+int side_open(struct side *p, const char *id, bool readonly, struct volume **ret, struct err **e)
 {
-        struct volume *v;
-        int r = check_id(id, e);
+        struct volume *v = calloc(1, sizeof(*v));
+        int r;
 
-        if (r < 0)
-                return r;
-        v = calloc(1, sizeof(*v));
         if (!v)
                 return err_errno(e, -ENOMEM, "open volume '%s'", id);
         v->driver = p->driver;
@@ -411,6 +406,60 @@ int volume_open(struct volume_pool *p, const char *id, bool readonly, struct vol
         v->readonly = readonly || (v->driver->immutable && v->driver->immutable(v->handle));
         *ret = v;
         return 0;
+}
+
+int volume_open(struct volume_pool *pool, const char *id, bool readonly, struct volume **ret,
+                struct err **e)
+{
+        struct side *p = NULL;
+        int r = find(pool, id, &p, e);
+
+        return r < 0 ? r : side_open(p, id, readonly, ret, e);
+}
+
+int volume_adopt(struct volume_pool *pool, const char *id, const char *label, const char *name,
+                 struct err **e)
+{
+        struct side *p = NULL;
+        int r = volume_place(pool, id, label, "", e);
+
+        if (r == 0)
+                r = pool_side_find(pool, label, &p, e);
+        if (r < 0)
+                return r;
+        if (!p->driver->adopt)
+                r = err_set(e, -ENOTSUP, "what is in %s pools cannot be adopted", p->driver->name);
+        else
+                r = p->driver->adopt(p->state, id, name, e);
+        pool_made(pool, id);
+        return checked(r, e, "adopt", id);
+}
+
+int volume_release(struct volume_pool *pool, const char *id, const char *name, struct err **e)
+{
+        struct side *p = NULL;
+        int r = find(pool, id, &p, e);
+
+        if (r < 0)
+                return r;
+        if (encrypted(p, id))
+                return err_set(e, -ENOTSUP, "volume '%s' is encrypted, and its key is not Ceph's",
+                               id);
+        if (!p->driver->release)
+                return err_set(e, -ENOTSUP, "volumes of %s pools cannot be released as they are",
+                               p->driver->name);
+        return checked(p->driver->release(p->state, id, name, e), e, "release", id);
+}
+
+int volume_grant(struct volume_pool *pool, const char *label, const char *space, bool revoke,
+                 char **ret, struct err **e)
+{
+        struct side *p = NULL;
+        int r = pool_side_find(pool, label, &p, e);
+
+        if (r == 0 && !p->driver->grant)
+                r = err_set(e, -ENOTSUP, "%s pools have no keys", p->driver->name);
+        return r < 0 ? r : p->driver->grant(p->state, space, revoke, ret, e);
 }
 
 struct volume *volume_close(struct volume *v)
@@ -652,7 +701,7 @@ int volume_changes_open(struct volume *v, const char *since, struct volume_chang
                         struct err **e)
 {
         _cleanup_free_ struct volume_changes *c = calloc(1, sizeof(*c));
-        int r = check_id(since, e);
+        int r = volume_check_id(since, e);
 
         if (r < 0)
                 return r;

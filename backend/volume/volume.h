@@ -16,6 +16,8 @@ enum {
         VOLUME_SECTOR = 512,        /* sizes are multiples of it */
         VOLUME_IO_MAX = 32 << 20,   /* bytes in one pread or pwrite */
         VOLUME_CRYPT_SECTOR = 4096, /* sizes of encrypted volumes are multiples of it */
+        VOLUME_POOLS = 8,           /* behind one front door */
+        VOLUME_LABEL_SIZE = 256,
 };
 #define VOLUME_SIZE_MAX (UINT64_C(1) << 48) /* 256 TiB */
 
@@ -102,6 +104,7 @@ struct volume_pool_config {
         bool shared;        /* another process still has the pool: what looks left over is its */
         bool direct;        /* past the page cache where memory and offsets allow */
         const char *target; /* of a driver that has its bytes elsewhere: where, in its own words */
+        const char *label;  /* what the pool is called; NULL: as its driver */
 };
 
 /* One extent, in order.  A positive return stops the walk (success), a negative one is returned. */
@@ -120,6 +123,23 @@ struct volume_driver {
         /* Required.  See volume_pool_abandon(). */
         void (*pool_abandon)(void *pool, bool abandoned);
 
+        /* Optional: in which namespace of the pool a volume is to be made that is not there yet. */
+        int (*place)(void *pool, const char *id, const char *space, struct err **e);
+        /* Optional, where stat() is dear: 1 if it has it or was told that it is to, 0, -errno. */
+        int (*has)(void *pool, const char *id, struct err **e);
+        /* Optional, both: see volume_adopt(), volume_release(). */
+        int (*adopt)(void *pool, const char *id, const char *name, struct err **e);
+        int (*release)(void *pool, const char *id, const char *name, struct err **e);
+        /* Optional, all or none, where several hosts have the pool: what encryption must find on each of
+         * them.  The header of a family (NULL: none any more; -ENOENT), and its members; get: 1 and the
+         * volume's family, 0: it is not encrypted. */
+        int (*header_put)(void *pool, const char *family, const void *p, size_t n, struct err **e);
+        int (*header_get)(void *pool, const char *family, void **ret, size_t *ret_n, struct err **e);
+        int (*member_put)(void *pool, const char *id, const char *family, bool in, struct err **e);
+        int (*member_get)(void *pool, const char *id, char ret[VOLUME_ID_SIZE], struct err **e);
+        int (*member_count)(void *pool, const char *family, struct err **e);
+        /* Optional: see volume_grant(). */
+        int (*grant)(void *pool, const char *space, bool revoke, char **ret, struct err **e);
         /* Required.  Idempotent: there with the same facts is success, with others -EEXIST. */
         int (*create)(void *pool, const char *id, uint64_t size, struct err **e);
         /* Optional (VOLUME_CAP_IMPORT). */
@@ -206,6 +226,10 @@ struct volume;
 
 int volume_pool_open(const struct volume_driver *d, const struct volume_pool_config *c,
                      struct volume_pool **ret, struct err **e);
+/* One more pool behind the same door; the first one opened is where volumes are made unless
+ * volume_place() says otherwise.  c->state is a folder of its own.  -EEXIST: two with one label. */
+int volume_pool_add(struct volume_pool *p, const struct volume_driver *d,
+                    const struct volume_pool_config *c, struct err **e);
 /* While abandoned, closing a volume's last handle does not flush: what was not flushed is left to
  * who opens it next, in this process or, from then on, in another one of the same boot. */
 void volume_pool_abandon(struct volume_pool *p, bool abandoned);
@@ -217,6 +241,44 @@ int volume_pool_work(struct volume_pool *p);
 /* No volume may be open. */
 struct volume_pool *volume_pool_close(struct volume_pool *p);
 
+/* In which pool, by its label or its driver's name ("": the first), and in which namespace of it
+ * ("": the pool's own; local pools have none) a volume that is not there yet is to be made by the
+ * next call.  Success if it is there, in that pool.  -ENODEV no such pool, -EEXIST in another one.
+ */
+int volume_place(struct volume_pool *p, const char *id, const char *label, const char *space,
+                 struct err **e);
+
+/* A volume goes from one pool to another: called with off 0, then with what it gave as the next,
+ * until that is the size; then volume_move_end() makes the copy the volume (or forgets it).  Nobody
+ * can open it meanwhile.  What it had in common with others (its source, its clones) it has not any
+ * more; its snapshots stay behind.  All may be repeated.  -EBUSY it is open, -EROFS it is a snapshot
+ * or a base, -ENOKEY it is encrypted and there is no passphrase, -EALREADY (of an end without
+ * `moved`) it has been moved. */
+struct volume_move {
+        const char *id, *from, *to; /* pools, as volume_place() takes them */
+        const char *space;          /* there */
+        const char *passphrase;     /* of an encrypted one's family-to-be; else "" */
+        uint64_t off;
+};
+int volume_move(struct volume_pool *p, const struct volume_move *m, uint64_t *ret_next,
+                uint64_t *ret_size, struct err **e);
+int volume_move_end(struct volume_pool *p, const struct volume_move *m, bool moved, struct err **e);
+
+/* What the pool's engine has already becomes a volume: name is the engine's, [NAMESPACE/]IMAGE for
+ * Ceph.  -EBUSY it is used or has what we could not keep, -ENOTSUP the engine or this sort of image
+ * cannot, -ENOENT. */
+int volume_adopt(struct volume_pool *p, const char *id, const char *label, const char *name,
+                 struct err **e);
+/* And back: it is no volume any more, and the engine has it under that name.  -EEXIST the name is
+ * taken, -ENOTSUP encrypted, -EBUSY open. */
+int volume_release(struct volume_pool *p, const char *id, const char *name, struct err **e);
+/* A key with which a tenant may use its namespace itself, as the engine's tools take it: the same
+ * each time, until (revoke, *ret is not set) there is none any more.  The caller frees *ret. */
+int volume_grant(struct volume_pool *p, const char *label, const char *space, bool revoke,
+                 char **ret, struct err **e);
+
+/* -EINVAL: it is no volume's id. */
+int volume_check_id(const char *id, struct err **e);
 /* size: bytes, > 0, a multiple of VOLUME_SECTOR, at most VOLUME_SIZE_MAX, else -EINVAL. */
 int volume_create(struct volume_pool *p, const char *id, uint64_t size, struct err **e);
 /* An encrypted volume, the first of its family: every clone and snapshot of a member is another,

@@ -93,10 +93,36 @@ static inline void volume_report_done(struct volume_report *r)
         *r = (struct volume_report){};
 }
 
+/* A volume that goes to another pool, see move. */
+struct volume_journey {
+        const char *id, *from, *to; /* labels of pools */
+        const char *space;          /* as for place */
+        const char *passphrase;     /* of an encrypted one's key there; else "" */
+        uint64_t off;
+};
+
 struct volume_service;
 struct volume_service_ops {
         const char *name;
         int (*ping)(struct volume_service *s, struct err **e);
+        /* Optional, with one pool: in which pool, and whose namespace of it ("": none), the volume is to
+         * be made by the next call.  There already is success; in another pool -EEXIST. */
+        int (*place)(struct volume_service *s, const char *id, const char *pool, const char *space,
+                     struct err **e);
+        /* Optional, both.  Copies a piece to another pool; off is 0 at first, then what *ret_next was,
+         * until that is the size.  Nobody can open it meanwhile.  Then move_end makes the copy the
+         * volume, or forgets it.  Repeatable; -EBUSY: it is open. */
+        int (*move)(struct volume_service *s, const struct volume_journey *m, uint64_t *ret_next,
+                    uint64_t *ret_size, struct err **e);
+        int (*move_end)(struct volume_service *s, const struct volume_journey *m, bool moved,
+                        struct err **e);
+        /* Optional, both: what the pool's engine has under that name becomes a volume, and back. */
+        int (*adopt)(struct volume_service *s, const char *id, const char *pool, const char *name,
+                     struct err **e);
+        int (*release)(struct volume_service *s, const char *id, const char *name, struct err **e);
+        /* Optional: a key for a tenant's namespace, *ret (the caller frees), or none any more. */
+        int (*grant)(struct volume_service *s, const char *pool, const char *space, bool revoke,
+                     char **ret, struct err **e);
         int (*create)(struct volume_service *s, const char *id, uint64_t size, struct err **e);
         /* Takes over the raw file at path as an immutable base that clones grow from.  Same file
          * system: a hard link; the caller may remove its name afterwards. */

@@ -73,7 +73,9 @@ static int step_adopt(struct job *j, struct err **e)
                 if (r < 0)
                         return err_move(e, TAKE_PTR(why));
         }
-        r = s->ops->clone(s, p.id, p.parent, p.size, e);
+        r = volume_place_new(j, p.id, e);
+        if (r == 0)
+                r = s->ops->clone(s, p.id, p.parent, p.size, e);
         j->value = ADOPTED;
         return r;
 }
@@ -88,7 +90,7 @@ static int undo(struct job *j)
 
         if (r == 0)
                 r = look(j, &p, &there, NULL);
-        if (r == 1 && !there)
+        if (r == 1 && !there && (r = volume_place_new(j, p.id, NULL)) == 0)
                 return s->ops->create(s, p.id, p.size, NULL);
         return r < 0 && r != -EEXIST ? r : 0;
 }
@@ -146,6 +148,15 @@ static uint64_t bytes_of(const struct object *o)
         return object_num(o, o->kind == &kind_image ? "virtual_size" : "size");
 }
 
+static bool near(const struct control *c, const struct object *a, const struct object *b)
+{
+        char x[POOL_SIZE], y[POOL_SIZE];
+
+        pool_of(c, a, x);
+        pool_of(c, b, y);
+        return pool_same(c, x, y);
+}
+
 /* Nothing is known of it but that it is blank, perhaps, and that its one writer asks. */
 static bool may_adopt(struct txn *t, const struct object *o, const struct object *parent)
 {
@@ -153,7 +164,8 @@ static bool may_adopt(struct txn *t, const struct object *o, const struct object
                !parent->nameless && o->writers == 1 && o->nrefs == 0 && o->nlinks == 0 &&
                volume_check_snapshots(t, o, NULL) == 0 && !volume_encrypted(o) &&
                !volume_encrypted(parent) && bytes_of(parent) <= object_num(o, "size") &&
-               object_num(o, "size") == object_num(o, "actual");
+               object_num(o, "size") == object_num(o, "actual") &&
+               near(t->c, o, parent);
 }
 
 int control_adopt(struct control *c, uint64_t no, uint64_t from, struct err **e)

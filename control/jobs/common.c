@@ -4,6 +4,7 @@
 /* clang-format off */
 const struct job_def *const job_defs[] = {
         &job_tenant_create,
+        &job_tenant_key,
         &job_tenant_delete,
         &job_tenant_adopt,
         &job_image_publish,
@@ -18,6 +19,7 @@ const struct job_def *const job_defs[] = {
         &job_volume_revert,
         &job_volume_flatten,
         &job_volume_shrink,
+        &job_volume_retype,
         &job_volume_check,
         &job_volume_scrub,
         &job_volume_delete,

@@ -1,5 +1,5 @@
-/* Making encrypted volumes.  A plain image's bytes are copied, and encrypted on the way: a clone
- * would share them.
+/* Making volumes by copying where a clone cannot be: encrypted ones of something plain, whose bytes
+ * are encrypted on the way, and those whose source is in another pool.
  *
  * A volume may be written meanwhile, and a copy that was cut off goes over what is there already:
  * it is copied from a snapshot, which `base` names as long as it is there. */
@@ -20,20 +20,31 @@ static int tenant_of(struct job *j, char ret[ID_TEXT_SIZE], struct err **e)
 }
 
 /* There already: from before a crash, or from before the size was raised. */
-static int grow(struct job *j, const char *id, uint64_t size, struct err **e)
+static int grow(struct job *j, const char *id, bool encrypted, uint64_t size, struct err **e)
 {
         struct volume_service *s = j->c->cfg.volumes;
         struct volume_facts f;
-        int r = keys_unlock(j->c, id, e);
+        int r = encrypted ? keys_unlock(j->c, id, e) : 0;
 
         if (r == 0)
                 r = s->ops->stat(s, id, &f, e);
-        if (r == 0 && !f.family[0])
+        if (r == 0 && encrypted && !f.family[0])
                 return err_set(e, -EEXIST, "it is there, not encrypted");
         return r == 0 && f.size < size ? s->ops->resize(s, id, size, e) : r;
 }
 
-static int create(struct job *j, const char *id, uint64_t size, struct err **e)
+static int create_plain(struct job *j, const char *id, uint64_t size, struct err **e)
+{
+        struct volume_service *s = j->c->cfg.volumes;
+        _cleanup_err_ struct err *there = NULL;
+        int r = s->ops->create(s, id, size, &there);
+
+        if (r == -EEXIST)
+                return grow(j, id, false, size, e);
+        return r < 0 ? err_move(e, TAKE_PTR(there)) : 0;
+}
+
+static int create_encrypted(struct job *j, const char *id, uint64_t size, struct err **e)
 {
         struct volume_service *s = j->c->cfg.volumes;
         _cleanup_err_ struct err *there = NULL;
@@ -47,7 +58,7 @@ static int create(struct job *j, const char *id, uint64_t size, struct err **e)
         r = s->ops->create_encrypted(s, id, size, passphrase, &there);
         explicit_bzero(passphrase, sizeof(passphrase));
         if (r == -EEXIST)
-                return grow(j, id, size, e);
+                return grow(j, id, true, size, e);
         return r < 0 ? err_move(e, TAKE_PTR(there)) : 0;
 }
 
@@ -103,14 +114,15 @@ static int freeze(struct job *j, const char *volume, char base[ID_TEXT_SIZE], st
         return r == 0 ? s->ops->snapshot(s, base, volume, e) : r;
 }
 
-int volume_make_encrypted(struct job *j, const char *id, const char *source, bool frozen,
-                          uint64_t size, struct err **e)
+int volume_make_copy(struct job *j, const char *id, const char *source, bool frozen, bool encrypted,
+                     uint64_t size, struct err **e)
 {
         char base[ID_TEXT_SIZE];
         int r;
 
-        size = (size + SECTOR - 1) / SECTOR * SECTOR;
-        r = create(j, id, size, e);
+        if (encrypted)
+                size = (size + SECTOR - 1) / SECTOR * SECTOR;
+        r = encrypted ? create_encrypted(j, id, size, e) : create_plain(j, id, size, e);
         base_get(j, base);
         if (r == 0 && *source && !frozen && !streq(base, copied)) {
                 r = freeze(j, source, base, e);

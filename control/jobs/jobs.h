@@ -3,7 +3,7 @@
 
 #include "control/job.h"
 
-extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publish,
+extern const struct job_def job_tenant_create, job_tenant_key, job_tenant_delete, job_image_publish,
         job_image_delete, job_volume_create, job_volume_extend, job_volume_delete, job_volume_limit,
         job_snapshot_create, job_snapshot_delete,
         job_volume_check, job_volume_scrub,
@@ -15,7 +15,8 @@ extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publ
         job_instance_backup, job_instance_discard, job_instance_keys, job_instance_nmi,
         job_instance_password, job_instance_memory, job_instance_vnc, job_instance_cdrom;
 extern const struct job_def job_volume_accept, job_volume_adopt, job_volume_manage,
-        job_volume_release, job_volume_revert, job_volume_flatten, job_volume_shrink;
+        job_volume_release, job_volume_revert, job_volume_flatten, job_volume_shrink,
+        job_volume_retype;
 extern const struct job_def job_backup_create, job_backup_verify, job_backup_delete,
         job_volume_restore;
 extern const struct job_def job_tenant_adopt;
@@ -26,7 +27,7 @@ enum { TENANT_CREATING, TENANT_ACTIVE, TENANT_DELETING, TENANT_ERROR };
 enum { IMAGE_QUEUED, IMAGE_SAVING, IMAGE_ACTIVE, IMAGE_DELETING, IMAGE_ERROR };
 enum { VOLUME_DRAFT, VOLUME_CREATING, VOLUME_AVAILABLE, VOLUME_IN_USE, VOLUME_ATTACHING,
        VOLUME_DETACHING, VOLUME_EXTENDING, VOLUME_DELETING, VOLUME_ERROR, VOLUME_OFFERED,
-       VOLUME_RELEASING, VOLUME_SHRINKING, VOLUME_REVERTING, VOLUME_RESTORING };
+       VOLUME_RELEASING, VOLUME_SHRINKING, VOLUME_REVERTING, VOLUME_RESTORING, VOLUME_MOVING };
 enum { BACKUP_DRAFT, BACKUP_CREATING, BACKUP_AVAILABLE, BACKUP_DELETING, BACKUP_ERROR };
 enum { SUBNET_DRAFT, SUBNET_ACTIVE };
 enum { SNAPSHOT_CREATING, SNAPSHOT_AVAILABLE, SNAPSHOT_DELETING, SNAPSHOT_ERROR };
@@ -77,10 +78,10 @@ void volume_failed_create(struct job *j, struct txn *t, struct object *o, const 
 /* snapshot.c: volumes made from o, and backups of it, live on without it and forget it; those being
  * made are waited for by its deletion.  -EBUSY when an instance has it. */
 int volume_let_clones_go(struct txn *t, struct object *o, struct err **e);
-/* encrypt.c: makes the target, size bytes or a few more, with the bytes of the volume `source` ("":
- * none), which is frozen or may be written meanwhile; 0: j->value is its size.  Repeatable. */
-int volume_make_encrypted(struct job *j, const char *id, const char *source, bool frozen,
-                          uint64_t size, struct err **e);
+/* encrypt.c: makes the target, size bytes (encrypted: or a few more), of copied bytes of the volume
+ * `source` ("": none), which is frozen or may be written meanwhile; 0: j->value is its size.  Repeatable. */
+int volume_make_copy(struct job *j, const char *id, const char *source, bool frozen, bool encrypted,
+                     uint64_t size, struct err **e);
 /* The step after it, and its undo: the snapshot that it copied from goes. */
 int volume_step_thaw(struct job *j, struct err **e);
 int volume_undo_freeze(struct job *j);
@@ -145,6 +146,32 @@ int backup_expire(struct txn *t, struct object *volume, struct err **e);
 
 /* owner.c: whether the volume's bytes are on one host's disks. */
 bool volume_local(const struct object *v);
+
+/* tenant-key.c: a verb, and what a tenant's end does if it was given one. */
+int tenant_ceph_key(struct txn *t, struct object *o, const char *args, struct err **e);
+int tenant_revoke_key(struct job *j, const char *tenant, struct err **e);
+
+/* pool.c.  Labels of pools are "local" or "rbd:POOL[/NAMESPACE]".  Model held, but by pool_default()
+ * and volume_place_new(). */
+enum { POOL_SIZE = 256 };
+void pool_default(const struct control *c, char ret[POOL_SIZE]);
+/* The first that is in Ceph; false: there is none. */
+bool pool_ceph(const struct control *c, char ret[POOL_SIZE]);
+/* -EINVAL with the list of those there are. */
+int pool_check(const struct control *c, const char *label, struct err **e);
+bool pool_same(const struct control *c, const char *a, const char *b);
+/* Where a volume's, snapshot's or image's bytes are. */
+void pool_of(const struct control *c, const struct object *o, char ret[POOL_SIZE]);
+/* Of rbd:POOL/[NAMESPACE/]IMAGE: the pool, and what it is called there (in text). */
+int pool_of_image(const struct control *c, const char *text, char ret[POOL_SIZE],
+                  const char **ret_name, struct err **e);
+void volume_settle_in(struct txn *t, struct object *o, const char *label);
+/* A draft is to be made where its type says. */
+void volume_follow_type(struct txn *t, struct object *o);
+bool volume_fits_type(const struct control *c, const struct object *o, const struct object *type);
+/* Before the volume service is asked to make what the job's target, a volume, is to be: where. */
+int volume_place_new(struct job *j, const char *id, struct err **e);
+int volume_retype(struct txn *t, struct object *o, const char *args, struct err **e);
 
 /* place.c: the first step of a start. */
 int instance_step_place(struct job *j, struct err **e);

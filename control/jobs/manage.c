@@ -1,4 +1,4 @@
-/* A file becomes a volume, and a volume a file.
+/* A file becomes a volume, and a volume a file; an RBD image, which stays where it is, likewise.
  *
  * manage: a raw file is imported as an immutable base, by a hard link where it is on the pool's
  * file system, the volume is its clone, and the base loses its id: the file is the volume's bottom
@@ -17,9 +17,17 @@
 
 enum { PIECE = 1 << 20, VIRTUAL_MAX_SHIFT = 44 };
 
+static bool is_rbd(const char *path)
+{
+        return strncmp(path, "rbd:", 4) == 0;
+}
+
 static int check_path(const char *path, struct err **e)
 {
         size_t n = strlen(path);
+
+        if (is_rbd(path) && n > 4 && n < POOL_SIZE)
+                return 0;
 
         if (n == 0 || *path != '/' || path[n - 1] == '/' || n > 4000)
                 return err_set(e, -EINVAL, "an absolute path of a file on the host is wanted");
@@ -40,6 +48,15 @@ int volume_manage(struct txn *t, struct object *o, union value v, struct err **e
                 r = err_set(e, -EINVAL, "it has a source already");
         if (r < 0)
                 return r;
+        if (is_rbd(v.s)) {
+                char label[POOL_SIZE];
+                const char *name;
+
+                r = pool_of_image(t->c, v.s, label, &name, e);
+                if (r < 0)
+                        return r;
+                volume_settle_in(t, o, label);
+        }
         txn_set_str(t, o, "manage", v.s);
         txn_set_str(t, o, "base", id_text(base, id_new()));
         txn_set_state(t, o, VOLUME_CREATING);
@@ -160,6 +177,19 @@ static int convert(struct job *j, const struct managed *m, int fd, struct err **
         return r;
 }
 
+/* Its bytes stay where they are. */
+static int adopt(struct job *j, const struct managed *m, struct err **e)
+{
+        struct volume_service *s = j->c->cfg.volumes;
+        char label[POOL_SIZE];
+        const char *name;
+        int r = pool_of_image(j->c, m->path, label, &name, e);
+
+        if (r == 0 && !s->ops->adopt)
+                r = err_set(e, -ENOTSUP, "this volume service adopts no images");
+        return r < 0 ? r : s->ops->adopt(s, m->id, label, name, e);
+}
+
 static int step_import(struct job *j, struct err **e)
 {
         struct volume_service *s = j->c->cfg.volumes;
@@ -173,6 +203,8 @@ static int step_import(struct job *j, struct err **e)
                 r = there(j, m.id, &size, e);
         if (r != 0) /* 1: from before a crash */
                 return MIN(r, 0);
+        if (is_rbd(m.path))
+                return adopt(j, &m, e);
         r = there(j, m.base, &size, e);
         if (r < 0)
                 return r;
@@ -180,13 +212,17 @@ static int step_import(struct job *j, struct err **e)
                 fd = open_file(m.path, &qcow2, e);
                 if (fd < 0)
                         return fd;
+                r = volume_place_new(j, m.base, e);
+                if (r < 0)
+                        return r;
                 r = qcow2 ? convert(j, &m, fd, e) : s->ops->import(s, m.base, m.path, e);
                 if (r == 0)
                         r = there(j, m.base, &size, e);
                 if (r < 0)
                         return r;
         }
-        return s->ops->clone(s, m.id, m.base, MAX(size, m.size), e);
+        r = volume_place_new(j, m.id, e);
+        return r < 0 ? r : s->ops->clone(s, m.id, m.base, MAX(size, m.size), e);
 }
 
 /* A raw file that was linked has another name now: this one goes. */
@@ -211,6 +247,8 @@ static int step_settle(struct job *j, struct err **e)
 
         if (r == 0)
                 r = there(j, m.id, &j->value, e);
+        if (r == 1 && is_rbd(m.path))
+                return 0;
         if (r == 1)
                 r = s->ops->remove(s, m.base, e);
         if (r == 0)
@@ -246,6 +284,11 @@ static int undo_manage(struct job *j)
 
         if (r < 0 || j->step > 0)
                 return 0;
+        if (is_rbd(m.path)) { /* it must not be removed: it was somebody's */
+                r = s->ops->release ? s->ops->release(s, m.id, strrchr(m.path, '/') + 1, NULL) : 0;
+                if (r < 0 && r != -ENOENT)
+                        return r;
+        }
         r = s->ops->remove(s, m.id, NULL);
         if (r == 0)
                 r = s->ops->remove(s, m.base, NULL);
@@ -267,6 +310,12 @@ int volume_release(struct txn *t, struct object *o, const char *args, struct err
 
         if (r == 0)
                 r = volume_check_snapshots(t, o, e);
+        if (r == 0 && is_rbd(args) && volume_local(o))
+                r = err_set(e, -EINVAL, "it is in files: 'retype' moves it to Ceph");
+        if (r == 0 && is_rbd(args) && volume_encrypted(o))
+                r = err_set(e, -ENOTSUP, "it is encrypted, and its key is not Ceph's");
+        if (r == 0 && is_rbd(args) && strpbrk(args + 4, "/@"))
+                r = err_set(e, -EINVAL, "the image stays in its pool and namespace: rbd:NAME");
         if (r == 0 && o->writers)
                 r = err_set(e, -EBUSY, "volume '%s' is being written through its data", o->name);
         if (r < 0)
@@ -327,9 +376,9 @@ static int step_copy(struct job *j, struct err **e)
         _cleanup_close_ int fd = -1;
         struct watch watch;
         struct stat st;
-        int r = target_get(j, &w, e);
+        int r = is_rbd(j->args) ? 0 : target_get(j, &w, e);
 
-        if (r < 0)
+        if (r < 0 || is_rbd(j->args))
                 return r;
         if (lstat(j->args, &st) == 0)
                 return err_set(e, -EEXIST, "'%s' is there already", j->args);
@@ -363,13 +412,25 @@ static bool same_file(const char *a, const char *b)
 static int step_name(struct job *j, struct err **e)
 {
         _cleanup_(target_done) struct target w = {};
-        int r = target_get(j, &w, e);
+        int r = is_rbd(j->args) ? 0 : target_get(j, &w, e);
 
+        if (is_rbd(j->args))
+                return r;
         if (r == 0 && link(w.part, j->args) < 0 && !same_file(w.part, j->args))
                 r = err_errno(e, -errno, "name the file '%s'", j->args);
         if (r == 0 && (r = fsync_parent(j->args)) < 0)
                 r = err_errno(e, r, "sync the folder of '%s'", j->args);
         return r;
+}
+
+/* Repeated after its answer was lost, it finds no volume any more. */
+static int image_again(struct job *j, const char *id, struct err **e)
+{
+        struct volume_service *s = j->c->cfg.volumes;
+        _cleanup_err_ struct err *why = NULL;
+        int r = s->ops->release ? s->ops->release(s, id, j->args + 4, &why) : -ENOTSUP;
+
+        return r < 0 && r != -ENOENT ? err_move(e, TAKE_PTR(why)) : 0;
 }
 
 static int step_drop(struct job *j, struct err **e)
@@ -383,6 +444,8 @@ static int step_drop(struct job *j, struct err **e)
                 r = target_get(j, &w, e);
         if (r == 0)
                 r = backup_drop_snapshots(j, j->target, false, e);
+        if (r == 0 && is_rbd(j->args))
+                return image_again(j, f.id, e);
         if (r == 0)
                 r = s->ops->remove(s, f.id, e);
         if (r == -EBUSY)
@@ -409,7 +472,7 @@ static int undo_release(struct job *j)
 {
         _cleanup_(target_done) struct target w = {};
 
-        if (j->step >= STEP_DROP || target_get(j, &w, NULL) < 0)
+        if (j->step >= STEP_DROP || is_rbd(j->args) || target_get(j, &w, NULL) < 0)
                 return 0;
         if (same_file(w.part, j->args))
                 unlink(j->args);
@@ -420,7 +483,9 @@ static int undo_release(struct job *j)
 static void failed_release(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
         if (o && o->state == VOLUME_RELEASING)
-                txn_set_state(t, o, j->step >= STEP_DROP ? VOLUME_ERROR : volume_rest(o));
+                txn_set_state(t, o,
+                              j->step >= STEP_DROP && !is_rbd(j->args) ? VOLUME_ERROR
+                                                                       : volume_rest(o));
 }
 
 static const struct job_step manage_steps[] = {{"import", step_import}, {"settle", step_settle}};

@@ -116,9 +116,18 @@ static int done_delete(struct job *j, struct txn *t, struct object *o, struct er
 
 static int step_key(struct job *j, struct err **e)
 {
+        bool ceph = false;
+        struct object *o;
         struct facts f;
         int r = job_facts(j, &f, e);
 
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        if (o)
+                ceph = object_num(o, "ceph_key");
+        control_unlock(j->c);
+        if (r == 0 && ceph)
+                r = tenant_revoke_key(j, f.name, e);
         return r < 0 ? r : keys_erase(j->c, f.id, e);
 }
 
@@ -133,6 +142,7 @@ const struct job_def job_tenant_create = {.op = "tenant.create",
                                           .failed = failed};
 const struct job_def job_tenant_delete = {.op = "tenant.delete",
                                           .deadline = 60,
+                                          .patient = true,
                                           .steps = delete_steps,
                                           .nsteps = ARRAY_SIZE(delete_steps),
                                           .done = done_delete,

@@ -153,6 +153,8 @@ int volume_accept(struct txn *t, struct object *o, union value v, struct err **e
         snprintf(args, sizeof(args), "%" PRIu64 " %s", from->no, hash);
         txn_set_num(t, o, "size", object_num(from, "size"));
         txn_set_num(t, o, "encrypted", object_num(from, "encrypted"));
+        txn_set_str(t, o, "pool", object_str(from, "pool"));
+        txn_set_str(t, o, "host", object_str(from, "host"));
         txn_set_state(t, o, VOLUME_CREATING);
         job_start(t, o, &job_volume_accept, args);
         return 0;
@@ -256,12 +258,54 @@ static bool parted(const struct job *j, const struct object *o, const struct obj
         return o && object_num(o, "actual") && !claimed(j, from);
 }
 
+enum { LOOK_US = 200000 };
+
+/* In Ceph the volume changes its namespace, and nothing of it stays in the other tenant's: the
+ * clone takes a copy of all it has. */
+static int make_independent(struct job *j, const char *id, struct err **e)
+{
+        struct volume_service *s = j->c->cfg.volumes;
+        struct volume_facts f;
+        int r = s->ops->flatten(s, id, false, e);
+
+        if (r == 0)
+                r = s->ops->stat(s, id, &f, e);
+        if (r < 0)
+                return r;
+        if (f.flatten_failed < 0)
+                return err_errno(e, f.flatten_failed, "copy it");
+        if (!f.parent[0])
+                return 0;
+        job_progress(j, f.flatten_done, f.flatten_total);
+        return job_wait(j, 0, LOOK_US, "blocks are copied");
+}
+
+/* As a clone, and in Ceph then by itself: which a call before a crash may have come to. */
+static int realise(struct job *j, const char *id, const char *parent, bool local, struct err **e)
+{
+        struct volume_service *s = j->c->cfg.volumes;
+        struct volume_facts f;
+        _cleanup_err_ struct err *why = NULL;
+        int r;
+
+        if (local)
+                return s->ops->clone(s, id, parent, j->value, e);
+        r = s->ops->stat(s, id, &f, &why);
+        if (r == 0 && !f.parent[0])
+                return 0;
+        if (r == -ENOENT && (r = volume_place_new(j, id, e)) == 0)
+                r = s->ops->clone(s, id, parent, j->value, e);
+        else if (r < 0)
+                err_move(e, TAKE_PTR(why));
+        return r < 0 ? r : make_independent(j, id, e);
+}
+
 /* The clone is there: from here on the new volume could stand alone. */
 static int make_clone(struct job *j, struct err **e)
 {
-        struct volume_service *s = j->c->cfg.volumes;
         char id[ID_TEXT_SIZE], parent[ID_TEXT_SIZE];
         struct object *o, *from;
+        bool local = true;
         struct txn t;
         int r = 0;
 
@@ -274,11 +318,12 @@ static int make_clone(struct job *j, struct err **e)
                 j->value = object_num(from, "size");
                 id_text(id, o->id);
                 id_text(parent, from->id);
+                local = volume_local(from);
         }
         control_unlock(j->c);
         if (r == 0)
-                r = s->ops->clone(s, id, parent, j->value, e);
-        if (r < 0)
+                r = realise(j, id, parent, local, e);
+        if (r != 0)
                 return r;
         txn_begin(&t, j->c, NULL);
         o = model_by_no(j->c, j->target);
@@ -306,7 +351,7 @@ static int step_move(struct job *j, struct err **e)
         if (over) /* before a crash */
                 return 0;
         r = make_clone(j, e);
-        if (r < 0)
+        if (r != 0)
                 return r;
         txn_begin(&t, j->c, NULL);
         o = model_by_no(j->c, j->target);

@@ -13,6 +13,7 @@ struct want {
         bool frozen;    /* nobody writes the source */
         bool encrypted; /* it is to be */
         bool family;    /* and the source is: they share a key */
+        bool far;       /* the source is in another pool */
 };
 
 static void want_source(struct want *w, const struct object *source)
@@ -54,8 +55,14 @@ static int want_get(struct job *j, struct want *w, struct err **e)
                 w->size = object_num(o, "size");
                 w->encrypted = object_num(o, "encrypted");
                 source = object_target(o, "source");
-                if (source)
+                if (source) {
+                        char here[POOL_SIZE], there[POOL_SIZE];
+
                         want_source(w, source);
+                        pool_of(j->c, o, here);
+                        pool_of(j->c, source, there);
+                        w->far = !w->backup && !pool_same(j->c, here, there);
+                }
         }
         control_unlock(j->c);
         return o ? 0 : err_set(e, -ENOENT, "it is gone");
@@ -107,9 +114,12 @@ int volume_step_realise(struct job *j, struct err **e)
         if (r < 0)
                 return r;
         size = MAX(w.size, w.need);
-        if (w.encrypted && !w.family)
-                return volume_make_encrypted(j, w.id, w.source && !w.backup ? w.parent : "",
-                                             w.frozen, size, e);
+        r = volume_place_new(j, w.id, e);
+        if (r < 0)
+                return r;
+        if ((w.encrypted && !w.family) || w.far)
+                return volume_make_copy(j, w.id, w.source && !w.backup ? w.parent : "", w.frozen,
+                                        w.encrypted, size, e);
         r = w.source && !w.backup ? s->ops->clone(s, w.id, w.parent, size, &there)
                                   : s->ops->create(s, w.id, size, &there);
         if (r == -EEXIST)

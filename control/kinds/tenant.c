@@ -2,6 +2,7 @@
  * and is the same on every host. */
 #include <jansson.h>
 
+#include "control/jobs/jobs.h"
 #include "control/network.h"
 
 enum { GID_BASE = 200000 };
@@ -136,6 +137,7 @@ static const struct attr_def attrs[] = {
          .help = "folders on the host that its backups may go to, absolute, with colons between"},
         {"placement", ATTR_WORD, ROLE_ADMIN, .words = "spread pack", .def = "spread",
          .help = "its guests start on the host with most room, or where least is left"},
+        {"ceph_key", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "it was given one"},
         {"keeper", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "host that runs its jobs"},
         QUOTA("instances", ATTR_NUMBER),
         QUOTA("vcpus", ATTR_NUMBER),
@@ -184,6 +186,10 @@ static const struct verb_def verbs[] = {
         {"adopt", "DOMAIN [NAME]", ROLE_ADMIN, STATE(TENANT_ACTIVE),
          "bring in a guest that libvirt has on this host, as it is; rmdir lets it go again",
          tenant_adopt},
+        {"ceph-key", "[revoke]", ROLE_ADMIN, STATE(TENANT_ACTIVE),
+         "a key to its own Ceph namespace, for `rbd`, into a file on the host that events names; or "
+         "none any more",
+         tenant_ceph_key},
 };
 
 static const struct state_def states[] = {
@@ -203,12 +209,12 @@ const struct kind kind_tenant = {
         .creator = ROLE_ADMIN,
         .attrs = attrs,
         .nattrs = ARRAY_SIZE(attrs),
+        .verbs = verbs,
+        .nverbs = ARRAY_SIZE(verbs),
         .states = states,
         .nstates = ARRAY_SIZE(states),
         .files = files,
         .nfiles = ARRAY_SIZE(files),
-        .verbs = verbs,
-        .nverbs = ARRAY_SIZE(verbs),
         .create = create,
         .remove = remove_tenant,
         .rename = rename_tenant,

@@ -90,6 +90,19 @@ static int set_encrypted(struct txn *t, struct object *o, union value v, struct 
         return 0;
 }
 
+/* A volume knows its pool itself: this is about those to come. */
+static int set_pool(struct txn *t, struct object *o, union value v, struct err **e)
+{
+        struct object *other = find_volume(t->c, o, any);
+        int r = v.s && *v.s ? pool_check(t->c, v.s, e) : 0;
+
+        if (r == 0 && other)
+                r = in_use(o, other, "has volumes already", e);
+        if (r == 0)
+                txn_set_str(t, o, "pool", v.s);
+        return r;
+}
+
 static int remove_type(struct txn *t, struct object *o, struct err **e)
 {
         struct object *v = find_volume(t->c, o, any);
@@ -124,6 +137,9 @@ static const struct attr_def attrs[] = {
          .help = "several instances may have a volume at once"},
         {"encrypted", ATTR_BOOL, ROLE_ADMIN, .index = true, .set = set_encrypted,
          .help = "its volumes are encrypted; changes only while it has none"},
+        {"pool", ATTR_TEXT, ROLE_ADMIN, .max = 200, .index = true, .set = set_pool,
+         .help = "where its volumes are: local or rbd:POOL, as the configuration has them; empty: "
+                 "its first; changes only while it has none"},
         {"description", ATTR_TEXT, ROLE_ADMIN, .max = 255, .help = "words for people"},
 };
 static const struct state_def states[] = {{"active", .help = "may be used"}};

@@ -76,12 +76,18 @@ static int set_type(struct txn *t, struct object *o, union value v, struct err *
                                "a volume that is there changes its type for admins only");
         if (late && (was && object_num(was, "encrypted")) != (now && object_num(now, "encrypted")))
                 return err_set(e, -EINVAL, "a volume is encrypted from its first byte or never");
+        if (late && !volume_fits_type(t->c, o, now)) {
+                err_set(e, -EBUSY, "type '%s' has its volumes in another pool", v.s ? v.s : "");
+                return err_hint(e, "echo 'retype %s' > ctl moves it", v.s ? v.s : "-");
+        }
         if (volume_holders(o) > 1 && !(now && object_num(now, "multi_attach")))
                 return err_set(e, -EBUSY, "%u instances have it, which type '%s' does not allow",
                                volume_holders(o), v.s ? v.s : "");
         txn_set_str(t, o, "type", v.s);
         if (now && object_num(now, "encrypted"))
                 txn_set_num(t, o, "encrypted", 1);
+        if (!late)
+                volume_follow_type(t, o);
         return 0;
 }
 
@@ -338,12 +344,13 @@ static const struct attr_def attrs[] = {
         {"manage", ATTR_TEXT, ROLE_ADMIN, STATE(VOLUME_DRAFT), .no_spec = true, .max = 4000,
          .set = volume_manage,
          .help = "a raw file on the host that becomes the volume's bottom layer, or a qcow2 to "
-                 "convert"},
+                 "convert; or rbd:POOL/[NAMESPACE/]IMAGE, which stays where it is"},
         {"attached_to", ATTR_TEXT, ROLE_NOBODY, .render = render_attached, .changes = true,
          .index = true, .help = "instance:device that has it"},
         {"progress", ATTR_TEXT, ROLE_NOBODY, .render = render_progress, .changes = true,
          .help = "of the job at work on it"},
-        {"pool", ATTR_NAME, ROLE_NOBODY, .def = "local", .help = "where its bytes are"},
+        {"pool", ATTR_TEXT, ROLE_NOBODY, .def = "local", .index = true,
+         .help = "where its bytes are: local, or rbd:POOL of a Ceph cluster; see its type"},
         {"host", ATTR_TEXT, ROLE_NOBODY, .help = "the host of a local pool"},
         {"actual", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "bytes it really has"},
         {"limits_set", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
@@ -391,8 +398,9 @@ static const struct verb_def verbs[] = {
          "to another tenant: who writes the key in `transfer` to its volumes/new has it, for a "
          "week",
          volume_offer},
-        {"release", "PATH", ROLE_ADMIN, STATE(VOLUME_AVAILABLE),
-         "give a raw file on the host, and end the volume", volume_release},
+        {"release", "PATH|rbd:NAME", ROLE_ADMIN, STATE(VOLUME_AVAILABLE),
+         "give a raw file on the host, or an RBD image that name, and end the volume",
+         volume_release},
         {"revert", "SNAPSHOT", ROLE_MEMBER, STATE(VOLUME_AVAILABLE),
          "go back to what it held then; its snapshots all stay", volume_revert},
         {"flatten", "", ROLE_MEMBER, STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE),
@@ -401,6 +409,9 @@ static const struct verb_def verbs[] = {
          "cut off its end: what is past SIZE is lost", volume_shrink},
         {"withdraw", "", ROLE_MEMBER, STATE(VOLUME_OFFERED), "take the offer back",
          volume_withdraw},
+        {"retype", "TYPE|-", ROLE_ADMIN, STATE(VOLUME_AVAILABLE),
+         "give it that type, or none; if that one's pool is another, its bytes move there",
+         volume_retype},
         {"reset", "", ROLE_ADMIN, STATE(VOLUME_ERROR), "out of error, as it really is", verb_reset},
 };
 
@@ -419,16 +430,12 @@ static const struct state_def states[] = {
         {"shrinking", .transient = true, .help = "getting smaller"},
         {"reverting", .transient = true, .help = "going back to a snapshot"},
         {"restoring", .transient = true, .help = "being overwritten with a backup"},
+        {"moving", .transient = true, .help = "being copied to another pool"},
 };
 
 static int create(struct txn *t, struct object *o, struct err **e)
 {
-        const char *pool = t->c->cfg.pool;
-
-        if (pool && !streq(pool, "local"))
-                txn_set_str(t, o, "pool", pool);
-        else
-                txn_set_str(t, o, "host", t->c->cfg.host);
+        volume_follow_type(t, o);
         return 0;
 }
 

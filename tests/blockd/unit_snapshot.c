@@ -244,9 +244,9 @@ static void random_ops(void **state)
 {
         struct rig *r = *state;
 
-        for (int round = 0; round < (is_local() ? 30 : 2); round++) {
+        for (int round = 0; round < times(30, 2); round++) {
                 srandom(round);
-                for (int i = 0; i < 300; i++)
+                for (int i = 0; i < times(300, 80); i++)
                         one_op(r);
                 compare_all(r);
                 pool_down(r);
@@ -427,14 +427,15 @@ static void nothing_new_makes_no_layer(void **state)
         struct rig *r = *state;
         enum volume_kind kind = VOLUME_DATA;
         struct volume_changes *c;
+        const int many = times(40, 10);
         char ids[40][ID_TEXT_SIZE];
         _cleanup_free_ char *second = NULL;
 
         op_create(r, 0);
         op_write(r, 0);
-        for (int i = 0; i < 40; i++) {
+        for (int i = 0; i < many; i++) {
                 id_text(ids[i], id_new());
-                if (i < 20)
+                if (i < many / 2)
                         OK(volume_snapshot(r->pool, ids[i], i % 2 ? ids[i - 1] : r->f->v[0].id,
                                            &e));
                 else
@@ -442,7 +443,7 @@ static void nothing_new_makes_no_layer(void **state)
         }
         second = path_printf("%s/pool/%s/data.2", r->state, r->f->v[0].id);
         assert_int_equal(access(second, F_OK), -1);
-        OK(volume_changes_open(handle(r, 0), ids[39], &c, &e));
+        OK(volume_changes_open(handle(r, 0), ids[many - 1], &c, &e));
         OK(volume_changes_walk(c, r->f->v[0].size, 0, first, &kind));
         assert_int_equal(kind, VOLUME_HOLE);
         volume_changes_close(c);
@@ -499,7 +500,7 @@ static void under_a_writer(void **state)
         OK(volume_resize(r->pool, r->f->v[0].id, BYTES, &e));
         w.v = handle(r, 0);
         assert_int_equal(pthread_create(&t, NULL, write_in_order, &w), 0);
-        for (int round = 0; round < (is_local() ? 20 : 2); round++) {
+        for (int round = 0; round < times(20, 1); round++) {
                 for (int i = 1; i < VOLUMES; i++) {
                         int before, many = w.written + 1 + random() % 40;
                         enum volume_kind kind;
@@ -530,7 +531,7 @@ static void *compare_them(void *arg)
         struct volume_changes **c = arg;
         enum volume_kind kind;
 
-        for (int i = 0; i < (is_local() ? 3000 : 300); i++)
+        for (int i = 0; i < times(3000, 100); i++)
                 if (volume_changes_walk(*c, BYTES, 0, first, &kind) < 0)
                         return c;
         return NULL;
@@ -553,7 +554,7 @@ static void both_ways(void **state)
                 OK(volume_changes_open(handle(r, i), r->f->v[1 - i].id, &c[i], &e));
         for (int i = 0; i < 2; i++)
                 assert_int_equal(pthread_create(&t[i], NULL, compare_them, &c[i]), 0);
-        for (int i = 0; i < (is_local() ? 100 : 20); i++) {
+        for (int i = 0; i < times(100, 10); i++) {
                 op_write(r, i % 2);
                 op_snapshot(r, 2 + i % 2, i % 2);
                 op_remove(r, 2 + i % 2);

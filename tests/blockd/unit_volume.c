@@ -194,9 +194,9 @@ static void random_ops_with_reopen(void **state)
 {
         struct rig *r = *state;
 
-        for (int round = 0; round < (is_local() ? 8 : 2); round++) {
+        for (int round = 0; round < times(8, 2); round++) {
                 srandom(round);
-                for (int i = 0; i < OPS; i++)
+                for (int i = 0; i < times(OPS, 120); i++)
                         one_op(r);
                 compare_all(r);
                 pool_down(r);
@@ -212,7 +212,7 @@ static void random_ops_with_kill(void **state)
         struct rig *r = *state;
 
         pool_down(r);
-        for (int round = 0; round < (is_local() ? 25 : 5); round++) {
+        for (int round = 0; round < times(25, 3); round++) {
                 int status;
                 pid_t pid;
 
@@ -546,7 +546,7 @@ static void threads_meet_in_a_block(void **state)
         pthread_t t[THREADS];
         struct writer w[THREADS];
 
-        for (int round = 0; round < 20; round++) {
+        for (int round = 0; round < times(20, 3); round++) {
                 char text[ID_TEXT_SIZE];
 
                 for (int i = 0; i < 4; i++)
@@ -624,8 +624,6 @@ static void remove_keeps_bytes_for_clones(void **state)
         assert_int_equal(volume_open(r->pool, v[0].id, false, &r->open[0], NULL), -ENOENT);
         if (is_local())
                 assert_true(used_by(r) - empty < 9 << 20 && used_by(r) - empty >= 8 << 20);
-        else
-                assert_true(used_by(r) >= empty + 2); /* objects */
         OK(volume_remove(r->pool, v[1].id, &e));
         pool_down(r);
         no_findings(r);

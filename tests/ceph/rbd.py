@@ -28,10 +28,16 @@ def rbd(d, *args):
     return json.loads(out)
 
 
-def osd_signal(number):
+def osd_kill():
+    """Not SIGSTOP: a group of one OSD that was stopped for about as long as its read lease, 16 s, may
+    stay "laggy" for ever, and answer nothing."""
     pid = subprocess.run([CEPH_DEV, "pid", "osd.0", os.environ["CEPH_DIR"]], check=True,
                          stdout=subprocess.PIPE, text=True).stdout
-    os.kill(int(pid), number)
+    os.kill(int(pid), signal.SIGKILL)
+
+
+def osd_start():
+    subprocess.run([CEPH_DEV, "start", "osd.0", os.environ["CEPH_DIR"]], check=True, timeout=60)
 
 
 class Images(Case):
@@ -149,22 +155,23 @@ class Deaths(Case):
         d.start()
         self.assertNotIn("is barred", d.log())
 
-    def test_cluster_lost_for_30s(self):
+    def test_cluster_lost(self):
         """I/O waits and goes on; calls end with words."""
+        seconds = 30 if os.environ.get("STRATOFS_LONG") else 0  # a call's time-out is 15 already
         d = self.d
         c = Client(d.export(d.create(4 * MB)), 4 * MB, 7)
         with load([c]) as step:
             step()
-            osd_signal(signal.SIGSTOP)
+            osd_kill()
             lost = time.monotonic()
             try:
                 a = d.call("create", id=str(uuid.uuid4()), size=MB)
                 self.assertEqual((a["ok"], a["errno"]), (False, ETIMEDOUT), a)
                 self.assertIn("does not answer", a["error"])
-                while time.monotonic() < lost + 30:
+                while time.monotonic() < lost + seconds:
                     time.sleep(0.2)
             finally:
-                osd_signal(signal.SIGCONT)
+                osd_start()
             step()
         self.assertEqual(c.reconnects, 0)
         c.h.shutdown()

@@ -11,13 +11,15 @@ ceph_conf = $CEPH_CONF
 CONF
 start_cloud --conf "$T/conf"
 cd "$C/tenants/default" || fail "cd"
+# The cloud's images are in the pool's namespace, each tenant's volumes in one of its own.
 images() {
         rbd -p rbd --namespace "$space" ls
+        rbd -p rbd --namespace "$space.default" ls
 }
 
 mkdir volumes/v && echo 1G >volumes/v/size && cat volumes/v/.wait/available@20 >/dev/null ||
         fail "mkdir, size"
-expect_text volumes/v/pool rbd
+expect_text volumes/v/pool "rbd:rbd/$space"
 expect_text volumes/v/host ""
 [ "$(images)" = "volume-$(cat volumes/v/id)" ] || fail "rbd ls: $(images)"
 ok "a volume is an image"
@@ -33,6 +35,10 @@ images | grep -q "^image-" || fail "no image in: $(images)"
 mkdir volumes/root && ln -s ../../images/disk volumes/root/source &&
         cat volumes/root/.wait/available@20 >/dev/null || fail "a volume from an image"
 cmp -n 8388608 "$T/raw" volumes/root/data || fail "other bytes than the image"
+rbd -p rbd --namespace "$space" snap ls "image-$(cat images/disk/id)" | grep -q "base.*yes" ||
+        fail "the image's snapshot is not protected"
+rbd -p rbd --namespace "$space.default" info "volume-$(cat volumes/root/id)" |
+        grep -q "parent: rbd/$space/image-$(cat images/disk/id)@base" || fail "no clone of it"
 ok "an image, once, and a clone of it"
 
 mkdir volumes/v/snapshots/s && cat volumes/v/snapshots/s/.wait/available@20 >/dev/null ||

@@ -49,7 +49,13 @@ static int erase(struct vault *v, struct family *f, struct err **e)
 {
         _cleanup_free_ char *dir = path_printf("%s/%s", v->dir, f->id);
         _cleanup_free_ char *header = vault_header(v, f);
-        int r = dir && header ? luks_erase(header, e) : err_errno(e, -ENOMEM, "erase");
+        int others = shared_members(v, f, e);
+        int r = dir && header ? MIN(others, 0) : err_errno(e, -ENOMEM, "erase");
+
+        if (r == 0 && others == 0)
+                r = shared_drop(v, f, e);
+        if (r == 0)
+                r = luks_erase(header, e);
 
         if (r < 0)
                 return r;
@@ -63,7 +69,7 @@ static int unmark(struct vault *v, struct member *m, struct err **e)
 {
         _cleanup_free_ char *path = mark_path(v, m->family, m->mark, m->id);
         struct family *f = m->family;
-        int r = path ? 0 : -ENOMEM;
+        int r = path ? shared_leave(v, f, m->id, e) : -ENOMEM;
 
         if (r == 0 && unlink(path) < 0 && errno != ENOENT)
                 r = -errno;
@@ -107,6 +113,8 @@ static int make(struct vault *v, struct family *f, const struct making *k, struc
                 r = put_mark(path, e);
                 if (r == 0 && !(m = vault_add_member(v, f, k->id, 'c')))
                         r = err_errno(e, -ENOMEM, "create");
+                if (r == 0)
+                        r = shared_join(v, f, k->id, e);
                 if (r == 0 && (r = FAULT("volume.mark")) < 0)
                         err_errno(e, r, "fault point");
         }
@@ -161,6 +169,8 @@ static int found_family(struct vault *v, const char *id, const char *passphrase,
         }
         if (r == 0 && (r = fsync_parent(header)) == 0)
                 r = fsync_parent(dir);
+        if (r == 0)
+                r = shared_publish(v, f, e);
         if (r == 0)
                 r = vault_unlock(v, f, passphrase, e);
         if (r < 0)

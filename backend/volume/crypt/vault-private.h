@@ -47,3 +47,15 @@ char *vault_header(const struct vault *v, const struct family *f);
 int vault_unlock(struct vault *v, struct family *f, const char *passphrase, struct err **e);
 /* Takes its key out of the keyring. */
 void vault_forget(struct vault *v, struct family *f);
+
+/* shared.c: nothing where the pool is this host's alone.  What a family's header is now goes to the
+ * pool; or comes from it. */
+int shared_publish(struct vault *v, struct family *f, struct err **e);
+int shared_refresh(struct vault *v, struct family *f, struct err **e);
+/* A volume is a member from here on, before it is made; or no more, after it was removed. */
+int shared_join(struct vault *v, const struct family *f, const char *id, struct err **e);
+int shared_leave(struct vault *v, const struct family *f, const char *id, struct err **e);
+/* How many members there are, on all hosts; -errno. */
+int shared_members(struct vault *v, const struct family *f, struct err **e);
+/* The family's header is nowhere any more. */
+int shared_drop(struct vault *v, const struct family *f, struct err **e);

@@ -158,7 +158,10 @@ static int unlock(struct vault *v, struct family *f, const char *passphrase, str
         _cleanup_free_ char *header = vault_header(v, f);
         struct xts *x = NULL;
         uint8_t key[XTS_KEY];
-        int r = header ? luks_unlock(header, passphrase, key, e) : -ENOMEM;
+        int r;
+
+        shared_refresh(v, f, NULL); /* else what we have must do */
+        r = header ? luks_unlock(header, passphrase, key, e) : -ENOMEM;
 
         if (r < 0)
                 return err_prepend(e, r, "family '%s'", f->id);
@@ -253,7 +256,7 @@ int vault_rekey(struct vault *v, const char *id, const char *passphrase, const c
         _cleanup_free_ char *header = NULL;
         uint8_t key[XTS_KEY];
         struct member *m;
-        int r = check_passphrase(passphrase, e);
+        int members, r = check_passphrase(passphrase, e);
 
         if (r == 0)
                 r = check_passphrase(next, e);
@@ -267,13 +270,21 @@ int vault_rekey(struct vault *v, const char *id, const char *passphrase, const c
         if (!header)
                 return err_errno(e, -ENOMEM, "header");
         WITH_LOCK(&v->keys);
-        if (m->family->members > 1 && luks_unlock(header, next, key, NULL) == -EKEYREJECTED)
+        members = shared_members(v, m->family, e);
+        if (members < 0)
+                return members;
+        r = shared_refresh(v, m->family, e);
+        if (r < 0)
+                return r;
+        if (members > 1 && luks_unlock(header, next, key, NULL) == -EKEYREJECTED)
                 return err_set(e, -EBUSY,
                                "other volumes share its key, %u of them: clones, "
                                "snapshots, or what it was made from",
-                               m->family->members - 1);
+                               (unsigned)members - 1);
         explicit_bzero(key, sizeof(key));
         r = luks_rekey(header, passphrase, next, e);
+        if (r == 0)
+                r = shared_publish(v, m->family, e);
         return r < 0 ? r : unlock_for_good(v, m->family, next, e);
 }
 

@@ -31,6 +31,9 @@ int vault_open(const struct volume_pool_config *c, const struct volume_driver *d
 /* NULL is left alone.  Returns NULL. */
 struct vault *vault_close(struct vault *v);
 
+/* Learns of a volume that another host has made, if the pool is shared; before any question about
+ * it.  -errno: it cannot be told whether it is encrypted. */
+int vault_meet(struct vault *v, const char *id, struct err **e);
 /* Whether the volume is encrypted. */
 bool vault_has(struct vault *v, const char *id);
 /* family and locked of an info that the driver filled. */

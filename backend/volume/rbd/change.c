@@ -68,11 +68,11 @@ static int check_past(const char *id, const struct record *to, const char *to_id
         return 0;
 }
 
-static int rename_away(struct pool *p, const char *name, struct err **e)
+static int rename_away(rados_ioctx_t io, const char *name, struct err **e)
 {
         char away[RBD_NAME_SIZE], id[RBD_IMAGE_ID_SIZE];
         rbd_image_t image;
-        int r = image_open_name(p, name, true, &image);
+        int r = image_open_name(io, name, true, &image);
 
         if (r == -ENOENT)
                 return 0;
@@ -82,7 +82,7 @@ static int rename_away(struct pool *p, const char *name, struct err **e)
         }
         if (r == 0) {
                 snprintf(away, sizeof(away), "deleted-%s", id);
-                r = rbd_rename(p->io, name, away);
+                r = rbd_rename(io, name, away);
         }
         return r < 0 ? err_errno(e, r, "rename RBD image '%s'", name) : 0;
 }
@@ -106,15 +106,15 @@ static int revert(struct pool *p, const char *id, const char *to, struct err **e
                 return r;
         snprintf(fresh, sizeof(fresh), "new-%s", id);
         snprintf(name, sizeof(name), "volume-%s", id);
-        r = rbd_remove(p->io, fresh); /* of a call that was cut off */
+        r = rbd_remove(rec.io, fresh); /* of a call that was cut off */
         if (r < 0 && r != -ENOENT)
                 return err_errno(e, r, "remove RBD image '%s'", fresh);
-        r = make_child(p, &past, to, fresh, 0, rec.image, e);
+        r = make_child(p, &past, to, rec.io, fresh, 0, rec.image, e);
         if (r == 0)
                 r = index_put(p, id, &rec, false, e);
         if (r == 0)
-                r = rename_away(p, name, e);
-        if (r == 0 && (r = rbd_rename(p->io, fresh, name)) < 0)
+                r = rename_away(rec.io, name, e);
+        if (r == 0 && (r = rbd_rename(rec.io, fresh, name)) < 0)
                 err_errno(e, r, "rename RBD image '%s'", fresh);
         work_kick(p);
         return r;
@@ -183,10 +183,10 @@ static int refuse_locked(rbd_image_t image, struct err **e)
         return r;
 }
 
-static int remove_snap(struct pool *p, const struct record *rec, struct err **e)
+static int remove_snap(const struct record *rec, struct err **e)
 {
         rbd_image_t image;
-        int r = image_open_id(p, rec->image, "", false, &image);
+        int r = image_open_id(rec->io, rec->image, "", false, &image);
 
         if (r == -ENOENT)
                 return 0;
@@ -198,13 +198,13 @@ static int remove_snap(struct pool *p, const struct record *rec, struct err **e)
 }
 
 /* What must live on has another name then; the rest is sweep()'s. */
-static int remove_image(struct pool *p, const struct record *rec, struct err **e)
+static int remove_image(const struct record *rec, struct err **e)
 {
         char name[RBD_NAME_SIZE], away[RBD_NAME_SIZE];
         rbd_image_t image;
         int r;
 
-        r = image_open_id(p, rec->image, "", false, &image);
+        r = image_open_id(rec->io, rec->image, "", false, &image);
         if (r == -ENOENT)
                 return 0;
         if (r < 0)
@@ -212,11 +212,13 @@ static int remove_image(struct pool *p, const struct record *rec, struct err **e
         r = refuse_locked(image, e);
         image_close(image);
         if (r == 0)
-                r = image_name(p, rec->image, name, e);
+                r = image_name(rec->io, rec->image, name, e);
         if (r < 0 || strncmp(name, "deleted-", 8) == 0)
                 return r;
         snprintf(away, sizeof(away), "deleted-%s", rec->image);
-        r = rbd_rename(p->io, name, away);
+        r = rbd_rename(rec->io, name, away);
+        if (r == -ENOSPC) /* a name is an object, too: what nobody else needs goes at once */
+                r = rbd_remove(rec->io, name) == 0 ? 0 : -ENOSPC;
         return r < 0 && r != -ENOENT ? err_errno(e, r, "rename RBD image '%s'", name) : 0;
 }
 
@@ -227,13 +229,16 @@ static int remove_unmade(struct pool *p, const char *id, struct record *rec, str
         struct record of;
         int r;
 
+        if (rec->was[0])
+                return adopt_undo(p, id, rec, e);
         snprintf(name, sizeof(name), "%s-%s", rec->import ? "image" : "volume", id);
-        r = rename_away(p, name, e);
+        r = rename_away(rec->io, name, e);
         if (r < 0 || !rec->snap[0] || rec->own)
                 return r;
         if (index_get(p, rec->parent, &of, NULL) == 0 && !of.snap[0]) {
                 strcpy(rec->image, of.image);
-                r = remove_snap(p, rec, e);
+                rec->io = of.io;
+                r = remove_snap(rec, e);
         }
         return r;
 }
@@ -248,9 +253,10 @@ static int remove_volume(struct pool *p, const char *id, struct err **e)
         if (!rec.made) {
                 r = remove_unmade(p, id, &rec, e);
         } else {
-                r = rec.snap[0] ? remove_snap(p, &rec, e) : 0;
+                r = rec.snap[0] && !rec.import ? remove_snap(&rec, e)
+                                               : 0; /* a base's is sweep()'s */
                 if (r == 0 && rec.own)
-                        r = remove_image(p, &rec, e);
+                        r = remove_image(&rec, e);
         }
         return r < 0 ? r : index_drop(p, id, e);
 }

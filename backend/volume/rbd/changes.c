@@ -61,11 +61,23 @@ static void name_now(struct link *l)
                 l->name[0] = '\0';
 }
 
+static int parent_io(struct pool *p, const rbd_linked_image_spec_t *spec, rados_ioctx_t *ret)
+{
+        rados_ioctx_t io;
+
+        if (spec->pool_id != rados_ioctx_get_id(p->io))
+                return -EXDEV;
+        if (streq(spec->pool_namespace, p->base))
+                return space_io(p, "", &io, ret, NULL);
+        return space_io(p, spec->pool_namespace[0] ? spec->pool_namespace : "/", &io, ret, NULL);
+}
+
 /* The next link: the image's parent.  1: there is none. */
 static int climb(struct pool *p, struct chain *c, struct err **e)
 {
         rbd_linked_image_spec_t spec;
         rbd_snap_spec_t snap;
+        rados_ioctx_t io;
         struct link *l = &c->links[c->n];
         int r = rbd_get_parent(c->links[c->n - 1].image, &spec, &snap);
 
@@ -78,7 +90,9 @@ static int climb(struct pool *p, struct chain *c, struct err **e)
         } else {
                 *l = (struct link){.snap = snap.id};
                 snprintf(l->id, sizeof(l->id), "%s", spec.image_id);
-                r = image_open_id(p, l->id, "", true, &l->image);
+                r = parent_io(p, &spec, &io);
+                if (r == 0)
+                        r = image_open_id(io, l->id, "", true, &l->image);
                 if (r == 0 && (r = rbd_snap_set_by_id(l->image, snap.id)) < 0)
                         image_close(l->image);
                 if (r < 0) {

@@ -90,21 +90,31 @@ static int enter(struct pool *p, const struct target *t, struct err **e)
         int r = rados_connect(p->cluster);
 
         if (r < 0) {
-                err_errno(e, r, "no monitor of the Ceph cluster answers");
+                if (r == -EACCES || r == -EPERM || r == -ENOENT)
+                        err_errno(e, r, "the Ceph cluster refuses the key of client.%s",
+                                  t->user[0] ? t->user : "admin");
+                else
+                        err_errno(e, r, "no monitor of the Ceph cluster answers");
                 err_hint(e, "see 'ceph -s', with the same configuration and key");
                 return r;
         }
         p->connected = true;
         r = rados_ioctx_create(p->cluster, t->pool, &p->io);
+        if (r == 0)
+                r = rados_ioctx_create(p->cluster, t->pool, &p->data);
         if (r == -ENOENT) {
                 err_set(e, r, "the Ceph cluster has no pool '%s'", t->pool);
                 err_hint(e, "ceph osd pool create %s; rbd pool init %s", t->pool, t->pool);
         }
         if (r < 0)
                 return r == -ENOENT ? r : err_errno(e, r, "Ceph pool '%s'", t->pool);
+        rados_set_pool_full_try(p->io);
+        strcpy(p->name, t->pool);
+        strcpy(p->base, t->space);
         if (!t->space[0])
                 return 0;
         rados_ioctx_set_namespace(p->io, t->space);
+        rados_ioctx_set_namespace(p->data, t->space);
         r = rbd_namespace_exists(p->io, t->space, &there);
         if (r == 0 && !there)
                 r = rbd_namespace_create(p->io, t->space);
@@ -133,8 +143,10 @@ void cluster_close(struct pool *p)
 {
         if (p->io)
                 rados_ioctx_destroy(p->io);
+        if (p->data)
+                rados_ioctx_destroy(p->data);
         if (p->cluster)
                 rados_shutdown(p->cluster);
-        p->io = NULL;
+        p->io = p->data = NULL;
         p->cluster = NULL;
 }

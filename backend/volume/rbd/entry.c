@@ -59,20 +59,20 @@ void entry_release(struct entry *en)
         settle(en);
 }
 
-int image_open_readonly(struct pool *p, const char *image, const char *snap, rbd_image_t *ret,
+int image_open_readonly(rados_ioctx_t io, const char *image, const char *snap, rbd_image_t *ret,
                         struct err **e)
 {
-        int r = image_open_id(p, image, snap, true, ret);
+        int r = image_open_id(io, image, snap, true, ret);
 
         return r < 0 ? err_errno(e, r, "open RBD image %s%s%s", image, snap[0] ? "@" : "", snap)
                      : 0;
 }
 
-int image_name(struct pool *p, const char *image, char ret[RBD_NAME_SIZE], struct err **e)
+int image_name(rados_ioctx_t io, const char *image, char ret[RBD_NAME_SIZE], struct err **e)
 {
         size_t n = RBD_NAME_SIZE;
         rbd_image_t handle;
-        int r = image_open_readonly(p, image, "", &handle, e);
+        int r = image_open_readonly(io, image, "", &handle, e);
 
         if (r < 0)
                 return r;
@@ -81,13 +81,13 @@ int image_name(struct pool *p, const char *image, char ret[RBD_NAME_SIZE], struc
         return r < 0 ? err_errno(e, r, "name of RBD image %s", image) : 0;
 }
 
-static int image_open(struct pool *p, const struct record *r, rbd_image_t *ret, struct err **e)
+static int image_open(const struct record *r, rados_ioctx_t io, rbd_image_t *ret, struct err **e)
 {
         int q;
 
         if (r->snap[0])
-                return image_open_readonly(p, r->image, r->snap, ret, e);
-        q = image_open_id(p, r->image, "", false, ret);
+                return image_open_readonly(io, r->image, r->snap, ret, e);
+        q = image_open_id(io, r->image, "", false, ret);
         return q < 0 ? err_errno(e, q, "open RBD image %s", r->image) : 0;
 }
 
@@ -104,7 +104,7 @@ int volume_handle_open(struct pool *p, const char *id, struct entry **ret, struc
                 if (r == 0 && !rec.made)
                         r = err_set(e, -ENOENT, "there is no such volume");
                 if (r == 0)
-                        r = image_open(p, &rec, &en->image, e);
+                        r = image_open(&rec, rec.data, &en->image, e);
                 if (r == 0) {
                         en->immutable = rec.snap[0];
                         en->locked = en->shut = false;
@@ -157,7 +157,7 @@ int image_borrow(struct pool *p, const char *id, const struct record *rec, rbd_i
                 *ret = en->image;
         }
         pthread_mutex_unlock(&p->lock);
-        return *ret_en ? 0 : image_open(p, rec, ret, e);
+        return *ret_en ? 0 : image_open(rec, rec->io, ret, e);
 }
 
 void image_return(rbd_image_t image, struct entry *en)

@@ -1,17 +1,19 @@
 /* The index: object "stratofs.volumes", in whose omap each volume has a JSON record under its id.
  *
  *   {"format":1, "made":true, "image":"<Ceph's id>", "snap":"<name>", "parent":"<volume>",
- *    "size":N, "import":false, "own":true, "flatten":false}
+ *    "size":N, "import":false, "own":true, "flatten":false, "space":"<namespace>"}
  *
- * A record that is not made is an intent: it is written before the image, and the image is made
- * before it says so.  Calls wait RBD_ANSWER_MS, no longer. */
+ * "was" is what an image is called that is to be adopted.  space, and format 2 with it, only where
+ * the image is not in the pool's own namespace. A record that is not made is an intent: it is
+ * written before the image, and the image is made before it says so.  Calls wait RBD_ANSWER_MS, no
+ * longer. */
 #include "backend/volume/rbd/rbd.h"
 
 #include <jansson.h>
 
 #include "common/clock.h"
 
-enum { FORMAT = 1, PAGE = 500 };
+enum { FORMAT = 2, PAGE = 500 };
 
 static const char object[] = "stratofs.volumes";
 
@@ -43,8 +45,7 @@ static bool wait_for(struct wait *w)
         return w->done;
 }
 
-/* Takes the one that is not NULL; what became of it. */
-static int operate(struct pool *p, rados_write_op_t write, rados_read_op_t read)
+int index_operate(struct pool *p, const char *name, rados_write_op_t write, rados_read_op_t read)
 {
         struct wait w = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
         rados_completion_t c;
@@ -52,8 +53,8 @@ static int operate(struct pool *p, rados_write_op_t write, rados_read_op_t read)
         int r = rados_aio_create_completion2(&w, on_done, &c);
 
         if (r == 0) {
-                r = write ? rados_aio_write_op_operate(write, p->io, c, object, NULL, 0)
-                          : rados_aio_read_op_operate(read, p->io, c, object, 0);
+                r = write ? rados_aio_write_op_operate(write, p->io, c, name, NULL, 0)
+                          : rados_aio_read_op_operate(read, p->io, c, name, 0);
                 if (r == 0) {
                         late = !wait_for(&w);
                         if (late)
@@ -72,6 +73,11 @@ static int operate(struct pool *p, rados_write_op_t write, rados_read_op_t read)
         return late && r < 0 ? -ETIMEDOUT : r;
 }
 
+static int operate(struct pool *p, rados_write_op_t write, rados_read_op_t read)
+{
+        return index_operate(p, object, write, read);
+}
+
 static int failed(int r, struct err **e)
 {
         if (r == -ETIMEDOUT)
@@ -87,23 +93,28 @@ int index_open(struct pool *p, struct err **e)
 
         rados_write_op_create(op, LIBRADOS_CREATE_IDEMPOTENT, NULL);
         r = operate(p, op, NULL);
-        return r < 0 ? failed(r, e) : 0;
+        if (r < 0)
+                return failed(r, e);
+        space_ready(p->io);
+        return 0;
 }
 
 /* ---- records ---- */
 
-static int decode(const char *text, size_t n, struct record *ret)
+static int decode(struct pool *p, const char *text, size_t n, struct record *ret)
 {
         json_auto_t *o = json_loadb(text, n, 0, NULL);
-        const char *image, *snap, *parent;
+        const char *image, *snap, *parent, *space = "", *was = "";
         int format, made, import, own, flatten;
         json_int_t size;
 
-        if (json_unpack(o, "{s:i, s:b, s:s, s:s, s:s, s:I, s:b, s:b, s:b}", "format", &format,
-                        "made", &made, "image", &image, "snap", &snap, "parent", &parent, "size",
-                        &size, "import", &import, "own", &own, "flatten", &flatten) < 0 ||
+        if (json_unpack(o, "{s:i, s:b, s:s, s:s, s:s, s:I, s:b, s:b, s:b, s?s, s?s}", "format",
+                        &format, "made", &made, "image", &image, "snap", &snap, "parent", &parent,
+                        "size", &size, "import", &import, "own", &own, "flatten", &flatten, "space",
+                        &space, "was", &was) < 0 ||
             strlen(image) >= sizeof(ret->image) || strlen(snap) >= sizeof(ret->snap) ||
-            strlen(parent) >= sizeof(ret->parent))
+            strlen(parent) >= sizeof(ret->parent) || strlen(space) >= sizeof(ret->space) ||
+            strlen(was) >= sizeof(ret->was))
                 return -EUCLEAN;
         if (format > FORMAT)
                 return -ENOTSUP;
@@ -112,16 +123,23 @@ static int decode(const char *text, size_t n, struct record *ret)
         strcpy(ret->image, image);
         strcpy(ret->snap, snap);
         strcpy(ret->parent, parent);
-        return 0;
+        strcpy(ret->space, space);
+        strcpy(ret->was, was);
+        return space_io(p, space, &ret->io, &ret->data, NULL);
 }
 
 static char *encode(const struct record *r)
 {
+        const int format = r->space[0] || r->was[0] ? FORMAT : 1; /* which one release back reads */
         json_auto_t *o = json_pack("{s:i, s:b, s:s, s:s, s:s, s:I, s:b, s:b, s:b}", "format",
-                                   FORMAT, "made", (int)r->made, "image", r->image, "snap", r->snap,
+                                   format, "made", (int)r->made, "image", r->image, "snap", r->snap,
                                    "parent", r->parent, "size", (json_int_t)r->size, "import",
                                    (int)r->import, "own", (int)r->own, "flatten", (int)r->flatten);
 
+        if (o && r->space[0])
+                json_object_set_new(o, "space", json_string(r->space));
+        if (o && r->was[0])
+                json_object_set_new(o, "was", json_string(r->was));
         return o ? json_dumps(o, JSON_COMPACT) : NULL;
 }
 
@@ -140,7 +158,7 @@ int index_get(struct pool *p, const char *id, struct record *ret, struct err **e
         if (r == 0)
                 rados_omap_get_next2(it, &key, &val, &klen, &vlen);
         if (r == 0)
-                r = key ? decode(val, vlen, ret) : -ENOENT;
+                r = key ? decode(p, val, vlen, ret) : -ENOENT;
         if (it)
                 rados_omap_get_end(it);
         if (r == -ENOENT)
@@ -216,7 +234,7 @@ static int walk_page(struct pool *p, char after[VOLUME_ID_SIZE],
                         continue;
                 memcpy(after, key, klen);
                 after[klen] = '\0';
-                if (decode(val, vlen, &rec) == 0)
+                if (decode(p, val, vlen, &rec) == 0)
                         r = each(arg, after, &rec);
                 *stopped = r != 0;
         }

@@ -42,8 +42,8 @@ static int same(struct pool *p, const char *id, const struct record *have,
         return 0;
 }
 
-/* 1: it is there already, and that is success. */
-static int intend(struct pool *p, const char *id, const struct record *want, struct err **e)
+/* 1: it is there already, and that is success.  What was placed before stays where it is placed. */
+static int intend(struct pool *p, const char *id, struct record *want, struct err **e)
 {
         struct record have;
         int r = index_find(p, id, &have, e);
@@ -54,7 +54,34 @@ static int intend(struct pool *p, const char *id, const struct record *want, str
                 r = same(p, id, &have, want, e);
                 return r < 0 ? r : 1;
         }
+        if (r > 0 && !want->io) {
+                strcpy(want->space, have.space);
+                want->io = have.io;
+                want->data = have.data;
+        } else if (!want->io) {
+                want->io = p->io;
+                want->data = p->data;
+        }
         return index_put(p, id, want, r == 0, e);
+}
+
+/* An intent that is nothing yet but a place. */
+int make_place(struct pool *p, const char *id, const char *space, struct err **e)
+{
+        struct entry *en = entry_take(p, id);
+        struct record rec = {.own = true}, have;
+        int r;
+
+        if (!en)
+                return err_errno(e, -ENOMEM, "place");
+        r = index_find(p, id, &have, e);
+        if (r == 0) {
+                r = space_make(p, space, rec.space, e);
+                if (r == 0)
+                        r = index_put(p, id, &rec, true, e);
+        }
+        entry_release(en);
+        return MIN(r, 0);
 }
 
 static int finish(struct pool *p, const char *id, struct record *rec, struct err **e)
@@ -63,10 +90,10 @@ static int finish(struct pool *p, const char *id, struct record *rec, struct err
         return index_put(p, id, rec, false, e);
 }
 
-static int image_id(struct pool *p, const char *name, char ret[RBD_IMAGE_ID_SIZE], struct err **e)
+static int image_id(rados_ioctx_t io, const char *name, char ret[RBD_IMAGE_ID_SIZE], struct err **e)
 {
         rbd_image_t image;
-        int r = image_open_name(p, name, true, &image);
+        int r = image_open_name(io, name, true, &image);
 
         if (r == 0) {
                 r = rbd_get_id(image, ret, RBD_IMAGE_ID_SIZE);
@@ -75,7 +102,7 @@ static int image_id(struct pool *p, const char *name, char ret[RBD_IMAGE_ID_SIZE
         return r < 0 ? err_errno(e, r, "RBD image '%s'", name) : 0;
 }
 
-static int create_image(struct pool *p, const char *name, uint64_t size, struct err **e)
+static int create_image(rados_ioctx_t io, const char *name, uint64_t size, struct err **e)
 {
         rbd_image_options_t o;
         int r;
@@ -83,7 +110,7 @@ static int create_image(struct pool *p, const char *name, uint64_t size, struct 
         rbd_image_options_create(&o);
         rbd_image_options_set_uint64(o, RBD_IMAGE_OPTION_FEATURES, features);
         rbd_image_options_set_uint64(o, RBD_IMAGE_OPTION_ORDER, ORDER);
-        r = rbd_create4(p->io, name, size, o);
+        r = rbd_create4(io, name, size, o);
         rbd_image_options_destroy(o);
         return r < 0 && r != -EEXIST ? err_errno(e, r, "create RBD image '%s'", name) : 0;
 }
@@ -96,9 +123,9 @@ static int create(struct pool *p, const char *id, struct record *rec, struct err
         if (r != 0)
                 return MIN(r, 0);
         name_of(name, id, rec);
-        r = create_image(p, name, rec->size, e);
+        r = create_image(rec->io, name, rec->size, e);
         if (r == 0)
-                r = image_id(p, name, rec->image, e);
+                r = image_id(rec->io, name, rec->image, e);
         return r < 0 ? r : finish(p, id, rec, e);
 }
 
@@ -117,8 +144,8 @@ int make_create(struct pool *p, const char *id, uint64_t size, struct err **e)
 
 /* ---- clones ---- */
 
-static int clone_image(struct pool *p, const char *parent, const char *snap, const char *name,
-                       struct err **e)
+static int clone_image(rados_ioctx_t from, const char *parent, const char *snap, rados_ioctx_t io,
+                       const char *name, struct err **e)
 {
         rbd_image_options_t o;
         int r;
@@ -126,15 +153,15 @@ static int clone_image(struct pool *p, const char *parent, const char *snap, con
         rbd_image_options_create(&o);
         rbd_image_options_set_uint64(o, RBD_IMAGE_OPTION_FEATURES, features);
         rbd_image_options_set_uint64(o, RBD_IMAGE_OPTION_CLONE_FORMAT, 2);
-        r = rbd_clone3(p->io, parent, snap, p->io, name, o);
+        r = rbd_clone3(from, parent, snap, io, name, o);
         rbd_image_options_destroy(o);
         return r < 0 && r != -EEXIST ? err_errno(e, r, "clone RBD image '%s'", parent) : 0;
 }
 
-static int grow_child(struct pool *p, const char *name, uint64_t size)
+static int grow_child(rados_ioctx_t io, const char *name, uint64_t size)
 {
         rbd_image_t image;
-        int r = image_open_name(p, name, false, &image);
+        int r = image_open_name(io, name, false, &image);
 
         if (r < 0)
                 return r;
@@ -144,12 +171,12 @@ static int grow_child(struct pool *p, const char *name, uint64_t size)
 }
 
 /* Tells its id; it grows.  Open for reading only it costs the cluster no write. */
-static int adopt_child(struct pool *p, const char *name, uint64_t size, char ret[RBD_IMAGE_ID_SIZE],
-                       struct err **e)
+static int adopt_child(rados_ioctx_t io, const char *name, uint64_t size,
+                       char ret[RBD_IMAGE_ID_SIZE], struct err **e)
 {
         rbd_image_t image;
         uint64_t now;
-        int r = image_open_name(p, name, true, &image);
+        int r = image_open_name(io, name, true, &image);
 
         if (r < 0)
                 return err_errno(e, r, "open RBD image '%s'", name);
@@ -158,19 +185,19 @@ static int adopt_child(struct pool *p, const char *name, uint64_t size, char ret
                 r = rbd_get_id(image, ret, RBD_IMAGE_ID_SIZE);
         image_close(image);
         if (r == 0 && now < size)
-                r = grow_child(p, name, size);
+                r = grow_child(io, name, size);
         if (r == 0 && now > size && size > 0)
                 return err_set(e, -EINVAL, "a clone cannot be smaller than its parent (%llu bytes)",
                                (unsigned long long)now);
         return r < 0 ? err_errno(e, r, "RBD image '%s'", name) : 0;
 }
 
-/* Of what may change: of a snapshot that is nobody's from the moment that it has a child.  Ceph
- * keeps it for the child. */
-static int clone_live(struct pool *p, const struct record *from, const char *from_id,
-                      const char *parent, const char *name, struct err **e)
+/* Of a volume's head: by a snapshot that is nobody's once it has a child, as Ceph keeps it for the
+ * child. */
+static int clone_head(struct pool *p, const struct record *from, const char *from_id,
+                      const char *parent, rados_ioctx_t io, const char *name, struct err **e)
 {
-        char snap[RBD_NAME_SIZE];
+        char snap[RBD_NAME_SIZE + 4];
         rbd_image_t image;
         struct entry *en;
         int r = image_borrow(p, from_id, from, &image, &en, e);
@@ -182,22 +209,22 @@ static int clone_live(struct pool *p, const struct record *from, const char *fro
         if (r < 0 && r != -EEXIST)
                 err_errno(e, r, "parent RBD image %s", from->image);
         else
-                r = clone_image(p, parent, snap, name, e);
+                r = clone_image(from->io, parent, snap, io, name, e);
         rbd_snap_remove(image, snap);
         image_return(image, en);
         return r;
 }
 
-int make_child(struct pool *p, const struct record *from, const char *from_id, const char *name,
-               uint64_t size, char ret[RBD_IMAGE_ID_SIZE], struct err **e)
+int make_child(struct pool *p, const struct record *from, const char *from_id, rados_ioctx_t io,
+               const char *name, uint64_t size, char ret[RBD_IMAGE_ID_SIZE], struct err **e)
 {
         char parent[RBD_NAME_SIZE];
-        int r = image_name(p, from->image, parent, e);
+        int r = image_name(from->io, from->image, parent, e);
 
         if (r == 0)
-                r = from->snap[0] ? clone_image(p, parent, from->snap, name, e)
-                                  : clone_live(p, from, from_id, parent, name, e);
-        return r < 0 ? r : adopt_child(p, name, size, ret, e);
+                r = from->snap[0] ? clone_image(from->io, parent, from->snap, io, name, e)
+                                  : clone_head(p, from, from_id, parent, io, name, e);
+        return r < 0 ? r : adopt_child(io, name, size, ret, e);
 }
 
 static int parent_record(struct pool *p, const char *parent, struct record *ret, struct err **e)
@@ -228,9 +255,9 @@ static int make_of(struct pool *p, const char *id, struct record *rec, struct er
         if (r != 0)
                 return MIN(r, 0);
         name_of(name, id, rec);
-        r = make_child(p, &from, rec->parent, name, rec->size, rec->image, e);
+        r = make_child(p, &from, rec->parent, rec->io, name, rec->size, rec->image, e);
         if (r == -EINVAL) {
-                rbd_remove(p->io, name);
+                rbd_remove(rec->io, name);
                 index_drop(p, id, NULL);
         }
         return r < 0 ? r : finish(p, id, rec, e);
@@ -259,12 +286,12 @@ static int snapshot_of_snapshot(struct pool *p, const char *id, struct record *r
         char name[RBD_NAME_SIZE];
 
         name_of(name, id, rec);
-        return make_child(p, of, rec->parent, name, 0, rec->image, e);
+        return make_child(p, of, rec->parent, rec->io, name, 0, rec->image, e);
 }
 
 static int snap_image(struct pool *p, const char *of, struct record *rec, struct err **e)
 {
-        const struct record head = {.made = true};
+        const struct record head = {.made = true, .io = rec->io, .data = rec->data};
         struct record from = head;
         rbd_image_t image;
         struct entry *en;
@@ -289,6 +316,9 @@ static int snapshot(struct pool *p, const char *id, struct record *rec, struct e
         if (r >= 0)
                 r = parent_record(p, rec->parent, &of, e);
         rec->own = of.snap[0];
+        strcpy(rec->space, of.space);
+        rec->io = of.io;
+        rec->data = of.data;
         if (r == 0)
                 r = intend(p, id, rec, e);
         if (r != 0)
@@ -334,11 +364,11 @@ static int open_source(const char *path, uint64_t *ret_len, struct err **e)
         return TAKE_FD(fd);
 }
 
-static int fill(struct pool *p, const char *name, int fd, uint64_t len, struct record *rec,
-                struct err **e)
+/* Nobody removes the base's snapshot by mistake: it is protected. */
+static int fill(const char *name, int fd, uint64_t len, struct record *rec, struct err **e)
 {
         rbd_image_t image;
-        int r = image_open_name(p, name, false, &image);
+        int r = image_open_name(rec->io, name, false, &image);
 
         if (r < 0)
                 return err_errno(e, r, "open RBD image '%s'", name);
@@ -347,8 +377,10 @@ static int fill(struct pool *p, const char *name, int fd, uint64_t len, struct r
                 r = rbd_get_id(image, rec->image, sizeof(rec->image));
         if (r == 0)
                 r = rbd_snap_create(image, rec->snap);
+        if (r == 0 || r == -EEXIST)
+                r = rbd_snap_protect(image, rec->snap);
         image_close(image);
-        return r < 0 && r != -EEXIST ? err_errno(e, r, "RBD image '%s'", name) : 0;
+        return r < 0 && r != -EBUSY ? err_errno(e, r, "RBD image '%s'", name) : 0;
 }
 
 static int import(struct pool *p, const char *id, const char *path, struct record *rec,
@@ -374,9 +406,9 @@ static int import(struct pool *p, const char *id, const char *path, struct recor
         if (r != 0)
                 return MIN(r, 0);
         name_of(name, id, rec);
-        r = create_image(p, name, rec->size, e);
+        r = create_image(rec->io, name, rec->size, e);
         if (r == 0)
-                r = fill(p, name, fd, len, rec, e);
+                r = fill(name, fd, len, rec, e);
         return r < 0 ? r : finish(p, id, rec, e);
 }
 

@@ -14,6 +14,7 @@ static void driver_close(void *pool)
                 pthread_mutex_destroy(&en->locking);
                 free(en);
         }
+        space_close(p);
         cluster_close(p);
         fence_leave(p);
         pthread_mutex_destroy(&p->lock);
@@ -70,30 +71,65 @@ static void driver_abandon(void *pool _unused_, bool abandoned _unused_)
 {
 }
 
+static int driver_place(void *pool, const char *id, const char *space, struct err **e)
+{
+        return make_place(pool, id, space, e);
+}
+
+static int driver_has(void *pool, const char *id, struct err **e)
+{
+        struct record rec;
+
+        return index_find(pool, id, &rec, e);
+}
+
+static int driver_adopt(void *pool, const char *id, const char *name, struct err **e)
+{
+        return adopt_image(pool, id, name, e);
+}
+
+static int driver_release(void *pool, const char *id, const char *name, struct err **e)
+{
+        return adopt_release(pool, id, name, e);
+}
+
+static int driver_grant(void *pool, const char *space, bool revoke, char **ret, struct err **e)
+{
+        return grant(pool, space, revoke, ret, e);
+}
+
+/* In plain words, before what was tried. */
+static int said(int r, struct err **e)
+{
+        return r == -ENOSPC || r == -EDQUOT
+                       ? err_prepend(e, -ENOSPC, "the Ceph cluster, or its pool, is full")
+                       : r;
+}
+
 static int driver_create(void *pool, const char *id, uint64_t size, struct err **e)
 {
-        return make_create(pool, id, size, e);
+        return said(make_create(pool, id, size, e), e);
 }
 
 static int driver_import(void *pool, const char *id, const char *path, struct err **e)
 {
-        return make_import(pool, id, path, e);
+        return said(make_import(pool, id, path, e), e);
 }
 
 static int driver_clone(void *pool, const char *id, const char *parent, uint64_t size,
                         struct err **e)
 {
-        return make_clone(pool, id, parent, size, e);
+        return said(make_clone(pool, id, parent, size, e), e);
 }
 
 static int driver_snapshot(void *pool, const char *id, const char *of, struct err **e)
 {
-        return make_snapshot(pool, id, of, e);
+        return said(make_snapshot(pool, id, of, e), e);
 }
 
 static int driver_resize(void *pool, const char *id, uint64_t size, struct err **e)
 {
-        return change_size(pool, id, size, false, e);
+        return said(change_size(pool, id, size, false, e), e);
 }
 
 static int driver_shrink(void *pool, const char *id, uint64_t size, struct err **e)
@@ -103,7 +139,7 @@ static int driver_shrink(void *pool, const char *id, uint64_t size, struct err *
 
 static int driver_revert(void *pool, const char *id, const char *to, struct err **e)
 {
-        return change_revert(pool, id, to, e);
+        return said(change_revert(pool, id, to, e), e);
 }
 
 static int driver_flatten(void *pool, const char *id, bool cancel, struct err **e)
@@ -123,7 +159,7 @@ static int driver_work(void *pool)
 
 static int driver_remove(void *pool, const char *id, struct err **e)
 {
-        return change_remove(pool, id, e);
+        return said(change_remove(pool, id, e), e);
 }
 
 /* ---- what there is ---- */
@@ -156,7 +192,7 @@ static int describe(struct pool *p, const char *id, const struct record *rec,
         strcpy(ret->id, id);
         strcpy(ret->parent, rec->parent);
         live_facts(p, id, ret);
-        r = image_open_readonly(p, rec->image, rec->snap, &image, e);
+        r = image_open_readonly(rec->io, rec->image, rec->snap, &image, e);
         if (r < 0)
                 return r;
         en = NULL;
@@ -287,6 +323,16 @@ __attribute__((visibility("default"))) const struct volume_driver stratofs_volum
         .pool_open = driver_open,
         .pool_close = driver_close,
         .pool_abandon = driver_abandon,
+        .place = driver_place,
+        .has = driver_has,
+        .adopt = driver_adopt,
+        .release = driver_release,
+        .header_put = secrets_header_put,
+        .header_get = secrets_header_get,
+        .member_put = secrets_member_put,
+        .member_get = secrets_member_get,
+        .member_count = secrets_member_count,
+        .grant = driver_grant,
         .create = driver_create,
         .import = driver_import,
         .clone = driver_clone,

@@ -25,10 +25,13 @@ enum {
         RBD_CONNECT_S = 10,     /* the monitors do */
         RBD_IMAGE_ID_SIZE = 64, /* Ceph's own id of an image */
         RBD_NAME_SIZE = 128,
+        RBD_SPACE_SIZE = 200, /* of a namespace: the pool's, a dot, a tenant's name */
 };
 
 /* What the index says of a volume. */
 struct record {
+        rados_ioctx_t io, data; /* the namespace of its image; to change things, and for its bytes */
+        char space[RBD_SPACE_SIZE]; /* that namespace's name; "": the pool's own, "/": none */
         bool made;    /* else what it is to become; nobody was told that it is there */
         bool import;  /* a base, from a file */
         bool own;     /* the image is this volume's, not that of its parent */
@@ -36,6 +39,7 @@ struct record {
         char image[RBD_IMAGE_ID_SIZE]; /* once made */
         char snap[VOLUME_ID_SIZE];     /* immutable: that snapshot of the image; else "" */
         char parent[VOLUME_ID_SIZE];   /* of which volume it is a clone or snapshot, or "" */
+        char was[RBD_NAME_SIZE];       /* not made, to be adopted: the image's own name; else "" */
         uint64_t size;                 /* when it was made */
 };
 
@@ -58,9 +62,15 @@ struct entry {
         atomic_int flatten_failed;
 };
 
+struct space;
 struct pool {
         rados_t cluster;
-        rados_ioctx_t io;
+        /* The pool's own namespace: the index, images of the cloud.  What is changed through io fails in
+         * a full cluster (-ENOSPC), and may be removed there; bytes of volumes go through data, where
+         * it waits. */
+        rados_ioctx_t io, data;
+        char name[RBD_NAME_SIZE], base[RBD_NAME_SIZE]; /* the pool's, that namespace's or "" */
+        struct space *spaces;                          /* other namespaces, with the lock */
         bool connected;
         char *fence; /* the file that says who we are, see fence.c */
         pthread_mutex_t lock;
@@ -96,11 +106,29 @@ int index_find(struct pool *p, const char *id, struct record *ret, struct err **
 /* fresh: -EEXIST if there is one. */
 int index_put(struct pool *p, const char *id, const struct record *r, bool fresh, struct err **e);
 int index_drop(struct pool *p, const char *id, struct err **e);
+/* One operation on an object of the pool's own namespace; takes the one that is not NULL.
+ * -ETIMEDOUT. */
+int index_operate(struct pool *p, const char *object, rados_write_op_t write,
+                  rados_read_op_t read);
 /* In order of id, those after `after`; also those not made.  As volume_extent_fn(), each's results.
  */
 int index_walk(struct pool *p, const char *after,
                int (*each)(void *arg, const char *id, const struct record *r), void *arg,
                struct err **e);
+
+/* space.c.  Tenants' volumes are in namespaces of their own, which the object "stratofs.spaces"
+ * lists.  name: as in a record.  The handle lives as long as the pool. */
+int space_io(struct pool *p, const char *name, rados_ioctx_t *ret, rados_ioctx_t *ret_data,
+             struct err **e);
+/* The name of a tenant's namespace; it is made, and listed, if there is none.  -EINVAL. */
+int space_make(struct pool *p, const char *tenant, char ret[RBD_SPACE_SIZE], struct err **e);
+/* Others' namespaces, too, may have images of ours. */
+int space_list(struct pool *p, const char *name, struct err **e);
+/* Once for a namespace: so that images can be removed when the cluster is full. */
+void space_ready(rados_ioctx_t io);
+/* Each namespace that may have images of ours, the pool's own first.  Whether any said yes. */
+bool space_each(struct pool *p, bool (*each)(struct pool *p, rados_ioctx_t io));
+void space_close(struct pool *p);
 
 /* entry.c.  The volume's entry, for this call alone; waits for it.  NULL without memory. */
 struct entry *entry_take(struct pool *p, const char *id);
@@ -112,9 +140,9 @@ int entry_lock(struct entry *en);
 int entry_activate(struct entry *en, struct err **e);
 int entry_deactivate(struct entry *en, struct err **e);
 /* image.c: by Ceph's id, at a snapshot if snap is not "", or by name. */
-int image_open_id(struct pool *p, const char *id, const char *snap, bool readonly,
+int image_open_id(rados_ioctx_t io, const char *id, const char *snap, bool readonly,
                   rbd_image_t *ret);
-int image_open_name(struct pool *p, const char *name, bool readonly, rbd_image_t *ret);
+int image_open_name(rados_ioctx_t io, const char *name, bool readonly, rbd_image_t *ret);
 int image_close(rbd_image_t image);
 /* entry.c.  An image for one call: the open one, or one that is opened for it (*ret_own, to be
  * closed). */
@@ -122,25 +150,41 @@ int image_borrow(struct pool *p, const char *id, const struct record *r, rbd_ima
                  struct entry **ret_en, struct err **e);
 void image_return(rbd_image_t image, struct entry *en);
 /* The image by Ceph's id; read only, at a snapshot if snap is not "". */
-int image_open_readonly(struct pool *p, const char *image, const char *snap, rbd_image_t *ret,
+int image_open_readonly(rados_ioctx_t io, const char *image, const char *snap, rbd_image_t *ret,
                         struct err **e);
 /* The name it has now: a handle knows the one that it had when it was opened. */
-int image_name(struct pool *p, const char *image, char ret[RBD_NAME_SIZE], struct err **e);
+int image_name(rados_ioctx_t io, const char *image, char ret[RBD_NAME_SIZE], struct err **e);
 
 /* make.c, change.c: as volume.h says, arguments checked. */
+int make_place(struct pool *p, const char *id, const char *space, struct err **e);
 int make_create(struct pool *p, const char *id, uint64_t size, struct err **e);
 int make_clone(struct pool *p, const char *id, const char *parent, uint64_t size, struct err **e);
 int make_snapshot(struct pool *p, const char *id, const char *of, struct err **e);
 int make_import(struct pool *p, const char *id, const char *path, struct err **e);
-/* A clone of what the record says, under that name of an image; gives its id. */
-int make_child(struct pool *p, const struct record *from, const char *from_id, const char *name,
-               uint64_t size, char ret[RBD_IMAGE_ID_SIZE], struct err **e);
+/* A clone of what the record says, in that namespace under that name of an image; gives its id. */
+int make_child(struct pool *p, const struct record *from, const char *from_id, rados_ioctx_t io,
+               const char *name, uint64_t size, char ret[RBD_IMAGE_ID_SIZE], struct err **e);
 int change_size(struct pool *p, const char *id, uint64_t size, bool shrink, struct err **e);
 int change_revert(struct pool *p, const char *id, const char *to, struct err **e);
 int change_flatten(struct pool *p, const char *id, bool cancel, struct err **e);
 int change_remove(struct pool *p, const char *id, struct err **e);
 /* Copies a file of that length; ret_len: the bytes of it. */
 int import_bytes(rbd_image_t image, int fd, uint64_t len, struct err **e);
+
+/* adopt.c: see volume_adopt() and volume_release(). */
+int adopt_image(struct pool *p, const char *id, const char *name, struct err **e);
+int adopt_release(struct pool *p, const char *id, const char *name, struct err **e);
+/* Of an adoption that was cut off: the image has its own name again.  With the entry. */
+int adopt_undo(struct pool *p, const char *id, const struct record *rec, struct err **e);
+
+/* secrets.c: as the driver has them. */
+int secrets_header_put(void *pool, const char *family, const void *p, size_t n, struct err **e);
+int secrets_header_get(void *pool, const char *family, void **ret, size_t *ret_n, struct err **e);
+int secrets_member_put(void *pool, const char *id, const char *family, bool in, struct err **e);
+int secrets_member_get(void *pool, const char *id, char ret[VOLUME_ID_SIZE], struct err **e);
+int secrets_member_count(void *pool, const char *family, struct err **e);
+/* grant.c: see volume_grant(). */
+int grant(struct pool *p, const char *tenant, bool revoke, char **ret, struct err **e);
 
 /* extents.c */
 int extents_walk(rbd_image_t image, uint64_t n, uint64_t off, volume_extent_fn each, void *arg);
