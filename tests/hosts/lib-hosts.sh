@@ -29,9 +29,17 @@ host_address() {
         echo "10.77.0.$((10 + hosts_index[$1]))"
 }
 
+host_table() {
+        local n
+        echo 127.0.0.1 localhost
+        for n in $hosts_names; do
+                echo "$(host_address "$n") $n"
+        done
+}
+
 # What is on a new host's disks.
 host_install() {
-        local dir=$T/$1 n name
+        local dir=$T/$1 n
         hosts_names="$hosts_names $1"
         n=$(wc -w <<<"$hosts_names")
         hosts_index[$1]=$n
@@ -44,10 +52,6 @@ host_install() {
         printf 'cgroup_controllers = []\nsave_image_format = "raw"\n' >"$dir/libvirt/etc/qemu.conf"
         # What QEMU is able to was asked before, by another test of this build folder.
         [ ! -d "$BUILD/libvirt-cache" ] || cp -a "$BUILD/libvirt-cache/." "$dir/libvirt/cache"
-        : >"$dir/hosts"
-        for name in $hosts_names; do
-                cp "$T/hosts" "$T/$name/hosts" 2>/dev/null || :
-        done
         host_conf "$1"
 }
 
@@ -62,13 +66,10 @@ host_conf() {
 }
 
 host_on() {
-        local name=$1 dir=$T/$1 parent said
+        local name=$1 dir=$T/$1 n parent said
         [ "${hosts_index[$name]:-}" ] || host_install "$name"
         for n in $hosts_names; do
-                echo "$(host_address "$n") $n"
-        done | sed '1i127.0.0.1 localhost' | tee "$dir/hosts" >/dev/null
-        for n in $hosts_names; do
-                [ "$n" = "$name" ] || cat "$dir/hosts" >"$T/$n/hosts"
+                host_table >"$T/$n/hosts"
         done
         unshare --mount --net --uts --pid --ipc --fork --kill-child --propagation private \
                 "$TESTS/hosts/host-init" "$name" "$(host_address "$name")" "$dir" >>"$T/$name.log" 2>&1 &
