@@ -51,6 +51,8 @@ static bool left_by(struct control *c, const struct object *o, const char *host)
                        !bound_to(c, o, host);
         if (o->kind == &kind_instance)
                 return host_has(o, host);
+        if (o->kind == &kind_image) /* bytes that came in there */
+                return o->state == IMAGE_SAVING && !o->jobs && streq(object_str(o, "host"), host);
         return o->kind == &kind_tenant && streq(object_str(o, "keeper"), host);
 }
 
@@ -98,13 +100,25 @@ static bool saved_there(struct control *c, const struct object *o)
                        : o->state == INSTANCE_RESUMING && step_of(c, o, &job_instance_restore) == 0;
 }
 
-/* Its guest is no more. */
-static void move_instance(struct txn *t, struct object *o, const char *host)
+/* It ended with its host, and says so. */
+static void write_off(struct txn *t, struct object *o, const char *host, const char *hint)
 {
         _cleanup_err_ struct err *err = NULL;
         _cleanup_free_ char *rec = NULL;
         struct buf path = {};
 
+        render_path(t->c, o, &path);
+        err_set(&err, -EHOSTDOWN, "its host '%s' died", host);
+        err_hint(&err, "%s", hint);
+        rec = error_record(t->c, NULL, "takeover", buf_str(&path), -EHOSTDOWN, err);
+        txn_set_error(t, o, rec);
+        txn_set_state(t, o, kind_state(o->kind, "error"));
+        buf_done(&path);
+}
+
+/* Its guest is no more. */
+static void move_instance(struct txn *t, struct object *o, const char *host)
+{
         txn_event(t, o, "its host %s died", host);
         txn_set_str(t, o, "stalled", NULL);
         txn_set_num(t, o, "claim", 0);
@@ -122,14 +136,8 @@ static void move_instance(struct txn *t, struct object *o, const char *host)
                 txn_set_state(t, o, INSTANCE_STARTING);
                 return;
         }
-        render_path(t->c, o, &path);
-        err_set(&err, -EHOSTDOWN, "its host '%s' died", host);
-        err_hint(&err, "echo start > ctl boots it on another host; restart=elsewhere does so by "
-                       "itself");
-        rec = error_record(t->c, NULL, "takeover", buf_str(&path), -EHOSTDOWN, err);
-        txn_set_error(t, o, rec);
-        txn_set_state(t, o, INSTANCE_ERROR);
-        buf_done(&path);
+        write_off(t, o, host,
+                  "echo start > ctl boots it on another host; restart=elsewhere does so by itself");
 }
 
 /* One commit an object: they are of different tenants. */
@@ -149,6 +157,8 @@ static int move_one(struct control *c, uint64_t no, const char *host, struct err
                 move_job(&t, o);
         else if (o->kind == &kind_instance)
                 move_instance(&t, o, host);
+        else if (o->kind == &kind_image)
+                write_off(&t, o, host, "upload it again");
         else
                 txn_set_str(&t, o, "keeper", NULL);
         return txn_commit(&t, e);

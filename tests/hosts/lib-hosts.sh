@@ -43,13 +43,16 @@ host_install() {
         hosts_names="$hosts_names $1"
         n=$(wc -w <<<"$hosts_names")
         hosts_index[$1]=$n
-        mkdir -p "$dir/disk/cloud" "$dir"/libvirt/{lib,cache,log,etc}
+        mkdir -p "$dir/disk/cloud" "$dir"/libvirt/{lib,cache,log}
         chmod 711 "$dir" "$dir/disk"
         mkfifo "$dir/plugged" "$dir/ready"
-        tr -d - </proc/sys/kernel/random/uuid >"$dir/machine-id"
-        echo "host_uuid = \"$(cat /proc/sys/kernel/random/uuid)\"" >"$dir/libvirt/etc/libvirtd.conf"
-        # One set of cgroups for all hosts would mix them up; a state file is this test's.
-        printf 'cgroup_controllers = []\nsave_image_format = "raw"\n' >"$dir/libvirt/etc/qemu.conf"
+        cp -a /etc "$dir/etc" # groups of tenants are made there
+        sed -i /^st-/d "$dir"/etc/group "$dir"/etc/gshadow
+        rm -f "$dir/etc/machine-id" "$dir/etc/hosts"
+        tr -d - </proc/sys/kernel/random/uuid >"$dir/etc/machine-id"
+        echo "host_uuid = \"$(cat /proc/sys/kernel/random/uuid)\"" >"$dir/etc/libvirt/libvirtd.conf"
+        # One set of cgroups for all hosts would mix them up.
+        echo 'cgroup_controllers = []' >"$dir/etc/libvirt/qemu.conf"
         # What QEMU is able to was asked before, by another test of this build folder.
         [ ! -d "$BUILD/libvirt-cache" ] || cp -a "$BUILD/libvirt-cache/." "$dir/libvirt/cache"
         host_conf "$1"
@@ -69,7 +72,7 @@ host_on() {
         local name=$1 dir=$T/$1 n parent said
         [ "${hosts_index[$name]:-}" ] || host_install "$name"
         for n in $hosts_names; do
-                host_table >"$T/$n/hosts"
+                host_table >"$T/$n/etc/hosts"
         done
         unshare --mount --net --uts --pid --ipc --fork --kill-child --propagation private \
                 "$TESTS/hosts/host-init" "$name" "$(host_address "$name")" "$dir" >>"$T/$name.log" 2>&1 &
