@@ -1,5 +1,6 @@
 /* The tenants' keys, and the keeper that gives them to a volume service that has not got them: one
  * that began after a boot, or where there is no keyring. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
@@ -8,9 +9,9 @@
 
 #include "common/clock.h"
 #include "common/fileio.h"
-#include "control/internal.h"
+#include "control/keys.h"
 
-enum { KEY = 32, LOOK_US = 2000000 };
+enum { KEY = TENANT_KEY, LOOK_US = 2000000 };
 
 struct key_keeper {
         pthread_mutex_t files; /* a key is made once */
@@ -38,7 +39,7 @@ static int key_make(struct control *c, const char *path, uint8_t key[KEY], struc
         return r == 0 ? file_replace(path, key, KEY, 0600, e) : r;
 }
 
-static int key_read(struct control *c, const char *tenant, bool make, uint8_t key[KEY],
+static int file_key(struct control *c, const char *tenant, bool make, uint8_t key[KEY],
                     struct err **e)
 {
         _cleanup_free_ char *path = key_path(c, tenant);
@@ -54,6 +55,27 @@ static int key_read(struct control *c, const char *tenant, bool make, uint8_t ke
                                path);
         r = read_full(fd, key, KEY);
         return r < 0 ? err_errno(e, r, "the tenant's key '%s'", path) : 0;
+}
+
+/* Of several hosts the store has the keys; one that a host has in a file is from before. */
+static int key_read(struct control *c, const char *tenant, bool make, uint8_t key[KEY],
+                    struct err **e)
+{
+        _cleanup_err_ struct err *why = NULL;
+        int r;
+
+        if (!feed_shared(c))
+                return file_key(c, tenant, make, key, e);
+        r = keys_cloud_get(c, tenant, key, &why);
+        if (r != -ENOENT)
+                return r < 0 ? err_move(e, TAKE_PTR(why)) : 0;
+        why = err_free(why);
+        r = file_key(c, tenant, false, key, &why);
+        if (r == -ENOKEY && make)
+                return keys_cloud_make(c, tenant, key, e);
+        if (r == 0 && c->cfg.cloud_key)
+                return keys_cloud_put(c, tenant, key, e);
+        return r < 0 ? err_move(e, TAKE_PTR(why)) : 0;
 }
 
 /* HKDF-SHA-256, without salt: the key is random already. */
@@ -188,9 +210,31 @@ static void look(struct control *c)
 /* No tenant has a key: nothing can be locked. */
 static bool idle(struct control *c)
 {
+        if (feed_shared(c) && c->cfg.cloud_key)
+                return false;
         _cleanup_free_ char *dir = xcheck(path_printf("%s/keys", c->cfg.state));
 
         return access(dir, F_OK) < 0;
+}
+
+/* Once: what this host made when the cloud had no key of its own. */
+static void publish(struct control *c)
+{
+        _cleanup_free_ char *path = xcheck(path_printf("%s/keys", c->cfg.state));
+        struct dirent *de;
+        DIR *d;
+
+        if (!feed_shared(c) || !c->cfg.cloud_key || !(d = opendir(path)))
+                return;
+        while ((de = readdir(d))) {
+                _cleanup_err_ struct err *why = NULL;
+                uint8_t key[KEY];
+
+                if (de->d_name[0] != '.' && key_read(c, de->d_name, false, key, &why) < 0)
+                        log_warning("key of tenant %s: %s", de->d_name, err_msg(why));
+                explicit_bzero(key, sizeof(key));
+        }
+        closedir(d);
 }
 
 static void *keeper_main(void *arg)
@@ -198,6 +242,7 @@ static void *keeper_main(void *arg)
         struct control *c = arg;
         struct key_keeper *k = c->keys;
 
+        publish(c);
         pthread_mutex_lock(&k->lock);
         while (!k->stop) {
                 struct timespec next;
