@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "common/fileio.h"
+#include "control/jobs/jobs.h"
 #include "control/keys.h"
 
 enum { KEY = TENANT_KEY, LOOK_US = 2000000 };
@@ -20,6 +21,8 @@ struct key_keeper {
         pthread_t thread;
         bool running, stop;
         int failed; /* what the last look came to: it is said when it changes */
+        uint64_t *given; /* volumes of several hosts that were looked at here, in order; the thread's */
+        size_t ngiven;
 };
 
 static char *key_path(struct control *c, const char *tenant)
@@ -195,12 +198,65 @@ static int give_one(void *arg, const char *id, const char *family)
         return 0; /* the others may be luckier */
 }
 
+static int by_number(const void *a, const void *b)
+{
+        const uint64_t *x = a, *y = b;
+
+        return *x < *y ? -1 : *x > *y;
+}
+
+/* One that this host has not looked at yet; 0: there is none after that number. */
+static uint64_t next_of_others(struct control *c, uint64_t after, char id[ID_TEXT_SIZE])
+{
+        struct key_keeper *k = c->keys;
+        struct object *found = NULL;
+
+        control_rdlock(c);
+        for (struct object *o = c->by_no; o; o = o->hh_no.next)
+                if (o->kind == &kind_volume && o->no > after && object_num(o, "encrypted") &&
+                    object_in(o, STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE)) &&
+                    (!found || o->no < found->no) &&
+                    !(k->ngiven && bsearch(&o->no, k->given, k->ngiven, sizeof(*k->given), by_number)))
+                        found = o;
+        if (found)
+                id_text(id, found->id);
+        after = found ? found->no : 0;
+        control_unlock(c);
+        return after;
+}
+
+/* What another host made blockd knows of only when it is asked for it. */
+static void look_at_others(struct control *c, struct look *l)
+{
+        struct key_keeper *k = c->keys;
+        char id[ID_TEXT_SIZE];
+
+        for (uint64_t no = 0; (no = next_of_others(c, no, id));) {
+                _cleanup_err_ struct err *why = NULL;
+                int r = keys_unlock(c, id, &why);
+
+                if (r == -ECONNREFUSED)
+                        return;
+                if (r < 0 && !l->failed) {
+                        l->failed = r;
+                        l->why = TAKE_PTR(why);
+                }
+                if (r < 0)
+                        continue;
+                k->given = xrealloc(k->given, k->ngiven + 1, sizeof(*k->given));
+                k->given[k->ngiven++] = no;
+                qsort(k->given, k->ngiven, sizeof(*k->given), by_number);
+        }
+}
+
 static void look(struct control *c)
 {
         struct volume_service *s = c->cfg.volumes;
         struct look l = {.c = c};
 
         s->ops->locked(s, give_one, &l, NULL); /* blockd may be away: it is asked again soon */
+        if (feed_shared(c))
+                look_at_others(c, &l);
         if (l.failed && l.failed != c->keys->failed)
                 log_error("an encrypted volume stays locked: %s", err_msg(l.why));
         c->keys->failed = l.failed;
@@ -301,6 +357,7 @@ void keys_free(struct control *c)
         pthread_cond_destroy(&k->cond);
         pthread_mutex_destroy(&k->lock);
         pthread_mutex_destroy(&k->files);
+        free(k->given);
         free(k);
         c->keys = NULL;
 }
