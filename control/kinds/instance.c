@@ -260,9 +260,9 @@ static const struct verb_def verbs[] = {
          "keep the new flavor; a boot disk made for it grows to the flavor's", instance_confirm},
         {"revert", "", ROLE_MEMBER, STATE(INSTANCE_RESIZED) | STATE(INSTANCE_STOPPED),
          "restart it with the flavor it had before the resize", instance_revert},
-        {"evacuate", "", ROLE_ADMIN,
-         INSTANCE_RUNS | STATE(INSTANCE_SUSPENDED) | STATE(INSTANCE_ERROR),
-         "boot it on another host, if its own is down", instance_evacuate},
+        {"evacuate", "", ROLE_ADMIN, STATE(INSTANCE_SUSPENDED) | STATE(INSTANCE_ERROR),
+         "boot it on another host, if its own is down; its memory, if suspended, is lost",
+         instance_evacuate},
         {"reset", "", ROLE_ADMIN, STATE(INSTANCE_ERROR), "out of error, as it really is",
          instance_reset},
 };

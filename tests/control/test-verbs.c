@@ -359,11 +359,11 @@ static void test_transitions(void **state)
                  "start reboot snapshot image backup rescue unrescue rebuild shelve resize confirm "
                  "revert " ANYWHERE},
                 {"paused", "stop reboot resume snapshot image backup crash-dump shelve " ANYWHERE},
-                {"suspended", "reboot resume snapshot image backup shelve " ANYWHERE},
+                {"suspended", "reboot resume snapshot image backup shelve evacuate " ANYWHERE},
                 {"rescued", "unrescue send-key crash-dump " ANYWHERE},
                 {"shelved", "unshelve " ANYWHERE},
                 {"resized", "confirm revert send-key crash-dump " ANYWHERE},
-                {"error", "start reboot rescue rebuild reset " ANYWHERE},
+                {"error", "start reboot rescue rebuild evacuate reset " ANYWHERE},
         };
         const struct kind *k = &kind_instance;
 

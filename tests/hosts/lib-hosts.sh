@@ -70,6 +70,12 @@ host_conf() {
         } >"$T/$name/disk/conf"
 }
 
+host_plug() {
+        ip link show "p-$1" >/dev/null 2>&1 ||
+                ip link add "p-$1" type veth peer name eth0 netns "${hosts_init[$1]}" || return
+        ip link set "p-$1" master fabric up
+}
+
 host_on() {
         local name=$1 dir=$T/$1 n parent said
         [ "${hosts_index[$name]:-}" ] || host_install "$name"
@@ -82,8 +88,7 @@ host_on() {
         disown $parent
         wait_until 10 pgrep -P $parent || fail "host $name does not begin: $(cat "$T/$name.log")"
         hosts_init[$name]=$(pgrep -P $parent)
-        ip link add "p-$name" type veth peer name eth0 netns "${hosts_init[$name]}" &&
-                ip link set "p-$name" master fabric up || fail "no cable for host $name"
+        wait_until 10 host_plug "$name" || fail "no cable for host $name: $(host_plug "$name" 2>&1)"
         echo plugged >"$dir/plugged"
         read -r -t 90 said <>"$dir/ready" || fail "host $name does not come up: $(cat "$T/$name.log")"
         host_probed "$name"
