@@ -43,7 +43,7 @@ static int cloud_key(struct control *c, uint8_t ret[TENANT_KEY], struct err **e)
 
 /* Both ways: out of in, `tag` made or compared. */
 static int seal(const uint8_t key[TENANT_KEY], const char *tenant, const uint8_t nonce[NONCE],
-                 const uint8_t in[TENANT_KEY], uint8_t out[TENANT_KEY], uint8_t tag[TAG], bool wrap)
+                const uint8_t in[TENANT_KEY], uint8_t out[TENANT_KEY], uint8_t tag[TAG], bool wrap)
 {
         EVP_CIPHER_CTX *x = EVP_CIPHER_CTX_new();
         int n, ok = x && EVP_CipherInit_ex(x, EVP_aes_256_gcm(), NULL, key, nonce, wrap) == 1 &&

@@ -20,8 +20,9 @@ struct key_keeper {
         pthread_cond_t cond;
         pthread_t thread;
         bool running, stop;
-        int failed; /* what the last look came to: it is said when it changes */
-        uint64_t *given; /* volumes of several hosts that were looked at here, in order; the thread's */
+        int failed;      /* what the last look came to: it is said when it changes */
+        uint64_t *given; /* volumes of several hosts that were looked at here, in order; the
+                            thread's */
         size_t ngiven;
 };
 
@@ -216,7 +217,8 @@ static uint64_t next_of_others(struct control *c, uint64_t after, char id[ID_TEX
                 if (o->kind == &kind_volume && o->no > after && object_num(o, "encrypted") &&
                     object_in(o, STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE)) &&
                     (!found || o->no < found->no) &&
-                    !(k->ngiven && bsearch(&o->no, k->given, k->ngiven, sizeof(*k->given), by_number)))
+                    !(k->ngiven &&
+                      bsearch(&o->no, k->given, k->ngiven, sizeof(*k->given), by_number)))
                         found = o;
         if (found)
                 id_text(id, found->id);

@@ -32,7 +32,7 @@ struct lease {
         struct sight *sights;  /* guarded by lock */
         size_t n;
         uint64_t tenants; /* sum of their numbers, when this host last looked after their groups */
-        int64_t renewed; /* monotonic usec of the last renewal; the thread's own */
+        int64_t renewed;  /* monotonic usec of the last renewal; the thread's own */
 };
 
 bool lease_holds(struct control *c)
@@ -365,7 +365,8 @@ static bool has_exports(struct control *c)
         struct volume_service *s = c->cfg.volumes;
         bool any = false;
 
-        return s && s->ops->list_exports(s, note_any, &any, NULL) == 0 && any;
+        return s && s->ops->list_exports && s->ops->list_exports(s, note_any, &any, NULL) == 0 &&
+               any;
 }
 
 /* A record that others have declared lost is not taken: first what it ran must be gone. */
@@ -388,7 +389,7 @@ static int begin(struct control *c, struct err **e)
                 return err_hint(e, "`host = NAME` in the configuration; if that one was replaced, "
                                    "wait until it is down");
         }
-        if (!dead && !(new && has_exports(c)))
+        if (!dead && !(new &&has_exports(c)))
                 return take(c, e);
         atomic_store(&c->lease->lost, true);
         return 0;

@@ -84,10 +84,10 @@ static int add_group(struct control *c, gid_t gid, const char *tenant, struct er
         if (feed_shared(c))
                 r = mark(c, gid, e);
         return r < 0 ? r
-                     : child_check(&(struct child){.argv = (const char *const[]){"groupadd", "-g",
-                                                                                 number, group,
-                                                                                 NULL}},
-                                   e);
+                     : child_check(
+                               &(struct child){.argv = (const char *const[]){"groupadd", "-g",
+                                                                             number, group, NULL}},
+                               e);
 }
 
 static int drop_group(gid_t gid, struct err **e)
@@ -110,7 +110,8 @@ static int step_groupadd(struct job *j, struct err **e)
         return r < 0 ? r : add_group(j->c, gid, name, e);
 }
 
-/* --- of tenants that other hosts made, or removed ---------------------------------------------- */
+/* --- of tenants that other hosts made, or removed ----------------------------------------------
+ */
 
 struct known {
         gid_t gid;
