@@ -33,6 +33,8 @@ void host_views_free(struct sched_host *v, size_t n);
 /* Free bytes of its local pool: of this host now, of another what it wrote last. */
 uint64_t host_free(struct control *c, const struct object *o);
 void host_render_seen(struct control *c, const struct object *o, struct buf *out);
+/* seed.c: makes this host's record if there is none. */
+int seed_host(struct control *c, struct err **e);
 /* Puts what this host has into its record, if it is something else than before. */
 void host_refresh(struct txn *t, struct object *o);
 
@@ -49,6 +51,8 @@ void lease_free(struct control *c);
  * begins, which may write to the store; and then it takes the record, to serve.  Repeatable. */
 int lease_new_life(struct control *c, struct err **e);
 int lease_rejoin(struct control *c, struct err **e);
+/* Sees to it that the others know what to fence, should this host die: before what writes begins. */
+int lease_clients(struct control *c, struct err **e);
 /* Whether it has lost its lease to others and stands down. */
 bool lease_lost(struct control *c);
 

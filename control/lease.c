@@ -7,6 +7,7 @@
  * observer that finds it overdue writes `lost` into the record, guarded by the beat: a renewal that
  * came first refuses that, and a renewal that comes after is refused by it. */
 #include "control/hosts.h"
+#include "control/jobs/jobs.h"
 
 enum {
         LEASE_MS = 10000,
@@ -30,7 +31,8 @@ struct lease {
         atomic_bool lost;      /* others took it: stands down */
         struct sight *sights;  /* guarded by lock */
         size_t n;
-        int64_t renewed; /* monotonic usec of the last renewal; the thread's own */
+        uint64_t tenants; /* sum of their numbers, when this host last looked after their groups */
+        int64_t renewed;  /* monotonic usec of the last renewal; the thread's own */
 };
 
 bool lease_holds(struct control *c)
@@ -133,6 +135,29 @@ static void renew(struct control *c)
                 lose(c);
 }
 
+int lease_clients(struct control *c, struct err **e)
+{
+        _cleanup_free_ char *clients = NULL, *known = NULL;
+        const struct object *o;
+        int r;
+
+        if (!c->lease || !c->cfg.fence)
+                return 0;
+        r = c->cfg.fence->ops->clients(c->cfg.fence, &clients, e);
+        if (r < 0)
+                return r;
+        control_rdlock(c);
+        o = host_find(c, c->cfg.host);
+        known = xstrdup(o ? object_str(o, "clients") : "");
+        control_unlock(c);
+        if (streq(known, clients))
+                return 0;
+        r = -ESTALE;
+        for (int i = 0; i < AT_ONCE && r == -ESTALE; i++)
+                r = renew_once(c, clients);
+        return r < 0 ? err_errno(e, r, "note what this host writes with") : 0;
+}
+
 static void machine_id(char out[ID_TEXT_SIZE])
 {
         sd_id128_t id;
@@ -194,7 +219,9 @@ int lease_new_life(struct control *c, struct err **e)
 
 int lease_rejoin(struct control *c, struct err **e)
 {
-        return take(c, e);
+        int r = seed_host(c, e); /* an admin may have removed it */
+
+        return r < 0 ? r : take(c, e);
 }
 
 /* --- of the others --------------------------------------------------------------------------- */
@@ -271,6 +298,23 @@ static void observe(struct control *c)
         free(late);
 }
 
+/* Each host has the Unix groups of all tenants: there is another one, or one less. */
+static void look_after_groups(struct control *c)
+{
+        struct collection *l;
+        uint64_t sum = 1;
+
+        control_rdlock(c);
+        l = model_collection(c, model_by_no(c, OBJECT_CLOUD), &kind_tenant);
+        for (size_t i = 0; l && i < l->n; i++)
+                if (l->v[i]->state == TENANT_ACTIVE)
+                        sum += l->v[i]->no;
+        control_unlock(c);
+        if (sum != c->lease->tenants)
+                reconcile_groups(c);
+        c->lease->tenants = sum;
+}
+
 void host_render_seen(struct control *c, const struct object *o, struct buf *out)
 {
         struct lease *l = c->lease;
@@ -300,6 +344,7 @@ static void *lease_main(void *arg)
                 if (!lease_lost(c))
                         renew(c);
                 observe(c);
+                look_after_groups(c);
                 pthread_mutex_lock(&l->lock);
                 if (!l->stop)
                         pthread_cond_timedwait(&l->cond, &l->lock, &ts);
@@ -308,17 +353,34 @@ static void *lease_main(void *arg)
         return NULL;
 }
 
+static int note_any(void *arg, const char *id _unused_, const char *volume _unused_)
+{
+        *(bool *)arg = true;
+        return 0;
+}
+
+/* What this host had before its record was removed. */
+static bool has_exports(struct control *c)
+{
+        struct volume_service *s = c->cfg.volumes;
+        bool any = false;
+
+        return s && s->ops->list_exports && s->ops->list_exports(s, note_any, &any, NULL) == 0 &&
+               any;
+}
+
 /* A record that others have declared lost is not taken: first what it ran must be gone. */
 static int begin(struct control *c, struct err **e)
 {
         char machine[ID_TEXT_SIZE];
         const struct object *o;
-        bool dead, other;
+        bool dead, other, new;
 
         machine_id(machine);
         control_rdlock(c);
         o = host_find(c, c->cfg.host);
         dead = o && object_in(o, STATE(HOST_LOST) | STATE(HOST_DOWN));
+        new = o && !object_num(o, "epoch");
         other = o && serving(o) && *object_str(o, "machine") &&
                 !streq(object_str(o, "machine"), machine);
         control_unlock(c);
@@ -327,7 +389,7 @@ static int begin(struct control *c, struct err **e)
                 return err_hint(e, "`host = NAME` in the configuration; if that one was replaced, "
                                    "wait until it is down");
         }
-        if (!dead)
+        if (!dead && !(new &&has_exports(c)))
                 return take(c, e);
         atomic_store(&c->lease->lost, true);
         return 0;

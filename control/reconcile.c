@@ -18,7 +18,7 @@ struct reconciler {
         pthread_mutex_t lock;
         pthread_cond_t cond;
         pthread_t thread;
-        bool running, stop, all, limits;
+        bool running, stop, all, limits, groups;
         bool back; /* the engine was away: what it has then is looked at even if nothing should run
                     */
         uint64_t queue[QUEUE_MAX]; /* instances to look at */
@@ -126,6 +126,17 @@ void reconcile_limits(struct control *c)
                 return;
         WITH_LOCK(&r->lock);
         r->limits = true;
+        pthread_cond_signal(&r->cond);
+}
+
+void reconcile_groups(struct control *c)
+{
+        struct reconciler *r = c->reconciler;
+
+        if (!r) /* a start looks after them */
+                return;
+        WITH_LOCK(&r->lock);
+        r->groups = true;
         pthread_cond_signal(&r->cond);
 }
 
@@ -252,7 +263,8 @@ static void *reconcile_main(void *arg)
                 struct timespec ts = clock_timespec(clock_mono() + LOOK_US);
                 bool late = false, anyway;
 
-                while (!r->stop && !r->all && !r->n && !r->nleft && !r->limits && !late) {
+                while (!r->stop && !r->all && !r->n && !r->nleft && !r->limits && !r->groups &&
+                       !late) {
                         if (live)
                                 late = pthread_cond_timedwait(&r->cond, &r->lock, &ts) != 0;
                         else
@@ -284,6 +296,13 @@ static void *reconcile_main(void *arg)
                         pthread_mutex_lock(&r->lock);
                         continue;
                 }
+                if (r->groups) {
+                        r->groups = false;
+                        pthread_mutex_unlock(&r->lock);
+                        tenant_groups(c);
+                        pthread_mutex_lock(&r->lock);
+                        continue;
+                }
                 anyway = r->back;
                 r->all = r->back = false;
                 pthread_mutex_unlock(&r->lock);
@@ -307,7 +326,8 @@ int reconcile_start(struct control *c, struct err **e)
         pthread_cond_init(&r->cond, &a);
         pthread_condattr_destroy(&a);
         c->reconciler = r;
-        r->all = true;    /* guests may have run, or died, while we were away */
+        r->all = true; /* guests may have run, or died, while we were away */
+        r->groups = feed_shared(c);
         r->limits = true; /* a type may have changed just before the end */
         r->running = pthread_create(&r->thread, NULL, reconcile_main, c) == 0;
         return r->running ? 0 : err_set(e, -EAGAIN, "no thread for the reconciler");

@@ -16,7 +16,8 @@ struct takeover {
         pthread_cond_t cond;
         pthread_t thread;
         bool running, stop, woken;
-        char *said; /* why standing down does not succeed: once is enough; the thread's own */
+        bool renewed; /* standing down: the volume service is connected anew; the thread's own */
+        char *said;   /* why standing down does not succeed: once is enough; the thread's own */
 };
 
 void takeover_wake(struct control *c)
@@ -43,6 +44,15 @@ static bool bound_to(struct control *c, const struct object *job, const char *ho
                streq(object_str(v, "host"), host);
 }
 
+/* It died with that host, and its admin wants it back. */
+static bool evacuated(struct control *c, const struct object *o, const char *host)
+{
+        const struct object *h = host_find(c, host);
+
+        return o->state == INSTANCE_ERROR && h && object_num(h, "evacuate") &&
+               streq(object_str(o, "died_with"), host);
+}
+
 /* Whether o is to be taken over from that host.  Model held. */
 static bool left_by(struct control *c, const struct object *o, const char *host)
 {
@@ -50,7 +60,9 @@ static bool left_by(struct control *c, const struct object *o, const char *host)
                 return o->kind->states[o->state].transient && streq(object_str(o, "host"), host) &&
                        !bound_to(c, o, host);
         if (o->kind == &kind_instance)
-                return host_has(o, host);
+                return host_has(o, host) || evacuated(c, o, host);
+        if (o->kind == &kind_image) /* bytes that came in there */
+                return o->state == IMAGE_SAVING && !o->jobs && streq(object_str(o, "host"), host);
         return o->kind == &kind_tenant && streq(object_str(o, "keeper"), host);
 }
 
@@ -98,12 +110,26 @@ static bool saved_there(struct control *c, const struct object *o)
                        : o->state == INSTANCE_RESUMING && step_of(c, o, &job_instance_restore) == 0;
 }
 
-/* Its guest is no more. */
-static void move_instance(struct txn *t, struct object *o, const char *host)
+/* It ended with its host, and says so. */
+static void write_off(struct txn *t, struct object *o, const char *host, const char *hint)
 {
         _cleanup_err_ struct err *err = NULL;
         _cleanup_free_ char *rec = NULL;
         struct buf path = {};
+
+        render_path(t->c, o, &path);
+        err_set(&err, -EHOSTDOWN, "its host '%s' died", host);
+        err_hint(&err, "%s", hint);
+        rec = error_record(t->c, NULL, "takeover", buf_str(&path), -EHOSTDOWN, err);
+        txn_set_error(t, o, rec);
+        txn_set_state(t, o, kind_state(o->kind, "error"));
+        buf_done(&path);
+}
+
+/* Its guest is no more. */
+static void move_instance(struct txn *t, struct object *o, const char *host)
+{
+        const struct object *h = host_find(t->c, host);
 
         txn_event(t, o, "its host %s died", host);
         txn_set_str(t, o, "stalled", NULL);
@@ -116,20 +142,16 @@ static void move_instance(struct txn *t, struct object *o, const char *host)
                 txn_set_str(t, o, "host", t->c->cfg.host);
                 return;
         }
-        if (streq(object_str(o, "restart"), "elsewhere")) {
+        if (streq(object_str(o, "restart"), "elsewhere") || (h && object_num(h, "evacuate"))) {
                 txn_set_str(t, o, "host", t->c->cfg.host);
                 job_start(t, o, &job_instance_start, "stopped");
                 txn_set_state(t, o, INSTANCE_STARTING);
                 return;
         }
-        render_path(t->c, o, &path);
-        err_set(&err, -EHOSTDOWN, "its host '%s' died", host);
-        err_hint(&err, "echo reboot hard > ctl boots it on another host; restart=elsewhere does "
-                       "so by itself");
-        rec = error_record(t->c, NULL, "takeover", buf_str(&path), -EHOSTDOWN, err);
-        txn_set_error(t, o, rec);
-        txn_set_state(t, o, INSTANCE_ERROR);
-        buf_done(&path);
+        write_off(t, o, host,
+                  "echo reboot hard > ctl boots it on another host; restart=elsewhere does so by "
+                  "itself");
+        txn_set_str(t, o, "died_with", host);
 }
 
 /* One commit an object: they are of different tenants. */
@@ -149,6 +171,8 @@ static int move_one(struct control *c, uint64_t no, const char *host, struct err
                 move_job(&t, o);
         else if (o->kind == &kind_instance)
                 move_instance(&t, o, host);
+        else if (o->kind == &kind_image)
+                write_off(&t, o, host, "upload it again");
         else
                 txn_set_str(&t, o, "keeper", NULL);
         return txn_commit(&t, e);
@@ -197,6 +221,7 @@ static int write_down(struct control *c, uint64_t no, uint64_t epoch, struct err
                 return 0;
         }
         t.unleased = streq(o->name, c->cfg.host);
+        txn_set_num(&t, o, "evacuate", 0);
         txn_set_state(&t, o, HOST_DOWN);
         return txn_commit(&t, e);
 }
@@ -306,6 +331,16 @@ static int close_exports(struct control *c, struct err **e)
         return r;
 }
 
+/* Others may have barred it from where volumes are, and for good. */
+static int renew_volumes(struct control *c, struct err **e)
+{
+        struct volume_service *s = c->cfg.volumes;
+        int r = c->cfg.fence && s->ops->renew && !c->takeover->renewed ? s->ops->renew(s, e) : 0;
+
+        c->takeover->renewed = r == 0;
+        return r;
+}
+
 static int clear_record(struct control *c)
 {
         struct lost_host h = {};
@@ -335,11 +370,15 @@ static void stand_down(struct control *c)
         if (r == 0)
                 r = close_exports(c, &err);
         if (r == 0)
+                r = renew_volumes(c, &err);
+        if (r == 0)
                 r = lease_new_life(c, &err);
         if (r == 0)
                 r = clear_record(c);
         if (r == 0)
                 r = lease_rejoin(c, &err);
+        if (r == 0)
+                k->renewed = false;
         if (r == 0)
                 log_info("host '%s' is back: what it ran is gone, it serves", c->cfg.host);
         if (r < 0 && err && (!k->said || !streq(k->said, err_msg(err)))) {

@@ -283,12 +283,15 @@ static int keep_choice(struct stratod *s, struct err **e)
 /* Hosts that share a store may share volumes. */
 static int open_fence(struct stratod *s, struct err **e)
 {
+        _cleanup_free_ char *blockd = path_printf("%s/blockd", s->state);
         const struct store_rados_config *rados = &s->choice.rados;
         const struct fence_ceph_config cfg = {.conf = rados->conf,
                                               .user = rados->user,
                                               .timeout = rados->timeout,
-                                              .state = s->state};
+                                              .state = blockd};
 
+        if (!blockd)
+                return err_errno(e, -ENOMEM, "fence");
         return s->choice.many ? fence_ceph_open(&cfg, &s->fence, e) : 0;
 }
 
@@ -355,6 +358,7 @@ static int start(struct stratod *s, struct err **e)
                                       .network = getuid() == 0 ? open_network : NULL,
                                       .arg = s,
                                       .fence = s->fence,
+                                      .cloud_key = s->choice.cloud_key,
                                       .lease_ms = s->choice.lease * 1000,
                                       .mount = s->mount,
                                       .state = s->state,

@@ -110,6 +110,12 @@ static int client_grant(struct volume_service *s, const char *pool, const char *
         return *ret ? 0 : err_errno(e, -ENOMEM, "key");
 }
 
+/* A successor connects by itself. */
+static int client_renew(struct volume_service *s, struct err **e)
+{
+        return call(s, json_pack("{s:s}", "op", "replace"), LONG_MS, NULL, e);
+}
+
 static int client_create(struct volume_service *s, const char *id, uint64_t size, struct err **e)
 {
         return call(
@@ -499,6 +505,7 @@ static const struct volume_service_ops client_ops = {
         .adopt = client_adopt,
         .release = client_release,
         .grant = client_grant,
+        .renew = client_renew,
         .create = client_create,
         .import = client_import,
         .clone = client_clone,

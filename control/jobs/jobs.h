@@ -85,6 +85,9 @@ int volume_make_copy(struct job *j, const char *id, const char *source, bool fro
 /* The step after it, and its undo: the snapshot that it copied from goes. */
 int volume_step_thaw(struct job *j, struct err **e);
 int volume_undo_freeze(struct job *j);
+/* tenant.c: this host gets the Unix groups of all tenants, and loses those that it made of tenants that
+ * are no more.  Blocks. */
+void tenant_groups(struct control *c);
 /* encrypt.c: the volume's family is opened by the key of tenant `to` from now on, by that of `from`
  * no more; ids.  Repeatable.  -EBUSY: others share it. */
 int volume_rekey_for(struct job *j, const char *id, const char *from, const char *to,
@@ -146,6 +149,8 @@ int backup_expire(struct txn *t, struct object *volume, struct err **e);
 
 /* owner.c: whether the volume's bytes are on one host's disks. */
 bool volume_local(const struct object *v);
+/* Whether new volumes are where every host reaches them. */
+bool pool_shared(struct control *c);
 
 /* tenant-key.c: a verb, and what a tenant's end does if it was given one. */
 int tenant_ceph_key(struct txn *t, struct object *o, const char *args, struct err **e);

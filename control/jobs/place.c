@@ -91,8 +91,8 @@ static int place(struct job *j, struct txn *t, struct object *o, struct object *
         if (!mine) {
                 v = host_views(c, o, false, &n);
                 i = ask(c, o, false, v, n, &why, e);
+                write_placed(t, job, &why); /* also of one that nobody may have */
                 if (i >= 0) {
-                        write_placed(t, job, &why);
                         txn_set_str(t, o, "host", v[i].name);
                         mine = host_here(c, v[i].name);
                 }
@@ -102,6 +102,7 @@ static int place(struct job *j, struct txn *t, struct object *o, struct object *
                 return i;
         txn_set_num(t, o, "claim", mine ? c->epoch : 0);
         txn_set_str(t, job, "host", object_str(o, "host"));
+        txn_set_str(t, o, "died_with", NULL);
         return mine ? 0 : JOB_AWAY;
 }
 
@@ -119,6 +120,10 @@ int instance_step_place(struct job *j, struct err **e)
                 return err_set(e, -ENOENT, "it is gone");
         }
         r = job_mine(j, job) ? place(j, &t, o, job, e) : -ESTALE;
+        if (r == -ENOSPC) { /* the reasons stay with the job */
+                txn_commit(&t, NULL);
+                return r;
+        }
         if (r < 0) {
                 txn_abort(&t);
                 return r == -ESTALE ? JOB_AWAY : r;

@@ -228,6 +228,7 @@ static const struct attr_def attrs[] = {
         {"disk", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of its flavor"},
         {"claim", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "start of its host's daemon that accepted it; 0: nobody has"},
+        {"died_with", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "its host, that was lost"},
         {"thaw", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "its file systems may be frozen"},
         {"stalled", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "power, if not as the state"},
         {"memory_max", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of its flavor"},
@@ -373,6 +374,9 @@ static const struct verb_def verbs[] = {
          "out of error, or out of what takes too long, to what it really is", instance_reset},
         {"vnc", "[SECONDS]", ROLE_MEMBER, INSTANCE_RUNS,
          "a new password for its screen, good for SECONDS (600): read vnc", instance_vnc_verb},
+        {"evacuate", "", ROLE_ADMIN, STATE(INSTANCE_SUSPENDED) | STATE(INSTANCE_ERROR),
+         "boot it on another host, if its own is down; its memory, if suspended, is lost",
+         instance_evacuate},
 };
 
 static const struct state_def states[] = {

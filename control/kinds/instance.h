@@ -46,6 +46,7 @@ VERB(suspend);
 VERB(snapshot);
 VERB(image);
 VERB(backup);
+VERB(evacuate);
 VERB(reset);
 VERB(lock);
 VERB(unlock);

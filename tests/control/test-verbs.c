@@ -363,11 +363,11 @@ static void test_transitions(void **state)
                  "start reboot snapshot image backup rescue unrescue rebuild shelve resize confirm "
                  "revert " ANYWHERE},
                 {"paused", "reboot resume snapshot image backup crash-dump shelve vnc " ANYWHERE},
-                {"suspended", "reboot resume snapshot image backup shelve " ANYWHERE},
+                {"suspended", "reboot resume snapshot image backup shelve evacuate " ANYWHERE},
                 {"rescued", "unrescue send-key crash-dump vnc " ANYWHERE},
                 {"shelved", "unshelve " ANYWHERE},
                 {"resized", "confirm revert send-key crash-dump vnc " ANYWHERE},
-                {"error", "stop reboot rescue rebuild crash-dump reset " ANYWHERE},
+                {"error", "stop reboot rescue rebuild crash-dump evacuate reset " ANYWHERE},
                 {"deleting", "lock unlock reset "},
         };
         const struct kind *k = &kind_instance;
