@@ -264,6 +264,7 @@ int reconcile_start(struct control *c, struct err **e);
 void reconcile_stop(struct control *c);
 void reconcile_free(struct control *c);
 void reconcile_limits(struct control *c); /* a volume type changed, durably */
+void reconcile_hosts(struct control *c);  /* a host's record did */
 
 /* network.c: an object of kind k changed, durably. */
 void networks_changed(struct control *c, const struct kind *k);

@@ -1,4 +1,5 @@
 /* What this host should have of networks, from the model. */
+#include "control/hosts.h"
 #include "control/network.h"
 
 bool instance_plugged(const struct object *o)
@@ -10,7 +11,7 @@ bool instance_plugged(const struct object *o)
 
 static bool plugged_here(struct control *c, const struct object *o)
 {
-        return o && instance_plugged(o) && feed_ours(c, o);
+        return o && instance_plugged(o) && (feed_ours(c, o) || host_expects(o, c->cfg.host));
 }
 
 /* A network that is being put together. */
@@ -83,7 +84,11 @@ static const struct object *floating(const struct object *port)
 
 static void add_float(struct draft *d, const struct object *port, const struct net_port *p)
 {
-        const struct object *f = p->live && d->n->uplink ? floating(port) : NULL;
+        /* One that is still on its way has it where it is. */
+        const struct object *i = port_instance(port),
+                            *f = p->live && d->n->uplink && i && feed_ours(d->c, i)
+                                         ? floating(port)
+                                         : NULL;
         const char *s = f ? object_str(f, "address") : "";
         struct net_float *v, x = {.port = p->address};
 

@@ -6,13 +6,14 @@
  * a volume type that changed to its volumes, which are of many tenants. */
 #include "control/jobs/jobs.h"
 
-enum { LOOK_US = 60 * 1000000LL, QUEUE_MAX = 1024 };
+enum { LOOK_US = 60 * 1000000LL, DRAIN_US = 1000000, QUEUE_MAX = 1024 };
 
 struct reconciler {
         pthread_mutex_t lock;
         pthread_cond_t cond;
         pthread_t thread;
         bool running, stop, all, limits;
+        bool drain; /* look whether this host drains, and what is left there */
         uint64_t queue[QUEUE_MAX]; /* instances to look at */
         unsigned n;
 };
@@ -57,6 +58,17 @@ void reconcile_limits(struct control *c)
                 return;
         WITH_LOCK(&r->lock);
         r->limits = true;
+        pthread_cond_signal(&r->cond);
+}
+
+void reconcile_hosts(struct control *c)
+{
+        struct reconciler *r = c->reconciler;
+
+        if (!r)
+                return;
+        WITH_LOCK(&r->lock);
+        r->drain = true;
         pthread_cond_signal(&r->cond);
 }
 
@@ -154,19 +166,31 @@ static size_t look_at_all(struct control *c)
         return n;
 }
 
+/* Those that could not go are asked again now and then. */
+static bool drain_turn(struct control *c, int64_t *asked)
+{
+        bool again = clock_mono() > *asked + LOOK_US;
+
+        if (again)
+                *asked = clock_mono();
+        return drain_look(c, again);
+}
+
 static void *reconcile_main(void *arg)
 {
         struct control *c = arg;
         struct reconciler *r = c->reconciler;
+        int64_t asked = 0;
+        bool draining = false;
         size_t live = 1;
 
         pthread_mutex_lock(&r->lock);
         while (!r->stop) {
-                struct timespec ts = clock_timespec(clock_mono() + LOOK_US);
+                struct timespec ts = clock_timespec(clock_mono() + (draining ? DRAIN_US : LOOK_US));
                 bool late = false;
 
-                while (!r->stop && !r->all && !r->n && !r->limits && !late) {
-                        if (live)
+                while (!r->stop && !r->all && !r->n && !r->limits && !r->drain && !late) {
+                        if (live || draining)
                                 late = pthread_cond_timedwait(&r->cond, &r->lock, &ts) != 0;
                         else
                                 pthread_cond_wait(&r->cond, &r->lock);
@@ -180,6 +204,16 @@ static void *reconcile_main(void *arg)
                         look_at(c, no);
                         pthread_mutex_lock(&r->lock);
                         live = 1;
+                        continue;
+                }
+                if (r->drain || (draining && late)) {
+                        int64_t before = asked;
+
+                        r->drain = false;
+                        pthread_mutex_unlock(&r->lock);
+                        draining = drain_turn(c, &asked);
+                        pthread_mutex_lock(&r->lock);
+                        r->all |= draining && asked != before; /* the minute is over for both */
                         continue;
                 }
                 if (r->limits) {

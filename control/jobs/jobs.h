@@ -13,7 +13,7 @@ extern const struct job_def job_tenant_create, job_tenant_delete, job_image_publ
         job_instance_rescue, job_instance_unrescue, job_instance_rebuild, job_instance_shelve,
         job_instance_resize, job_instance_revert, job_instance_image, job_instance_vcpus,
         job_instance_backup, job_instance_discard, job_instance_keys, job_instance_nmi,
-        job_instance_password;
+        job_instance_password, job_instance_migrate;
 extern const struct job_def job_volume_accept, job_volume_adopt, job_volume_manage,
         job_volume_release, job_volume_revert, job_volume_flatten, job_volume_shrink;
 extern const struct job_def job_backup_create, job_backup_verify, job_backup_delete,
@@ -33,7 +33,8 @@ enum { INSTANCE_DRAFT, INSTANCE_STARTING, INSTANCE_ACTIVE, INSTANCE_STOPPING, IN
        INSTANCE_REBOOTING, INSTANCE_PAUSED, INSTANCE_DELETING, INSTANCE_ERROR,
        INSTANCE_SUSPENDING, INSTANCE_SUSPENDED, INSTANCE_RESUMING, INSTANCE_RESCUING,
        INSTANCE_RESCUED, INSTANCE_UNRESCUING, INSTANCE_REBUILDING, INSTANCE_SHELVING,
-       INSTANCE_SHELVED, INSTANCE_RESIZING, INSTANCE_RESIZED, INSTANCE_REVERTING };
+       INSTANCE_SHELVED, INSTANCE_RESIZING, INSTANCE_RESIZED, INSTANCE_REVERTING,
+       INSTANCE_MIGRATING };
 
 /* A guest is there, as far as we know: what it really does is looked at now and then. */
 #define INSTANCE_RUNS                                                                              \
@@ -142,6 +143,21 @@ bool volume_local(const struct object *v);
 
 /* place.c: the first step of a start. */
 int instance_step_place(struct job *j, struct err **e);
+/* For one that is to leave its host: the best of the others, or that one if it is named (not "");
+ * live: as it runs.  Its name goes to `ret` (NAME_SIZE), what was said of each into the job's `why`.
+ * -ENOSPC. */
+int instance_place_elsewhere(struct txn *t, const struct object *o, struct object *job,
+                             const char *named, bool live, char *ret, struct err **e);
+/* Whether this host has room for it, of what it has promised itself.  -ENOSPC.  Model held. */
+int instance_fits_here(struct control *c, const struct object *o, struct err **e);
+
+/* migrate.c: the verb; and for the host's own drain. */
+int instance_migrate(struct txn *t, struct object *o, const char *args, struct err **e);
+/* drain.c: while this host drains, its guests are asked to go; again: also those that could not.
+ * Whether it drains. */
+bool drain_look(struct control *c, bool again);
+/* takeover.c: its guest died with that host: it is started elsewhere, if it wants that, or says so. */
+void instance_died(struct txn *t, struct object *o, const char *host);
 
 /* instance.c */
 int instance_compute(struct job *j, struct compute **ret, struct err **e);

@@ -103,6 +103,54 @@ static int place(struct job *j, struct txn *t, struct object *o, struct object *
         return mine ? 0 : JOB_AWAY;
 }
 
+/* The scheduler is to see it as one that takes no guests, and to say why. */
+static void bar(struct sched_host *h, const char *why)
+{
+        h->up = false;
+        h->state = why;
+}
+
+int instance_place_elsewhere(struct txn *t, const struct object *o, struct object *job,
+                             const char *named, bool live, char *ret, struct err **e)
+{
+        struct control *c = t->c;
+        struct sched_bind binds[BINDS_MAX];
+        _cleanup_buf_ struct buf why = {};
+        struct sched_want w;
+        size_t n;
+        struct sched_host *v = host_views(c, o, false, &n);
+        int i;
+
+        for (size_t k = 0; k < n; k++) {
+                if (streq(v[k].name, object_str(o, "host")))
+                        bar(&v[k], "where it is");
+                else if (*named && !streq(v[k].name, named))
+                        bar(&v[k], "not the one that was asked for");
+                else if (live && !streq(object_str(host_find(c, v[k].name), "compute"), "system"))
+                        bar(&v[k], "without a libvirtd that others reach");
+        }
+        w = wanted(o, v, n, binds);
+        i = sched_place(&w, v, n, &why, e);
+        if (i >= 0)
+                snprintf(ret, NAME_SIZE, "%s", v[i].name);
+        write_placed(t, job, &why);
+        host_views_free(v, n);
+        return MIN(i, 0);
+}
+
+int instance_fits_here(struct control *c, const struct object *o, struct err **e)
+{
+        _cleanup_buf_ struct buf why = {};
+        size_t n;
+        struct sched_host *v = host_views(c, o, true, &n);
+        int i = ask(c, o, true, v, n, &why, NULL);
+
+        host_views_free(v, n);
+        return i >= 0 ? 0
+                      : err_set(e, -ENOSPC, "%.*s", (int)strcspn(buf_str(&why), "\n"),
+                                buf_str(&why));
+}
+
 int instance_step_place(struct job *j, struct err **e)
 {
         struct object *o, *job;

@@ -64,9 +64,13 @@ static void render_vnc(struct control *c, const struct object *o, struct buf *ou
 
 static void render_power(struct control *c, const struct object *o, struct buf *out)
 {
-        const char *p = object_str(o, "stalled");
+        const char *p = object_str(o, "stalled"), *moving = object_str(o, "moving");
 
-        if (object_in(o, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_STOPPING) |
+        if (o->state == INSTANCE_MIGRATING)
+                buf_addstr(out, streq(moving, "active")   ? "running"
+                                : streq(moving, "paused") ? "paused"
+                                                          : "off");
+        else if (object_in(o, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_STOPPING) |
                                  STATE(INSTANCE_REBOOTING) | STATE(INSTANCE_SUSPENDING) |
                                  STATE(INSTANCE_RESCUED) | STATE(INSTANCE_RESIZED)))
                 buf_addstr(out, *p ? p : "running");
@@ -169,6 +173,13 @@ static const struct attr_def attrs[] = {
         {"claim", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "start of its host's daemon that accepted it; 0: nobody has"},
         {"thaw", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "its file systems may be frozen"},
+        {"moving", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "state it migrates in"},
+        {"moving_from", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "host it leaves"},
+        {"moving_to", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "host it goes to"},
+        {"moving_left", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "how it left its host"},
+        {"moving_code", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "why it stays: errno"},
+        {"moving_words", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "and words"},
+        {"arrival", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "paths on the host it goes to"},
         {"stalled", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "power, if not as the state"},
 };
 
@@ -259,6 +270,8 @@ static const struct verb_def verbs[] = {
          "keep the new flavor; a boot disk made for it grows to the flavor's", instance_confirm},
         {"revert", "", ROLE_MEMBER, STATE(INSTANCE_RESIZED) | STATE(INSTANCE_STOPPED),
          "restart it with the flavor it had before the resize", instance_revert},
+        {"migrate", "[HOST]", ROLE_MEMBER, LIVE | STATE(INSTANCE_STOPPED),
+         "to another host, also while it runs; only an admin says to which", instance_migrate},
         {"reset", "", ROLE_ADMIN, STATE(INSTANCE_ERROR), "out of error, as it really is",
          instance_reset},
 };
@@ -285,6 +298,7 @@ static const struct state_def states[] = {
         {"resizing", .transient = true, .help = "goes off, to restart with another flavor"},
         {"resized", .help = "runs with another flavor: confirm or revert"},
         {"reverting", .transient = true, .help = "goes off, to restart with its old flavor"},
+        {"migrating", .transient = true, .help = "goes to another host"},
 };
 
 const struct kind kind_instance = {

@@ -50,6 +50,7 @@ static const struct compute_ops ops = {
         .grow = op_grow,
         .state = op_state,
         .list = op_list,
+        .migrate = op_migrate,
         .close = close_op,
         .warm = op_warm,
 };

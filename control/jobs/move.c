@@ -1,0 +1,245 @@
+/* What is done to a guest that migrates, and to its volumes, on either host. */
+#include "control/jobs/move.h"
+
+#include "common/fileio.h"
+
+enum { PATHS_MAX = DISKS_MAX + 1 };
+
+/* --- what the call needs -----------------------------------------------------------------------
+ */
+
+struct voyage {
+        struct job *j;
+        struct plan p; /* as it is here */
+        struct guest_path paths[PATHS_MAX];
+        struct guest_move m;
+        char *text; /* the other host's paths */
+        char *to, *data;
+        bool stopping; /* the daemon, not the migration */
+};
+
+static void voyage_done(struct voyage *v)
+{
+        plan_done(&v->p);
+        free(v->text);
+        free(v->to);
+        free(v->data);
+}
+
+static const char *disk_socket(const struct voyage *v, const char *target)
+{
+        for (unsigned i = 0; i < v->p.g.ndisks; i++)
+                if (streq(v->p.disks[i].target, target))
+                        return v->p.socket[i];
+        return NULL;
+}
+
+/* The lines of migrate.c's describe_arrival(); the text is cut up. */
+static void read_arrival(struct voyage *v)
+{
+        char *rest = v->text, *line;
+
+        while ((line = strsep(&rest, "\n"))) {
+                struct guest_path *x = &v->paths[v->m.npaths];
+                char *target, *what = strsep(&line, " ");
+
+                if (!line || v->m.npaths == PATHS_MAX)
+                        continue;
+                if (streq(what, "dir")) {
+                        *x = (struct guest_path){v->p.dir, line};
+                } else {
+                        target = strsep(&line, " ");
+                        *x = (struct guest_path){disk_socket(v, target), line};
+                }
+                if (x->from && x->to && !streq(x->from, x->to))
+                        v->m.npaths++;
+        }
+        v->m.paths = v->paths;
+}
+
+static int say_progress(void *arg, uint64_t done, uint64_t total)
+{
+        struct voyage *v = arg;
+        int r;
+
+        job_progress(v->j, done, total);
+        r = job_cancelled(v->j, NULL);
+        v->stopping |= r == -EINTR;
+        return r;
+}
+
+static int activate(struct job *j, const struct plan *p, bool active, struct err **e)
+{
+        struct volume_service *s = j->c->cfg.volumes;
+        int r = 0;
+
+        for (unsigned i = 0; i < p->g.ndisks; i++) {
+                int one = p->disks[i].readonly || p->disks[i].shared
+                                  ? 0
+                                  : s->ops->activate(s, p->volume[i], active, r < 0 ? NULL : e);
+
+                r = r < 0 ? r : one;
+        }
+        return r;
+}
+
+/* What does not let go now does so when the guest's QEMU ends. */
+static void halted(void *arg)
+{
+        _cleanup_err_ struct err *err = NULL;
+        struct voyage *v = arg;
+
+        if (activate(v->j, &v->p, false, &err) < 0)
+                log_warning("guest %s: %s", v->p.g.uuid, err_msg(err));
+}
+
+static enum guest_late late(const struct object *h)
+{
+        const char *s = object_str(h, "migration_late");
+
+        return streq(s, "pause")       ? GUEST_LATE_PAUSE
+               : streq(s, "post-copy") ? GUEST_LATE_POSTCOPY
+                                       : GUEST_LATE_ABORT;
+}
+
+/* As the two hosts' records say.  -EHOSTDOWN. */
+static int find_way(struct voyage *v, const struct trip *t, struct err **e)
+{
+        struct control *c = v->j->c;
+        const struct object *here, *there;
+
+        control_rdlock(c);
+        here = host_find(c, t->from);
+        there = host_find(c, t->to);
+        if (here && there && host_holds(c, t->to)) {
+                v->to = *object_str(there, "migration_uri")
+                                ? xstrdup(object_str(there, "migration_uri"))
+                                : path_printf("qemu+tls://%s/system", t->to);
+                v->data = xstrdup(object_str(there, "migration_data"));
+                v->m.tls = object_num(there, "migration_tls");
+                v->m.seconds = object_num(here, "migration_seconds") ?: 600;
+                v->m.late = late(here);
+        }
+        control_unlock(c);
+        v->m.to = v->to;
+        v->m.data = v->data;
+        return v->to ? 0 : err_set(e, -EHOSTDOWN, "host '%s' died", t->to);
+}
+
+/* --- the guest ---------------------------------------------------------------------------------
+ */
+
+static int depart(struct job *j, const struct trip *t, struct compute *compute, struct voyage *v,
+                  struct err **e)
+{
+        int r = find_way(v, t, e);
+
+        if (r == 0)
+                r = plan_guest(j, &v->p, e);
+        if (r == 0)
+                r = plan_exports(j, &v->p, e); /* they are there: it says where */
+        if (r == -ECONNREFUSED)
+                return -EAGAIN;
+        if (r < 0)
+                return r;
+        v->text = xstrdup(t->arrival);
+        read_arrival(v);
+        v->m.progress = say_progress;
+        v->m.halted = halted;
+        v->m.arg = v;
+        r = compute->ops->migrate(compute, t->id, &v->m, e);
+        return r < 0 && v->stopping ? -EINTR : r;
+}
+
+int move_guest(struct job *j, const struct trip *t, const char **left, struct err **e)
+{
+        _cleanup_(voyage_done) struct voyage v = {.j = j};
+        _cleanup_err_ struct err *err = NULL;
+        struct compute *compute;
+        enum guest_state s;
+        struct facts f;
+        int r = instance_look(j, &compute, &f, &s, e), looked;
+
+        *left = "stayed";
+        if (r < 0)
+                return r;
+        if (s != GUEST_GONE && s != GUEST_BETWEEN && s != GUEST_CRASHED)
+                r = depart(j, t, compute, &v, &err);
+        if (r == -EINTR || r == -EAGAIN) {
+                err_move(e, TAKE_PTR(err));
+                return r;
+        }
+        looked = instance_look(j, &compute, &f, &s, e);
+        if (looked < 0) /* the engine went meanwhile: look again when it is back */
+                return looked;
+        *left = s == GUEST_GONE ? "gone" : s == GUEST_BETWEEN ? "between" : "stayed";
+        if (r == -ENOENT || (s == GUEST_GONE && r < 0)) /* where it is the other host says */
+                return 0;
+        err_move(e, TAKE_PTR(err));
+        return r;
+}
+
+void seat_it(struct job *j, struct compute *compute, const struct trip *t)
+{
+        enum guest_state s;
+
+        if (compute->ops->state(compute, t->id, &s, NULL) == 0 && s == GUEST_RUNNING)
+                compute->ops->resume(compute, t->id, NULL);
+}
+
+/* --- afterwards --------------------------------------------------------------------------------
+ */
+
+void drop_files(struct job *j)
+{
+        _cleanup_err_ struct err *err = NULL;
+        _cleanup_free_ char *dir = NULL;
+        struct object *o;
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        dir = o ? instance_dir(j->c, o) : NULL;
+        control_unlock(j->c);
+        if (dir && remove_tree(dir, &err) < 0)
+                log_warning("%s", err_msg(err));
+}
+
+int leave(struct job *j, const struct trip *t, struct err **e)
+{
+        struct compute *compute;
+        int r = 0;
+
+        if (t->live) {
+                r = instance_compute(j, &compute, e);
+                if (r == 0)
+                        r = compute->ops->destroy(compute, t->id, e);
+                if (r == 0)
+                        r = instance_unexport(j, e);
+                if (r == 0)
+                        r = networks_apply(j->c, e);
+        }
+        if (r == 0)
+                drop_files(j);
+        return r;
+}
+
+int stay(struct job *j, const struct trip *t, struct err **e)
+{
+        _cleanup_(plan_done) struct plan p = {};
+        struct compute *compute;
+        enum guest_state s;
+        struct facts f;
+        int r;
+
+        if (!t->live)
+                return 0;
+        r = instance_look(j, &compute, &f, &s, e);
+        if (r < 0 || s == GUEST_GONE)
+                return r;
+        r = plan_guest(j, &p, e);
+        if (r == 0)
+                r = activate(j, &p, true, e);
+        if (r == 0 && s == GUEST_BETWEEN)
+                r = compute->ops->resume(compute, t->id, e);
+        return r;
+}
