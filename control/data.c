@@ -67,6 +67,17 @@ static int open_image_bytes(struct control *c, const char *id, uint64_t no, bool
         return 0;
 }
 
+/* Uploads stay on the host where they came in. */
+static int image_is_here(struct control *c, const struct object *o, struct err **e)
+{
+        const char *host = object_str(o, "host");
+
+        if (!*host || streq(host, c->cfg.host))
+                return 0;
+        err_set(e, -EREMOTE, "data: the bytes uploaded are on host '%s'", host);
+        return err_hint(e, "read `disk`, or read `data` there");
+}
+
 /* It could not even begin: it waits for its bytes as before. */
 static void forget_upload(struct control *c, uint64_t no)
 {
@@ -100,6 +111,7 @@ static int begin_upload(struct control *c, const struct caller *who, uint64_t no
                             object_label(o, label), object_state(o));
         if (r == 0) {
                 txn_set_state(&t, o, IMAGE_SAVING);
+                txn_set_str(&t, o, "host", c->cfg.host);
                 o->done = o->total = 0;
                 id_text(id, o->id);
         }
@@ -140,7 +152,9 @@ int control_open_data(struct control *c, const struct caller *who, uint64_t no, 
         disk = streq(o->kind->files[file].name, "disk") ||
                (object_num(o, "taken_of") && !writable);
         id_text(id, o->id);
-        if (disk && o->state != IMAGE_ACTIVE)
+        if (!disk && !writable)
+                r = image_is_here(c, o, e);
+        else if (disk && o->state != IMAGE_ACTIVE)
                 r = err_set(e, -EBUSY, "disk: the image is %s", object_state(o));
         else if (disk && !image_format_bootable(image_format_parse(object_str(o, "format"))))
                 r = err_set(e, -ENOTSUP, "disk: a %s is no disk", object_str(o, "format"));

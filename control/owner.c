@@ -1,7 +1,7 @@
 /* Which host runs a job.
  *
  * What touches a guest, or a volume that a guest has open, runs where the guest is; what touches a
- * local pool runs beside it.  All else of a tenant is run by its keeper: one host, written into the
+ * local pool, or an upload, runs beside it.  All else of a tenant is run by its keeper: one host, written into the
  * tenant's record by the first that has something to run, until that host is taken over.  So jobs
  * of one target do not run side by side on two hosts, and blockds do not meet in one volume.
  * Every one of these choices is a guarded write: who comes second finds the record changed. */
@@ -27,7 +27,7 @@ static const char *seat(struct control *c, const struct object *o)
 {
         const struct object *source;
 
-        if (o->kind == &kind_instance)
+        if (o->kind == &kind_instance || o->kind == &kind_image)
                 return object_str(o, "host");
         if (o->kind == &kind_snapshot)
                 o = o->holder;
@@ -48,15 +48,20 @@ bool volume_local(const struct object *v)
         return streq(object_str(v, "pool"), "local");
 }
 
+bool pool_shared(struct control *c)
+{
+        return c->cfg.pool && !streq(c->cfg.pool, "local");
+}
+
 const char *owner_choose(struct txn *t, struct object *target, const struct job_def *def)
 {
         struct object *tenant = target->kind == &kind_tenant ? target : target->tenant;
         const char *host;
+        bool moves = target->kind == &kind_instance || target->kind == &kind_image;
 
         if (!feed_shared(t->c) || def->here || !tenant)
                 return t->c->cfg.host;
         host = seat(t->c, target);
-        return host_find(t->c, host) && (target->kind != &kind_instance || host_holds(t->c, host))
-                       ? host
-                       : keeper(t, tenant);
+        return host_find(t->c, host) && (!moves || host_holds(t->c, host)) ? host
+                                                                           : keeper(t, tenant);
 }

@@ -110,6 +110,25 @@ static bool comes_in(struct control *c, const struct object *o)
         return false;
 }
 
+/* Others may be at work on what no job leads: uploads, of which each host has its own. */
+static bool ours(struct control *c, const struct object *o)
+{
+        return !feed_shared(c) ||
+               (o->kind == &kind_image && streq(object_str(o, "host"), c->cfg.host));
+}
+
+static int settle_one(struct control *c, uint64_t no, struct err **e)
+{
+        struct object *o;
+        struct txn t;
+
+        txn_begin(&t, c, NULL);
+        o = model_by_no(c, no);
+        if (o && o->kind->states[o->state].transient)
+                settle_object(&t, o);
+        return txn_commit(&t, e);
+}
+
 /* One transaction an object: they are few, and of different tenants. */
 static int settle(struct control *c, struct err **e)
 {
@@ -122,22 +141,16 @@ static int settle(struct control *c, struct err **e)
         HASH_ITER (hh_no, c->by_no, o, tmp)
                 if (o->kind == &kind_job && o->kind->states[o->state].transient)
                         jobs_seen(c, o);
-        /* Others may be at work on what no job leads: uploads. */
         HASH_ITER (hh_no, c->by_no, o, tmp) {
-                if (feed_shared(c) || o->kind == &kind_job ||
+                if (!ours(c, o) || o->kind == &kind_job ||
                     !o->kind->states[o->state].transient || has_job(c, o) || comes_in(c, o))
                         continue;
                 v = xrealloc(v, n + 1, sizeof(*v));
                 v[n++] = o->no;
         }
         pthread_rwlock_unlock(&c->model);
-        for (size_t i = 0; i < n && r == 0; i++) {
-                struct txn t;
-
-                txn_begin(&t, c, NULL);
-                settle_object(&t, model_by_no(c, v[i]));
-                r = txn_commit(&t, e);
-        }
+        for (size_t i = 0; i < n && r == 0; i++)
+                r = AGAIN(c, e, settle_one(c, v[i], e));
         free(v);
         return r;
 }

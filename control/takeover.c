@@ -51,6 +51,8 @@ static bool left_by(struct control *c, const struct object *o, const char *host)
                        !bound_to(c, o, host);
         if (o->kind == &kind_instance)
                 return host_has(o, host);
+        if (o->kind == &kind_image) /* bytes that came in there */
+                return o->state == IMAGE_SAVING && !o->jobs && streq(object_str(o, "host"), host);
         return o->kind == &kind_tenant && streq(object_str(o, "keeper"), host);
 }
 
@@ -110,26 +112,32 @@ static bool arrives(struct txn *t, struct object *o, const char *host)
         return true;
 }
 
-void instance_died(struct txn *t, struct object *o, const char *host)
+/* It ended with its host, and says so. */
+static void write_off(struct txn *t, struct object *o, const char *host, const char *hint)
 {
         _cleanup_err_ struct err *err = NULL;
         _cleanup_free_ char *rec = NULL;
         struct buf path = {};
 
+        render_path(t->c, o, &path);
+        err_set(&err, -EHOSTDOWN, "its host '%s' died", host);
+        err_hint(&err, "%s", hint);
+        rec = error_record(t->c, NULL, "takeover", buf_str(&path), -EHOSTDOWN, err);
+        txn_set_error(t, o, rec);
+        txn_set_state(t, o, kind_state(o->kind, "error"));
+        buf_done(&path);
+}
+
+void instance_died(struct txn *t, struct object *o, const char *host)
+{
         if (streq(object_str(o, "restart"), "elsewhere")) {
                 txn_set_str(t, o, "host", t->c->cfg.host);
                 job_start(t, o, &job_instance_start, "stopped");
                 txn_set_state(t, o, INSTANCE_STARTING);
                 return;
         }
-        render_path(t->c, o, &path);
-        err_set(&err, -EHOSTDOWN, "its host '%s' died", host);
-        err_hint(&err, "echo start > ctl boots it on another host; restart=elsewhere does so by "
-                       "itself");
-        rec = error_record(t->c, NULL, "takeover", buf_str(&path), -EHOSTDOWN, err);
-        txn_set_error(t, o, rec);
-        txn_set_state(t, o, INSTANCE_ERROR);
-        buf_done(&path);
+        write_off(t, o, host,
+                  "echo start > ctl boots it on another host; restart=elsewhere does so by itself");
 }
 
 /* Its guest is no more. */
@@ -168,6 +176,8 @@ static int move_one(struct control *c, uint64_t no, const char *host, struct err
                 move_job(&t, o);
         else if (o->kind == &kind_instance)
                 move_instance(&t, o, host);
+        else if (o->kind == &kind_image)
+                write_off(&t, o, host, "upload it again");
         else
                 txn_set_str(&t, o, "keeper", NULL);
         return txn_commit(&t, e);

@@ -250,12 +250,15 @@ static int keep_choice(struct stratod *s, struct err **e)
 /* Hosts that share a store may share volumes. */
 static int open_fence(struct stratod *s, struct err **e)
 {
+        _cleanup_free_ char *blockd = path_printf("%s/blockd", s->state);
         const struct store_rados_config *rados = &s->choice.rados;
         const struct fence_ceph_config cfg = {.conf = rados->conf,
                                               .user = rados->user,
                                               .timeout = rados->timeout,
-                                              .state = s->state};
+                                              .state = blockd};
 
+        if (!blockd)
+                return err_errno(e, -ENOMEM, "fence");
         return s->choice.many ? fence_ceph_open(&cfg, &s->fence, e) : 0;
 }
 

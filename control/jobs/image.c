@@ -4,7 +4,7 @@
 enum { VIRTUAL_MAX_SHIFT = 44 }; /* 16 TiB: no image is larger */
 
 struct claim {
-        char id[ID_TEXT_SIZE];
+        char id[ID_TEXT_SIZE], host[NAME_SIZE];
         char hint[32], format[16], checksum[65];
         uint64_t size;
 };
@@ -17,6 +17,7 @@ static int claim_get(struct job *j, struct claim *ret, struct err **e)
         o = model_by_no(j->c, j->target);
         if (o) {
                 id_text(ret->id, o->id);
+                snprintf(ret->host, sizeof(ret->host), "%s", object_str(o, "host"));
                 snprintf(ret->hint, sizeof(ret->hint), "%s", object_str(o, "hint"));
                 snprintf(ret->format, sizeof(ret->format), "%s", object_str(o, "format"));
                 snprintf(ret->checksum, sizeof(ret->checksum), "%s",
@@ -24,6 +25,10 @@ static int claim_get(struct job *j, struct claim *ret, struct err **e)
                 ret->size = object_num(o, "expect_size");
         }
         control_unlock(j->c);
+        if (o && *ret->host && !streq(ret->host, j->c->cfg.host)) {
+                err_set(e, -EHOSTDOWN, "the bytes uploaded are on host '%s', which is down", ret->host);
+                return err_hint(e, "upload it again, or wait for that host and activate it then");
+        }
         return o ? 0 : err_set(e, -ENOENT, "it is gone");
 }
 
@@ -91,11 +96,22 @@ static int step_inspect(struct job *j, struct err **e)
         return txn_commit(&t, e);
 }
 
+/* What volumes are made from; and, where volumes are within reach of every host, what the others boot. */
+static int make_view(struct job *j, const struct claim *c, const struct image_facts *f, char **ret,
+                     struct err **e)
+{
+        struct image_service *s = j->c->cfg.images;
+        struct image_progress p = {report, j};
+
+        if (image_format_bootable(f->format))
+                return s->ops->publish(s, c->id, f, &p, ret, e);
+        return pool_shared(j->c) ? s->ops->path(s, c->id, ret, e) : 0;
+}
+
 static int step_publish(struct job *j, struct err **e)
 {
         struct image_service *s = j->c->cfg.images;
         struct volume_service *v = j->c->cfg.volumes;
-        struct image_progress p = {report, j};
         _cleanup_free_ char *path = NULL;
         struct image_facts f = {};
         struct claim c;
@@ -103,11 +119,11 @@ static int step_publish(struct job *j, struct err **e)
 
         if (r == 0)
                 r = claim_get(j, &c, e);
-        if (r < 0 || !image_format_bootable(f.format))
-                return r;
-        r = s->ops->publish(s, c.id, &f, &p, &path, e);
         if (r == 0)
-                r = v->ops->import(v, c.id, path, e);
+                r = make_view(j, &c, &f, &path, e);
+        if (r < 0 || !path)
+                return r;
+        r = v->ops->import(v, c.id, path, e);
         if (r == -ECONNREFUSED)
                 return job_wait_blockd(j, e);
         if (r == -EEXIST) { /* imported before a crash */

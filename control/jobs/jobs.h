@@ -140,6 +140,8 @@ int backup_expire(struct txn *t, struct object *volume, struct err **e);
 
 /* owner.c: whether the volume's bytes are on one host's disks. */
 bool volume_local(const struct object *v);
+/* Whether new volumes are where every host reaches them. */
+bool pool_shared(struct control *c);
 
 /* place.c: the first step of a start. */
 int instance_step_place(struct job *j, struct err **e);

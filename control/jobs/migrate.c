@@ -47,7 +47,7 @@ int trip_get(struct job *j, struct trip *t, struct err **e)
                 snprintf(t->to, sizeof(t->to), "%s", object_str(o, "moving_to"));
                 snprintf(t->left, sizeof(t->left), "%s", object_str(o, "moving_left"));
                 t->live = !streq(object_str(o, "moving"), "stopped");
-                t->came = streq(object_str(o, "host"), t->to) && !streq(t->left, "lost");
+                t->came = streq(t->left, "came");
                 t->code = -(int)object_num(o, "moving_code");
                 t->words = xstrdup(object_str(o, "moving_words"));
                 t->arrival = xstrdup(object_str(o, "arrival"));
@@ -87,6 +87,7 @@ static void write_leg(struct txn *t, struct object *o, struct object *job, const
                 txn_set_str(t, o, "arrival", g->arrival);
         if (g->host) {
                 txn_set_str(t, o, "host", g->host);
+                txn_set_str(t, o, "moving_left", "came");
                 txn_set_num(t, o, "claim", t->c->epoch);
         }
         txn_set_num(t, job, "step", g->step);

@@ -1,7 +1,13 @@
 /* A guest put together from what the model knows. */
 #include "control/jobs/plan.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "common/child.h"
 #include "common/fileio.h"
+
+enum { FETCH_MS = 600000 };
 
 void plan_done(struct plan *p)
 {
@@ -179,19 +185,48 @@ int plan_guest(struct job *j, struct plan *p, struct err **e)
         return accel ? 0 : -EAGAIN;
 }
 
+/* From the pool, where it was published. */
+static int fetch_file(struct job *j, const struct plan *p, const char *id, const char *to,
+                      struct err **e)
+{
+        _cleanup_close_ int fd = -1;
+        _cleanup_free_ char *uri = xcheck(path_printf("nbd+unix:///%s?socket=%s", id,
+                                                      j->c->cfg.volumes->shared_socket));
+        int r;
+
+        if (unlink(to) < 0 && errno != ENOENT)
+                return err_errno(e, -errno, "remove '%s'", to);
+        fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (fd < 0)
+                return err_errno(e, -errno, "create '%s'", to);
+        r = child_check(&(struct child){.argv = (const char *const[]){"qemu-img", "convert", "-f",
+                                                                      "raw", "-O", "raw", uri, to,
+                                                                      NULL},
+                                        .timeout_ms = FETCH_MS},
+                        e);
+        if (r == 0 && (fchmod(fd, 0400) < 0 ||
+                       (p->g.uid != (uid_t)-1 && fchown(fd, p->g.uid, p->g.gid) < 0)))
+                r = err_errno(e, -errno, "give '%s' to its guest", to);
+        return r;
+}
+
 /* A copy that QEMU's user may read, in the instance's folder; the image's own file stays closed. */
 static int plan_file(struct job *j, const struct plan *p, const char *id, const char *name,
                      char **ret, struct err **e)
 {
         struct image_service *s = j->c->cfg.images;
-        _cleanup_free_ char *from = NULL, *to = path_printf("%s/%s", p->dir, name);
+        _cleanup_free_ char *from = NULL, *to = xcheck(path_printf("%s/%s", p->dir, name));
+        _cleanup_err_ struct err *why = NULL;
         int r;
 
         if (!*id)
                 return 0;
-        r = s->ops->path(s, id, &from, e);
-        if (r == 0)
-                r = file_copy(from, xcheck(to), p->g.uid, p->g.gid, 0400, e);
+        r = s->ops->path(s, id, &from, &why);
+        if (r == -ENOENT && pool_shared(j->c)) /* another host has the upload */
+                r = fetch_file(j, p, id, to, e);
+        else
+                r = r < 0 ? err_move(e, TAKE_PTR(why))
+                          : file_copy(from, to, p->g.uid, p->g.gid, 0400, e);
         if (r == 0)
                 *ret = TAKE_PTR(to);
         return r;

@@ -94,6 +94,7 @@ static const struct attr_def attrs[] = {
         {"description", ATTR_TEXT, ROLE_MEMBER, .max = 255, .help = "words for people"},
         {"progress", ATTR_TEXT, ROLE_NOBODY, .render = render_progress, .changes = true,
          .help = "bytes received, or of the job at work on it"},
+        {"host", ATTR_TEXT, ROLE_NOBODY, .help = "where the bytes uploaded are; disk is everywhere"},
         {"hint", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "the file name's extension"},
         {"frozen", ATTR_BOOL, ROLE_NOBODY,
          .help = "of one taken of an instance: 1: its guest's agent held its file systems still"},
