@@ -35,6 +35,8 @@ void host_views_free(struct sched_host *v, size_t n);
 /* Free bytes of its local pool: of this host now, of another what it wrote last. */
 uint64_t host_free(struct control *c, const struct object *o);
 void host_render_seen(struct control *c, const struct object *o, struct buf *out);
+/* seed.c: makes this host's record if there is none. */
+int seed_host(struct control *c, struct err **e);
 /* Puts what this host has into its record, if it is something else than before. */
 void host_refresh(struct txn *t, struct object *o);
 

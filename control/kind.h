@@ -128,6 +128,7 @@ struct kind {
         const char *parent;     /* global: folder that holds the collection: "" or "admin" */
         const char *inside;     /* kind whose objects hold the collection ("volume"); NULL: tenants do */
         enum role creator;      /* who may mkdir; ROLE_NOBODY: only we make them */
+        enum role remover;      /* who may rmdir, where it is not the creator */
         const struct attr_def *attrs;
         unsigned nattrs;
         const struct link_def *links;

@@ -194,7 +194,9 @@ int lease_new_life(struct control *c, struct err **e)
 
 int lease_rejoin(struct control *c, struct err **e)
 {
-        return take(c, e);
+        int r = seed_host(c, e); /* an admin may have removed it */
+
+        return r < 0 ? r : take(c, e);
 }
 
 /* --- of the others --------------------------------------------------------------------------- */
@@ -308,17 +310,33 @@ static void *lease_main(void *arg)
         return NULL;
 }
 
+static int note_any(void *arg, const char *id _unused_, const char *volume _unused_)
+{
+        *(bool *)arg = true;
+        return 0;
+}
+
+/* What this host had before its record was removed. */
+static bool has_exports(struct control *c)
+{
+        struct volume_service *s = c->cfg.volumes;
+        bool any = false;
+
+        return s && s->ops->list_exports(s, note_any, &any, NULL) == 0 && any;
+}
+
 /* A record that others have declared lost is not taken: first what it ran must be gone. */
 static int begin(struct control *c, struct err **e)
 {
         char machine[ID_TEXT_SIZE];
         const struct object *o;
-        bool dead, other;
+        bool dead, other, new;
 
         machine_id(machine);
         control_rdlock(c);
         o = host_find(c, c->cfg.host);
         dead = o && object_in(o, STATE(HOST_LOST) | STATE(HOST_DOWN));
+        new = o && !object_num(o, "epoch");
         other = o && serving(o) && *object_str(o, "machine") &&
                 !streq(object_str(o, "machine"), machine);
         control_unlock(c);
@@ -327,7 +345,7 @@ static int begin(struct control *c, struct err **e)
                 return err_hint(e, "`host = NAME` in the configuration; if that one was replaced, "
                                    "wait until it is down");
         }
-        if (!dead)
+        if (!dead && !(new && has_exports(c)))
                 return take(c, e);
         atomic_store(&c->lease->lost, true);
         return 0;

@@ -10,6 +10,7 @@ static int seed_object_once(struct control *c, const struct kind *k, const char 
         int r = 0;
 
         txn_begin(&t, c, NULL);
+        t.unleased = true;
         if (model_by_name(c, NULL, k, name)) {
                 txn_abort(&t);
                 return 0;
@@ -55,12 +56,14 @@ static int refresh(struct control *c, struct err **e)
         struct txn t;
 
         txn_begin(&t, c, NULL);
+        t.unleased = true;
         o = model_by_name(c, NULL, &kind_host, c->cfg.host);
-        host_refresh(&t, o);
+        if (o)
+                host_refresh(&t, o);
         return txn_commit(&t, e);
 }
 
-static int seed_host(struct control *c, struct err **e)
+int seed_host(struct control *c, struct err **e)
 {
         int r = seed_object(c, &kind_host, c->cfg.host, NULL, e);
 

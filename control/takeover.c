@@ -43,6 +43,15 @@ static bool bound_to(struct control *c, const struct object *job, const char *ho
                streq(object_str(v, "host"), host);
 }
 
+/* It died with that host, and its admin wants it back. */
+static bool evacuated(struct control *c, const struct object *o, const char *host)
+{
+        const struct object *h = host_find(c, host);
+
+        return o->state == INSTANCE_ERROR && h && object_num(h, "evacuate") &&
+               streq(object_str(o, "died_with"), host);
+}
+
 /* Whether o is to be taken over from that host.  Model held. */
 static bool left_by(struct control *c, const struct object *o, const char *host)
 {
@@ -50,7 +59,7 @@ static bool left_by(struct control *c, const struct object *o, const char *host)
                 return o->kind->states[o->state].transient && streq(object_str(o, "host"), host) &&
                        !bound_to(c, o, host);
         if (o->kind == &kind_instance)
-                return host_has(o, host);
+                return host_has(o, host) || evacuated(c, o, host);
         if (o->kind == &kind_image) /* bytes that came in there */
                 return o->state == IMAGE_SAVING && !o->jobs && streq(object_str(o, "host"), host);
         return o->kind == &kind_tenant && streq(object_str(o, "keeper"), host);
@@ -130,7 +139,9 @@ static void write_off(struct txn *t, struct object *o, const char *host, const c
 
 void instance_died(struct txn *t, struct object *o, const char *host)
 {
-        if (streq(object_str(o, "restart"), "elsewhere")) {
+        const struct object *h = host_find(t->c, host);
+
+        if (streq(object_str(o, "restart"), "elsewhere") || (h && object_num(h, "evacuate"))) {
                 txn_set_str(t, o, "host", t->c->cfg.host);
                 job_start(t, o, &job_instance_start, "stopped");
                 txn_set_state(t, o, INSTANCE_STARTING);
@@ -138,6 +149,7 @@ void instance_died(struct txn *t, struct object *o, const char *host)
         }
         write_off(t, o, host,
                   "echo start > ctl boots it on another host; restart=elsewhere does so by itself");
+        txn_set_str(t, o, "died_with", host);
 }
 
 /* Its guest is no more. */
@@ -226,6 +238,7 @@ static int write_down(struct control *c, uint64_t no, uint64_t epoch, struct err
                 return 0;
         }
         t.unleased = streq(o->name, c->cfg.host);
+        txn_set_num(&t, o, "evacuate", 0);
         txn_set_state(&t, o, HOST_DOWN);
         return txn_commit(&t, e);
 }

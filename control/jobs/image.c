@@ -27,7 +27,8 @@ static int claim_get(struct job *j, struct claim *ret, struct err **e)
         control_unlock(j->c);
         if (o && *ret->host && !streq(ret->host, j->c->cfg.host)) {
                 err_set(e, -EHOSTDOWN, "the bytes uploaded are on host '%s', which is down", ret->host);
-                return err_hint(e, "upload it again, or wait for that host and activate it then");
+                err_hint(e, "upload it again, or wait for that host and activate it then");
+                return -EHOSTDOWN;
         }
         return o ? 0 : err_set(e, -ENOENT, "it is gone");
 }

@@ -100,6 +100,7 @@ static int place(struct job *j, struct txn *t, struct object *o, struct object *
                 return i;
         txn_set_num(t, o, "claim", mine ? c->epoch : 0);
         txn_set_str(t, job, "host", object_str(o, "host"));
+        txn_set_str(t, o, "died_with", NULL);
         return mine ? 0 : JOB_AWAY;
 }
 

@@ -1,6 +1,7 @@
 /* Hosts: the machines of the cloud.  Each writes its own record when it starts and, where there are
  * several, with each renewal of its lease. */
 #include "control/hosts.h"
+#include "control/jobs/jobs.h"
 #include "control/network.h"
 
 static void render_free(struct control *c, const struct object *o, struct buf *out)
@@ -47,10 +48,45 @@ static int verb_undrain(struct txn *t, struct object *o, const char *args, struc
         return 0;
 }
 
+/* What it ran is started by who takes over: they are of other scopes than this record. */
 static int verb_evacuate(struct txn *t, struct object *o, const char *args, struct err **e)
 {
         txn_set_num(t, o, "lost_epoch", object_num(o, "epoch"));
+        txn_set_num(t, o, "evacuate", 1);
         txn_set_state(t, o, HOST_LOST);
+        return 0;
+}
+
+/* Whether only that host has it, or may have it running. */
+static bool left_there(const struct object *o, const char *host)
+{
+        if (o->kind == &kind_instance)
+                return host_keeps(o, host);
+        return o->kind == &kind_volume && volume_local(o) && streq(object_str(o, "host"), host);
+}
+
+static int remove_host(struct txn *t, struct object *o, struct err **e)
+{
+        struct object *i, *tmp;
+
+        if (!object_in(o, STATE(HOST_AWAY) | STATE(HOST_DOWN))) {
+                err_set(e, -EBUSY, "host '%s' is %s", o->name, object_state(o));
+                err_hint(e, "strato down there, or wait until it is taken over");
+                return -EBUSY;
+        }
+        HASH_ITER (hh_no, t->c->by_no, i, tmp) {
+                struct buf path = {};
+
+                if (!left_there(i, o->name))
+                        continue;
+                render_path(t->c, i, &path);
+                err_set(e, -EBUSY, "%s is there", buf_str(&path));
+                buf_done(&path);
+                if (i->kind == &kind_instance)
+                        err_hint(e, "echo evacuate > ctl starts its guests elsewhere");
+                return -EBUSY;
+        }
+        txn_delete(t, o);
         return 0;
 }
 
@@ -94,6 +130,8 @@ static const struct attr_def attrs[] = {
         {"epoch", ATTR_NUMBER, ROLE_NOBODY, .help = "start of its daemon that has the lease"},
         {"lost_epoch", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "the start that others declared lost last"},
+        {"evacuate", ATTR_BOOL, ROLE_NOBODY, .hidden = true,
+         .help = "who takes over starts all that it ran"},
         {"drained", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "it comes back draining"},
         {"machine", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "id of the machine"},
         {"clients", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "what others need to fence it"},
@@ -112,8 +150,8 @@ static const struct verb_def verbs[] = {
         {"drain", "", ROLE_ADMIN, STATE(HOST_UP), "it gets no new guests, and those it has go to others; see instances",
          verb_drain},
         {"undrain", "", ROLE_ADMIN, STATE(HOST_DRAINING), "it may have guests again", verb_undrain},
-        {"evacuate", "", ROLE_ADMIN, STATE(HOST_AWAY),
-         "take it for dead: fence it, and others take over what it ran", verb_evacuate},
+        {"evacuate", "", ROLE_ADMIN, STATE(HOST_AWAY) | STATE(HOST_DOWN),
+         "take it for dead: fence it, and start all that it ran elsewhere", verb_evacuate},
 };
 
 static const struct state_def states[] = {
@@ -132,6 +170,8 @@ const struct kind kind_host = {
         .global = true,
         .parent = "admin",
         .creator = ROLE_NOBODY,
+        .remover = ROLE_ADMIN,
+        .remove = remove_host,
         .attrs = attrs,
         .nattrs = ARRAY_SIZE(attrs),
         .files = files,

@@ -19,6 +19,20 @@ int instance_start(struct txn *t, struct object *o, const char *args, struct err
         return 0;
 }
 
+int instance_evacuate(struct txn *t, struct object *o, const char *args, struct err **e)
+{
+        const struct object *host = host_find(t->c, object_str(o, "host"));
+
+        if (host && host->state != HOST_DOWN) {
+                err_set(e, -EBUSY, "evacuate '%s': its host '%s' is %s", o->name, host->name,
+                        object_state(host));
+                if (host->state == HOST_AWAY)
+                        err_hint(e, "echo evacuate > admin/hosts/%s/ctl, if it is dead", host->name);
+                return -EBUSY;
+        }
+        return instance_start(t, o, "", e);
+}
+
 int instance_stop(struct txn *t, struct object *o, const char *args, struct err **e)
 {
         uint64_t seconds = 60;

@@ -172,6 +172,7 @@ static const struct attr_def attrs[] = {
         {"disk", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of its flavor"},
         {"claim", ATTR_NUMBER, ROLE_NOBODY, .hidden = true,
          .help = "start of its host's daemon that accepted it; 0: nobody has"},
+        {"died_with", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "its host, that was lost"},
         {"thaw", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "its file systems may be frozen"},
         {"moving", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "state it migrates in"},
         {"moving_from", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "host it leaves"},
@@ -270,8 +271,14 @@ static const struct verb_def verbs[] = {
          "keep the new flavor; a boot disk made for it grows to the flavor's", instance_confirm},
         {"revert", "", ROLE_MEMBER, STATE(INSTANCE_RESIZED) | STATE(INSTANCE_STOPPED),
          "restart it with the flavor it had before the resize", instance_revert},
+<<<<<<< HEAD
         {"migrate", "[HOST]", ROLE_MEMBER, LIVE | STATE(INSTANCE_STOPPED),
          "to another host, also while it runs; only an admin says to which", instance_migrate},
+=======
+        {"evacuate", "", ROLE_ADMIN,
+         INSTANCE_RUNS | STATE(INSTANCE_SUSPENDED) | STATE(INSTANCE_ERROR),
+         "boot it on another host, if its own is down", instance_evacuate},
+>>>>>>> j6-hosts
         {"reset", "", ROLE_ADMIN, STATE(INSTANCE_ERROR), "out of error, as it really is",
          instance_reset},
 };

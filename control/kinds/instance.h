@@ -26,6 +26,7 @@ VERB(suspend);
 VERB(snapshot);
 VERB(image);
 VERB(backup);
+VERB(evacuate);
 VERB(reset);
 VERB(lock);
 VERB(unlock);

@@ -351,7 +351,7 @@ static void test_record(void **state)
         struct err *e = NULL;
         struct control_config cfg = A->c->cfg;
 
-        assert_int_equal(control_delete(B->c, &root, number(B, &kind_host, "a"), NULL), -EPERM);
+        assert_int_equal(control_delete(B->c, &root, number(B, &kind_host, "a"), NULL), -EBUSY);
         AWAIT(force(A, &kind_host, "a", "machine", "another") == 0);
         C->store.ops = &store_ops;
         C->real = store_memory_join(A->real);
@@ -525,6 +525,60 @@ static void test_away(void **state)
         assert_true(rig.fences > 0);
 }
 
+static int delete_host(struct rig_host *h, const char *name)
+{
+        return control_delete(h->c, &root, number(h, &kind_host, name), NULL);
+}
+
+/* On request what died starts elsewhere, also what did not ask for it; a dead host can be forgotten. */
+static void test_evacuate(void **state)
+{
+        two_on_a();
+        make_instance(A, "one", "small");
+        AWAIT(verb(A, &kind_host, "b", "drain") == 0);
+        assert_int_equal(verb(A, &kind_instance, "one", "start"), 0);
+        AWAIT_STATE(B, &kind_instance, "one", "active");
+        AWAIT(verb(B, &kind_host, "b", "undrain") == 0);
+        assert_int_equal(verb(B, &kind_instance, "one", "evacuate"), -EBUSY); /* its host is up */
+        assert_int_equal(delete_host(B, "a"), -EBUSY);
+        assert_int_equal(delete_host(B, "b"), -EBUSY);
+        cut(A);
+        AWAIT_STATE(B, &kind_host, "a", "down");
+        AWAIT_STATE(B, &kind_instance, "off", "error");
+        AWAIT_STATE(B, &kind_instance, "one", "error");
+        assert_int_equal(verb(B, &kind_instance, "one", "evacuate"), 0);
+        AWAIT_STATE(B, &kind_instance, "one", "active");
+        AWAIT(verb(B, &kind_host, "a", "evacuate") == 0);
+        AWAIT_STATE(B, &kind_instance, "off", "active");
+        AWAIT_STATE(B, &kind_instance, "again", "active");
+        AWAIT_STATE(B, &kind_host, "a", "down");
+        assert_int_equal(running(B), 3);
+        assert_int_equal(delete_host(B, "a"), 0);
+        AWAIT_STATE(B, &kind_host, "a", "gone");
+        heal(A); /* forgotten, not barred: what it still ran ends first */
+        AWAIT_STATE(B, &kind_host, "a", "up");
+        assert_int_equal(running(A), 0);
+        assert_false(rig.twice);
+}
+
+/* A host cannot be forgotten with what only it has. */
+static void test_remove_host(void **state)
+{
+        make_volume(A, "data", "local");
+        AWAIT_STATE(B, &kind_volume, "data", "available");
+        stop_host(A);
+        AWAIT_STATE(B, &kind_host, "a", "away");
+        assert_int_equal(delete_host(B, "a"), -EBUSY);
+        start_host(A);
+        AWAIT_STATE(B, &kind_host, "a", "up");
+        assert_int_equal(control_delete(A->c, &root, number(A, &kind_volume, "data"), NULL), 0);
+        AWAIT_STATE(B, &kind_volume, "data", "gone");
+        stop_host(A);
+        AWAIT(delete_host(B, "a") == 0);
+        start_host(A);
+        AWAIT_STATE(B, &kind_host, "a", "up");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -545,6 +599,8 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_restart_lost, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_job_moves, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_local_waits, rig_setup_short, rig_teardown),
+                cmocka_unit_test_setup_teardown(test_evacuate, rig_setup_short, rig_teardown),
+                cmocka_unit_test_setup_teardown(test_remove_host, rig_setup, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_away, rig_setup_short, rig_teardown),
         };
 
