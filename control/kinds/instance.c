@@ -271,14 +271,11 @@ static const struct verb_def verbs[] = {
          "keep the new flavor; a boot disk made for it grows to the flavor's", instance_confirm},
         {"revert", "", ROLE_MEMBER, STATE(INSTANCE_RESIZED) | STATE(INSTANCE_STOPPED),
          "restart it with the flavor it had before the resize", instance_revert},
-<<<<<<< HEAD
         {"migrate", "[HOST]", ROLE_MEMBER, LIVE | STATE(INSTANCE_STOPPED),
          "to another host, also while it runs; only an admin says to which", instance_migrate},
-=======
         {"evacuate", "", ROLE_ADMIN,
          INSTANCE_RUNS | STATE(INSTANCE_SUSPENDED) | STATE(INSTANCE_ERROR),
          "boot it on another host, if its own is down", instance_evacuate},
->>>>>>> j6-hosts
         {"reset", "", ROLE_ADMIN, STATE(INSTANCE_ERROR), "out of error, as it really is",
          instance_reset},
 };
