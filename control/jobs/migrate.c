@@ -462,6 +462,7 @@ static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
         txn_event(t, o, "migrated from host %s to %s", object_str(o, "moving_from"),
                   object_str(o, "host"));
         txn_set_state(t, o, forget(t, o));
+        txn_set_num(t, o, "stays", o->state == INSTANCE_STOPPED);
         return 0;
 }
 

@@ -42,15 +42,15 @@ static struct sched_want wanted(const struct object *o, const struct sched_host 
         return w;
 }
 
-/* The best of all hosts, or of this one alone.  Gives its index in v. */
-static int ask(struct control *c, const struct object *o, bool claim, struct sched_host *v,
-               size_t n, struct buf *why, struct err **e)
+/* The best of all hosts, or that one alone.  Gives its index in v. */
+static int ask(const struct object *o, const char *only, struct sched_host *v, size_t n,
+               struct buf *why, struct err **e)
 {
         struct sched_bind binds[BINDS_MAX];
         struct sched_want w = wanted(o, v, n, binds);
 
-        for (size_t i = 0; claim && i < n; i++)
-                if (streq(v[i].name, c->cfg.host))
+        for (size_t i = 0; only && i < n; i++)
+                if (streq(v[i].name, only))
                         return sched_place(&w, v + i, 1, why, e) < 0 ? -ENOSPC : (int)i;
         return sched_place(&w, v, n, why, e);
 }
@@ -81,15 +81,21 @@ static int place(struct job *j, struct txn *t, struct object *o, struct object *
 
         if (claim) {
                 v = host_views(c, o, true, &n);
-                i = ask(c, o, true, v, n, &why, NULL);
+                i = ask(o, c->cfg.host, v, n, &why, NULL);
                 host_views_free(v, n);
                 buf_clear(&why); /* as it was said */
         }
         mine = i >= 0;
         if (!mine) {
                 v = host_views(c, o, false, &n);
-                i = ask(c, o, false, v, n, &why, e);
+                if (object_num(o, "stays")) /* it was taken there while it was off */
+                        i = ask(o, object_str(o, "host"), v, n, &why, NULL);
+                if (i < 0) {
+                        buf_clear(&why);
+                        i = ask(o, NULL, v, n, &why, e);
+                }
                 if (i >= 0) {
+                        txn_set_num(t, o, "stays", 0);
                         write_placed(t, job, &why);
                         txn_set_str(t, o, "host", v[i].name);
                         mine = streq(v[i].name, c->cfg.host);
@@ -144,7 +150,7 @@ int instance_fits_here(struct control *c, const struct object *o, struct err **e
         _cleanup_buf_ struct buf why = {};
         size_t n;
         struct sched_host *v = host_views(c, o, true, &n);
-        int i = ask(c, o, true, v, n, &why, NULL);
+        int i = ask(o, c->cfg.host, v, n, &why, NULL);
 
         host_views_free(v, n);
         return i >= 0 ? 0

@@ -174,6 +174,8 @@ static const struct attr_def attrs[] = {
          .help = "start of its host's daemon that accepted it; 0: nobody has"},
         {"died_with", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "its host, that was lost"},
         {"thaw", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "its file systems may be frozen"},
+        {"stays", ATTR_BOOL, ROLE_NOBODY, .hidden = true,
+         .help = "it was taken to its host while it was off: it starts there"},
         {"moving", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "state it migrates in"},
         {"moving_from", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "host it leaves"},
         {"moving_to", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "host it goes to"},

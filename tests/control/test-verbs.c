@@ -354,16 +354,17 @@ static void test_transitions(void **state)
                 {"draft", "start " ANYWHERE},
                 {"active",
                  "stop reboot pause suspend snapshot image backup send-key crash-dump set-password "
-                 "rescue rebuild shelve resize " ANYWHERE},
+                 "rescue rebuild shelve resize migrate evacuate " ANYWHERE},
                 {"stopped",
                  "start reboot snapshot image backup rescue unrescue rebuild shelve resize confirm "
-                 "revert " ANYWHERE},
-                {"paused", "stop reboot resume snapshot image backup crash-dump shelve " ANYWHERE},
-                {"suspended", "reboot resume snapshot image backup shelve " ANYWHERE},
-                {"rescued", "unrescue send-key crash-dump " ANYWHERE},
+                 "revert migrate " ANYWHERE},
+                {"paused",
+                 "stop reboot resume snapshot image backup crash-dump shelve migrate evacuate " ANYWHERE},
+                {"suspended", "reboot resume snapshot image backup shelve evacuate " ANYWHERE},
+                {"rescued", "unrescue send-key crash-dump evacuate " ANYWHERE},
                 {"shelved", "unshelve " ANYWHERE},
-                {"resized", "confirm revert send-key crash-dump " ANYWHERE},
-                {"error", "start reboot rescue rebuild reset " ANYWHERE},
+                {"resized", "confirm revert send-key crash-dump evacuate " ANYWHERE},
+                {"error", "start reboot rescue rebuild reset evacuate " ANYWHERE},
         };
         const struct kind *k = &kind_instance;
 

@@ -31,14 +31,15 @@ left() {
         [ -z "$(find "$T/$1/disk/state" -path '*exports*' -type s)" ] || fail "an export is left on $1"
         [ -z "$(ls "$T/$1/disk/state/instances")" ] || fail "files are left on $1"
 }
-# moved FROM TO: the guest that was there is here, and in no other life.
-moved() {
+# moves FROM TO COMMAND: after it the guest that was there is here, and in no other life.
+moves() {
+        local before
+        before=$(stamps "$1")
+        on "$1" "$3" || fail "$3"
         await shows "$2" $i/host "$2"
         await shows "$1" $i/state active
-        now=$(stamps "$1")
         [ "$(guest_of "$2" $i | wc -w)" = 1 ] || fail "no guest on $2"
-        last=$(on "$2" "head -c 100 $t/volumes/v/data" | head -n 1)
-        wait_until 30 stamped "$2" $((${last##* } + 3)) || fail "it does not write on: $last"
+        wait_until 30 stamped "$2" $((before + 5)) || fail "it does not write on behind $before"
         grep -q 'stamp 2 ' "$T/$2/disk/state/instances"/*/console.log && fail "it was started anew"
         left "$1"
 }
@@ -57,14 +58,14 @@ here=$(on a cat $i/host)
 wait_until 30 stamped "$here" 3 || fail "it does not write"
 ok "a guest on $here writes"
 
-on a "echo migrate >$i/ctl" || fail migrate
-moved "$here" "$there"
+moves "$here" "$there" "echo migrate >$i/ctl"
 why=$(on a "cat \$(dirname \$(grep -l instance.migrate $t/jobs/*/op))/why")
 grep -q "^$there: chosen" <<<"$why" && grep -q "^$here: no: it is where it is" <<<"$why" || fail "why: $why"
 ok "it went on on $there"
 
 on a "echo 'stop now' >$i/ctl" || fail stop
 await shows a $i/state stopped
+last=$(stamps "$there")
 on a "echo migrate $here >$i/ctl" || fail "migrate $here"
 await shows b $i/host "$here"
 await shows b $i/state stopped
@@ -72,4 +73,10 @@ left "$there"
 [ "$(stamps "$here")" ] || fail "its console's log did not come along"
 on b "echo start >$i/ctl" || fail start
 await shows a $i/state active
+found() {
+        kept=$(grep -o 'stamp found 1 [0-9]*' "$T/$here/disk/state/instances"/*/console.log) && kept=${kept##* }
+}
+wait_until 30 found || fail "it does not come up"
+[ "$kept" -ge "$last" ] || fail "its disk has $kept, and it said that it wrote $last"
+grep -Eq 'stamp (BAD|refused)' "$T/$here/disk/state/instances"/*/console.log && fail "its disk was not its own"
 ok "off, it went back"
