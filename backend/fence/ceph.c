@@ -116,7 +116,9 @@ static int fence_host(struct host_fence *fence, const char *host, uint64_t epoch
                 else
                         log_info("Ceph client %s of host '%s' is barred", a, host);
         }
-        if (r == 0) /* those that are alive act on it only with the map that has it */
+        /* An OSD acts on it once it has the map that has it, which requests of who has that map
+         * bring along: whoever opens a volume of a lost host waits for the newest one first. */
+        if (r == 0)
                 r = rados_wait_for_latest_osdmap(cluster);
         rados_shutdown(cluster);
         return r < 0 && (!e || !*e) ? err_errno(e, r, "fence '%s'", host) : r;

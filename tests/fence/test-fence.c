@@ -70,6 +70,8 @@ static void test_fence(void **state)
         assert_int_equal(client_write(&dead), 0);
         if (f->ops->fence(f, "h", 1, clients, &e) < 0)
                 fail_msg("%s", err_msg(e));
+        assert_int_equal(rados_wait_for_latest_osdmap(alive.cluster), 0);
+        assert_int_equal(client_write(&alive), 0); /* brings the map to the OSD */
         assert_int_equal(client_write(&dead), -ESHUTDOWN);
         assert_int_equal(client_write(&alive), 0);
         assert_int_equal(f->ops->fence(f, "h", 1, clients, &e), 0); /* repeatable */

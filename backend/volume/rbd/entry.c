@@ -215,7 +215,11 @@ int entry_lock(struct entry *en)
                 return -EPERM;
         if (en->locked)
                 return 0;
-        r = acquire(en);
+/* With the newest map our requests tell the OSDs who was fenced; none of his lands behind
+         * them. */
+        r = rados_wait_for_latest_osdmap(en->pool->cluster);
+        if (r == 0)
+                r = acquire(en);
         if (r < 0) {
                 tell_owner(en, r);
                 return r == -EROFS ? -EBUSY : r;
