@@ -32,6 +32,7 @@ static int set_once(struct control *c, const char *compute, const char *accel, s
         struct txn t;
 
         txn_begin(&t, c, NULL);
+        t.unleased = true; /* also who stands down looks for guests */
         o = model_by_name(c, NULL, &kind_host, c->cfg.host);
         if (o && compute)
                 txn_set_str(&t, o, "compute", compute);

@@ -94,9 +94,9 @@ static int place(struct job *j, struct txn *t, struct object *o, struct object *
                         buf_clear(&why);
                         i = ask(o, NULL, v, n, &why, e);
                 }
+                write_placed(t, job, &why); /* also of one that nobody may have */
                 if (i >= 0) {
                         txn_set_num(t, o, "stays", 0);
-                        write_placed(t, job, &why);
                         txn_set_str(t, o, "host", v[i].name);
                         mine = streq(v[i].name, c->cfg.host);
                 }
@@ -172,6 +172,10 @@ int instance_step_place(struct job *j, struct err **e)
                 return err_set(e, -ENOENT, "it is gone");
         }
         r = job_mine(j, job) ? place(j, &t, o, job, e) : -ESTALE;
+        if (r == -ENOSPC) { /* the reasons stay with the job */
+                txn_commit(&t, NULL);
+                return r;
+        }
         if (r < 0) {
                 txn_abort(&t);
                 return r == -ESTALE ? JOB_AWAY : r;

@@ -65,6 +65,14 @@ static bool left_there(const struct object *o, const char *host)
         return o->kind == &kind_volume && volume_local(o) && streq(object_str(o, "host"), host);
 }
 
+/* It serves from when it takes its lease. */
+static int create_host(struct txn *t, struct object *o, struct err **e)
+{
+        if (feed_shared(t->c))
+                txn_set_state(t, o, HOST_AWAY);
+        return 0;
+}
+
 static int remove_host(struct txn *t, struct object *o, struct err **e)
 {
         struct object *i, *tmp;
@@ -171,6 +179,7 @@ const struct kind kind_host = {
         .parent = "admin",
         .creator = ROLE_NOBODY,
         .remover = ROLE_ADMIN,
+        .create = create_host,
         .remove = remove_host,
         .attrs = attrs,
         .nattrs = ARRAY_SIZE(attrs),

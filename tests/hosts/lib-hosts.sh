@@ -16,6 +16,7 @@
 #     host_pid NAME             its process 1, as numbered here
 #     host_has_process NAME TEXT    whether a process there has TEXT in its command line
 #     guest_of NAME PATH        the pid, as numbered here, of the QEMU of the instance at PATH in NAME's mount
+#     guest_pids NAME [ID]      of all there, or of the instance with that id
 #     await COMMAND...          until it succeeds; else the test fails with the hosts' logs
 #     shows NAME PATH TEXT      whether that file in its mount holds TEXT; for `await`
 #     LEASE                     seconds; 4
@@ -117,12 +118,12 @@ strato_up() {
                 fail "strato up: host $name"
 }
 
-# A port that is disabled drops what comes, and its device shows nothing of it.
+# The device at the host's end shows nothing of it.
 host_cut() {
-        ip link set "p-$1" type bridge_slave state 0 || fail "cut $1"
+        ip link set "p-$1" nomaster || fail "cut $1"
 }
 host_mend() {
-        ip link set "p-$1" type bridge_slave state 3 || fail "mend $1"
+        ip link set "p-$1" master fabric || fail "mend $1"
 }
 
 # Cut first: a kernel that closes its dead processes' connections says so to the other side.
@@ -147,12 +148,16 @@ host_has_process() {
         on "$1" pgrep -f -- "$2" >/dev/null
 }
 
-guest_of() {
-        local id pid init=${hosts_init[$1]}
-        id=$(on "$1" cat "$2/id") || return 1
-        for pid in $(pgrep -f -- "^[^ ]*qemu-system.*uuid $id"); do
-                [ "$(readlink "/proc/$pid/ns/pid")" != "$(readlink "/proc/$init/ns/pid")" ] || echo "$pid"
+guest_pids() {
+        local pid
+        for pid in $(pgrep -f "^[^ ]*qemu-system.*uuid ${2:-}"); do
+                [ "$(readlink "/proc/$pid/ns/pid")" != "$(readlink "/proc/${hosts_init[$1]}/ns/pid")" ] || echo "$pid"
         done
+}
+
+guest_of() {
+        local id
+        id=$(on "$1" cat "$2/id") && guest_pids "$1" "$id"
 }
 
 hosts_logs() {
