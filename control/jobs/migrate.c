@@ -197,6 +197,10 @@ static int step_place(struct job *j, struct err **e)
                 return o && job ? JOB_AWAY : err_set(e, -ENOENT, "it is gone");
         }
         r = place(j, &t, o, job, e);
+        if (r == -ENOSPC) { /* the reasons stay with the job */
+                txn_commit(&t, NULL);
+                return r;
+        }
         if (r < 0) {
                 txn_abort(&t);
                 return r;

@@ -15,7 +15,9 @@ struct voyage {
         struct guest_move m;
         char *text; /* the other host's paths */
         char *to, *data;
-        bool stopping; /* the daemon, not the migration */
+        const char *dest; /* the other host */
+        bool stopping;    /* the daemon, not the migration */
+        bool lost;        /* that host */
 };
 
 static void voyage_done(struct voyage *v)
@@ -65,7 +67,10 @@ static int say_progress(void *arg, uint64_t done, uint64_t total)
         job_progress(v->j, done, total);
         r = job_cancelled(v->j, NULL);
         v->stopping |= r == -EINTR;
-        return r;
+        control_rdlock(v->j->c);
+        v->lost |= !host_holds(v->j->c, v->dest);
+        control_unlock(v->j->c);
+        return r == 0 && v->lost ? -EHOSTDOWN : r;
 }
 
 static int activate(struct job *j, const struct plan *p, bool active, struct err **e)
@@ -144,10 +149,15 @@ static int depart(struct job *j, const struct trip *t, struct compute *compute, 
                 return r;
         v->text = xstrdup(t->arrival);
         read_arrival(v);
+        v->dest = t->to;
         v->m.progress = say_progress;
         v->m.halted = halted;
         v->m.arg = v;
         r = compute->ops->migrate(compute, t->id, &v->m, e);
+        if (r < 0 && v->lost && !v->stopping) {
+                *e = err_free(*e);
+                return err_set(e, -EHOSTDOWN, "host '%s' died", t->to);
+        }
         return r < 0 && v->stopping ? -EINTR : r;
 }
 
@@ -175,6 +185,8 @@ int move_guest(struct job *j, const struct trip *t, const char **left, struct er
         *left = s == GUEST_GONE ? "gone" : s == GUEST_BETWEEN ? "between" : "stayed";
         if (r == -ENOENT || (s == GUEST_GONE && r < 0)) /* where it is the other host says */
                 return 0;
+        if (r == -ECONNREFUSED) /* ours answers: it is the other host's that does not */
+                r = err_prepend(&err, -EHOSTUNREACH, "host '%s'", t->to);
         err_move(e, TAKE_PTR(err));
         return r;
 }
