@@ -155,6 +155,10 @@ int instance_fits_here(struct control *c, const struct object *o, struct err **e
 
 /* migrate.c: the verb; and for the host's own drain. */
 int instance_migrate(struct txn *t, struct object *o, const char *args, struct err **e);
+/* move.c: whether a local volume can be copied to another host with the guest that has it. */
+bool volume_goes_along(struct control *c, const struct object *v);
+/* limit.c: the volume's limits, on this host, which may not have served it before. */
+int volume_limits_here(struct control *c, const char *id, struct err **e);
 /* drain.c: while this host drains, its guests are asked to go; again: also those that could not.
  * Whether it drains. */
 bool drain_look(struct control *c, bool again);

@@ -86,6 +86,7 @@ static void write_leg(struct txn *t, struct object *o, struct object *job, const
         if (g->arrival)
                 txn_set_str(t, o, "arrival", g->arrival);
         if (g->host) {
+                copies_came(t, o, object_str(o, "moving_from"), g->host);
                 txn_set_str(t, o, "host", g->host);
                 txn_set_str(t, o, "moving_left", "came");
                 txn_set_num(t, o, "claim", t->c->epoch);
@@ -252,7 +253,15 @@ static int prepare(struct job *j, struct trip *t, struct buf *arrival, struct er
                 r = parcel_receive(j, t, p.dir, e);
         if (r < 0 || !t->live)
                 return r;
-        r = plan_screen(&p, e);
+        if (!parcel_travels(j->c)) { /* what can be made anew is */
+                r = plan_kernel(j, &p, e);
+                if (r == 0)
+                        r = plan_config(j, &p, e);
+        }
+        if (r == 0)
+                r = plan_screen(&p, e);
+        if (r == 0)
+                r = copies_make(j, e);
         if (r == 0)
                 r = plan_exports(j, &p, e);
         if (r == 0 && p.g.nnics)
@@ -373,7 +382,9 @@ static int settle(struct job *j, const struct trip *t, struct err **e)
         if (r == -ECONNREFUSED)
                 return r;
         r = compute->ops->destroy(compute, t->id, e);
-        return r < 0 ? r : instance_unexport(j, e);
+        if (r == 0)
+                r = instance_unexport(j, e);
+        return r < 0 ? r : copies_drop(j, e);
 }
 
 static int step_settle(struct job *j, struct err **e)

@@ -5,6 +5,86 @@
 
 enum { PATHS_MAX = DISKS_MAX + 1 };
 
+/* --- volumes of a local pool -------------------------------------------------------------------
+ */
+
+bool volume_goes_along(struct control *c, const struct object *v)
+{
+        struct collection *l = model_collection(c, v, &kind_snapshot);
+
+        return !(l && l->n) && !volume_encrypted(v) && !volume_shared(c, v) &&
+               !object_num(v, "readonly") && volume_holders(v) == 1;
+}
+
+struct copies {
+        char id[DISKS_MAX][ID_TEXT_SIZE], target[DISKS_MAX][16];
+        uint64_t size[DISKS_MAX];
+        unsigned n;
+};
+
+/* Those of the target, in a pool of this host or (foreign) of another. */
+static void find_copies(struct job *j, bool foreign, struct copies *ret)
+{
+        struct object *o;
+
+        ret->n = 0;
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        for (unsigned i = 0; o && i < o->nlinks && ret->n < DISKS_MAX; i++) {
+                const struct object *v = o->links[i].target;
+
+                if (v->kind != &kind_volume || !volume_local(v) ||
+                    streq(object_str(v, "host"), j->c->cfg.host) == foreign)
+                        continue;
+                id_text(ret->id[ret->n], v->id);
+                snprintf(ret->target[ret->n], sizeof(ret->target[0]), "%s", o->links[i].name);
+                ret->size[ret->n++] = object_num(v, "actual");
+        }
+        control_unlock(j->c);
+}
+
+int copies_make(struct job *j, struct err **e)
+{
+        struct volume_service *s = j->c->cfg.volumes;
+        struct copies v;
+        int r = 0;
+
+        find_copies(j, true, &v);
+        for (unsigned i = 0; i < v.n && r == 0; i++) {
+                r = s->ops->create(s, v.id[i], v.size[i], e);
+                if (r == -EEXIST) { /* left of an earlier try */
+                        *e = err_free(*e);
+                        r = s->ops->remove(s, v.id[i], e);
+                        if (r == 0)
+                                r = s->ops->create(s, v.id[i], v.size[i], e);
+                }
+        }
+        return r;
+}
+
+int copies_drop(struct job *j, struct err **e)
+{
+        struct volume_service *s = j->c->cfg.volumes;
+        struct copies v;
+        int r = 0;
+
+        find_copies(j, true, &v);
+        for (unsigned i = 0; i < v.n && r == 0; i++)
+                r = s->ops->remove(s, v.id[i], e);
+        return r;
+}
+
+void copies_came(struct txn *t, struct object *o, const char *from, const char *to)
+{
+        for (unsigned i = 0; i < o->nlinks; i++) {
+                struct object *v = o->links[i].target;
+
+                if (v->kind == &kind_volume && volume_local(v) &&
+                    streq(object_str(v, "host"), from))
+                        txn_set_str(t, v, "host", to);
+        }
+}
+
 /* --- what the call needs -----------------------------------------------------------------------
  */
 
@@ -13,6 +93,8 @@ struct voyage {
         struct plan p; /* as it is here */
         struct guest_path paths[PATHS_MAX];
         struct guest_move m;
+        struct copies copies;
+        const char *copy[DISKS_MAX];
         char *text; /* the other host's paths */
         char *to, *data;
         const char *dest; /* the other host */
@@ -149,6 +231,11 @@ static int depart(struct job *j, const struct trip *t, struct compute *compute, 
                 return r;
         v->text = xstrdup(t->arrival);
         read_arrival(v);
+        find_copies(j, false, &v->copies);
+        for (unsigned i = 0; i < v->copies.n; i++)
+                v->copy[i] = v->copies.target[i];
+        v->m.copy = v->copy;
+        v->m.ncopy = v->copies.n;
         v->dest = t->to;
         v->m.progress = say_progress;
         v->m.halted = halted;
@@ -229,6 +316,8 @@ int leave(struct job *j, const struct trip *t, struct err **e)
                         r = instance_unexport(j, e);
                 if (r == 0)
                         r = networks_apply(j->c, e);
+                if (r == 0)
+                        r = copies_drop(j, e);
         }
         if (r == 0)
                 drop_files(j);

@@ -27,6 +27,12 @@ int trip_get(struct job *j, struct trip *t, struct err **e);
 int move_guest(struct job *j, const struct trip *t, const char **left, struct err **e);
 /* There: its disks' waits for a server that is away, which libvirt does not know. */
 void seat_it(struct job *j, struct compute *compute, const struct trip *t);
+/* There: volumes for the bytes of those in a local pool.  Repeatable. */
+int copies_make(struct job *j, struct err **e);
+/* Here or there: what this host has of volumes that are now, or still, in another one's pool. */
+int copies_drop(struct job *j, struct err **e);
+/* Their pool is the other host's from now on. */
+void copies_came(struct txn *t, struct object *o, const char *from, const char *to);
 /* Here: nothing is left of it. */
 int leave(struct job *j, const struct trip *t, struct err **e);
 /* Here: it goes on. */
@@ -38,4 +44,5 @@ void drop_files(struct job *j);
  * pool nothing.  -ECONNREFUSED.  Repeatable. */
 int parcel_send(struct job *j, const struct trip *t, struct err **e);
 int parcel_receive(struct job *j, const struct trip *t, const char *dir, struct err **e);
+bool parcel_travels(const struct control *c); /* whether there is such a pool */
 void parcel_drop(struct job *j, const struct trip *t);

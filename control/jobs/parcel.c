@@ -11,7 +11,7 @@
 #include "common/child.h"
 #include "common/fileio.h"
 
-static bool travels(const struct control *c)
+bool parcel_travels(const struct control *c)
 {
         return c->cfg.pool && !streq(c->cfg.pool, "local");
 }
@@ -47,7 +47,7 @@ int parcel_send(struct job *j, const struct trip *t, struct err **e)
         _cleanup_free_ char *dir = folder(j), *file = dir ? path_printf("%s.parcel", dir) : NULL;
         int r;
 
-        if (!travels(j->c) || !file || access(dir, F_OK) < 0)
+        if (!parcel_travels(j->c) || !file || access(dir, F_OK) < 0)
                 return 0;
         r = s->ops->remove(s, t->parcel, e); /* of an earlier try */
         if (r == 0)
@@ -77,7 +77,7 @@ int parcel_receive(struct job *j, const struct trip *t, const char *dir, struct 
         struct volume_facts f;
         int r;
 
-        if (!travels(j->c))
+        if (!parcel_travels(j->c))
                 return 0;
         r = s->ops->stat(s, t->parcel, &f, &why);
         if (r == -ENOENT) /* it never ran: there were none */
@@ -101,6 +101,6 @@ void parcel_drop(struct job *j, const struct trip *t)
         struct volume_service *s = j->c->cfg.volumes;
         _cleanup_err_ struct err *err = NULL;
 
-        if (travels(j->c) && s->ops->remove(s, t->parcel, &err) < 0)
+        if (parcel_travels(j->c) && s->ops->remove(s, t->parcel, &err) < 0)
                 log_warning("volume %s is left of a migration: %s", t->parcel, err_msg(err));
 }

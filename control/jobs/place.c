@@ -11,20 +11,23 @@
 
 enum { BINDS_MAX = 26, WHY_MAX = 4000 };
 
-/* The volumes that bind it.  Model held. */
-static size_t find_binds(const struct object *o, struct sched_bind v[BINDS_MAX])
+/* The volumes that bind it; live: not those whose bytes can go along.  Model held. */
+static size_t find_binds(struct control *c, const struct object *o, bool live,
+                         struct sched_bind v[BINDS_MAX])
 {
         size_t n = 0;
 
         object_foreach_link (l, o)
                 if (l->target->kind == &kind_volume && volume_local(l->target) &&
-                    *object_str(l->target, "host") && n < BINDS_MAX)
+                    *object_str(l->target, "host") && n < BINDS_MAX &&
+                    !(live && volume_goes_along(c, l->target)))
                         v[n++] =
                                 (struct sched_bind){object_str(l->target, "host"), l->target->name};
         return n;
 }
 
-static struct sched_want wanted(const struct object *o, const struct sched_host *v, size_t n,
+static struct sched_want wanted(struct control *c, const struct object *o, bool live,
+                                const struct sched_host *v, size_t n,
                                 struct sched_bind binds[BINDS_MAX])
 {
         const struct object *group = object_target(o, "group");
@@ -33,7 +36,7 @@ static struct sched_want wanted(const struct object *o, const struct sched_host 
                                .zone = object_str(o, "zone"),
                                .features = object_str(o, "features"),
                                .binds = binds,
-                               .nbinds = find_binds(o, binds),
+                               .nbinds = find_binds(c, o, live, binds),
                                .policy = sched_policy(group ? object_str(group, "policy") : ""),
                                .pack = streq(object_str(o->tenant, "placement"), "pack")};
 
@@ -43,11 +46,13 @@ static struct sched_want wanted(const struct object *o, const struct sched_host 
 }
 
 /* The best of all hosts, or that one alone.  Gives its index in v. */
-static int ask(const struct object *o, const char *only, struct sched_host *v, size_t n,
-               struct buf *why, struct err **e)
+static int ask(struct control *c, const struct object *o, const char *only, struct sched_host *v,
+               size_t n, struct buf *why, struct err **e)
 {
+        const bool live =
+                o->state == INSTANCE_MIGRATING && !streq(object_str(o, "moving"), "stopped");
         struct sched_bind binds[BINDS_MAX];
-        struct sched_want w = wanted(o, v, n, binds);
+        struct sched_want w = wanted(c, o, live, v, n, binds);
 
         for (size_t i = 0; only && i < n; i++)
                 if (streq(v[i].name, only))
@@ -81,7 +86,7 @@ static int place(struct job *j, struct txn *t, struct object *o, struct object *
 
         if (claim) {
                 v = host_views(c, o, true, &n);
-                i = ask(o, c->cfg.host, v, n, &why, NULL);
+                i = ask(c, o, c->cfg.host, v, n, &why, NULL);
                 host_views_free(v, n);
                 buf_clear(&why); /* as it was said */
         }
@@ -89,10 +94,10 @@ static int place(struct job *j, struct txn *t, struct object *o, struct object *
         if (!mine) {
                 v = host_views(c, o, false, &n);
                 if (object_num(o, "stays")) /* it was taken there while it was off */
-                        i = ask(o, object_str(o, "host"), v, n, &why, NULL);
+                        i = ask(c, o, object_str(o, "host"), v, n, &why, NULL);
                 if (i < 0) {
                         buf_clear(&why);
-                        i = ask(o, NULL, v, n, &why, e);
+                        i = ask(c, o, NULL, v, n, &why, e);
                 }
                 write_placed(t, job, &why); /* also of one that nobody may have */
                 if (i >= 0) {
@@ -136,7 +141,7 @@ int instance_place_elsewhere(struct txn *t, const struct object *o, struct objec
                 else if (live && !streq(object_str(host_find(c, v[k].name), "compute"), "system"))
                         bar(&v[k], "without a libvirtd that others reach");
         }
-        w = wanted(o, v, n, binds);
+        w = wanted(c, o, live, v, n, binds);
         i = sched_place(&w, v, n, &why, e);
         if (i >= 0)
                 snprintf(ret, NAME_SIZE, "%s", v[i].name);
@@ -150,7 +155,7 @@ int instance_fits_here(struct control *c, const struct object *o, struct err **e
         _cleanup_buf_ struct buf why = {};
         size_t n;
         struct sched_host *v = host_views(c, o, true, &n);
-        int i = ask(o, c->cfg.host, v, n, &why, NULL);
+        int i = ask(c, o, c->cfg.host, v, n, &why, NULL);
 
         host_views_free(v, n);
         return i >= 0 ? 0

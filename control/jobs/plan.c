@@ -278,6 +278,8 @@ int plan_exports(struct job *j, struct plan *p, struct err **e)
                 }
                 r = keys_unlock(j->c, p->volume[i], e);
                 if (r == 0)
+                        r = volume_limits_here(j->c, p->volume[i], e);
+                if (r == 0)
                         r = s->ops->export(s, &x, &p->socket[i], e);
                 if (r < 0)
                         return err_prepend(e, r, "disk %s", p->disks[i].target);
