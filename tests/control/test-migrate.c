@@ -7,6 +7,8 @@
 #define B (&rig.h[1])
 #define C (&rig.h[2])
 
+static const struct caller member = {2000, 1000, 0};
+
 static int setup(void **state, unsigned lease_ms)
 {
         int r = rig_start(lease_ms);
@@ -89,7 +91,12 @@ static void test_live(void **state)
         on_a("web");
         assert_int_equal(verb(B, &kind_instance, "web", "migrate a"), -EINVAL);
         assert_int_equal(verb(B, &kind_instance, "web", "migrate nowhere"), -EINVAL);
-        assert_int_equal(verb(B, &kind_instance, "web", "migrate"), 0);
+        assert_int_equal(control_verb(B->c, &member, number(B, &kind_instance, "web"), "migrate b",
+                                      9, NULL),
+                         -EPERM);
+        assert_int_equal(
+                control_verb(B->c, &member, number(B, &kind_instance, "web"), "migrate", 7, NULL),
+                0);
         check_on(B, A, "active");
         assert_int_equal(A->given_up, 1);
         assert_int_equal(verb(B, &kind_instance, "web", "migrate a"), 0);
