@@ -39,6 +39,8 @@ struct control_config {
         /* How a host that died is kept from writing to volumes; from the store, which hosts of one cloud
          * share, it is kept by the store.  NULL: its volumes are its own. */
         struct host_fence *fence;
+        const char *cloud_key; /* file of the key that wraps the tenants' keys in a store of several
+                                * hosts; NULL: this host has none */
         unsigned lease_ms;   /* without a sign of life for so long, a host is taken over; 0: 10 s */
         const char *mount;   /* absolute path of the mount point, for link targets that name it */
         const char *state;   /* state folder */

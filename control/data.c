@@ -150,8 +150,7 @@ int control_open_data(struct control *c, const struct caller *who, uint64_t no, 
                 return r;
         }
         /* One that was taken of an instance has no other bytes. */
-        disk = streq(o->kind->files[file].name, "disk") ||
-               (object_num(o, "taken_of") && !writable);
+        disk = streq(o->kind->files[file].name, "disk") || (object_num(o, "taken_of") && !writable);
         id_text(id, o->id);
         if (!disk && !writable)
                 r = image_is_here(c, o, e);

@@ -53,6 +53,8 @@ void lease_free(struct control *c);
  * begins, which may write to the store; and then it takes the record, to serve.  Repeatable. */
 int lease_new_life(struct control *c, struct err **e);
 int lease_rejoin(struct control *c, struct err **e);
+/* Sees to it that the others know what to fence, should this host die: before what writes begins. */
+int lease_clients(struct control *c, struct err **e);
 /* Whether it has lost its lease to others and stands down. */
 bool lease_lost(struct control *c);
 

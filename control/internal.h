@@ -263,6 +263,7 @@ void stats_free(struct control *c);
 int reconcile_start(struct control *c, struct err **e);
 void reconcile_stop(struct control *c);
 void reconcile_free(struct control *c);
+void reconcile_groups(struct control *c); /* tenants came or went, of several hosts */
 void reconcile_limits(struct control *c); /* a volume type changed, durably */
 void reconcile_hosts(struct control *c);  /* a host's record did */
 

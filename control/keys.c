@@ -1,5 +1,6 @@
 /* The tenants' keys, and the keeper that gives them to a volume service that has not got them: one
  * that began after a boot, or where there is no keyring. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
@@ -8,9 +9,10 @@
 
 #include "common/clock.h"
 #include "common/fileio.h"
-#include "control/internal.h"
+#include "control/jobs/jobs.h"
+#include "control/keys.h"
 
-enum { KEY = 32, LOOK_US = 2000000 };
+enum { KEY = TENANT_KEY, LOOK_US = 2000000 };
 
 struct key_keeper {
         pthread_mutex_t files; /* a key is made once */
@@ -18,7 +20,10 @@ struct key_keeper {
         pthread_cond_t cond;
         pthread_t thread;
         bool running, stop;
-        int failed; /* what the last look came to: it is said when it changes */
+        int failed;      /* what the last look came to: it is said when it changes */
+        uint64_t *given; /* volumes of several hosts that were looked at here, in order; the
+                            thread's */
+        size_t ngiven;
 };
 
 static char *key_path(struct control *c, const char *tenant)
@@ -38,7 +43,7 @@ static int key_make(struct control *c, const char *path, uint8_t key[KEY], struc
         return r == 0 ? file_replace(path, key, KEY, 0600, e) : r;
 }
 
-static int key_read(struct control *c, const char *tenant, bool make, uint8_t key[KEY],
+static int file_key(struct control *c, const char *tenant, bool make, uint8_t key[KEY],
                     struct err **e)
 {
         _cleanup_free_ char *path = key_path(c, tenant);
@@ -54,6 +59,27 @@ static int key_read(struct control *c, const char *tenant, bool make, uint8_t ke
                                path);
         r = read_full(fd, key, KEY);
         return r < 0 ? err_errno(e, r, "the tenant's key '%s'", path) : 0;
+}
+
+/* Of several hosts the store has the keys; one that a host has in a file is from before. */
+static int key_read(struct control *c, const char *tenant, bool make, uint8_t key[KEY],
+                    struct err **e)
+{
+        _cleanup_err_ struct err *why = NULL;
+        int r;
+
+        if (!feed_shared(c))
+                return file_key(c, tenant, make, key, e);
+        r = keys_cloud_get(c, tenant, key, &why);
+        if (r != -ENOENT)
+                return r < 0 ? err_move(e, TAKE_PTR(why)) : 0;
+        why = err_free(why);
+        r = file_key(c, tenant, false, key, &why);
+        if (r == -ENOKEY && make)
+                return keys_cloud_make(c, tenant, key, e);
+        if (r == 0 && c->cfg.cloud_key)
+                return keys_cloud_put(c, tenant, key, e);
+        return r < 0 ? err_move(e, TAKE_PTR(why)) : 0;
 }
 
 /* HKDF-SHA-256, without salt: the key is random already. */
@@ -173,12 +199,66 @@ static int give_one(void *arg, const char *id, const char *family)
         return 0; /* the others may be luckier */
 }
 
+static int by_number(const void *a, const void *b)
+{
+        const uint64_t *x = a, *y = b;
+
+        return *x < *y ? -1 : *x > *y;
+}
+
+/* One that this host has not looked at yet; 0: there is none after that number. */
+static uint64_t next_of_others(struct control *c, uint64_t after, char id[ID_TEXT_SIZE])
+{
+        struct key_keeper *k = c->keys;
+        struct object *found = NULL;
+
+        control_rdlock(c);
+        for (struct object *o = c->by_no; o; o = o->hh_no.next)
+                if (o->kind == &kind_volume && o->no > after && object_num(o, "encrypted") &&
+                    object_in(o, STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE)) &&
+                    (!found || o->no < found->no) &&
+                    !(k->ngiven &&
+                      bsearch(&o->no, k->given, k->ngiven, sizeof(*k->given), by_number)))
+                        found = o;
+        if (found)
+                id_text(id, found->id);
+        after = found ? found->no : 0;
+        control_unlock(c);
+        return after;
+}
+
+/* What another host made blockd knows of only when it is asked for it. */
+static void look_at_others(struct control *c, struct look *l)
+{
+        struct key_keeper *k = c->keys;
+        char id[ID_TEXT_SIZE];
+
+        for (uint64_t no = 0; (no = next_of_others(c, no, id));) {
+                _cleanup_err_ struct err *why = NULL;
+                int r = keys_unlock(c, id, &why);
+
+                if (r == -ECONNREFUSED)
+                        return;
+                if (r < 0 && !l->failed) {
+                        l->failed = r;
+                        l->why = TAKE_PTR(why);
+                }
+                if (r < 0)
+                        continue;
+                k->given = xrealloc(k->given, k->ngiven + 1, sizeof(*k->given));
+                k->given[k->ngiven++] = no;
+                qsort(k->given, k->ngiven, sizeof(*k->given), by_number);
+        }
+}
+
 static void look(struct control *c)
 {
         struct volume_service *s = c->cfg.volumes;
         struct look l = {.c = c};
 
         s->ops->locked(s, give_one, &l, NULL); /* blockd may be away: it is asked again soon */
+        if (feed_shared(c))
+                look_at_others(c, &l);
         if (l.failed && l.failed != c->keys->failed)
                 log_error("an encrypted volume stays locked: %s", err_msg(l.why));
         c->keys->failed = l.failed;
@@ -188,9 +268,31 @@ static void look(struct control *c)
 /* No tenant has a key: nothing can be locked. */
 static bool idle(struct control *c)
 {
+        if (feed_shared(c) && c->cfg.cloud_key)
+                return false;
         _cleanup_free_ char *dir = xcheck(path_printf("%s/keys", c->cfg.state));
 
         return access(dir, F_OK) < 0;
+}
+
+/* Once: what this host made when the cloud had no key of its own. */
+static void publish(struct control *c)
+{
+        _cleanup_free_ char *path = xcheck(path_printf("%s/keys", c->cfg.state));
+        struct dirent *de;
+        DIR *d;
+
+        if (!feed_shared(c) || !c->cfg.cloud_key || !(d = opendir(path)))
+                return;
+        while ((de = readdir(d))) {
+                _cleanup_err_ struct err *why = NULL;
+                uint8_t key[KEY];
+
+                if (de->d_name[0] != '.' && key_read(c, de->d_name, false, key, &why) < 0)
+                        log_warning("key of tenant %s: %s", de->d_name, err_msg(why));
+                explicit_bzero(key, sizeof(key));
+        }
+        closedir(d);
 }
 
 static void *keeper_main(void *arg)
@@ -198,6 +300,7 @@ static void *keeper_main(void *arg)
         struct control *c = arg;
         struct key_keeper *k = c->keys;
 
+        publish(c);
         pthread_mutex_lock(&k->lock);
         while (!k->stop) {
                 struct timespec next;
@@ -256,6 +359,7 @@ void keys_free(struct control *c)
         pthread_cond_destroy(&k->cond);
         pthread_mutex_destroy(&k->lock);
         pthread_mutex_destroy(&k->files);
+        free(k->given);
         free(k);
         c->keys = NULL;
 }

@@ -7,6 +7,7 @@
  * observer that finds it overdue writes `lost` into the record, guarded by the beat: a renewal that
  * came first refuses that, and a renewal that comes after is refused by it. */
 #include "control/hosts.h"
+#include "control/jobs/jobs.h"
 
 enum {
         LEASE_MS = 10000,
@@ -30,7 +31,8 @@ struct lease {
         atomic_bool lost;      /* others took it: stands down */
         struct sight *sights;  /* guarded by lock */
         size_t n;
-        int64_t renewed; /* monotonic usec of the last renewal; the thread's own */
+        uint64_t tenants; /* sum of their numbers, when this host last looked after their groups */
+        int64_t renewed;  /* monotonic usec of the last renewal; the thread's own */
 };
 
 bool lease_holds(struct control *c)
@@ -131,6 +133,29 @@ static void renew(struct control *c)
                 forgive_silence(c->lease);
         if (r == -ESHUTDOWN)
                 lose(c);
+}
+
+int lease_clients(struct control *c, struct err **e)
+{
+        _cleanup_free_ char *clients = NULL, *known = NULL;
+        const struct object *o;
+        int r;
+
+        if (!c->lease || !c->cfg.fence)
+                return 0;
+        r = c->cfg.fence->ops->clients(c->cfg.fence, &clients, e);
+        if (r < 0)
+                return r;
+        control_rdlock(c);
+        o = host_find(c, c->cfg.host);
+        known = xstrdup(o ? object_str(o, "clients") : "");
+        control_unlock(c);
+        if (streq(known, clients))
+                return 0;
+        r = -ESTALE;
+        for (int i = 0; i < AT_ONCE && r == -ESTALE; i++)
+                r = renew_once(c, clients);
+        return r < 0 ? err_errno(e, r, "note what this host writes with") : 0;
 }
 
 static void machine_id(char out[ID_TEXT_SIZE])
@@ -273,6 +298,23 @@ static void observe(struct control *c)
         free(late);
 }
 
+/* Each host has the Unix groups of all tenants: there is another one, or one less. */
+static void look_after_groups(struct control *c)
+{
+        struct collection *l;
+        uint64_t sum = 1;
+
+        control_rdlock(c);
+        l = model_collection(c, model_by_no(c, OBJECT_CLOUD), &kind_tenant);
+        for (size_t i = 0; l && i < l->n; i++)
+                if (l->v[i]->state == TENANT_ACTIVE)
+                        sum += l->v[i]->no;
+        control_unlock(c);
+        if (sum != c->lease->tenants)
+                reconcile_groups(c);
+        c->lease->tenants = sum;
+}
+
 void host_render_seen(struct control *c, const struct object *o, struct buf *out)
 {
         struct lease *l = c->lease;
@@ -302,6 +344,7 @@ static void *lease_main(void *arg)
                 if (!lease_lost(c))
                         renew(c);
                 observe(c);
+                look_after_groups(c);
                 pthread_mutex_lock(&l->lock);
                 if (!l->stop)
                         pthread_cond_timedwait(&l->cond, &l->lock, &ts);
@@ -322,7 +365,8 @@ static bool has_exports(struct control *c)
         struct volume_service *s = c->cfg.volumes;
         bool any = false;
 
-        return s && s->ops->list_exports(s, note_any, &any, NULL) == 0 && any;
+        return s && s->ops->list_exports && s->ops->list_exports(s, note_any, &any, NULL) == 0 &&
+               any;
 }
 
 /* A record that others have declared lost is not taken: first what it ran must be gone. */
@@ -345,7 +389,7 @@ static int begin(struct control *c, struct err **e)
                 return err_hint(e, "`host = NAME` in the configuration; if that one was replaced, "
                                    "wait until it is down");
         }
-        if (!dead && !(new && has_exports(c)))
+        if (!dead && !(new &&has_exports(c)))
                 return take(c, e);
         atomic_store(&c->lease->lost, true);
         return 0;

@@ -12,8 +12,8 @@ struct reconciler {
         pthread_mutex_t lock;
         pthread_cond_t cond;
         pthread_t thread;
-        bool running, stop, all, limits;
-        bool drain; /* look whether this host drains, and what is left there */
+        bool running, stop, all, limits, groups;
+        bool drain;                /* look whether this host drains, and what is left there */
         uint64_t queue[QUEUE_MAX]; /* instances to look at */
         unsigned n;
 };
@@ -69,6 +69,17 @@ void reconcile_hosts(struct control *c)
                 return;
         WITH_LOCK(&r->lock);
         r->drain = true;
+        pthread_cond_signal(&r->cond);
+}
+
+void reconcile_groups(struct control *c)
+{
+        struct reconciler *r = c->reconciler;
+
+        if (!r) /* a start looks after them */
+                return;
+        WITH_LOCK(&r->lock);
+        r->groups = true;
         pthread_cond_signal(&r->cond);
 }
 
@@ -189,7 +200,8 @@ static void *reconcile_main(void *arg)
                 struct timespec ts = clock_timespec(clock_mono() + (draining ? DRAIN_US : LOOK_US));
                 bool late = false;
 
-                while (!r->stop && !r->all && !r->n && !r->limits && !r->drain && !late) {
+                while (!r->stop && !r->all && !r->n && !r->limits && !r->groups && !r->drain &&
+                       !late) {
                         if (live || draining)
                                 late = pthread_cond_timedwait(&r->cond, &r->lock, &ts) != 0;
                         else
@@ -223,6 +235,13 @@ static void *reconcile_main(void *arg)
                         pthread_mutex_lock(&r->lock);
                         continue;
                 }
+                if (r->groups) {
+                        r->groups = false;
+                        pthread_mutex_unlock(&r->lock);
+                        tenant_groups(c);
+                        pthread_mutex_lock(&r->lock);
+                        continue;
+                }
                 r->all = false;
                 pthread_mutex_unlock(&r->lock);
                 live = look_at_all(c);
@@ -243,7 +262,9 @@ int reconcile_start(struct control *c, struct err **e)
         pthread_cond_init(&r->cond, &a);
         pthread_condattr_destroy(&a);
         c->reconciler = r;
-        r->all = true;    /* guests may have run, or died, while we were away */
+        r->all = true; /* guests may have run, or died, while we were away */
+        r->groups = feed_shared(c);
+        r->drain = true;
         r->limits = true; /* a type may have changed just before the end */
         r->running = pthread_create(&r->thread, NULL, reconcile_main, c) == 0;
         return r->running ? 0 : err_set(e, -EAGAIN, "no thread for the reconciler");

@@ -145,8 +145,8 @@ static int settle(struct control *c, struct err **e)
                 if (o->kind == &kind_job && o->kind->states[o->state].transient)
                         jobs_seen(c, o);
         HASH_ITER (hh_no, c->by_no, o, tmp) {
-                if (!ours(c, o) || o->kind == &kind_job ||
-                    !o->kind->states[o->state].transient || has_job(c, o) || comes_in(c, o))
+                if (!ours(c, o) || o->kind == &kind_job || !o->kind->states[o->state].transient ||
+                    has_job(c, o) || comes_in(c, o))
                         continue;
                 v = xrealloc(v, n + 1, sizeof(*v));
                 v[n++] = o->no;

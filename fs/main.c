@@ -331,6 +331,7 @@ static int start(struct stratod *s, struct err **e)
                                       .network = getuid() == 0 ? open_network : NULL,
                                       .arg = s,
                                       .fence = s->fence,
+                                      .cloud_key = s->choice.cloud_key,
                                       .lease_ms = s->choice.lease * 1000,
                                       .mount = s->mount,
                                       .state = s->state,

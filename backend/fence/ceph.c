@@ -13,7 +13,7 @@
 enum {
         ADDRESS_MAX = 512, /* bytes of one */
         CLIENTS_MAX = 64,
-        FENCED_S = 86400, /* a host that is away for longer has lost its connections long since */
+        FENCED_S = 365 * 86400, /* what was cut off for longer has waited all that time to write */
         TIMEOUT_S = 10,
 };
 

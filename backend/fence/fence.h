@@ -1,8 +1,9 @@
 /* Fencing hosts in a Ceph cluster: what of a dead one still writes is put on the cluster's blocklist.
  *
  * blockd writes the address of each of its connections into a file of <state>/ceph; these, read anew
- * with each renewal of the host's lease, are what the others need.  A connection that was made after
- * the last renewal of a host that died is not in its record: blockd opens none unless it starts. */
+ * with each renewal of the host's lease and before a guest starts, are what the others need.  A connection
+ * that was made after the last renewal of a host that died is not in its record: blockd opens none
+ * unless it starts.  Then the locks of its images stand in the way of others for half a minute. */
 #pragma once
 
 #include "control/driver/fence.h"

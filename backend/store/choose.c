@@ -57,6 +57,11 @@ static int take(struct store_choice *c, const char *key, const char *value, stru
                               "not an absolute path");
         if (streq(key, "ceph_conf"))
                 return take_text(&c->rados.conf, value, e);
+        if (streq(key, "cloud_key") && *value != '/')
+                return err_at(e, -EINVAL, value, strlen(value), 0, strlen(value),
+                              "not an absolute path");
+        if (streq(key, "cloud_key"))
+                return take_text(&c->cloud_key, value, e);
         if (streq(key, "ceph_user"))
                 return take_text(&c->rados.user, value, e);
         if (streq(key, "ceph_timeout"))
@@ -71,7 +76,7 @@ static int take(struct store_choice *c, const char *key, const char *value, stru
         if (streq(key, "volumes"))
                 return take_volumes(c, value, e);
         err_at(e, -EINVAL, key, strlen(key), 0, strlen(key), "unknown key");
-        return err_hint(e, "store, volumes, ceph_conf, ceph_user, ceph_timeout, host, lease");
+        return err_hint(e, "store, volumes, ceph_conf, ceph_user, ceph_timeout, cloud_key, host, lease");
 }
 
 static char *strip(char *s)
@@ -133,6 +138,7 @@ void store_choice_done(struct store_choice *c)
 {
         free(c->text);
         free(c->host);
+        free(c->cloud_key);
         free(c->rados.conf);
         free(c->rados.user);
         free(c->rados.pool);

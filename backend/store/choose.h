@@ -9,6 +9,7 @@
  *   ceph_conf = FILE    ceph_user = client.NAME    ceph_timeout = SECONDS
  *   volumes = local | rbd:POOL[/NAMESPACE]      where volumes' bytes are; blockd is told by its
  *                       starter
+ *   cloud_key = FILE    what wraps the tenants' keys in the store
  *   host = NAME         this host's name; its network name unless told
  *   lease = SECONDS     without a sign of life for so long, the others take a host over: 10 */
 struct store_choice {
@@ -16,6 +17,7 @@ struct store_choice {
         bool many;  /* rados: hosts share it */
         struct store_rados_config rados;
         char *host;       /* NULL: not said */
+        char *cloud_key;  /* NULL: not said */
         unsigned lease;   /* seconds; 0: not said */
         char volumes[16]; /* the driver of volumes: local, rbd */
 };

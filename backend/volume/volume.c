@@ -331,7 +331,7 @@ int volume_stat(struct volume_pool *p, const char *id, struct volume_info *ret, 
 
         if (r == 0)
                 r = checked(p->driver->stat(p->state, id, ret, e), e, "stat", id);
-        if (r == 0 && p->vault)
+        if (r == 0 && encrypted(p, id))
                 vault_facts(p->vault, ret);
         return r;
 }

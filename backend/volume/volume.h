@@ -179,6 +179,20 @@ struct volume_driver {
         void (*give_back)(void *v, struct volume_file *f);
         /* Optional: see volume_alignment(). */
         size_t (*alignment)(void *v);
+
+        /* Optional, all or none, where several hosts have the pool: families of encrypted volumes
+         * (crypt/vault.h).  A family has a header and members; the header goes with the last. */
+        int (*family_put)(void *pool, const char *family, const void *header, size_t n,
+                          struct err **e);
+        /* The caller frees *ret.  -ENOENT. */
+        int (*family_get)(void *pool, const char *family, void **ret, size_t *ret_n,
+                          unsigned *ret_members, struct err **e);
+        /* -ENOENT: it has no header. */
+        int (*family_join)(void *pool, const char *family, const char *id, struct err **e);
+        /* Missing is success. */
+        int (*family_leave)(void *pool, const char *family, const char *id, struct err **e);
+        /* The family of which it is a member.  -ENOENT, without words: it is a plain volume. */
+        int (*family_of)(void *pool, const char *id, char ret[VOLUME_ID_SIZE], struct err **e);
 };
 
 enum { VOLUME_IO_WAITS = 1 };

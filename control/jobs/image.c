@@ -26,7 +26,8 @@ static int claim_get(struct job *j, struct claim *ret, struct err **e)
         }
         control_unlock(j->c);
         if (o && *ret->host && !streq(ret->host, j->c->cfg.host)) {
-                err_set(e, -EHOSTDOWN, "the bytes uploaded are on host '%s', which is down", ret->host);
+                err_set(e, -EHOSTDOWN, "the bytes uploaded are on host '%s', which is down",
+                        ret->host);
                 err_hint(e, "upload it again, or wait for that host and activate it then");
                 return -EHOSTDOWN;
         }
@@ -97,7 +98,8 @@ static int step_inspect(struct job *j, struct err **e)
         return txn_commit(&t, e);
 }
 
-/* What volumes are made from; and, where volumes are within reach of every host, what the others boot. */
+/* What volumes are made from; and, where volumes are within reach of every host, what the others
+ * boot. */
 static int make_view(struct job *j, const struct claim *c, const struct image_facts *f, char **ret,
                      struct err **e)
 {

@@ -79,6 +79,9 @@ int volume_make_encrypted(struct job *j, const char *id, const char *source, boo
 /* The step after it, and its undo: the snapshot that it copied from goes. */
 int volume_step_thaw(struct job *j, struct err **e);
 int volume_undo_freeze(struct job *j);
+/* tenant.c: this host gets the Unix groups of all tenants, and loses those that it made of tenants that
+ * are no more.  Blocks. */
+void tenant_groups(struct control *c);
 /* encrypt.c: the volume's family is opened by the key of tenant `to` from now on, by that of `from`
  * no more; ids.  Repeatable.  -EBUSY: others share it. */
 int volume_rekey_for(struct job *j, const char *id, const char *from, const char *to,

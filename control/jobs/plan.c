@@ -190,8 +190,8 @@ static int fetch_file(struct job *j, const struct plan *p, const char *id, const
                       struct err **e)
 {
         _cleanup_close_ int fd = -1;
-        _cleanup_free_ char *uri = xcheck(path_printf("nbd+unix:///%s?socket=%s", id,
-                                                      j->c->cfg.volumes->shared_socket));
+        _cleanup_free_ char *uri = xcheck(
+                path_printf("nbd+unix:///%s?socket=%s", id, j->c->cfg.volumes->shared_socket));
         int r;
 
         if (unlink(to) < 0 && errno != ENOENT)
@@ -199,13 +199,13 @@ static int fetch_file(struct job *j, const struct plan *p, const char *id, const
         fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         if (fd < 0)
                 return err_errno(e, -errno, "create '%s'", to);
-        r = child_check(&(struct child){.argv = (const char *const[]){"qemu-img", "convert", "-f",
-                                                                      "raw", "-O", "raw", uri, to,
-                                                                      NULL},
-                                        .timeout_ms = FETCH_MS},
-                        e);
-        if (r == 0 && (fchmod(fd, 0400) < 0 ||
-                       (p->g.uid != (uid_t)-1 && fchown(fd, p->g.uid, p->g.gid) < 0)))
+        r = child_check(
+                &(struct child){.argv = (const char *const[]){"qemu-img", "convert", "-f", "raw",
+                                                              "-O", "raw", uri, to, NULL},
+                                .timeout_ms = FETCH_MS},
+                e);
+        if (r == 0 &&
+            (fchmod(fd, 0400) < 0 || (p->g.uid != (uid_t)-1 && fchown(fd, p->g.uid, p->g.gid) < 0)))
                 r = err_errno(e, -errno, "give '%s' to its guest", to);
         return r;
 }

@@ -2,6 +2,7 @@
 #include "control/jobs/plan.h"
 
 #include "common/fileio.h"
+#include "control/hosts.h"
 
 /* --- step: root ------------------------------------------------------------------------------ */
 
@@ -65,6 +66,8 @@ static int step_boot(struct job *j, struct err **e)
                 r = plan_exports(j, &p, e);
         if (r == -ECONNREFUSED)
                 return job_wait_blockd(j, e);
+        if (r == 0)
+                r = lease_clients(j->c, e);
         if (r == 0 && p.g.nnics)
                 r = networks_apply(j->c, e);
         if (r == 0)

@@ -27,7 +27,8 @@ int instance_evacuate(struct txn *t, struct object *o, const char *args, struct 
                 err_set(e, -EBUSY, "evacuate '%s': its host '%s' is %s", o->name, host->name,
                         object_state(host));
                 if (host->state == HOST_AWAY)
-                        err_hint(e, "echo evacuate > admin/hosts/%s/ctl, if it is dead", host->name);
+                        err_hint(e, "echo evacuate > admin/hosts/%s/ctl, if it is dead",
+                                 host->name);
                 return -EBUSY;
         }
         return instance_start(t, o, "", e);

@@ -275,9 +275,9 @@ static const struct verb_def verbs[] = {
          "restart it with the flavor it had before the resize", instance_revert},
         {"migrate", "[HOST]", ROLE_MEMBER, LIVE | STATE(INSTANCE_STOPPED),
          "to another host, also while it runs; only an admin says to which", instance_migrate},
-        {"evacuate", "", ROLE_ADMIN,
-         INSTANCE_RUNS | STATE(INSTANCE_SUSPENDED) | STATE(INSTANCE_ERROR),
-         "boot it on another host, if its own is down", instance_evacuate},
+        {"evacuate", "", ROLE_ADMIN, STATE(INSTANCE_SUSPENDED) | STATE(INSTANCE_ERROR),
+         "boot it on another host, if its own is down; its memory, if suspended, is lost",
+         instance_evacuate},
         {"reset", "", ROLE_ADMIN, STATE(INSTANCE_ERROR), "out of error, as it really is",
          instance_reset},
 };

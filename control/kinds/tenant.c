@@ -121,6 +121,7 @@ static const struct attr_def attrs[] = {
          .help = "folders on the host that its backups may go to, absolute, with colons between"},
         {"placement", ATTR_WORD, ROLE_ADMIN, .words = "spread pack", .def = "spread",
          .help = "its guests start on the host with most room, or where least is left"},
+        {"key", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "its key, wrapped by the cloud's"},
         {"keeper", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "host that runs its jobs"},
         QUOTA("instances", ATTR_NUMBER),
         QUOTA("vcpus", ATTR_NUMBER),

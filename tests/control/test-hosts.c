@@ -530,7 +530,8 @@ static int delete_host(struct rig_host *h, const char *name)
         return control_delete(h->c, &root, number(h, &kind_host, name), NULL);
 }
 
-/* On request what died starts elsewhere, also what did not ask for it; a dead host can be forgotten. */
+/* On request what died starts elsewhere, also what did not ask for it; a dead host can be
+ * forgotten. */
 static void test_evacuate(void **state)
 {
         two_on_a();

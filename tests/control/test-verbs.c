@@ -354,17 +354,17 @@ static void test_transitions(void **state)
                 {"draft", "start " ANYWHERE},
                 {"active",
                  "stop reboot pause suspend snapshot image backup send-key crash-dump set-password "
-                 "rescue rebuild shelve resize migrate evacuate " ANYWHERE},
+                 "rescue rebuild shelve resize migrate " ANYWHERE},
                 {"stopped",
                  "start reboot snapshot image backup rescue unrescue rebuild shelve resize confirm "
                  "revert migrate " ANYWHERE},
                 {"paused",
-                 "stop reboot resume snapshot image backup crash-dump shelve migrate evacuate " ANYWHERE},
+                 "stop reboot resume snapshot image backup crash-dump shelve migrate " ANYWHERE},
                 {"suspended", "reboot resume snapshot image backup shelve evacuate " ANYWHERE},
-                {"rescued", "unrescue send-key crash-dump evacuate " ANYWHERE},
+                {"rescued", "unrescue send-key crash-dump " ANYWHERE},
                 {"shelved", "unshelve " ANYWHERE},
-                {"resized", "confirm revert send-key crash-dump evacuate " ANYWHERE},
-                {"error", "start reboot rescue rebuild reset evacuate " ANYWHERE},
+                {"resized", "confirm revert send-key crash-dump " ANYWHERE},
+                {"error", "start reboot rescue rebuild evacuate reset " ANYWHERE},
         };
         const struct kind *k = &kind_instance;
 

@@ -6,7 +6,7 @@
 # are below $T/NAME: `disk` is /srv, without the mount.
 #
 #     host_on NAME              powers it on: it has its network and its libvirtd, nothing of ours
-#     host_conf NAME LINE...    its /srv/conf: the store and the volumes of the cluster, and these lines
+#     host_conf NAME LINE...    its /srv/conf: the store and the volumes of the cluster, the cloud's key, and these lines
 #     strato_up NAME [OPTION...]    strato up there
 #     on NAME COMMAND...        runs the command there, in the mount (in / without one); one argument is a line for bash
 #     host_cut NAME             the switch forwards nothing of it any more: no side is told
@@ -58,6 +58,7 @@ host_install() {
         echo 'cgroup_controllers = []' >"$dir/etc/libvirt/qemu.conf"
         # What QEMU is able to was asked before, by another test of this build folder.
         [ ! -d "$BUILD/libvirt-cache" ] || cp -a "$BUILD/libvirt-cache/." "$dir/libvirt/cache"
+        [ -e "$T/cloud.key" ] || (umask 077 && head -c 32 /dev/urandom >"$T/cloud.key")
         host_conf "$1"
 }
 
@@ -66,9 +67,15 @@ host_conf() {
         shift
         {
                 printf '%s\n' "store = rados:$STRATOFS_POOL/$SPACE" "volumes = rbd:rbd/$SPACE" \
-                        "ceph_conf = $CEPH_CONF" "host = $name" "lease = $LEASE"
+                        "ceph_conf = $CEPH_CONF" "host = $name" "lease = $LEASE" "cloud_key = $T/cloud.key"
                 [ $# = 0 ] || printf '%s\n' "$@"
         } >"$T/$name/disk/conf"
+}
+
+host_plug() {
+        ip link show "p-$1" >/dev/null 2>&1 ||
+                ip link add "p-$1" type veth peer name eth0 netns "${hosts_init[$1]}" || return
+        ip link set "p-$1" master fabric up
 }
 
 host_on() {
@@ -83,8 +90,7 @@ host_on() {
         disown $parent
         wait_until 10 pgrep -P $parent || fail "host $name does not begin: $(cat "$T/$name.log")"
         hosts_init[$name]=$(pgrep -P $parent)
-        ip link add "p-$name" type veth peer name eth0 netns "${hosts_init[$name]}" &&
-                ip link set "p-$name" master fabric up || fail "no cable for host $name"
+        wait_until 10 host_plug "$name" || fail "no cable for host $name: $(host_plug "$name" 2>&1)"
         echo plugged >"$dir/plugged"
         read -r -t 90 said <>"$dir/ready" || fail "host $name does not come up: $(cat "$T/$name.log")"
         host_probed "$name"
@@ -111,10 +117,11 @@ on() {
                 sh -c 'cd /srv/cloud 2>/dev/null || cd /; exec "$@"' sh "$@"
 }
 
+# The kernel's keyring of root is one for all hosts: what one of them knows the others would know.
 strato_up() {
         local name=$1
         shift
-        on "$name" "$STRATO" up --mount /srv/cloud --state /srv/state --conf /srv/conf "$@" >"$T/out" 2>"$T/err" ||
+        on "$name" env STRATOFS_FAULT="volume.keyring=ENOSYS${STRATOFS_FAULT:+,$STRATOFS_FAULT}" "$STRATO" up --mount /srv/cloud --state /srv/state --conf /srv/conf "$@" >"$T/out" 2>"$T/err" ||
                 fail "strato up: host $name"
 }
 

@@ -39,6 +39,7 @@ admin() {
 }
 
 for host in a b c; do host_on $host; done
+sed -i /cloud_key/d "$T/c/disk/conf"
 for host in a b c; do strato_up $host; done
 for host in a b c; do
         for other in a b c; do
@@ -65,6 +66,39 @@ for i in range(40):
 times.sort()
 print(f"ok: seen on the other host after {times[20] * 1e3:.1f} ms (median), {times[-1] * 1e3:.1f} ms at worst")
 END
+
+# A tenant's Unix group is on each host, and goes with it.
+has_group() {
+        [ "$(on "$1" getent group st-second | cut -d: -f3)" = "$2" ]
+}
+on a 'mkdir tenants/second' || fail tenant
+await shows a tenants/second/state active
+for host in a b c; do await has_group $host "$(on a cat tenants/second/gid)"; done
+on c 'rmdir tenants/second' || fail "rmdir tenant: $(on c cat self/error)"
+for host in a b c; do await has_group $host ''; done
+ok "the groups of tenants"
+
+# An encrypted volume is the same on each host that has the cloud's key; another one sees nothing.
+on a "cd $t && mkdir volumes/secret && echo 1 >volumes/secret/encrypted && echo 4M >volumes/secret/size &&
+        cat volumes/secret/.wait/available@30 >/dev/null && echo 'words of a' >volumes/secret/data" || fail "encrypted volume"
+await shows b $t/volumes/secret/state available
+await on b "head -c 10 $t/volumes/secret/data | grep -q 'words of a'" # within two seconds it has the key
+on b "echo 'words of b' >$t/volumes/secret/data && mkdir $t/volumes/secret/snapshots/s &&
+        cat $t/volumes/secret/snapshots/s/.wait/available@30 >/dev/null && mkdir $t/volumes/clone &&
+        ln -s ../secret/snapshots/s $t/volumes/clone/source && cat $t/volumes/clone/.wait/available@30 >/dev/null" || fail clone
+[ "$(on a "head -c 10 $t/volumes/clone/data")" = 'words of b' ] || fail "a does not read b's clone"
+on c "head -c 10 $t/volumes/secret/data" >"$T/out" 2>"$T/err" && fail "c read: $(cat "$T/out")"
+on c "echo plain >$t/volumes/secret/data" 2>"$T/err" && fail "c wrote"
+image=$(on a cat $t/volumes/secret/id)
+rbd -p rbd --namespace hosts export "volume-$image" - 2>/dev/null | grep -qa 'words of' && fail "it is not encrypted"
+on a "rmdir $t/volumes/secret/snapshots/s && rmdir $t/volumes/secret" || fail "rmdir: $(on a cat self/error)"
+[ "$(on a "head -c 10 $t/volumes/clone/data")" = 'words of b' ] || fail "the key went with the first of its family"
+on b "rmdir $t/volumes/clone" || fail "rmdir: $(on b cat self/error)"
+no_header() {
+        ! rados -p rbd -N hosts ls | grep -q '^stratofs.crypt\.'
+}
+await no_header
+ok "encrypted volumes"
 
 # Zones, features, a group that keeps apart, one that keeps together.
 admin a zone north

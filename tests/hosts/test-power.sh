@@ -45,7 +45,8 @@ await all_up b
 on b "cp $T/kernel/vmlinuz $t/images/vmlinuz.aki && cp $T/kernel/initrd.gz $t/images/initrd.ari" || fail images
 await shows a $t/images/vmlinuz/state active
 await shows a $t/images/initrd/state active
-on a "cd $t && mkdir volumes/v && echo 64M >volumes/v/size && cat volumes/v/.wait/available@30 >/dev/null &&
+# Encrypted: who takes over has the key, too.
+on a "cd $t && mkdir volumes/v && echo 1 >volumes/v/encrypted && echo 64M >volumes/v/size && cat volumes/v/.wait/available@30 >/dev/null &&
         echo stamp 0 0 >volumes/v/data &&
         echo 'name=web flavor=tiny kernel=images/vmlinuz ramdisk=images/initrd restart=elsewhere' >instances/new &&
         echo 'console=ttyS0 quiet no_timer_check' >instances/web/cmdline &&

@@ -3,6 +3,9 @@
  *
  *     test-linear [SECONDS [PID OF AN OSD]]
  *
+ * What is chosen by chance follows from STRATOFS_SEED, which it prints; what the machine does
+ * meanwhile does not.
+ *
  * A register is a pair of records, a and b, that each transaction changes together. */
 #include "tests/store/linear.h"
 #include "tests/store/wait.h"
@@ -24,6 +27,8 @@ struct history {
 
 static struct history *history;
 static char space[64];
+static unsigned first_seed;
+static atomic_uint lives; /* of processes, before a fork; of threads in each */
 
 static struct store *must_open(unsigned timeout)
 {
@@ -147,7 +152,7 @@ static bool write_one(struct store *s, unsigned reg, uint64_t expect)
 static void *worker_thread(void *arg)
 {
         struct store *s = arg;
-        unsigned seed = (unsigned)(clock_mono() ^ (uintptr_t)&seed);
+        unsigned seed = first_seed + 1000003 * atomic_fetch_add(&lives, THREADS);
         uint64_t version[REGS] = {0};
 
         for (;;) {
@@ -165,11 +170,14 @@ static void *worker_thread(void *arg)
 
 static pid_t worker_start(void)
 {
-        pid_t pid = fork();
+        pid_t pid;
         struct store *s;
 
+        lives++;
+        pid = fork();
         if (pid != 0)
                 return pid;
+        lives *= PROCESSES * THREADS;
         s = must_open(1);
         for (int i = 1; i < THREADS; i++) {
                 pthread_t t;
@@ -200,7 +208,7 @@ static int torment(int seconds, pid_t osd)
 {
         pid_t pids[PROCESSES];
         int64_t until = clock_mono() + seconds * 1000000LL;
-        unsigned seed = (unsigned)clock_mono();
+        unsigned seed = first_seed;
         int kills = 0;
 
         for (int i = 0; i < PROCESSES; i++)
@@ -276,7 +284,9 @@ int main(int argc, char **argv)
                 fprintf(stderr, "the checker is wrong\n");
                 return 1;
         }
-        fprintf(stderr, "-- and of the real one:\n");
+        first_seed = getenv("STRATOFS_SEED") ? (unsigned)strtoul(getenv("STRATOFS_SEED"), NULL, 0)
+                                             : (unsigned)clock_mono();
+        fprintf(stderr, "-- and of the real one, STRATOFS_SEED=%u:\n", first_seed);
         history = mmap(NULL, sizeof(*history), PROT_READ | PROT_WRITE,
                        MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (history == MAP_FAILED)

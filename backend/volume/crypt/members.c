@@ -44,6 +44,16 @@ static int put_mark(const char *path, struct err **e)
         return r < 0 ? err_errno(e, r, "create '%s'", path) : 0;
 }
 
+int vault_mark(struct vault *v, struct family *f, const char *id, struct err **e)
+{
+        _cleanup_free_ char *path = mark_path(v, f, 'm', id);
+        int r = path ? put_mark(path, e) : err_errno(e, -ENOMEM, "mark");
+
+        if (r == 0 && !vault_add_member(v, f, id, 'm'))
+                r = err_errno(e, -ENOMEM, "mark");
+        return r;
+}
+
 /* A family without members: its key is gone when this returns, and its folder if that works. */
 static int erase(struct vault *v, struct family *f, struct err **e)
 {
@@ -63,8 +73,11 @@ static int unmark(struct vault *v, struct member *m, struct err **e)
 {
         _cleanup_free_ char *path = mark_path(v, m->family, m->mark, m->id);
         struct family *f = m->family;
-        int r = path ? 0 : -ENOMEM;
+        int r = share_leave(v, f, m->id, e);
 
+        if (r < 0)
+                return r;
+        r = path ? 0 : -ENOMEM;
         if (r == 0 && unlink(path) < 0 && errno != ENOENT)
                 r = -errno;
         if (r == 0)
@@ -110,6 +123,8 @@ static int make(struct vault *v, struct family *f, const struct making *k, struc
                 if (r == 0 && (r = FAULT("volume.mark")) < 0)
                         err_errno(e, r, "fault point");
         }
+        if (r == 0)
+                r = share_join(v, f, k->id, e);
         if (r == 0)
                 r = drive(v, k, e);
         if (r == 0)
@@ -162,6 +177,8 @@ static int found_family(struct vault *v, const char *id, const char *passphrase,
         if (r == 0 && (r = fsync_parent(header)) == 0)
                 r = fsync_parent(dir);
         if (r == 0)
+                r = share_header(v, f, e);
+        if (r == 0)
                 r = vault_unlock(v, f, passphrase, e);
         if (r < 0)
                 erase(v, f, NULL);
@@ -174,8 +191,10 @@ int vault_create(struct vault *v, const char *id, uint64_t size, const char *pas
                  struct err **e)
 {
         struct family *f = NULL;
-        int r;
+        int r = share_look(v, id, e);
 
+        if (r < 0)
+                return r;
         WITH_LOCK(&v->change);
         r = refuse_plain(v, id, e);
         if (r == 0)
@@ -370,8 +389,10 @@ int vault_open(const struct volume_pool_config *c, const struct volume_driver *d
                 vault_close(v);
                 return r;
         }
-        if (!c->shared)
+        if (!c->shared) {
                 collect(v);
+                share_all(v);
+        }
         *ret = v;
         return 0;
 }

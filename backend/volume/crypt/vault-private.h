@@ -34,6 +34,21 @@ struct vault {
         bool warned; /* that there is no keyring */
 };
 
+/* members.c: with change: a member that another host has made. */
+int vault_mark(struct vault *v, struct family *f, const char *id, struct err **e);
+
+/* share.c.  All are success where the driver keeps no families.
+ * Learns of the volume if another host has made it; neither lock is held. */
+int share_look(struct vault *v, const char *id, struct err **e);
+/* With change: the family's header as the others know it becomes ours; how many members it has. */
+int share_fetch(struct vault *v, struct family *f, unsigned *ret_members, struct err **e);
+/* With change: ours becomes that of all. */
+int share_header(struct vault *v, struct family *f, struct err **e);
+int share_join(struct vault *v, const struct family *f, const char *id, struct err **e);
+int share_leave(struct vault *v, const struct family *f, const char *id, struct err **e);
+/* At start: what was made before families were shared. */
+void share_all(struct vault *v);
+
 /* vault.c: with lock or change, as long as nothing is changed. */
 struct member *vault_find(struct vault *v, const char *id);
 struct family *vault_family(struct vault *v, const char *id);

@@ -95,6 +95,12 @@ struct vault *vault_close(struct vault *v)
 
 bool vault_has(struct vault *v, const char *id)
 {
+        _cleanup_err_ struct err *why = NULL;
+
+        if (share_look(v, id, &why) < 0) {
+                log_error("volume '%s': %s", id, err_msg(why));
+                return true;
+        }
         WITH_LOCK(&v->lock);
         return vault_find(v, id);
 }
@@ -238,13 +244,22 @@ void vault_forget(struct vault *v, struct family *f)
 
 int vault_key(struct vault *v, const char *id, const char *passphrase, struct err **e)
 {
+        _cleanup_err_ struct err *why = NULL;
         struct member *m;
+        unsigned members;
+        int r = share_look(v, id, e);
 
+        if (r < 0)
+                return r;
         WITH_LOCK(&v->change); /* the family stays */
         m = vault_find(v, id);
         if (!m)
                 return err_set(e, -ENOENT, "there is no such encrypted volume");
-        return vault_unlock(v, m->family, passphrase, e);
+        r = vault_unlock(v, m->family, passphrase, &why);
+        if (r != -EKEYREJECTED)
+                return r < 0 ? err_move(e, TAKE_PTR(why)) : 0;
+        r = share_fetch(v, m->family, &members, e);
+        return r < 0 ? r : vault_unlock(v, m->family, passphrase, e);
 }
 
 int vault_rekey(struct vault *v, const char *id, const char *passphrase, const char *next,
@@ -253,10 +268,13 @@ int vault_rekey(struct vault *v, const char *id, const char *passphrase, const c
         _cleanup_free_ char *header = NULL;
         uint8_t key[XTS_KEY];
         struct member *m;
+        unsigned members;
         int r = check_passphrase(passphrase, e);
 
         if (r == 0)
                 r = check_passphrase(next, e);
+        if (r == 0)
+                r = share_look(v, id, e);
         if (r < 0)
                 return r;
         WITH_LOCK(&v->change);
@@ -266,14 +284,19 @@ int vault_rekey(struct vault *v, const char *id, const char *passphrase, const c
         header = vault_header(v, m->family);
         if (!header)
                 return err_errno(e, -ENOMEM, "header");
+        r = share_fetch(v, m->family, &members, e);
+        if (r < 0)
+                return r;
         WITH_LOCK(&v->keys);
-        if (m->family->members > 1 && luks_unlock(header, next, key, NULL) == -EKEYREJECTED)
+        if (members > 1 && luks_unlock(header, next, key, NULL) == -EKEYREJECTED)
                 return err_set(e, -EBUSY,
                                "other volumes share its key, %u of them: clones, "
                                "snapshots, or what it was made from",
-                               m->family->members - 1);
+                               members - 1);
         explicit_bzero(key, sizeof(key));
         r = luks_rekey(header, passphrase, next, e);
+        if (r == 0)
+                r = share_header(v, m->family, e);
         return r < 0 ? r : unlock_for_good(v, m->family, next, e);
 }
 

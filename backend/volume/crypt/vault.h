@@ -13,6 +13,8 @@
  * and goes after the driver has removed it.  A volume that the driver cannot find is no reason to
  * give up an m mark: a family is erased when its last member was removed, and for nothing else.
  *
+ * Where the pool is of several hosts, all of that is in the pool, too (share.c).
+ *
  * Threads: any.  Lock order: change, keys, lock. */
 #pragma once
 
@@ -31,7 +33,7 @@ int vault_open(const struct volume_pool_config *c, const struct volume_driver *d
 /* NULL is left alone.  Returns NULL. */
 struct vault *vault_close(struct vault *v);
 
-/* Whether the volume is encrypted. */
+/* Whether the volume is encrypted; also one of which that cannot be told just now. */
 bool vault_has(struct vault *v, const char *id);
 /* family and locked of an info that the driver filled. */
 void vault_facts(struct vault *v, struct volume_info *info);

@@ -43,8 +43,7 @@ static bool wait_for(struct wait *w)
         return w->done;
 }
 
-/* Takes the one that is not NULL; what became of it. */
-static int operate(struct pool *p, rados_write_op_t write, rados_read_op_t read)
+int index_operate(struct pool *p, const char *name, rados_write_op_t write, rados_read_op_t read)
 {
         struct wait w = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
         rados_completion_t c;
@@ -52,8 +51,8 @@ static int operate(struct pool *p, rados_write_op_t write, rados_read_op_t read)
         int r = rados_aio_create_completion2(&w, on_done, &c);
 
         if (r == 0) {
-                r = write ? rados_aio_write_op_operate(write, p->io, c, object, NULL, 0)
-                          : rados_aio_read_op_operate(read, p->io, c, object, 0);
+                r = write ? rados_aio_write_op_operate(write, p->io, c, name, NULL, 0)
+                          : rados_aio_read_op_operate(read, p->io, c, name, 0);
                 if (r == 0) {
                         late = !wait_for(&w);
                         if (late)
@@ -70,6 +69,11 @@ static int operate(struct pool *p, rados_write_op_t write, rados_read_op_t read)
         else
                 rados_release_read_op(read);
         return late && r < 0 ? -ETIMEDOUT : r;
+}
+
+static int operate(struct pool *p, rados_write_op_t write, rados_read_op_t read)
+{
+        return index_operate(p, object, write, read);
 }
 
 static int failed(int r, struct err **e)

@@ -305,4 +305,9 @@ __attribute__((visibility("default"))) const struct volume_driver stratofs_volum
         .changes_close = changes_close,
         .run = io_run,
         .alignment = driver_alignment,
+        .family_put = family_put,
+        .family_get = family_get,
+        .family_join = family_join,
+        .family_leave = family_leave,
+        .family_of = family_of,
 };

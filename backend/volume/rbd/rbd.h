@@ -96,6 +96,17 @@ int index_find(struct pool *p, const char *id, struct record *ret, struct err **
 /* fresh: -EEXIST if there is one. */
 int index_put(struct pool *p, const char *id, const struct record *r, bool fresh, struct err **e);
 int index_drop(struct pool *p, const char *id, struct err **e);
+/* One operation on an object of the pool's own namespace; takes the one that is not NULL.
+ * -ETIMEDOUT. */
+int index_operate(struct pool *p, const char *object, rados_write_op_t write,
+                  rados_read_op_t read);
+/* families.c: see struct volume_driver. */
+int family_put(void *pool, const char *family, const void *header, size_t n, struct err **e);
+int family_get(void *pool, const char *family, void **ret, size_t *ret_n, unsigned *ret_members,
+               struct err **e);
+int family_join(void *pool, const char *family, const char *id, struct err **e);
+int family_leave(void *pool, const char *family, const char *id, struct err **e);
+int family_of(void *pool, const char *id, char ret[VOLUME_ID_SIZE], struct err **e);
 /* In order of id, those after `after`; also those not made.  As volume_extent_fn(), each's results.
  */
 int index_walk(struct pool *p, const char *after,
