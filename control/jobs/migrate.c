@@ -481,7 +481,7 @@ static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
         return 0;
 }
 
-/* What it really is, of a guest that should run, is put down by a sync. */
+/* Of a guest that is off by now a sync puts that down. */
 static void failed(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
         char from[NAME_SIZE], left[16];
@@ -497,7 +497,7 @@ static void failed(struct job *j, struct txn *t, struct object *o, const struct 
                 return;
         if (streq(left, "lost") || !host_holds(t->c, from))
                 instance_died(t, o, from);
-        else
+        else if (j->step > PLACE && j->value == GUEST_GONE) /* its end would forget our words */
                 job_start(t, o, &job_instance_sync, NULL);
 }
 

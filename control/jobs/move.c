@@ -335,8 +335,11 @@ int stay(struct job *j, const struct trip *t, struct err **e)
         if (!t->live)
                 return 0;
         r = instance_look(j, &compute, &f, &s, e);
-        if (r < 0 || s == GUEST_GONE)
+        if (r < 0)
                 return r;
+        j->value = s;
+        if (s == GUEST_GONE)
+                return 0;
         r = plan_guest(j, &p, e);
         if (r == 0)
                 r = activate(j, &p, true, e);
