@@ -16,7 +16,8 @@ struct takeover {
         pthread_cond_t cond;
         pthread_t thread;
         bool running, stop, woken;
-        char *said; /* why standing down does not succeed: once is enough; the thread's own */
+        bool renewed; /* standing down: the volume service is connected anew; the thread's own */
+        char *said;   /* why standing down does not succeed: once is enough; the thread's own */
 };
 
 void takeover_wake(struct control *c)
@@ -348,6 +349,16 @@ static int close_exports(struct control *c, struct err **e)
         return r;
 }
 
+/* Others may have barred it from where volumes are, and for good. */
+static int renew_volumes(struct control *c, struct err **e)
+{
+        struct volume_service *s = c->cfg.volumes;
+        int r = c->cfg.fence && s->ops->renew && !c->takeover->renewed ? s->ops->renew(s, e) : 0;
+
+        c->takeover->renewed = r == 0;
+        return r;
+}
+
 static int clear_record(struct control *c)
 {
         struct lost_host h = {};
@@ -377,11 +388,15 @@ static void stand_down(struct control *c)
         if (r == 0)
                 r = close_exports(c, &err);
         if (r == 0)
+                r = renew_volumes(c, &err);
+        if (r == 0)
                 r = lease_new_life(c, &err);
         if (r == 0)
                 r = clear_record(c);
         if (r == 0)
                 r = lease_rejoin(c, &err);
+        if (r == 0)
+                k->renewed = false;
         if (r == 0)
                 log_info("host '%s' is back: what it ran is gone, it serves", c->cfg.host);
         if (r < 0 && err && (!k->said || !streq(k->said, err_msg(err)))) {

@@ -32,6 +32,12 @@ static int client_ping(struct volume_service *s, struct err **e)
         return call(s, json_pack("{s:s}", "op", "ping"), QUICK_MS, NULL, e);
 }
 
+/* A successor connects by itself. */
+static int client_renew(struct volume_service *s, struct err **e)
+{
+        return call(s, json_pack("{s:s}", "op", "replace"), LONG_MS, NULL, e);
+}
+
 static int client_create(struct volume_service *s, const char *id, uint64_t size, struct err **e)
 {
         return call(
@@ -423,6 +429,7 @@ static void client_close(struct volume_service *s)
 static const struct volume_service_ops client_ops = {
         .name = "blockd",
         .ping = client_ping,
+        .renew = client_renew,
         .create = client_create,
         .import = client_import,
         .clone = client_clone,

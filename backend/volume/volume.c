@@ -134,6 +134,8 @@ static int check_plain(struct volume_pool *p, const char *id, struct err **e)
 {
         int r = check_id(id, e);
 
+        if (r == 0 && p->vault)
+                r = vault_look(p->vault, id, e);
         if (r == 0 && encrypted(p, id))
                 return err_set(e, -EEXIST, "volume '%s' is there, encrypted", id);
         return r;

@@ -167,6 +167,9 @@ struct volume_service_ops {
         int (*list_exports)(struct volume_service *s,
                             int (*each)(void *arg, const char *id, const char *volume), void *arg,
                             struct err **e);
+        /* Optional: makes its connections to where volumes are anew, as other hosts have barred those
+         * it has.  Nothing is exported. */
+        int (*renew)(struct volume_service *s, struct err **e);
         void (*close)(struct volume_service *s);
 };
 struct volume_service {

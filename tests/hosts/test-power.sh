@@ -101,7 +101,9 @@ console b | grep -q "stamp 2 $((held + 1))\$" && fail "a write of b's guest was 
 sound a
 sound b
 await on b "mkdir $t/volumes/w"
-await on a test -d $t/volumes/w
+on b "cd $t/volumes/w && echo 1M >size && cat .wait/available@30 >/dev/null && echo words >data && grep -qa words data" ||
+        fail "b has no volumes any more: $(on b cat self/error)"
+on a "echo words | cmp -n 6 - $t/volumes/w/data" || fail "a does not read what b wrote"
 ok "healed: b stood down, its QEMU ended, nothing of it landed"
 
 hosts_off

@@ -191,7 +191,7 @@ int vault_create(struct vault *v, const char *id, uint64_t size, const char *pas
                  struct err **e)
 {
         struct family *f = NULL;
-        int r = share_look(v, id, e);
+        int r = vault_look(v, id, e);
 
         if (r < 0)
                 return r;
@@ -205,8 +205,10 @@ int vault_create(struct vault *v, const char *id, uint64_t size, const char *pas
 static int grow(struct vault *v, const struct making *k, struct err **e)
 {
         struct member *parent;
-        int r;
+        int r = vault_look(v, k->parent, e);
 
+        if (r < 0)
+                return r;
         WITH_LOCK(&v->change);
         parent = vault_find(v, k->parent);
         if (!parent)
@@ -229,8 +231,10 @@ int vault_remove(struct vault *v, const char *id, struct err **e)
 {
         struct member *m;
         bool used;
-        int r;
+        int r = vault_look(v, id, e);
 
+        if (r < 0)
+                return r;
         WITH_LOCK(&v->change);
         m = vault_find(v, id);
         if (!m)

@@ -80,7 +80,7 @@ static int learn(struct vault *v, const char *id, const char *family, struct err
         return r;
 }
 
-int share_look(struct vault *v, const char *id, struct err **e)
+int vault_look(struct vault *v, const char *id, struct err **e)
 {
         char family[VOLUME_ID_SIZE];
         int r;

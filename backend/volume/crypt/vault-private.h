@@ -37,10 +37,9 @@ struct vault {
 /* members.c: with change: a member that another host has made. */
 int vault_mark(struct vault *v, struct family *f, const char *id, struct err **e);
 
-/* share.c.  All are success where the driver keeps no families.
- * Learns of the volume if another host has made it; neither lock is held. */
-int share_look(struct vault *v, const char *id, struct err **e);
-/* With change: the family's header as the others know it becomes ours; how many members it has. */
+/* share.c, with vault_look(), which is called without locks.  All are success where the driver keeps
+ * no families.
+ * With change: the family's header as the others know it becomes ours; how many members it has. */
 int share_fetch(struct vault *v, struct family *f, unsigned *ret_members, struct err **e);
 /* With change: ours becomes that of all. */
 int share_header(struct vault *v, struct family *f, struct err **e);

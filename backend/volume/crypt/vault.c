@@ -95,12 +95,8 @@ struct vault *vault_close(struct vault *v)
 
 bool vault_has(struct vault *v, const char *id)
 {
-        _cleanup_err_ struct err *why = NULL;
-
-        if (share_look(v, id, &why) < 0) {
-                log_error("volume '%s': %s", id, err_msg(why));
+        if (vault_look(v, id, NULL) < 0)
                 return true;
-        }
         WITH_LOCK(&v->lock);
         return vault_find(v, id);
 }
@@ -247,7 +243,7 @@ int vault_key(struct vault *v, const char *id, const char *passphrase, struct er
         _cleanup_err_ struct err *why = NULL;
         struct member *m;
         unsigned members;
-        int r = share_look(v, id, e);
+        int r = vault_look(v, id, e);
 
         if (r < 0)
                 return r;
@@ -274,7 +270,7 @@ int vault_rekey(struct vault *v, const char *id, const char *passphrase, const c
         if (r == 0)
                 r = check_passphrase(next, e);
         if (r == 0)
-                r = share_look(v, id, e);
+                r = vault_look(v, id, e);
         if (r < 0)
                 return r;
         WITH_LOCK(&v->change);
@@ -321,8 +317,10 @@ int vault_take(struct vault *v, const char *id, struct member **ret, struct vaul
                struct err **e)
 {
         struct member *m;
-        int r;
+        int r = vault_look(v, id, e);
 
+        if (r < 0)
+                return r;
         pthread_mutex_lock(&v->lock);
         m = vault_find(v, id);
         pthread_mutex_unlock(&v->lock);

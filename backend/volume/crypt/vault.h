@@ -33,7 +33,10 @@ int vault_open(const struct volume_pool_config *c, const struct volume_driver *d
 /* NULL is left alone.  Returns NULL. */
 struct vault *vault_close(struct vault *v);
 
-/* Whether the volume is encrypted; also one of which that cannot be told just now. */
+/* Learns of the volume if another host has made it, encrypted.  Success, too, where no others are. */
+int vault_look(struct vault *v, const char *id, struct err **e);
+/* Whether the volume is encrypted; also one of which that cannot be told just now: what is done with
+ * that says why. */
 bool vault_has(struct vault *v, const char *id);
 /* family and locked of an info that the driver filled. */
 void vault_facts(struct vault *v, struct volume_info *info);
