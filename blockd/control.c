@@ -97,6 +97,21 @@ static int op_locked(struct call *c, struct err **e _unused_)
         return 0;
 }
 
+/* For who has it open: alone, opening it and closing it again gives it up, too. */
+static int op_activate(struct call *c, struct err **e)
+{
+        _cleanup_(volume_closep) struct volume *v = NULL;
+        const char *id;
+        int active = 1;
+        int r = call_args(c, e, "{s:s, s?b}", "id", &id, "active", &active);
+
+        if (r == 0)
+                r = volume_open(c->server->pool, id, false, &v, e);
+        if (r < 0)
+                return r;
+        return active ? volume_activate(v, e) : volume_deactivate(v, e);
+}
+
 static int op_copy(struct call *c, struct err **e)
 {
         const char *id, *from;
@@ -492,6 +507,7 @@ static const struct {
         {"key", op_key},
         {"rekey", op_rekey},
         {"locked", op_locked},
+        {"activate", op_activate},
         {"copy", op_copy},
         {"import", op_import},
         {"clone", op_clone},

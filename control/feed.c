@@ -422,6 +422,8 @@ static void tell_all(struct control *c)
                         reconcile_limits(c);
                 networks_changed(c, ch->kind);
                 metrics_changed(c, ch->kind);
+                if (ch->kind == &kind_host)
+                        reconcile_hosts(c);
                 jobs_changed(c, ch->no);
         }
         f->nchanges = 0;

@@ -93,6 +93,7 @@ void host_refresh(struct txn *t, struct object *o)
         sysinfo(&i);
         note_default(t, o, "vcpus_percent");
         note_default(t, o, "memory_percent");
+        note_default(t, o, "migration_seconds");
         note(t, o, "cpus", get_nprocs());
         note(t, o, "memory", (uint64_t)i.totalram * i.mem_unit);
         note_text(t, o, "arch", u.machine);
@@ -124,14 +125,20 @@ bool host_has(const struct object *o, const char *host)
                 INSTANCE_RUNS | STATE(INSTANCE_STARTING) | STATE(INSTANCE_STOPPING) |
                 STATE(INSTANCE_REBOOTING) | STATE(INSTANCE_SUSPENDING) | STATE(INSTANCE_RESUMING) |
                 STATE(INSTANCE_RESCUING) | STATE(INSTANCE_UNRESCUING) | STATE(INSTANCE_REBUILDING) |
-                STATE(INSTANCE_SHELVING) | STATE(INSTANCE_RESIZING) | STATE(INSTANCE_REVERTING);
+                STATE(INSTANCE_SHELVING) | STATE(INSTANCE_RESIZING) | STATE(INSTANCE_REVERTING) |
+                STATE(INSTANCE_MIGRATING);
 
         return object_in(o, there) && streq(object_str(o, "host"), host);
 }
 
+bool host_expects(const struct object *o, const char *host)
+{
+        return o->state == INSTANCE_MIGRATING && streq(object_str(o, "moving_to"), host);
+}
+
 bool host_keeps(const struct object *o, const char *host)
 {
-        return host_has(o, host) ||
+        return host_has(o, host) || host_expects(o, host) ||
                (o->state == INSTANCE_SUSPENDED && streq(object_str(o, "host"), host));
 }
 

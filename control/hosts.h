@@ -16,6 +16,8 @@ struct host_use {
 
 /* Whether an instance has a guest on that host, or is on its way up or down there. */
 bool host_has(const struct object *instance, const char *host);
+/* Whether it migrates to that host, and is not there yet. */
+bool host_expects(const struct object *instance, const char *host);
 /* Whether it takes room there: also one that is suspended, which comes back there. */
 bool host_keeps(const struct object *instance, const char *host);
 /* What guests take there; claimed: only those that the host itself has accepted. */

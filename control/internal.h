@@ -269,6 +269,7 @@ void reconcile_stop(struct control *c);
 void reconcile_free(struct control *c);
 void reconcile_groups(struct control *c); /* tenants came or went, of several hosts */
 void reconcile_limits(struct control *c); /* a volume type changed, durably */
+void reconcile_hosts(struct control *c);  /* a host's record did */
 
 /* metrics.c: an object of kind k changed, durably.  Any lock of the model's. */
 void metrics_changed(struct control *c, const struct kind *k);

@@ -51,6 +51,8 @@ struct job_def {
         const char *op;
         unsigned deadline; /* seconds */
         bool cancellable;
+        bool settles;      /* its steps look themselves whether it is cancelled or overdue, and bring
+                            * what they began to an end */
         bool aside;        /* younger jobs of its target need not wait for it */
         bool here;         /* of several hosts, the one that was asked begins it */
         bool patient;      /* ECONNREFUSED and ETIMEDOUT of a driver mean "again", not failure,

@@ -1,6 +1,7 @@
 /* One network of the plan, from the model.  The whole: network-plan-router.c. */
 #include "control/balancer.h"
 #include "control/documents.h"
+#include "control/hosts.h"
 #include "control/network-plan.h"
 
 bool instance_plugged(const struct object *o)
@@ -12,7 +13,7 @@ bool instance_plugged(const struct object *o)
 
 bool plan_plugged_here(struct control *c, const struct object *o)
 {
-        return o && instance_plugged(o) && feed_ours(c, o);
+        return o && instance_plugged(o) && (feed_ours(c, o) || host_expects(o, c->cfg.host));
 }
 
 /* Where other hosts reach that one; 0: its record does not say. */
@@ -95,8 +96,9 @@ static const struct object *floating(const struct object *port)
 
 static void add_float(struct draft *d, const struct object *port, const struct net_port *p)
 {
-        const struct object *b = port_balancer(port);
-        bool here = p->live || (b && balancer_here(d->c, b));
+        const struct object *b = port_balancer(port), *i = port_instance(port);
+        /* One that is still on its way has it where it is. */
+        bool here = (p->live && i && feed_ours(d->c, i)) || (b && balancer_here(d->c, b));
         const struct object *f = here ? floating(port) : NULL;
         const char *s = f ? object_str(f, "address") : "";
         struct net_float *v, x = {.port = p->address};

@@ -6,7 +6,7 @@
  * a volume type that changed to its volumes, which are of many tenants. */
 #include "control/jobs/jobs.h"
 
-enum { LOOK_US = 60 * 1000000LL, QUEUE_MAX = 1024, LEFT_MAX = 64 };
+enum { LOOK_US = 60 * 1000000LL, DRAIN_US = 1000000, QUEUE_MAX = 1024, LEFT_MAX = 64 };
 
 /* A device that its guest let go of when nobody waited for that any more. */
 struct left {
@@ -21,6 +21,7 @@ struct reconciler {
         bool running, stop, all, limits, groups;
         bool back; /* the engine was away: what it has then is looked at even if nothing should run
                     */
+        bool drain;                /* look whether this host drains, and what is left there */
         uint64_t queue[QUEUE_MAX]; /* instances to look at */
         unsigned n;
         struct left left[LEFT_MAX];
@@ -126,6 +127,17 @@ void reconcile_limits(struct control *c)
                 return;
         WITH_LOCK(&r->lock);
         r->limits = true;
+        pthread_cond_signal(&r->cond);
+}
+
+void reconcile_hosts(struct control *c)
+{
+        struct reconciler *r = c->reconciler;
+
+        if (!r)
+                return;
+        WITH_LOCK(&r->lock);
+        r->drain = true;
         pthread_cond_signal(&r->cond);
 }
 
@@ -252,20 +264,32 @@ static size_t look_at_all(struct control *c, bool anyway)
         return n;
 }
 
+/* Those that could not go are asked again now and then. */
+static bool drain_turn(struct control *c, int64_t *asked)
+{
+        bool again = clock_mono() > *asked + LOOK_US;
+
+        if (again)
+                *asked = clock_mono();
+        return drain_look(c, again);
+}
+
 static void *reconcile_main(void *arg)
 {
         struct control *c = arg;
         struct reconciler *r = c->reconciler;
+        int64_t asked = 0;
+        bool draining = false;
         size_t live = 1;
 
         pthread_mutex_lock(&r->lock);
         while (!r->stop) {
-                struct timespec ts = clock_timespec(clock_mono() + LOOK_US);
+                struct timespec ts = clock_timespec(clock_mono() + (draining ? DRAIN_US : LOOK_US));
                 bool late = false, anyway;
 
                 while (!r->stop && !r->all && !r->n && !r->nleft && !r->limits && !r->groups &&
-                       !late) {
-                        if (live)
+                       !r->drain && !late) {
+                        if (live || draining)
                                 late = pthread_cond_timedwait(&r->cond, &r->lock, &ts) != 0;
                         else
                                 pthread_cond_wait(&r->cond, &r->lock);
@@ -287,6 +311,16 @@ static void *reconcile_main(void *arg)
                         pthread_mutex_unlock(&r->lock);
                         take_left(c, &left);
                         pthread_mutex_lock(&r->lock);
+                        continue;
+                }
+                if (r->drain || (draining && late)) {
+                        int64_t before = asked;
+
+                        r->drain = false;
+                        pthread_mutex_unlock(&r->lock);
+                        draining = drain_turn(c, &asked);
+                        pthread_mutex_lock(&r->lock);
+                        r->all |= draining && asked != before; /* the minute is over for both */
                         continue;
                 }
                 if (r->limits) {
@@ -328,6 +362,7 @@ int reconcile_start(struct control *c, struct err **e)
         c->reconciler = r;
         r->all = true; /* guests may have run, or died, while we were away */
         r->groups = feed_shared(c);
+        r->drain = true;
         r->limits = true; /* a type may have changed just before the end */
         r->running = pthread_create(&r->thread, NULL, reconcile_main, c) == 0;
         return r->running ? 0 : err_set(e, -EAGAIN, "no thread for the reconciler");

@@ -88,7 +88,7 @@ static bool goes_on(const struct object *o)
 {
         return o->kind->states[o->state].transient &&
                !object_in(o, STATE(INSTANCE_REBOOTING) | STATE(INSTANCE_SUSPENDING) |
-                                     STATE(INSTANCE_RESUMING));
+                                     STATE(INSTANCE_RESUMING) | STATE(INSTANCE_MIGRATING));
 }
 
 /* The step that its job of that op has reached; -1: it has none. */
@@ -110,6 +110,18 @@ static bool saved_there(struct control *c, const struct object *o)
                        : o->state == INSTANCE_RESUMING && step_of(c, o, &job_instance_restore) == 0;
 }
 
+/* It was on its way to another host, and may have come there: that host looks. */
+static bool arrives(struct txn *t, struct object *o, const char *host)
+{
+        const char *to = object_str(o, "moving_to");
+
+        if (o->state != INSTANCE_MIGRATING || streq(to, host) || !host_holds(t->c, to))
+                return false;
+        txn_set_str(t, o, "moving_left", "lost");
+        txn_set_str(t, o, "host", to);
+        return true;
+}
+
 /* It ended with its host, and says so. */
 static void write_off(struct txn *t, struct object *o, const char *host, const char *hint)
 {
@@ -126,22 +138,10 @@ static void write_off(struct txn *t, struct object *o, const char *host, const c
         buf_done(&path);
 }
 
-/* Its guest is no more. */
-static void move_instance(struct txn *t, struct object *o, const char *host)
+void instance_died(struct txn *t, struct object *o, const char *host)
 {
         const struct object *h = host_find(t->c, host);
 
-        txn_event(t, o, "its host %s died", host);
-        txn_set_str(t, o, "stalled", NULL);
-        txn_set_num(t, o, "claim", 0);
-        if (saved_there(t->c, o)) {
-                txn_set_state(t, o, INSTANCE_SUSPENDED);
-                return;
-        }
-        if (goes_on(o)) {
-                txn_set_str(t, o, "host", t->c->cfg.host);
-                return;
-        }
         if (streq(object_str(o, "restart"), "elsewhere") || (h && object_num(h, "evacuate"))) {
                 txn_set_str(t, o, "host", t->c->cfg.host);
                 job_start(t, o, &job_instance_start, "stopped");
@@ -152,6 +152,25 @@ static void move_instance(struct txn *t, struct object *o, const char *host)
                   "echo reboot hard > ctl boots it on another host; restart=elsewhere does so by "
                   "itself");
         txn_set_str(t, o, "died_with", host);
+}
+
+/* Its guest is no more. */
+static void move_instance(struct txn *t, struct object *o, const char *host)
+{
+        txn_event(t, o, "its host %s died", host);
+        txn_set_str(t, o, "stalled", NULL);
+        txn_set_num(t, o, "claim", 0);
+        if (saved_there(t->c, o)) {
+                txn_set_state(t, o, INSTANCE_SUSPENDED);
+                return;
+        }
+        if (arrives(t, o, host))
+                return;
+        if (goes_on(o)) {
+                txn_set_str(t, o, "host", t->c->cfg.host);
+                return;
+        }
+        instance_died(t, o, host);
 }
 
 /* One commit an object: they are of different tenants. */

@@ -381,6 +381,8 @@ static void txn_tell(struct txn *t)
                         reconcile_limits(c);
                 networks_changed(c, t->v[i].change.kind);
                 metrics_changed(c, t->v[i].change.kind);
+                if (t->v[i].change.kind == &kind_host)
+                        reconcile_hosts(c);
                 jobs_changed(c, no);
         }
         for (size_t i = 0; i < t->nevents; i++)

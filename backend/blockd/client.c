@@ -361,6 +361,14 @@ static int client_unexport(struct volume_service *s, const char *id, struct err 
         return call(s, json_pack("{s:s, s:s}", "op", "unexport", "id", id), LONG_MS, NULL, e);
 }
 
+static int client_activate(struct volume_service *s, const char *id, bool active, struct err **e)
+{
+        return call(
+                s,
+                json_pack("{s:s, s:s, s:b}", "op", "activate", "id", id, "active", (int)active),
+                QUICK_MS, NULL, e);
+}
+
 static int list_export(void *arg, json_t *item, struct err **e)
 {
         struct list *l = arg;
@@ -527,6 +535,7 @@ static const struct volume_service_ops client_ops = {
         .list = client_list,
         .export = client_export,
         .unexport = client_unexport,
+        .activate = client_activate,
         .list_exports = client_list_exports,
         .close = client_close,
 };

@@ -471,6 +471,20 @@ struct volume *volume_close(struct volume *v)
         return NULL;
 }
 
+int volume_activate(struct volume *v, struct err **e)
+{
+        int r = v->driver->activate ? v->driver->activate(v->handle, e) : 0;
+
+        return checked(r, e, "activate", v->id);
+}
+
+int volume_deactivate(struct volume *v, struct err **e)
+{
+        int r = v->driver->deactivate ? v->driver->deactivate(v->handle, e) : 0;
+
+        return checked(r, e, "deactivate", v->id);
+}
+
 const char *volume_id(const struct volume *v)
 {
         return v->id;

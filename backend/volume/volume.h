@@ -170,8 +170,7 @@ struct volume_driver {
          * all, and a flush through one covers all. */
         int (*open)(void *pool, const char *id, void **ret, struct err **e);
         void (*close)(void *v);
-        /* Optional.  Live migration: activate takes the volume and drops what was cached,
-         * deactivate flushes and gives it up.  NULL: always active. */
+        /* Optional: see volume_activate().  NULL: always active. */
         int (*activate)(void *v, struct err **e);
         int (*deactivate)(void *v, struct err **e);
 
@@ -332,6 +331,13 @@ int volume_open(struct volume_pool *p, const char *id, bool readonly, struct vol
 /* Flushes when it was the last handle.  NULL is left alone.  Returns NULL. */
 struct volume *volume_close(struct volume *v);
 DEFINE_CLEANUP(struct volume *, volume_close)
+
+/* A guest moves to another host, whose blockd has the volume open, too: deactivate flushes and
+ * gives the volume up, for all its handles, so that the other may write; writes that come here wait
+ * a minute for activate, which takes it back and drops what was cached.  Until then, or until
+ * the last handle is closed, it stays so.  A driver without: 0, nothing is to be done. */
+int volume_activate(struct volume *v, struct err **e);
+int volume_deactivate(struct volume *v, struct err **e);
 
 const char *volume_id(const struct volume *v);
 uint64_t volume_size(const struct volume *v);

@@ -8,6 +8,7 @@ const char *guest_state_name(enum guest_state s)
                 [GUEST_PAUSED] = "paused",
                 [GUEST_STALLED] = "stalled",
                 [GUEST_CRASHED] = "crashed",
+                [GUEST_BETWEEN] = "between two hosts",
         };
 
         return (unsigned)s < ARRAY_SIZE(names) ? names[s] : "unknown";

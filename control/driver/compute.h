@@ -104,12 +104,46 @@ struct compute_watch {
         void *arg;
 };
 
+/* A file or socket of the guest that is elsewhere on the other host; a folder: all that is in it. */
+struct guest_path {
+        const char *from, *to;
+};
+
+/* What becomes of a migration whose time is over before the guest's memory is all there. */
+enum guest_late {
+        GUEST_LATE_ABORT,    /* the guest goes on where it is; until then it is slowed down more and
+                              * more, so that its memory may be caught up with */
+        GUEST_LATE_PAUSE,    /* it is halted for the rest */
+        GUEST_LATE_POSTCOPY, /* it goes on there at once, and its memory follows: from here on it has
+                              * two hosts on which it depends */
+};
+
+struct guest_move {
+        const char *to;    /* where this host's engine reaches the other one's: a URI */
+        const char *data;  /* where that one is to listen for the memory; NULL: its own choice */
+        const char *disks; /* and for disks, if any are copied */
+        bool tls;
+        const struct guest_path *paths;
+        unsigned npaths;
+        const char *const *copy; /* targets of disks whose bytes go along */
+        unsigned ncopy;
+        unsigned seconds;
+        enum guest_late late;
+        /* Often, with bytes; not 0: stop. */
+        int (*progress)(void *arg, uint64_t done, uint64_t total);
+        /* The guest stands still, and all it wrote is with its disks: hand them over.  Once, and
+         * only if we are there at that moment. */
+        void (*halted)(void *arg);
+        void *arg;
+};
+
 enum guest_state {
         GUEST_GONE,    /* not there: never started, ended, or destroyed */
         GUEST_RUNNING,
         GUEST_PAUSED,  /* by us */
         GUEST_STALLED, /* paused by an I/O error of a disk: resume once the disk answers */
         GUEST_CRASHED,
+        GUEST_BETWEEN, /* halted, between two hosts */
 };
 const char *guest_state_name(enum guest_state s);
 
@@ -218,6 +252,12 @@ struct compute_ops {
         int (*adopt)(struct compute *c, const char *name, struct guest_found *ret, struct err **e);
         /* The mark goes; gone is success. */
         int (*release)(struct compute *c, const char *uuid, struct err **e);
+        /* Takes the guest to another host, where its disks, devices and folders are prepared, while it
+         * runs.  0: it is gone here.  Else where it is now must be looked at, on both hosts; the
+         * rule is that it runs here on as before.  -ECANCELED, -ETIME: it was stopped.  One that is
+         * on its way already is waited for.  -ENOTSUP: the engine cannot. */
+        int (*migrate)(struct compute *c, const char *uuid, const struct guest_move *m,
+                       struct err **e);
         void (*close)(struct compute *c);
         /* Makes the engine look at its emulators now (seconds on first use after an install or
          * upgrade), so that no start has to wait for it.  Harmless to repeat. */

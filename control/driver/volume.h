@@ -186,6 +186,10 @@ struct volume_service_ops {
                       struct err **e);
         /* Closes the export, its connections and its socket.  Missing is success. */
         int (*unexport)(struct volume_service *s, const char *id, struct err **e);
+        /* A guest that has the volume open moves to another host: active false flushes it and gives
+         * it up to that host's service, and what the guest still writes waits for a true, which takes
+         * it back, or for the guest's end.  Of a pool that only one host has: nothing to do. */
+        int (*activate)(struct volume_service *s, const char *id, bool active, struct err **e);
         int (*list_exports)(struct volume_service *s,
                             int (*each)(void *arg, const char *id, const char *volume), void *arg,
                             struct err **e);

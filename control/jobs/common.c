@@ -59,6 +59,7 @@ const struct job_def *const job_defs[] = {
         &job_instance_cdrom,
         &job_instance_plug,
         &job_instance_unplug,
+        &job_instance_migrate,
         NULL,
 };
 /* clang-format on */

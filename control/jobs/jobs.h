@@ -13,7 +13,8 @@ extern const struct job_def job_tenant_create, job_tenant_key, job_tenant_delete
         job_instance_rescue, job_instance_unrescue, job_instance_rebuild, job_instance_shelve,
         job_instance_resize, job_instance_revert, job_instance_image, job_instance_vcpus,
         job_instance_backup, job_instance_discard, job_instance_keys, job_instance_nmi,
-        job_instance_password, job_instance_memory, job_instance_vnc, job_instance_cdrom;
+        job_instance_password, job_instance_memory, job_instance_vnc, job_instance_cdrom,
+        job_instance_migrate;
 extern const struct job_def job_volume_accept, job_volume_adopt, job_volume_manage,
         job_volume_release, job_volume_revert, job_volume_flatten, job_volume_shrink,
         job_volume_retype;
@@ -36,7 +37,7 @@ enum { INSTANCE_DRAFT, INSTANCE_STARTING, INSTANCE_ACTIVE, INSTANCE_STOPPING, IN
        INSTANCE_SUSPENDING, INSTANCE_SUSPENDED, INSTANCE_RESUMING, INSTANCE_RESCUING,
        INSTANCE_RESCUED, INSTANCE_UNRESCUING, INSTANCE_REBUILDING, INSTANCE_SHELVING,
        INSTANCE_SHELVED, INSTANCE_RESIZING, INSTANCE_RESIZED, INSTANCE_REVERTING,
-       INSTANCE_LAST = INSTANCE_REVERTING };
+       INSTANCE_MIGRATING, INSTANCE_LAST = INSTANCE_MIGRATING };
 
 /* No guest is to be there: one that is, though nothing is under way, is ended. */
 #define INSTANCE_OFF                                                                               \
@@ -180,6 +181,25 @@ int volume_retype(struct txn *t, struct object *o, const char *args, struct err 
 
 /* place.c: the first step of a start. */
 int instance_step_place(struct job *j, struct err **e);
+/* For one that is to leave its host: the best of the others, or that one if it is named (not "");
+ * live: as it runs.  Its name goes to `ret` (NAME_SIZE), what was said of each into the job's `why`.
+ * -ENOSPC. */
+int instance_place_elsewhere(struct txn *t, const struct object *o, struct object *job,
+                             const char *named, bool live, char *ret, struct err **e);
+/* Whether this host has room for it, of what it has promised itself.  -ENOSPC.  Model held. */
+int instance_fits_here(struct control *c, const struct object *o, struct err **e);
+
+/* migrate.c: the verb; and for the host's own drain. */
+int instance_migrate(struct txn *t, struct object *o, const char *args, struct err **e);
+/* move.c: whether a local volume can be copied to another host with the guest that has it. */
+bool volume_goes_along(struct control *c, const struct object *v);
+/* limit.c: the volume's limits, on this host, which may not have served it before. */
+int volume_limits_here(struct control *c, const char *id, struct err **e);
+/* drain.c: while this host drains, its guests are asked to go; again: also those that could not.
+ * Whether it drains. */
+bool drain_look(struct control *c, bool again);
+/* takeover.c: its guest died with that host: it is started elsewhere, if it wants that, or says so. */
+void instance_died(struct txn *t, struct object *o, const char *host);
 
 /* instance.c */
 int instance_compute(struct job *j, struct compute **ret, struct err **e);

@@ -100,6 +100,22 @@ void volume_limits_due_all(struct control *c)
         free(v);
 }
 
+int volume_limits_here(struct control *c, const char *id, struct err **e)
+{
+        struct volume_service *s = c->cfg.volumes;
+        struct volume_limits l = {};
+        struct object *o = NULL;
+        sd_id128_t uuid;
+
+        control_rdlock(c);
+        if (id_parse(id, &uuid) == 0)
+                o = model_by_id(c, uuid);
+        if (o && o->kind == &kind_volume) /* no CD */
+                limits_of(c, o, &l);
+        control_unlock(c);
+        return feed_shared(c) ? s->ops->set_limits(s, id, &l, e) : 0;
+}
+
 static int step_limit(struct job *j, struct err **e)
 {
         struct volume_service *s = j->c->cfg.volumes;

@@ -11,8 +11,9 @@
 
 enum { BINDS_MAX = 26, WHY_MAX = 4000 };
 
-/* The volumes that bind it.  Model held. */
-static size_t find_binds(const struct object *o, struct sched_bind v[BINDS_MAX])
+/* The volumes that bind it; live: not those whose bytes can go along.  Model held. */
+static size_t find_binds(struct control *c, const struct object *o, bool live,
+                         struct sched_bind v[BINDS_MAX])
 {
         size_t n = 0;
 
@@ -20,13 +21,15 @@ static size_t find_binds(const struct object *o, struct sched_bind v[BINDS_MAX])
                 v[n++] = (struct sched_bind){object_str(o, "host"), "its definition"};
         object_foreach_link (l, o)
                 if (l->target->kind == &kind_volume && volume_local(l->target) &&
-                    *object_str(l->target, "host") && n < BINDS_MAX)
+                    *object_str(l->target, "host") && n < BINDS_MAX &&
+                    !(live && volume_goes_along(c, l->target)))
                         v[n++] =
                                 (struct sched_bind){object_str(l->target, "host"), l->target->name};
         return n;
 }
 
-static struct sched_want wanted(const struct object *o, const struct sched_host *v, size_t n,
+static struct sched_want wanted(struct control *c, const struct object *o, bool live,
+                                const struct sched_host *v, size_t n,
                                 struct sched_bind binds[BINDS_MAX])
 {
         const struct object *group = object_target(o, "group");
@@ -35,7 +38,7 @@ static struct sched_want wanted(const struct object *o, const struct sched_host 
                                .zone = object_str(o, "zone"),
                                .features = object_str(o, "features"),
                                .binds = binds,
-                               .nbinds = find_binds(o, binds),
+                               .nbinds = find_binds(c, o, live, binds),
                                .policy = sched_policy(group ? object_str(group, "policy") : ""),
                                .pack = streq(object_str(o->tenant, "placement"), "pack")};
 
@@ -44,15 +47,17 @@ static struct sched_want wanted(const struct object *o, const struct sched_host 
         return w;
 }
 
-/* The best of all hosts, or of this one alone.  Gives its index in v. */
-static int ask(struct control *c, const struct object *o, bool claim, struct sched_host *v,
+/* The best of all hosts, or that one alone.  Gives its index in v. */
+static int ask(struct control *c, const struct object *o, const char *only, struct sched_host *v,
                size_t n, struct buf *why, struct err **e)
 {
+        const bool live =
+                o->state == INSTANCE_MIGRATING && !streq(object_str(o, "moving"), "stopped");
         struct sched_bind binds[BINDS_MAX];
-        struct sched_want w = wanted(o, v, n, binds);
+        struct sched_want w = wanted(c, o, live, v, n, binds);
 
-        for (size_t i = 0; claim && i < n; i++)
-                if (streq(v[i].name, object_str(o, "host")))
+        for (size_t i = 0; only && i < n; i++)
+                if (streq(v[i].name, only))
                         return sched_place(&w, v + i, 1, why, e) < 0 ? -ENOSPC : (int)i;
         return sched_place(&w, v, n, why, e);
 }
@@ -83,16 +88,22 @@ static int place(struct job *j, struct txn *t, struct object *o, struct object *
 
         if (claim) {
                 v = host_views(c, o, true, &n);
-                i = ask(c, o, true, v, n, &why, NULL);
+                i = ask(c, o, c->cfg.host, v, n, &why, NULL);
                 host_views_free(v, n);
                 buf_clear(&why); /* as it was said */
         }
         mine = i >= 0;
         if (!mine) {
                 v = host_views(c, o, false, &n);
-                i = ask(c, o, false, v, n, &why, e);
+                if (object_num(o, "stays")) /* it was taken there while it was off */
+                        i = ask(c, o, object_str(o, "host"), v, n, &why, NULL);
+                if (i < 0) {
+                        buf_clear(&why);
+                        i = ask(c, o, NULL, v, n, &why, e);
+                }
                 write_placed(t, job, &why); /* also of one that nobody may have */
                 if (i >= 0) {
+                        txn_set_num(t, o, "stays", 0);
                         txn_set_str(t, o, "host", v[i].name);
                         mine = host_here(c, v[i].name);
                 }
@@ -104,6 +115,54 @@ static int place(struct job *j, struct txn *t, struct object *o, struct object *
         txn_set_str(t, job, "host", object_str(o, "host"));
         txn_set_str(t, o, "died_with", NULL);
         return mine ? 0 : JOB_AWAY;
+}
+
+/* The scheduler is to see it as one that takes no guests, and to say why. */
+static void bar(struct sched_host *h, const char *why)
+{
+        h->up = false;
+        h->state = why;
+}
+
+int instance_place_elsewhere(struct txn *t, const struct object *o, struct object *job,
+                             const char *named, bool live, char *ret, struct err **e)
+{
+        struct control *c = t->c;
+        struct sched_bind binds[BINDS_MAX];
+        _cleanup_buf_ struct buf why = {};
+        struct sched_want w;
+        size_t n;
+        struct sched_host *v = host_views(c, o, false, &n);
+        int i;
+
+        for (size_t k = 0; k < n; k++) {
+                if (streq(v[k].name, object_str(o, "host")))
+                        bar(&v[k], "where it is");
+                else if (*named && !streq(v[k].name, named))
+                        bar(&v[k], "not the one that was asked for");
+                else if (live && !streq(object_str(host_find(c, v[k].name), "compute"), "system"))
+                        bar(&v[k], "without a libvirtd that others reach");
+        }
+        w = wanted(c, o, live, v, n, binds);
+        i = sched_place(&w, v, n, &why, e);
+        if (i >= 0)
+                snprintf(ret, NAME_SIZE, "%s", v[i].name);
+        write_placed(t, job, &why);
+        host_views_free(v, n);
+        return MIN(i, 0);
+}
+
+int instance_fits_here(struct control *c, const struct object *o, struct err **e)
+{
+        _cleanup_buf_ struct buf why = {};
+        size_t n;
+        struct sched_host *v = host_views(c, o, true, &n);
+        int i = ask(c, o, c->cfg.host, v, n, &why, NULL);
+
+        host_views_free(v, n);
+        return i >= 0 ? 0
+                      : err_set(e, -ENOSPC, "%.*s", (int)strcspn(buf_str(&why), "\n"),
+                                buf_str(&why));
 }
 
 int instance_step_place(struct job *j, struct err **e)

@@ -339,6 +339,8 @@ static int export_one(struct job *j, const struct plan *p, const char *id, const
                 x.gid = j->c->cfg.gid;
         }
         r = keys_unlock(j->c, volume, e);
+        if (r == 0)
+                r = volume_limits_here(j->c, volume, e);
         return r < 0 ? r : s->ops->export(s, &x, ret, e);
 }
 
@@ -361,7 +363,7 @@ int plan_cdrom(struct job *j, struct plan *p, struct err **e)
 int plan_exports(struct job *j, struct plan *p, struct err **e)
 {
         for (unsigned i = 0; i < p->g.ndisks; i++) {
-                int r = export_one(j, p, p->export[i], p -> volume[i], p -> disks[i].readonly,
+                int r = export_one(j, p, p->export[i], p->volume[i], p->disks[i].readonly,
                                    &p->socket[i], e);
 
                 if (r < 0)

@@ -124,6 +124,18 @@ static const struct attr_def attrs[] = {
          .help = "how many virtual processors it gives away, of its own in percent"},
         {"memory_percent", ATTR_NUMBER, ROLE_ADMIN, .min = 1, .max = 100000, .def = "150",
          .help = "how much memory it gives away, of its own in percent"},
+        {"migration_uri", ATTR_TEXT, ROLE_ADMIN, .max = 500,
+         .help = "how other hosts' libvirtd reach the one here; empty: qemu+tls://NAME/system"},
+        {"migration_data", ATTR_TEXT, ROLE_ADMIN, .max = 500,
+         .help = "where memory of guests that come is received, as tcp://ADDRESS; empty: libvirt's "
+                 "choice"},
+        {"migration_tls", ATTR_BOOL, ROLE_ADMIN,
+         .help = "1: that goes by TLS, with the certificates in qemu.conf's migrate_tls folder"},
+        {"migration_seconds", ATTR_NUMBER, ROLE_ADMIN, .min = 1, .max = 86400, .def = "600",
+         .help = "time for a guest that leaves while it runs"},
+        {"migration_late", ATTR_WORD, ROLE_ADMIN, .words = "abort pause post-copy", .def = "abort",
+         .help = "after that: it stays, or is halted for the rest, or goes first and its memory "
+                 "follows"},
         {"seen", ATTR_TEXT, ROLE_NOBODY, .render = host_render_seen, .changes = true,
          .help = "how many seconds ago it renewed its lease, as this host saw it"},
         {"beat", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "renewals of its lease"},
@@ -147,7 +159,7 @@ static const struct file_def files[] = {
 };
 
 static const struct verb_def verbs[] = {
-        {"drain", "", ROLE_ADMIN, STATE(HOST_UP), "it gets no new guests; see instances",
+        {"drain", "", ROLE_ADMIN, STATE(HOST_UP), "it gets no new guests, and those it has go to others; see instances",
          verb_drain},
         {"undrain", "", ROLE_ADMIN, STATE(HOST_DRAINING), "it may have guests again", verb_undrain},
         {"evacuate", "", ROLE_ADMIN, STATE(HOST_AWAY) | STATE(HOST_DOWN),

@@ -82,9 +82,13 @@ static char *console_3(struct control *c, const struct object *o)
 
 static void render_power(struct control *c, const struct object *o, struct buf *out)
 {
-        const char *p = object_str(o, "stalled");
+        const char *p = object_str(o, "stalled"), *moving = object_str(o, "moving");
 
-        if (object_in(o, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_STOPPING) |
+        if (o->state == INSTANCE_MIGRATING)
+                buf_addstr(out, streq(moving, "active")   ? "running"
+                                : streq(moving, "paused") ? "paused"
+                                                          : "off");
+        else if (object_in(o, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_STOPPING) |
                                  STATE(INSTANCE_REBOOTING) | STATE(INSTANCE_SUSPENDING) |
                                  STATE(INSTANCE_RESCUED) | STATE(INSTANCE_RESIZED)))
                 buf_addstr(out, *p ? p : "running");
@@ -230,6 +234,15 @@ static const struct attr_def attrs[] = {
          .help = "start of its host's daemon that accepted it; 0: nobody has"},
         {"died_with", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "its host, that was lost"},
         {"thaw", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "its file systems may be frozen"},
+        {"stays", ATTR_BOOL, ROLE_NOBODY, .hidden = true,
+         .help = "it was taken to its host while it was off: it starts there"},
+        {"moving", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "state it migrates in"},
+        {"moving_from", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "host it leaves"},
+        {"moving_to", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "host it goes to"},
+        {"moving_left", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "how it left its host"},
+        {"moving_code", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "why it stays: errno"},
+        {"moving_words", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "and words"},
+        {"arrival", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "paths on the host it goes to"},
         {"stalled", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "power, if not as the state"},
         {"memory_max", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of its flavor"},
         {"old_memory_max", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of that flavor"},
@@ -374,6 +387,8 @@ static const struct verb_def verbs[] = {
          "out of error, or out of what takes too long, to what it really is", instance_reset},
         {"vnc", "[SECONDS]", ROLE_MEMBER, INSTANCE_RUNS,
          "a new password for its screen, good for SECONDS (600): read vnc", instance_vnc_verb},
+        {"migrate", "[HOST]", ROLE_MEMBER, LIVE | STATE(INSTANCE_STOPPED),
+         "to another host, also while it runs; only an admin says to which", instance_migrate},
         {"evacuate", "", ROLE_ADMIN, STATE(INSTANCE_SUSPENDED) | STATE(INSTANCE_ERROR),
          "boot it on another host, if its own is down; its memory, if suspended, is lost",
          instance_evacuate},
@@ -401,6 +416,7 @@ static const struct state_def states[] = {
         {"resizing", .transient = true, .help = "goes off, to restart with another flavor"},
         {"resized", .help = "runs with another flavor: confirm or revert"},
         {"reverting", .transient = true, .help = "goes off, to restart with its old flavor"},
+        {"migrating", .transient = true, .help = "goes to another host"},
 };
 
 const struct kind kind_instance = {

@@ -117,6 +117,37 @@ class Images(Case):
         h.pwrite(b"i" * 512, 0)
         h.shutdown()
 
+    def test_moves(self):
+        """A volume that two blockds have open, as when its guest moves: the writer is the one that
+        was given it, and the other's writes wait."""
+        d = self.d
+        v = d.create(MB)
+        other = Blockd(options=())
+        self.addCleanup(other.clean)
+        other.stop()
+        other.options[-1] = d.options[-1]
+        other.start()
+        h, g = nbd.NBD(), nbd.NBD()
+        h.connect_uri(d.uri(v))
+        h.pwrite(b"h" * 512, 0)
+        g.connect_uri(other.uri(v))
+        self.assertEqual(g.pread(512, 0), b"h" * 512)
+        early = threading.Thread(target=g.pwrite, args=(b"g" * 512, 0))
+        early.start()  # a guest there that is quicker than the word to let go
+        d.ok("activate", id=v, active=False)
+        early.join()
+        self.assertEqual(h.pread(512, 0), b"g" * 512)
+        late = threading.Thread(target=h.pwrite, args=(b"l" * 512, 512))
+        late.start()  # it did not get away after all
+        other.ok("activate", id=v, active=False)
+        self.assertEqual(g.pread(512, 512), bytes(512))
+        d.ok("activate", id=v)
+        late.join()
+        self.assertEqual(g.pread(1024, 0), b"g" * 512 + b"l" * 512)
+        h.pwrite(b"m" * 512, 0)
+        h.shutdown()
+        g.shutdown()
+
 
 class Deaths(Case):
     def test_killed(self):

@@ -41,11 +41,25 @@ struct rig_host {
         uint32_t elsewhere; /* the host that guests of these are on, too */
         struct guests_of running, exports;
         unsigned creates;
-        bool hold;            /* volumes wait in create */
-        bool leased_at_start; /* at every start of a guest so far this host had a lease */
+        bool hold;                     /* volumes wait in create */
+        unsigned given_up, taken_back; /* volumes, by guests that move */
+        struct guests_of between;      /* guests that run, and are halted for a move */
+        bool leased_at_start;          /* at every start of a guest so far this host had a lease */
+};
+
+/* What becomes of guests that move while they run. */
+enum ferry {
+        FERRY_GOES,
+        FERRY_SINKS,  /* they stay, and the engine says why */
+        FERRY_SILENT, /* they went, and the engine's answer is lost */
+        FERRY_STUCK,  /* they are halted, and its answer is lost */
+        FERRY_WAITS,  /* on the way, until this changes */
+        FERRY_ISLAND, /* they went, and the call waits until this changes */
 };
 
 static struct rig {
+        enum ferry ferry;
+        bool under_way; /* one waits */
         pthread_mutex_t lock;
         pthread_cond_t pulse; /* something happened anywhere */
         struct rig_host h[HOSTS];
@@ -133,7 +147,9 @@ static int c_destroy(struct compute *p, const char *uuid, struct err **e)
 static int c_state(struct compute *p, const char *uuid, enum guest_state *ret, struct err **e)
 {
         WITH_LOCK(&rig.lock);
-        *ret = find_id(&HOST_OF(compute, p)->running, uuid) >= 0 ? GUEST_RUNNING : GUEST_GONE;
+        *ret = find_id(&HOST_OF(compute, p)->between, uuid) >= 0   ? GUEST_BETWEEN
+               : find_id(&HOST_OF(compute, p)->running, uuid) >= 0 ? GUEST_RUNNING
+                                                                   : GUEST_GONE;
         return 0;
 }
 
@@ -176,7 +192,67 @@ static int c_restore(struct compute *p, const char *uuid, const char *path, stru
 
 static int c_resume(struct compute *p, const char *uuid, struct err **e)
 {
+        WITH_LOCK(&rig.lock);
+        drop_id(&HOST_OF(compute, p)->between, uuid);
         return 0;
+}
+
+/* The host's name is in the middle of "qemu+tls://NAME/system". */
+static struct rig_host *other_end(const char *uri)
+{
+        for (struct rig_host *h = rig.h; h < rig.h + HOSTS; h++)
+                if (h->name[0] &&
+                    strncmp(uri + strlen("qemu+tls://"), h->name, strlen(h->name)) == 0)
+                        return h;
+        return NULL;
+}
+
+/* Whether to go on waiting. */
+static bool ferry_waits(const struct guest_move *m, enum ferry f)
+{
+        struct timespec ts = clock_timespec(clock_mono() + 20000);
+
+        if (m->progress(m->arg, 1, 2) != 0)
+                return false;
+        WITH_LOCK(&rig.lock);
+        rig.under_way = true;
+        if (rig.ferry == f)
+                pthread_cond_timedwait(&rig.pulse, &rig.lock, &ts);
+        return rig.ferry == f;
+}
+
+static void ferry_over(struct rig_host *h, struct rig_host *to, const char *uuid)
+{
+        WITH_LOCK(&rig.lock);
+        drop_id(&h->running, uuid);
+        add_id(&to->running, uuid);
+        pthread_cond_broadcast(&rig.pulse);
+}
+
+static int c_migrate(struct compute *p, const char *uuid, const struct guest_move *m,
+                     struct err **e)
+{
+        struct rig_host *h = HOST_OF(compute, p), *to = other_end(m->to);
+        enum ferry f = rig.ferry;
+
+        assert_non_null(to);
+        while (f == FERRY_WAITS && ferry_waits(m, f))
+                ;
+        if (f == FERRY_WAITS && m->progress(m->arg, 1, 2) != 0)
+                return err_set(e, -ECANCELED, "cancelled");
+        f = f == FERRY_WAITS ? rig.ferry : f;
+        if (f == FERRY_SINKS)
+                return err_set(e, -EIO, "told to fail");
+        m->halted(m->arg);
+        if (f == FERRY_STUCK) {
+                WITH_LOCK(&rig.lock);
+                add_id(&h->between, uuid);
+                return err_set(e, -EIO, "told to be stuck");
+        }
+        ferry_over(h, to, uuid);
+        while (f == FERRY_ISLAND && ferry_waits(m, f))
+                ;
+        return f == FERRY_SILENT ? err_set(e, -EIO, "told to be silent") : 0;
 }
 
 static const struct compute_ops compute_ops = {.name = "fake",
@@ -188,7 +264,9 @@ static const struct compute_ops compute_ops = {.name = "fake",
                                                .restore = c_restore,
                                                .resume = c_resume,
                                                .state = c_state,
-                                               .list = c_list};
+                                               .list = c_list,
+                                               .pause = c_resume,
+                                               .migrate = c_migrate};
 
 static int open_compute(void *arg, struct compute **ret, struct err **e)
 {
@@ -259,6 +337,16 @@ static int v_unexport(struct volume_service *s, const char *id, struct err **e)
         return 0;
 }
 
+static int v_activate(struct volume_service *s, const char *id, bool active, struct err **e)
+{
+        WITH_LOCK(&rig.lock);
+        if (active)
+                HOST_OF(volumes, s)->taken_back++;
+        else
+                HOST_OF(volumes, s)->given_up++;
+        return 0;
+}
+
 static int v_list_exports(struct volume_service *s,
                           int (*each)(void *arg, const char *id, const char *volume), void *arg,
                           struct err **e)
@@ -283,6 +371,7 @@ static const struct volume_service_ops volume_ops = {.name = "fake",
                                                      .list = v_list,
                                                      .export = v_export,
                                                      .unexport = v_unexport,
+                                                     .activate = v_activate,
                                                      .list_exports = v_list_exports};
 
 static const struct image_service_ops image_ops = {.name = "fake"};

@@ -358,11 +358,12 @@ static void test_transitions(void **state)
                 {"draft", "start " ANYWHERE},
                 {"active",
                  "stop reboot pause suspend snapshot image backup send-key crash-dump set-password "
-                 "rescue rebuild shelve resize vnc " ANYWHERE},
+                 "rescue rebuild shelve resize vnc migrate " ANYWHERE},
                 {"stopped",
                  "start reboot snapshot image backup rescue unrescue rebuild shelve resize confirm "
-                 "revert " ANYWHERE},
-                {"paused", "reboot resume snapshot image backup crash-dump shelve vnc " ANYWHERE},
+                 "revert migrate " ANYWHERE},
+                {"paused",
+                 "reboot resume snapshot image backup crash-dump shelve vnc migrate " ANYWHERE},
                 {"suspended", "reboot resume snapshot image backup shelve evacuate " ANYWHERE},
                 {"rescued", "unrescue send-key crash-dump vnc " ANYWHERE},
                 {"shelved", "unshelve " ANYWHERE},

@@ -175,6 +175,9 @@ int xml_find_nic(const char *xml, const char *mac, struct disk_found *ret, struc
 /* Calls each for every disk; what it is given lives for the call. */
 void xml_each_disk(const char *xml, void (*each)(void *arg, const struct disk_found *f), void *arg);
 void disk_found_done(struct disk_found *f);
+/* The XML with other paths: in each attribute and text that is one of them, or a file in one.  The
+ * caller frees. */
+int xml_move(const char *xml, const struct guest_path *paths, unsigned n, char **ret, struct err **e);
 /* The owner in a guest's <metadata> element; NULL when there is none.  The caller frees. */
 char *xml_owner(const char *metadata);
 
@@ -273,6 +276,8 @@ int op_detach(struct compute *c, const char *uuid, const char *target, int timeo
               struct err **e);
 int op_plug(struct compute *c, const char *uuid, const struct guest_nic *n, struct err **e);
 int op_unplug(struct compute *c, const char *uuid, const char *mac, int timeout_ms, struct err **e);
+/* migrate.c */
+int op_migrate(struct compute *c, const char *uuid, const struct guest_move *m, struct err **e);
 int op_grow(struct compute *c, const char *uuid, const char *target, uint64_t size, struct err **e);
 
 /* reap.c: adopted processes of the embedded mode.

@@ -7,7 +7,12 @@ enum guest_state guest_state_of(int state, int reason)
 {
         switch (state) {
         case VIR_DOMAIN_PAUSED:
-                return reason == VIR_DOMAIN_PAUSED_IOERROR ? GUEST_STALLED : GUEST_PAUSED;
+                return reason == VIR_DOMAIN_PAUSED_IOERROR ? GUEST_STALLED
+                       : reason == VIR_DOMAIN_PAUSED_MIGRATION ||
+                                       reason == VIR_DOMAIN_PAUSED_POSTCOPY ||
+                                       reason == VIR_DOMAIN_PAUSED_POSTCOPY_FAILED
+                               ? GUEST_BETWEEN
+                               : GUEST_PAUSED;
         case VIR_DOMAIN_PMSUSPENDED:
                 return GUEST_PAUSED;
         case VIR_DOMAIN_CRASHED:

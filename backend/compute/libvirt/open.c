@@ -63,6 +63,7 @@ static const struct compute_ops ops = {
         .list = op_list,
         .adopt = op_adopt,
         .release = op_release,
+        .migrate = op_migrate,
         .close = close_op,
         .warm = op_warm,
 };

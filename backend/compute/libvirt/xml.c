@@ -6,6 +6,7 @@
 #include <libxml/chvalid.h>
 
 #include "backend/compute/libvirt/xml-tree.h"
+#include "common/fileio.h"
 #include "common/name.h"
 
 /* Root ports for disks and networks that come while the guest runs (index 0 is pcie-root; each
@@ -493,6 +494,52 @@ void disk_found_done(struct disk_found *f)
         free(f->socket);
         free(f->export);
         *f = (struct disk_found){0};
+}
+
+/* What path is there; NULL: the same.  The caller frees. */
+static char *moved(const char *path, const struct guest_path *paths, unsigned n)
+{
+        for (unsigned i = 0; i < n; i++) {
+                const size_t len = strlen(paths[i].from);
+
+                if (strncmp(path, paths[i].from, len) == 0 && (!path[len] || path[len] == '/'))
+                        return path_printf("%s%s", paths[i].to, path + len);
+        }
+        return NULL;
+}
+
+static void move_node(xmlNodePtr n, const struct guest_path *paths, unsigned npaths)
+{
+        for (; n; n = n->next) {
+                _cleanup_free_ char *to = NULL;
+
+                if (n->type == XML_TEXT_NODE && n->content) {
+                        to = moved((const char *)n->content, paths, npaths);
+                        if (to)
+                                xmlNodeSetContent(n, X(to)); /* of a text: as it is, no markup */
+                }
+                if (n->type != XML_ELEMENT_NODE)
+                        continue;
+                for (xmlAttrPtr a = n->properties; a; a = a->next) {
+                        _cleanup_free_ char *old = value(n, (const char *)a->name);
+                        _cleanup_free_ char *new = old ? moved(old, paths, npaths) : NULL;
+
+                        if (new)
+                                xmlSetProp(n, a->name, X(new));
+                }
+                move_node(n->children, paths, npaths);
+        }
+}
+
+int xml_move(const char *xml, const struct guest_path *paths, unsigned n, char **ret,
+             struct err **e)
+{
+        _cleanup_doc_ xmlDocPtr doc = xml_parse(xml);
+
+        if (!doc)
+                return err_set(e, -EIO, "libvirt gave a domain that is no XML");
+        move_node(xmlDocGetRootElement(doc), paths, n);
+        return xml_dump(doc, ret, e);
 }
 
 char *xml_owner(const char *metadata)

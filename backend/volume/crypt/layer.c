@@ -413,6 +413,20 @@ static int layer_check(void *v, const struct volume_check *how, struct err **e)
         return h->driver->check(h->inner, how, e);
 }
 
+static int layer_activate(void *v, struct err **e)
+{
+        struct handle *h = v;
+
+        return h->driver->activate ? h->driver->activate(h->inner, e) : 0;
+}
+
+static int layer_deactivate(void *v, struct err **e)
+{
+        struct handle *h = v;
+
+        return h->driver->deactivate ? h->driver->deactivate(h->inner, e) : 0;
+}
+
 static size_t layer_alignment(void *v)
 {
         struct handle *h = v;
@@ -423,6 +437,8 @@ static size_t layer_alignment(void *v)
 const struct volume_driver volume_layer_crypt = {
         .name = "encrypted",
         .close = layer_close,
+        .activate = layer_activate,
+        .deactivate = layer_deactivate,
         .size = layer_size,
         .immutable = layer_immutable,
         .pread = layer_pread,

@@ -3,6 +3,12 @@
 
 #include "common/log.h"
 
+enum {
+        LOOK_MS = 2,     /* between two looks at a lock that another host is about to give up */
+        LOCK_MS = 5000,  /* so long in all: a switch takes milliseconds */
+        SHUT_MS = 60000, /* so long a write waits for a volume that was deactivated */
+};
+
 /* With the lock. */
 static struct entry *find_or_add(struct pool *p, const char *id)
 {
@@ -183,6 +189,18 @@ static void tell_owner(struct entry *en, int r)
                 rbd_lock_get_owners_cleanup(owners, n);
 }
 
+/* A guest that has come from another host may write before that host's blockd has let go. */
+static int acquire(struct entry *en)
+{
+        int r = rbd_lock_acquire(en->image, RBD_LOCK_MODE_EXCLUSIVE);
+
+        for (int ms = 0; (r == -EROFS || r == -EBUSY) && ms < LOCK_MS; ms += LOOK_MS) {
+                usleep(LOOK_MS * 1000);
+                r = rbd_lock_acquire(en->image, RBD_LOCK_MODE_EXCLUSIVE);
+        }
+        return r;
+}
+
 int entry_lock(struct entry *en)
 {
         int r;
@@ -190,15 +208,18 @@ int entry_lock(struct entry *en)
         if (en->locked)
                 return 0;
         WITH_LOCK(&en->locking);
+        /* A guest that did not get away waits for the word that it is to go on here. */
+        for (int ms = 0; en->shut && ms < SHUT_MS; ms += LOOK_MS)
+                usleep(LOOK_MS * 1000);
         if (en->shut)
                 return -EPERM;
         if (en->locked)
                 return 0;
-        /* With the newest map our requests tell the OSDs who was fenced; none of his lands behind
+/* With the newest map our requests tell the OSDs who was fenced; none of his lands behind
          * them. */
         r = rados_wait_for_latest_osdmap(en->pool->cluster);
         if (r == 0)
-                r = rbd_lock_acquire(en->image, RBD_LOCK_MODE_EXCLUSIVE);
+                r = acquire(en);
         if (r < 0) {
                 tell_owner(en, r);
                 return r == -EROFS ? -EBUSY : r;

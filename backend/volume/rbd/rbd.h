@@ -56,7 +56,7 @@ struct entry {
         bool immutable;
         pthread_mutex_t locking;
         atomic_bool locked; /* the image's exclusive lock is ours */
-        atomic_bool shut;   /* deactivated: nothing is written */
+        atomic_bool shut;   /* deactivated: writes wait */
         bool flattening;
         atomic_uint_fast64_t flatten_done, flatten_total;
         atomic_int flatten_failed;
