@@ -5,7 +5,11 @@
  * whatever order.  What has landed is answered by who has the lock: the connection's thread while
  * it is awake, all at once before it waits for input; else, as it would have to be woken up, the
  * thread that brings the result, if the reply is small and the socket takes it.  Who does not get
- * the lock leaves it to its holder, who looks again after he let it go. */
+ * the lock leaves it to its holder, who looks again after he let it go.
+ *
+ * With much in flight, sending each reply by itself costs more than the I/O: the connection's
+ * thread then waits for input for a moment only, and in that moment replies gather until they are
+ * half of what is in flight. */
 #pragma once
 
 #include <pthread.h>

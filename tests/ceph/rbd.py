@@ -4,7 +4,9 @@ CEPH_CONF, CEPH_DIR and CEPH_POOL are a cluster of ours (contrib/ceph-dev).
 """
 import json
 import os
+import random
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -14,7 +16,8 @@ import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "blockd"))
 import nbd
-from rig import BLOCKD, CEPH_POOL, MB, Blockd, Case, Client, load, main
+from raw import MB, READ, REQ, SIMPLE, WRITE, Raw
+from rig import BLOCKD, CEPH_POOL, Blockd, Case, Client, load, main
 
 CEPH_DEV = os.path.join(os.path.dirname(__file__), "..", "..", "contrib", "ceph-dev")
 ETIMEDOUT = 110
@@ -147,6 +150,87 @@ class Images(Case):
         h.pwrite(b"m" * 512, 0)
         h.shutdown()
         g.shutdown()
+
+
+class Flights(Case):
+    """What is in flight at once, see blockd/flight.h."""
+    SLOT = 64 << 10
+
+    def still(self, v):
+        """Its counters, once nothing is in flight."""
+        end = time.monotonic() + 60
+        while (s := self.d.ok("stats", id=v))["in_flight"]:
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.02)
+        return s
+
+    def test_all_at_once(self):
+        d, rnd = self.d, random.Random(6)
+        v = d.create(64 * self.SLOT)
+        h = nbd.NBD()
+        h.connect_uri(d.uri(v))
+        want = [bytes(self.SLOT)] * 64
+        done = {"write": 0, "zero": 0, "trim": 0, "flush": 0, "read": 0}
+        for turn in range(6):
+            cookies = []
+            for i, kind in enumerate(rnd.choices(("write", "zero", "trim"), k=64)):
+                if kind == "write":
+                    want[i] = bytes([turn + 1]) + rnd.randbytes(self.SLOT - 1)
+                    cookies.append(h.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(want[i])),
+                                                i * self.SLOT))
+                else:
+                    call = h.aio_zero if kind == "zero" else h.aio_trim
+                    want[i] = bytes(self.SLOT) if kind == "zero" else None
+                    cookies.append(call(self.SLOT, i * self.SLOT))
+                done[kind] += 1
+            cookies.append(h.aio_flush())
+            done["flush"] += 1
+            self.finish(h, cookies)
+            got = [nbd.Buffer(self.SLOT) for _ in want]
+            self.finish(h, [h.aio_pread(b, i * self.SLOT) for i, b in enumerate(got)])
+            done["read"] += 64
+            for have, expect in zip(got, want):
+                if expect is not None:
+                    self.assertEqual(have.to_bytearray(), expect)
+        s = self.still(v)
+        self.assertEqual({k: s[k]["ops"] for k in done}, done)
+        h.shutdown()
+
+    def finish(self, h, cookies):
+        for c in cookies:
+            while not h.aio_command_completed(c):
+                h.poll(-1)
+
+    def test_client_that_does_not_read(self):
+        """Replies that the socket does not take are sent when it does, in whole."""
+        v = self.d.create(32 * MB)
+        r = Raw(self.d.export(v))
+        r.go()
+        for i in range(32):
+            r.request(WRITE, i * MB, MB, payload=bytes([i + 1]) * MB)
+            self.assertEqual(r.simple(), (0, 7))
+        for i in range(64):
+            r.send(struct.pack(">IHHQQI", REQ, 0, READ, i, i % 32 * MB, MB))
+        left = set(range(64))
+        while left:
+            self.assertEqual(struct.unpack(">II", r.get(8)), (SIMPLE, 0))
+            i, = struct.unpack(">Q", r.get(8))
+            self.assertEqual(r.get(MB), bytes([i % 32 + 1]) * MB)
+            left.remove(i)
+        r.s.close()
+
+    def test_client_that_vanishes(self):
+        v = self.d.create(16 * MB)
+        for i in range(4):
+            r = Raw(self.d.export(v))
+            r.go()
+            for k in range(48):
+                r.send(struct.pack(">IHHQQI", REQ, 0, WRITE if k % 2 else READ, k, k * 65536, 65536) +
+                       b"v" * 65536 * (k % 2))
+            r.send(struct.pack(">IHHQQI", REQ, 0, WRITE, 99, 0, MB) + b"half")
+            r.s.close()
+        self.assertEqual(self.still(v)["write"]["errors"], 0)
+        self.d.ok("list")
 
 
 class Deaths(Case):
