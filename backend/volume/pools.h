@@ -54,8 +54,7 @@ int side_drop(struct side *s, const char *id, struct err **e);
 /* Whether that pool has it, or is about to. */
 bool side_has(struct side *s, const char *id);
 /* As volume_open(), in that pool, whatever is known. */
-int side_open(struct side *s, const char *id, bool readonly, struct volume **ret,
-                 struct err **e);
+int side_open(struct side *s, const char *id, bool readonly, struct volume **ret, struct err **e);
 /* move.c: forgets that it was on its way. */
 int moves_forget(struct volume_pool *p, const char *id, struct err **e);
 /* Marks of volumes that were on their way when the process before us ended. */

@@ -1,5 +1,5 @@
-/* A key to its Ceph namespace for a tenant who is to use it with Ceph's own tools.  On request only;
- * the store does not have it: it goes into a file on the host that only root reads,
+/* A key to its Ceph namespace for a tenant who is to use it with Ceph's own tools.  On request
+ * only; the store does not have it: it goes into a file on the host that only root reads,
  * <state>/ceph-keys/TENANT.keyring. */
 #include "control/jobs/jobs.h"
 

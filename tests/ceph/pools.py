@@ -165,8 +165,9 @@ class Pools(Case):
         a = self.d.ok("move", id=v, to=self.ceph, space="one", offset=0, **{"from": "local"})
         self.assertLess(a["next"], a["size"])
         self.assertRaises(nbd.Error, self.open, v)  # nobody has it meanwhile
-        self.d.stop()
+        self.d.kill()
         self.d.start()
+        self.assertRaises(nbd.Error, self.open, v)
         self.d.ok("move", id=v, to=self.ceph, end="forget", **{"from": "local"})
         self.assertNotIn("volume-" + v, rbd("ls", space=self.tenant("one")))
         self.assertEqual(self.read(v, MB), data[0])

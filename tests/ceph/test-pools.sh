@@ -54,6 +54,20 @@ left() {
         ! images default | grep -q "volume-$1"
 }
 wait_until 20 left "$(cat volumes/l/id)" || fail "left in Ceph"
+# Both daemons die in the middle: the job goes on, from its beginning.
+echo 'retype fast' >volumes/l/ctl || fail "retype: $(cat volumes/l/error)"
+kill -9 "$(head -n1 "$T/state/run/blockd.pid")" "$(head -n1 "$T/state/run/stratod.pid")" || fail "kill"
+available l
+expect_text volumes/l/pool "$ceph"
+cmp -n 20971520 "$T/raw" volumes/l/data || fail "other bytes after a move that was cut off"
+echo 'retype -' >volumes/l/ctl && job=$(readlink -f volumes/l/job) && echo cancel >"$job/ctl" 2>/dev/null
+available l
+cmp -n 20971520 "$T/raw" volumes/l/data || fail "other bytes, whether it was cancelled or not"
+[ "$(cat volumes/l/pool)" = local ] || { echo 'retype -' >volumes/l/ctl && available l; } ||
+        fail "back: $(cat volumes/l/error)"
+expect_text volumes/l/pool local
+ok "a move that was cut off goes on"
+
 mkdir volumes/l/snapshots/s && cat volumes/l/snapshots/s/.wait/available@20 >/dev/null || fail "snap"
 refused "it has snapshots" volumes/l "echo 'retype fast' >ctl"
 ok "volumes move, there and back"
