@@ -164,11 +164,14 @@ void control_guests_resync(struct control *c)
 /* stray: the engine has a guest of it.  One that was adopted others may start, too. */
 static bool wants_look(struct control *c, const struct object *o, bool stray)
 {
-        if (!o || o->kind != &kind_instance || !feed_ours(c, o) ||
-            job_live(c, o->no, &job_instance_sync))
+        bool may;
+
+        if (!o || o->kind != &kind_instance || !feed_ours(c, o))
                 return false;
-        return object_in(o, INSTANCE_RUNS) || (object_in(o, INSTANCE_OFF) && !o->nameless &&
-                                               !o->jobs && (stray || object_num(o, "adopted")));
+        may = !o->nameless && !o->jobs && (stray || object_num(o, "adopted"));
+        if (!object_in(o, INSTANCE_RUNS) && !(object_in(o, INSTANCE_OFF) && may))
+                return false;
+        return !o->jobs || !job_live(c, o->no, &job_instance_sync);
 }
 
 static void look_at(struct control *c, uint64_t no, bool stray)

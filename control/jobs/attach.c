@@ -56,6 +56,8 @@ static int step_attach(struct job *j, struct err **e)
                 r = instance_compute(j, &compute, e);
         if (r == 0)
                 r = compute->ops->attach(compute, p.g.uuid, &p.disks[0], e);
+        if (r == -ECONNREFUSED) /* it may have it, or not: asked again, the engine says */
+                return instance_wait_engine(j, e);
         if (r == 0)
                 instance_describe(j, compute);
         return r;
@@ -108,6 +110,8 @@ static int step_detach(struct job *j, struct err **e)
         r = instance_compute(j, &compute, e);
         if (r == 0)
                 r = compute->ops->detach(compute, f.id, target, 20000, e);
+        if (r == -ECONNREFUSED)
+                return instance_wait_engine(j, e);
         if (r == -ENOENT) { /* no such guest, or no such disk in it: it is out */
                 if (e)
                         *e = err_free(*e);

@@ -219,7 +219,9 @@ static int step_pause(struct job *j, struct err **e)
                 return job_wait_blockd(j, e);
         if (r == 0)
                 r = instance_compute(j, &compute, e);
-        return r < 0 ? r : compute->ops->pause(compute, f.id, e);
+        if (r == 0)
+                r = compute->ops->pause(compute, f.id, e);
+        return r == -ECONNREFUSED ? instance_wait_engine(j, e) : r;
 }
 
 static int done_pause(struct job *j, struct txn *t, struct object *o, struct err **e)
@@ -237,7 +239,9 @@ static int step_resume(struct job *j, struct err **e)
 
         if (r == 0)
                 r = instance_compute(j, &compute, e);
-        return r < 0 ? r : compute->ops->resume(compute, f.id, e);
+        if (r == 0)
+                r = compute->ops->resume(compute, f.id, e);
+        return r == -ECONNREFUSED ? instance_wait_engine(j, e) : r;
 }
 
 static int done_resume(struct job *j, struct txn *t, struct object *o, struct err **e)

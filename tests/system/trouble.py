@@ -197,8 +197,7 @@ def pair(verb, kind, n):
           flush=True)
 
 
-SHORT = ("start:kill start:host stop:restart pause:hang suspend:kill wake:host attach:qemu "
-         "resize:kill delete:kill")
+SHORT = "start:kill start:host stop:restart pause:hang suspend:kill attach:qemu delete:kill"
 
 
 def main():

@@ -73,7 +73,7 @@ int op_attach(struct compute *c, const char *uuid, const struct guest_disk *disk
         if (r < 0)
                 return r;
         if (virDomainAttachDeviceFlags(dom, xml, VIR_DOMAIN_AFFECT_LIVE) == 0) {
-                seat_guest(driver(c), dom);
+                seat_target(driver(c), dom, disk->target);
                 return 0;
         }
         r = virt_error(conn, &why);

@@ -221,6 +221,8 @@ int seat_disk(struct driver *d, virDomainPtr dom, const struct disk_found *f, bo
               struct err **e);
 /* Every disk of the guest, until the driver closes; failures are logged. */
 void seat_guest(struct driver *d, virDomainPtr dom);
+/* The same for one disk, which has just come: the others are not looked at. */
+void seat_target(struct driver *d, virDomainPtr dom, const char *target);
 /* Tells the guest that the disk has size bytes, which its node knows already. */
 int seat_resize(virDomainPtr dom, const struct disk_found *f, uint64_t size, struct err **e);
 

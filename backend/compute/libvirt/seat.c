@@ -241,6 +241,17 @@ void seat_guest(struct driver *d, virDomainPtr dom)
         virResetLastError();
 }
 
+void seat_target(struct driver *d, virDomainPtr dom, const char *target)
+{
+        _cleanup_free_ char *xml = d->mode != COMPUTE_TEST ? virDomainGetXMLDesc(dom, 0) : NULL;
+        _cleanup_(disk_found_done) struct disk_found f = {0};
+        struct seating s = {d, dom};
+
+        if (xml && xml_find_disk(xml, target, &f, NULL) == 0 && f.found)
+                seat_one(&s, &f);
+        virResetLastError();
+}
+
 int seat_resize(virDomainPtr dom, const struct disk_found *f, uint64_t size, struct err **e)
 {
         char node[32];
