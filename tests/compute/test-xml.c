@@ -512,6 +512,29 @@ static void its_networks(void **state)
         refuses(&g, -EINVAL, "device");
 }
 
+/* On another host its folder and its disks' sockets are elsewhere; nothing else changes. */
+static void elsewhere(void **state)
+{
+        static const char here[] =
+                "<domain><os><kernel>/srv/a/i/kernel</kernel><cmdline>x=/srv/a/i/kernel</cmdline></"
+                "os>"
+                "<devices><disk><source name='/srv/a/i'><host socket='/run/x/1'/></source></disk>"
+                "<disk><source><host socket='/run/x/11'/></source></disk>"
+                "<serial><log file='/srv/a/i/c &amp; d'/></serial></devices></domain>";
+        const struct guest_path paths[] = {{"/srv/a/i", "/srv/b & c/i"}, {"/run/x/1", "/run/y"}};
+        _cleanup_free_ char *xml = NULL;
+        _cleanup_err_ struct err *e = NULL;
+
+        assert_int_equal(xml_move(here, paths, 2, &xml, NULL), 0);
+        assert_non_null(strstr(xml, "<kernel>/srv/b &amp; c/i/kernel</kernel>"));
+        assert_non_null(strstr(xml, "<cmdline>x=/srv/a/i/kernel</cmdline>"));
+        assert_non_null(strstr(xml, "name=\"/srv/b &amp; c/i\""));
+        assert_non_null(strstr(xml, "socket=\"/run/y\""));
+        assert_non_null(strstr(xml, "socket=\"/run/x/11\""));
+        assert_non_null(strstr(xml, "file=\"/srv/b &amp; c/i/c &amp; d\""));
+        assert_int_equal(xml_move("<domain", paths, 2, &xml, &e), -EIO);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -522,6 +545,7 @@ int main(void)
                 cmocka_unit_test(its_networks), cmocka_unit_test(its_board),
                 cmocka_unit_test(memory_grows), cmocka_unit_test(its_firmware),
                 cmocka_unit_test(merges),       cmocka_unit_test(does_not_merge),
+                cmocka_unit_test(elsewhere),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
