@@ -29,7 +29,6 @@ uint32_t plan_host_address(struct control *c, const char *name)
 struct draft {
         struct control *c;
         struct net_network *n;
-        struct object *tenant;
         const struct object **groups; /* n->groups, as objects */
 };
 
@@ -67,7 +66,8 @@ static void add_groups(struct draft *d, const struct object *port, struct net_po
                         }
         }
         if (!v) {
-                struct object *g = model_by_name(d->c, d->tenant, &kind_security_group, "default");
+                struct object *g =
+                        model_by_name(d->c, port->tenant, &kind_security_group, "default");
 
                 v = xcalloc(1, sizeof(*v));
                 if (g)
@@ -187,7 +187,7 @@ static void add_subnet(struct draft *d, const struct object *s)
         if (cidr6_parse(cidr, strlen(cidr), &y.address, &prefix)) {
                 const char *mode = object_str(s, "ipv6");
 
-                y.mode = streq(mode, "dhcp") ? NET6_DHCP
+                y.mode = streq(mode, "dhcp")   ? NET6_DHCP
                          : streq(mode, "none") ? NET6_NONE
                                                : NET6_SLAAC;
                 address6_parse(g, strlen(g), &y.gateway);
@@ -224,7 +224,8 @@ static void add_rules(struct draft *d, unsigned g)
                 if (rule_parse(line, &x, NULL) < 0)
                         continue;
                 if (*x.group) {
-                        other = model_by_name(d->c, d->tenant, &kind_security_group, x.group);
+                        other = model_by_name(d->c, d->groups[g]->tenant, &kind_security_group,
+                                              x.group);
                         if (!other) /* gone: nobody is in it */
                                 continue;
                         x.r.group = group_index(d, other);
@@ -240,7 +241,7 @@ void plan_network(struct control *c, struct net_network *n, const struct object 
 {
         struct collection *ports = model_collection(c, o, &kind_port);
         struct collection *subnets = model_collection(c, o, &kind_subnet);
-        struct draft d = {.c = c, .n = n, .tenant = o->tenant};
+        struct draft d = {.c = c, .n = n};
 
         *n = (struct net_network){.mtu = object_num(o, "mtu"),
                                   .uid = NET_UID_BASE + object_num(o, "uplink"),

@@ -80,8 +80,8 @@ void network_render_graph(struct control *c, const struct object *o, struct buf 
         struct collection *subnets = model_collection(c, o, &kind_subnet);
         struct collection *ports = model_collection(c, o, &kind_port);
 
-        buf_printf(out, "graph \"%s\" {\n\t\"network %s\" [shape=box, label=\"%s", o->name,
-                   o->name, o->name);
+        buf_printf(out, "graph \"%s\" {\n\t\"network %s\" [shape=box, label=\"%s", o->name, o->name,
+                   o->name);
         for (size_t i = 0; subnets && i < subnets->n; i++)
                 buf_printf(out, "\\n%s", object_str(subnets->v[i], "cidr"));
         buf_addstr(out, "\"];\n");

@@ -94,7 +94,8 @@ int route_change(struct txn *t, struct object *o, const struct net_route *x, boo
 
 /* kinds/network.c: whether it is one outside: flat, vlan. */
 bool network_physical(const struct object *network);
-/* kinds/subnet.c: our own address in a physical network, which has its gateway outside: the last. */
+/* kinds/subnet.c: our own address in a physical network, which has its gateway outside: the last.
+ */
 uint32_t subnet_server(const struct object *subnet);
 /* Whether o's cidr, text, overlaps none of what the router (NULL: none) leads to. */
 int subnet_check_router(struct control *c, const struct object *o, const char *text,

@@ -70,8 +70,8 @@ struct net_port {
         bool open;                  /* neither its address is looked at nor any rule */
         uint64_t rate_in, rate_out; /* bytes a second to and from it, at most; 0: any */
         uint64_t floor;             /* of the network's way out at least so much is its; 0: none */
-        uint32_t host;              /* where its guest is: that host's address; 0: here or nowhere.  live,
-                             * too: it is on its way here */
+        uint32_t host; /* where its guest is: that host's address; 0: here or nowhere.  live,
+                        * too: it is on its way here */
 };
 
 /* One rule of a group: what it lets pass. */
@@ -83,7 +83,7 @@ struct net_rule {
         unsigned prefix;   /* 0: anybody */
         bool six;          /* peer6 with that prefix instead */
         struct in6_addr peer6;
-        int group;         /* or the ports of this group: an index; -1 none */
+        int group; /* or the ports of this group: an index; -1 none */
 };
 struct net_member {
         uint32_t address;
@@ -144,8 +144,8 @@ struct net_network {
         unsigned mtu;
         uid_t uid; /* of the processes that serve it, nobody else's */
         uint16_t uplink; /* number of its way out, its own in the cloud; 0: it has none */
-        uint64_t rate;   /* of the way out, bytes a second; 0: any.  Without it there are no floors */
-        int router;      /* index of the router that knows the way on; -1: none */
+        uint64_t rate; /* of the way out, bytes a second; 0: any.  Without it there are no floors */
+        int router;    /* index of the router that knows the way on; -1: none */
         const struct net_subnet *subnets;
         unsigned nsubnets;
         const struct net_port *ports;
@@ -165,7 +165,7 @@ struct net_network {
 /* What comes for a port of an address outside goes to one inside. */
 struct net_forward {
         uint8_t proto;
-        uint32_t address;    /* outside */
+        uint32_t address; /* outside */
         uint16_t port;
         uint32_t to;
         uint16_t to_port;
@@ -176,8 +176,9 @@ struct net_router {
         char id[ID_TEXT_SIZE];
         const unsigned *legs; /* indices in net_plan.networks */
         unsigned nlegs;
-        int gateway;      /* the network that is its way out, an index; -1: none */
-        uint32_t address; /* what goes out comes from it, or from a floating IP; 0: only from such */
+        int gateway; /* the network that is its way out, an index; -1: none */
+        uint32_t
+                address; /* what goes out comes from it, or from a floating IP; 0: only from such */
         const struct net_route *routes;
         unsigned nroutes;
         const struct net_forward *forwards;
@@ -214,7 +215,8 @@ struct network_ops {
                          const struct net_balancer *b, struct buf *out);
         /* Bit n: the kernel has networks of enum net_type n. */
         unsigned (*types)(struct network_service *s);
-        /* As of the last apply(), by whoever calls that; the id as in the plan.  false: no device. */
+        /* As of the last apply(), by whoever calls that; the id as in the plan.  false: no device.
+         */
         bool (*count)(struct network_service *s, const char *port, struct net_count *ret);
         void (*close)(struct network_service *s); /* leaves everything as it is */
 };

@@ -161,8 +161,7 @@ void port_derive6(struct txn *t, struct object *o)
         char text[ADDRESS6_TEXT_SIZE];
         struct in6_addr net, a;
 
-        if (network_subnet6(t->c, o->holder, &net) &&
-            network_eui64(&a, &net, object_str(o, "mac")))
+        if (network_subnet6(t->c, o->holder, &net) && network_eui64(&a, &net, object_str(o, "mac")))
                 txn_set_str(t, o, "address6", network_address6(text, &a));
 }
 

@@ -245,8 +245,7 @@ static int bind_gateway(struct txn *t, struct object *o, char *name, struct obje
                 if (l->target == target)
                         return err_set(e, -EBUSY, "the router is between it and others already");
         if (network_router(target))
-                return err_set(e, -EBUSY, "it is behind router '%s'",
-                               network_router(target)->name);
+                return err_set(e, -EBUSY, "it is behind router '%s'", network_router(target)->name);
         for (size_t i = 0; r == 0 && subnets && i < subnets->n; i++)
                 r = subnet_check_router(t->c, subnets->v[i], object_str(subnets->v[i], "cidr"), o,
                                         e);
@@ -315,8 +314,8 @@ int host_set_address(struct txn *t, struct object *host, union value v, struct e
         const char *s = v.s ?: "";
         uint32_t a;
 
-        if (*s && (!address_parse(s, strlen(s), &a) || a >> 24 == 0 || a >> 24 == 127 ||
-                   a >> 28 >= 14))
+        if (*s &&
+            (!address_parse(s, strlen(s), &a) || a >> 24 == 0 || a >> 24 == 127 || a >> 28 >= 14))
                 return err_at(e, -EINVAL, s, strlen(s), 0, strlen(s),
                               "expected an IPv4 address of the host");
         txn_set_str(t, host, "address", s);

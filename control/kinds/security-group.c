@@ -89,8 +89,7 @@ static int peer(const char *line, const char **p, struct rule *ret, struct err *
                 return 0;
         }
         ret->r.six = strchr(w, ':') != NULL;
-        snprintf(text, sizeof(text), "%s%s", w,
-                 strchr(w, '/') ? "" : ret->r.six ? "/128" : "/32");
+        snprintf(text, sizeof(text), "%s%s", w, strchr(w, '/') ? "" : ret->r.six ? "/128" : "/32");
         if (ret->r.six) {
                 if (!cidr6_parse(text, strlen(text), &ret->r.peer6, &ret->r.prefix))
                         return refuse(line, at, "expected an IPv6 network, like fd00::/64", e);

@@ -87,7 +87,7 @@ int subnet_check_router(struct control *c, const struct object *o, const char *s
                         if (subnets->v[i] != o &&
                             (is6 ? cidr6_of(subnets->v[i], &other6) && in_net6(&six, &other6)
                                  : cidr_of(subnets->v[i], &b, &other) &&
-                                           ((a ^ b) & network_mask(MIN(prefix, other))) == 0))
+                                             ((a ^ b) & network_mask(MIN(prefix, other))) == 0))
                                 return err_at(e, -EINVAL, s, strlen(s), 0, strlen(s),
                                               "router '%s' leads to network '%s' with %s",
                                               router->name, l->target->name,
@@ -282,7 +282,8 @@ static int write_route(struct txn *t, struct object *o, const char *line, struct
         if (*line == '-' || *line == '+')
                 line += 1 + strspn(line + 1, " \t");
         r = route_parse(line, &x, e);
-        if (r == 0 && !less && (!cidr_of(o, &net, &prefix) || (x.via & network_mask(prefix)) != net))
+        if (r == 0 && !less &&
+            (!cidr_of(o, &net, &prefix) || (x.via & network_mask(prefix)) != net))
                 r = err_at(e, -EINVAL, line, strlen(line), 0, strlen(line),
                            "the next hop is not in %s", object_str(o, "cidr"));
         return r < 0 ? r : route_change(t, o, &x, less, e);

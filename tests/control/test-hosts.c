@@ -449,14 +449,14 @@ static uint32_t elsewhere(struct rig_host *h)
 /* Each host knows where the guests of the others are, by what these say of themselves. */
 static void test_tunnels(void **state)
 {
-        static const char *const names[] = {"web", "db"};
+        static const char *const guests[] = {"web", "db"};
         char link[NAME_SIZE];
 
         assert_int_equal(set(A, &kind_host, "a", "address", "203.0.113.1"), 0);
         AWAIT(set(A, &kind_host, "b", "address", "203.0.113.2") == 0);
         for (int i = 0; i < 2; i++) {
-                make_instance(A, names[i], "small");
-                assert_int_equal(control_link(A->c, &root, number(A, &kind_instance, names[i]),
+                make_instance(A, guests[i], "small");
+                assert_int_equal(control_link(A->c, &root, number(A, &kind_instance, guests[i]),
                                               kind_link(&kind_instance, "networks"), "lan",
                                               "networks/default", link, NULL),
                                  0);

@@ -1,27 +1,16 @@
-/* The Linux driver's ways, with guests that are namespaces: each has a tap of its own, and a process
- * that carries frames between it and the one the driver made.  All hosts are namespaces, too; no
- * packet leaves the machine. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+/* The Linux driver's ways, with guests that are namespaces.  All hosts are, too; no packet leaves
+ * the machine. */
+#include "rig.h"
 
-#include <arpa/inet.h>
-#include <fcntl.h>
-#include <linux/if_tun.h>
-#include <net/if.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "backend/network/linux/network-linux.h"
-#include "common/child.h"
 #include "common/clock.h"
 #include "common/fileio.h"
 
@@ -30,43 +19,14 @@ enum { PORTS = 8, NETWORKS = 4 };
 static const char cloud[] = "11111111-2222-3333-4444-555555555555";
 static char run[] = "/tmp/st-routes.XXXXXX";
 
-/* --- shell ----------------------------------------------------------------------------------- */
-
-static _printf_(1, 2) int sh(const char *fmt, ...)
-{
-        char text[1024];
-        va_list ap;
-        int r;
-
-        va_start(ap, fmt);
-        vsnprintf(text, sizeof(text), fmt, ap);
-        va_end(ap);
-        fflush(stdout);
-        r = system(text); /* NOLINT: the test's own words */
-        return WIFEXITED(r) ? WEXITSTATUS(r) : 255;
-}
-#define yes(...)                                                                                   \
-        do {                                                                                       \
-                if (sh(__VA_ARGS__) != 0)                                                          \
-                        fail_msg("failed: " __VA_ARGS__);                                          \
-        } while (0)
-#define no(...)                                                                                    \
-        do {                                                                                       \
-                if (sh(__VA_ARGS__) == 0)                                                          \
-                        fail_msg("succeeded: " __VA_ARGS__);                                       \
-        } while (0)
-
 /* --- plans ----------------------------------------------------------------------------------- */
 
 static const unsigned groups[] = {0};
-static struct net_rule rules[] = {{.out = true, .proto = -1, .group = -1},
-                                  {.proto = -1, .group = 0},
-                                  {.proto = -1, .group = -1, .prefix = 8, .peer = 0x0a000000},
-                                  {.proto = -1,
-                                   .group = -1,
-                                   .prefix = 56,
-                                   .six = true,
-                                   .peer6 = {.s6_addr = {0xfd}}}};
+static struct net_rule rules[] = {
+        {.out = true, .proto = -1, .group = -1},
+        {.proto = -1, .group = 0},
+        {.proto = -1, .group = -1, .prefix = 8, .peer = 0x0a000000},
+        {.proto = -1, .group = -1, .prefix = 56, .six = true, .peer6 = {.s6_addr = {0xfd}}}};
 static struct net_group group = {.id = "0123456789abcdef", .rules = rules, .nrules = 4};
 
 struct lan {
@@ -137,70 +97,19 @@ static void apply(struct network_service *s)
 
 /* --- guests ---------------------------------------------------------------------------------- */
 
-static int attach(const char *name)
-{
-        int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
-        struct ifreq f = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
-
-        snprintf(f.ifr_name, sizeof(f.ifr_name), "%s", name);
-        return fd >= 0 && ioctl(fd, TUNSETIFF, &f) == 0 ? fd : -1;
-}
-
-static void carry(int a, int b)
-{
-        static char frame[70000];
-        struct pollfd p[] = {{a, POLLIN, 0}, {b, POLLIN, 0}};
-
-        while (poll(p, 2, -1) > 0)
-                for (int i = 0; i < 2; i++) {
-                        ssize_t n = p[i].revents ? read(p[i].fd, frame, sizeof(frame)) : 0;
-
-                        if (p[i].revents & (POLLERR | POLLHUP) && n <= 0)
-                                _exit(0); /* the driver took the tap away */
-                        if (n > 0 && write(p[!i].fd, frame, n) < 0 && errno == EBADFD)
-                                _exit(0);
-                }
-        _exit(1);
-}
-
-/* A guest plugged into the port's tap: the pid of its namespace. */
+/* Plugged into the port's tap: the pid of its namespace. */
 static pid_t guest(const struct lan *l, unsigned port)
 {
         const struct net_port *p = &l->port[port];
-        char name[DEVICE_SIZE], a[ADDRESS_TEXT_SIZE], g[ADDRESS_TEXT_SIZE];
-        int ready[2];
-        char c = 1;
-        pid_t pid;
+        struct rig_guest g = {.mtu = l->n->mtu};
+        char a[ADDRESS_TEXT_SIZE];
 
-        assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
-        pid = fork();
-        if (pid == 0) {
-                int outer = attach(network_device(name, NET_TAP, p->id)), inner;
-
-                prctl(PR_SET_PDEATHSIG, SIGKILL);
-                if (outer < 0 || unshare(CLONE_NEWNET) < 0 || (inner = attach("eth0")) < 0)
-                        _exit(1);
-                sh("ip link set lo up; ip link set eth0 address %s; sysctl -qw "
-                   "net.ipv6.conf.eth0.accept_dad=0 net.ipv6.conf.eth0.router_solicitation_delay=0 "
-                   "net.ipv6.conf.eth0.accept_ra=2; "
-                   "ip addr add %s/%u dev eth0; ip link set eth0 mtu %u up; ip route add default via "
-                   "%s",
-                   p->mac, network_address(a, p->address), l->subnet.prefix, l->n->mtu,
-                   network_address(g, l->subnet.gateway));
-                if (write(ready[1], &c, 1) == 1)
-                        carry(outer, inner);
-                _exit(1);
-        }
-        close(ready[1]);
-        assert_int_equal(read(ready[0], &c, 1), 1);
-        close(ready[0]);
-        return pid;
-}
-
-static void gone(pid_t pid)
-{
-        kill(pid, SIGKILL);
-        waitpid(pid, NULL, 0);
+        network_device(g.tap, NET_TAP, p->id);
+        snprintf(g.mac, sizeof(g.mac), "%s", p->mac);
+        snprintf(g.address, sizeof(g.address), "%s/%u", network_address(a, p->address),
+                 l->subnet.prefix);
+        network_address(g.gateway, l->subnet.gateway);
+        return rig_guest(&g);
 }
 
 static int ping(pid_t from, const char *to)
@@ -237,30 +146,10 @@ static pid_t serve(pid_t where, unsigned port)
                        "SYSTEM:echo hello $SOCAT_PEERADDR", NULL);
                 _exit(127);
         }
-        for (int i = 0; i < 100 && sh("nsenter -n -t %d ss -Hltn 'sport = %u' | grep -q .", where,
-                                      port) != 0;
+        for (int i = 0;
+             i < 100 && sh("nsenter -n -t %d ss -Hltn 'sport = %u' | grep -q .", where, port) != 0;
              i++)
                 usleep(20000);
-        return pid;
-}
-
-/* The outside: a namespace behind a cable of the "host". */
-static pid_t outside(const char *device)
-{
-        pid_t pid = fork();
-
-        if (pid == 0) {
-                prctl(PR_SET_PDEATHSIG, SIGKILL);
-                if (unshare(CLONE_NEWNET) == 0)
-                        kill(getpid(), SIGSTOP);
-                for (;;)
-                        pause();
-        }
-        assert_true(pid > 0 && waitpid(pid, NULL, WUNTRACED) == pid);
-        kill(pid, SIGCONT);
-        yes("ip link add %s type veth peer name eth0 netns %d && ip link set %s up && "
-            "nsenter -n -t %d ip link set eth0 up && nsenter -n -t %d ip link set lo up",
-            device, pid, device, pid, pid);
         return pid;
 }
 
@@ -312,9 +201,10 @@ static void between_networks(void **state)
 {
         static const struct net_forward forward = {6, 0x0a000063, 8080, 0x0a020002, 80};
         struct network_service *s = network_linux_new(run, cloud);
-        pid_t g[3], o = outside("cable"), server;
+        pid_t g[3], o = rig_outside("cable"), server;
 
-        yes("ip addr add 192.0.2.1/24 dev cable; nsenter -n -t %d sh -c 'ip addr add 192.0.2.2/24 dev "
+        yes("ip addr add 192.0.2.1/24 dev cable; nsenter -n -t %d sh -c 'ip addr add 192.0.2.2/24 "
+            "dev "
             "eth0; ip route add default via 192.0.2.1'",
             o);
         routed();
@@ -412,7 +302,8 @@ static void what_ports_may(void **state)
         a = guest(&lan[0], 0);
         b = guest(&lan[0], 1);
         assert_true(reached6(a, &lan[0].port[1])); /* of one network, by the gateway, too */
-        yes("nsenter -n -t %d sh -c 'ip addr add 10.0.0.50/24 dev eth0; ip addr add fd00::50/128 dev "
+        yes("nsenter -n -t %d sh -c 'ip addr add 10.0.0.50/24 dev eth0; ip addr add fd00::50/128 "
+            "dev "
             "eth0 nodad'",
             a);
         no("nsenter -n -t %d busybox ping -q -c 1 -W 1 -I 10.0.0.50 10.0.0.3 >/dev/null", a);
@@ -422,7 +313,8 @@ static void what_ports_may(void **state)
         apply(s);
         yes("nsenter -n -t %d busybox ping -q -c 3 -W 2 -I 10.0.0.50 10.0.0.3 >/dev/null", a);
         reaches(b, "10.0.0.50");
-        no("nsenter -n -t %d sh -c 'ip addr add 10.0.0.51/24 dev eth0; busybox ping -q -c 1 -W 1 -I 10.0.0.51 "
+        no("nsenter -n -t %d sh -c 'ip addr add 10.0.0.51/24 dev eth0; busybox ping -q -c 1 -W 1 "
+           "-I 10.0.0.51 "
            "10.0.0.1 >/dev/null'",
            a);
         lan[0].port[0].open = true;
@@ -435,12 +327,15 @@ static void what_ports_may(void **state)
                 lan[0].port[0].rate_out = out ? 200000 : 0;
                 apply(s);
                 assert_int_equal(sh("tc qdisc show | grep -q tbf") == 0, !out);
-                yes("(nsenter -n -t %d timeout 30 socat -u TCP-LISTEN:9,reuseaddr - | wc -c >%s/bytes; "
-                    "echo >>%s/bytes end) & while ! nsenter -n -t %d ss -Hltn | grep -q :9; do sleep 0.02; "
+                yes("(nsenter -n -t %d timeout 30 socat -u TCP-LISTEN:9,reuseaddr - | wc -c "
+                    ">%s/bytes; "
+                    "echo >>%s/bytes end) & while ! nsenter -n -t %d ss -Hltn | grep -q :9; do "
+                    "sleep 0.02; "
                     "done",
                     b, run, run, b);
                 begun = clock_mono();
-                yes("nsenter -n -t %d sh -c 'head -c 700000 /dev/zero | socat -u - TCP:10.0.0.3:9'; "
+                yes("nsenter -n -t %d sh -c 'head -c 700000 /dev/zero | socat -u - "
+                    "TCP:10.0.0.3:9'; "
                     "while ! grep -q end %s/bytes; do sleep 0.05; done; grep -qx 700000 %s/bytes",
                     a, run, run);
                 if (clock_mono() - begun < 1500000)
@@ -469,10 +364,12 @@ static void floors(void **state)
         lan[0].port[0].live = lan[0].port[1].live = true;
         lan[0].port[1].floor = 2000000;
         apply(s);
-        yes("nsenter --net=%s/net/%s/ns tc class show dev snu00000000aaaa | grep -q 'rate 16Mbit ceil "
+        yes("nsenter --net=%s/net/%s/ns tc class show dev snu00000000aaaa | grep -q 'rate 16Mbit "
+            "ceil "
             "80Mbit'",
             run, networks[0].id);
-        yes("nsenter --net=%s/net/%s/ns nft list ruleset | grep -q '10.0.0.3 meta priority set 1:10'",
+        yes("nsenter --net=%s/net/%s/ns nft list ruleset | grep -q '10.0.0.3 meta priority set "
+            "1:10'",
             run, networks[0].id);
         networks[0].rate = 0;
         apply(s);
@@ -487,7 +384,7 @@ static void floors(void **state)
 static void physical(void **state)
 {
         struct network_service *s = network_linux_new(run, cloud);
-        pid_t o = outside("phys"), g, server;
+        pid_t o = rig_outside("phys"), g, server;
 
         yes("nsenter -n -t %d ip addr add 10.0.0.1/24 dev eth0", o);
         fill();
@@ -503,7 +400,8 @@ static void physical(void **state)
         reaches(g, "10.0.0.1");
         reaches(o, "10.0.0.2");
         server = serve(o, 80);
-        yes("nsenter -n -t %d timeout 3 busybox nc 10.0.0.1 80 </dev/null | grep -q 'hello 10.0.0.2$'",
+        yes("nsenter -n -t %d timeout 3 busybox nc 10.0.0.1 80 </dev/null | grep -q 'hello "
+            "10.0.0.2$'",
             g);
         gone(server);
         rules[2].peer = 0x0a000009;
@@ -535,7 +433,7 @@ static void there(const char *dir, int in, int out)
 
                 lan[0].port[0].live = false;
                 lan[0].port[1].live = mine;
-                lan[0].port[0].host = 0xcb007101;                /* 203.0.113.1 */
+                lan[0].port[0].host = 0xcb007101; /* 203.0.113.1 */
                 lan[0].port[1].host = mine ? 0 : 0xcb007101;
                 plan.here = 0xcb007102;
                 plan.nnetworks = c != 'q';
@@ -593,8 +491,10 @@ static void two_hosts(void **state)
         assert_int_equal(waitpid(host, NULL, WUNTRACED), host);
         kill(host, SIGCONT);
         close(to[0]);
-        yes("ip link add wire type veth peer name wire netns %d && ip addr add 203.0.113.1/24 dev wire "
-            "&& ip link set wire up && nsenter -n -t %d sh -c 'ip addr add 203.0.113.2/24 dev wire; ip "
+        yes("ip link add wire type veth peer name wire netns %d && ip addr add 203.0.113.1/24 dev "
+            "wire "
+            "&& ip link set wire up && nsenter -n -t %d sh -c 'ip addr add 203.0.113.2/24 dev "
+            "wire; ip "
             "link set wire up; ip link set lo up'",
             host, host);
         plan.here = 0xcb007101;
@@ -638,7 +538,7 @@ static void two_hosts(void **state)
 static void mended(void **state)
 {
         struct network_service *s = network_linux_new(run, cloud);
-        pid_t g[2], o = outside("cable");
+        pid_t g[2], o = rig_outside("cable");
         static const char *const breaks[] = {
                 "nft flush ruleset",
                 "for t in bridge ip; do nft delete table $t stratofs_11111111; done",
@@ -660,9 +560,11 @@ static void mended(void **state)
                 "umount $D/bbbbbbbb-bbbb-bbbb-bbbb-bbbbbbbbbbbb/ns",
                 "rm -r $D/00000002-aaaa-aaaa-aaaa-aaaaaaaaaaaa/dhcp"};
 
-        yes("ip link add foreign type bridge && nft add table inet foreign && nft add chain inet foreign "
+        yes("ip link add foreign type bridge && nft add table inet foreign && nft add chain inet "
+            "foreign "
             "c");
-        yes("ip addr add 192.0.2.1/24 dev cable; nsenter -n -t %d sh -c 'ip addr add 192.0.2.2/24 dev "
+        yes("ip addr add 192.0.2.1/24 dev cable; nsenter -n -t %d sh -c 'ip addr add 192.0.2.2/24 "
+            "dev "
             "eth0; ip route add default via 192.0.2.1'",
             o);
         routed();
@@ -671,7 +573,8 @@ static void mended(void **state)
         g[1] = guest(&lan[2], 0);
         reaches(g[0], "10.2.0.2");
         for (unsigned i = 0; i < ARRAY_SIZE(breaks); i++) {
-                if (sh("D=%s/net; IN1=\"nsenter --net=$D/00000001-aaaa-aaaa-aaaa-aaaaaaaaaaaa/ns\"; "
+                if (sh("D=%s/net; IN1=\"nsenter "
+                       "--net=$D/00000001-aaaa-aaaa-aaaa-aaaaaaaaaaaa/ns\"; "
                        "INR=\"nsenter --net=$D/bbbbbbbb-bbbb-bbbb-bbbb-bbbbbbbbbbbb/ns\"; %s",
                        run, breaks[i]) != 0)
                         fail_msg("cannot break: %s", breaks[i]);
@@ -696,11 +599,13 @@ static void mended(void **state)
 
 int main(int argc, char **argv)
 {
-        const struct CMUnitTest tests[] = {
-                cmocka_unit_test(between_networks), cmocka_unit_test(same_addresses),
-                cmocka_unit_test(what_ports_may),   cmocka_unit_test(floors),
-                cmocka_unit_test(physical),         cmocka_unit_test(two_hosts),
-                cmocka_unit_test(mended)};
+        const struct CMUnitTest tests[] = {cmocka_unit_test(between_networks),
+                                           cmocka_unit_test(same_addresses),
+                                           cmocka_unit_test(what_ports_may),
+                                           cmocka_unit_test(floors),
+                                           cmocka_unit_test(physical),
+                                           cmocka_unit_test(two_hosts),
+                                           cmocka_unit_test(mended)};
         int r;
 
         if (getuid() != 0 || unshare(CLONE_NEWNET | CLONE_NEWNS) < 0 ||

@@ -32,8 +32,8 @@ int device_settle(struct linux_net *s, struct nl *n, const struct nl_link *l, un
 int device_leg(struct linux_net *s, struct nl *n, struct nl *in, int ns, const char *name,
                const char *inside, struct nl_link *here, struct nl_link *there, struct err **e)
 {
-        int a = device_ensure(n, name, "veth", here, e), b = a < 0 ? a : nl_link(in, inside, there, e),
-            r = b;
+        int a = device_ensure(n, name, "veth", here, e),
+            b = a < 0 ? a : nl_link(in, inside, there, e), r = b;
 
         if (r >= 0 && (!a || !b)) { /* half a cable is none: its other end is in a lost namespace */
                 r = a ? nl_del(n, here->index, e) : 0;

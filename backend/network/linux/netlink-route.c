@@ -1,5 +1,5 @@
-/* Addresses, routes and neighbours, by libmnl.  Each call makes what there is of a kind into exactly
- * what it is told. */
+/* Addresses, routes and neighbours, by libmnl.  Each call makes what there is of a kind into
+ * exactly what it is told. */
 #include <arpa/inet.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
@@ -212,8 +212,8 @@ static struct nlmsghdr *make_route(struct nl *n, bool add, const struct nl_item 
         m->rtm_table = RT_TABLE_MAIN;
         m->rtm_protocol = RTPROT_STATIC;
         m->rtm_type = RTN_UNICAST;
-        m->rtm_scope = !add               ? RT_SCOPE_NOWHERE /* any */
-                       : i->via.family    ? RT_SCOPE_UNIVERSE
+        m->rtm_scope = !add                      ? RT_SCOPE_NOWHERE /* any */
+                       : i->via.family           ? RT_SCOPE_UNIVERSE
                        : i->ip.family == AF_INET ? RT_SCOPE_LINK
                                                  : RT_SCOPE_UNIVERSE;
         m->rtm_flags = add && i->via.family ? RTNH_F_ONLINK : 0;
@@ -226,8 +226,8 @@ static struct nlmsghdr *make_route(struct nl *n, bool add, const struct nl_item 
 
 int nl_routes(struct nl *n, unsigned index, const struct nl_list *l, struct err **e)
 {
-        static const struct sort s = {"routes", RTM_GETROUTE, 0, sizeof(struct rtmsg), see_route,
-                                      make_route};
+        static const struct sort s = {"routes",  RTM_GETROUTE, 0, sizeof(struct rtmsg),
+                                      see_route, make_route};
 
         return sync_list(n, &s, index, l, e);
 }
@@ -241,8 +241,7 @@ static int see_neighbour(const struct nlmsghdr *h, void *arg)
         struct seen *w = arg;
         const struct nlattr *a;
 
-        if (h->nlmsg_type != RTM_NEWNEIGH || i.index != w->index ||
-            !(m->ndm_state & NUD_PERMANENT))
+        if (h->nlmsg_type != RTM_NEWNEIGH || i.index != w->index || !(m->ndm_state & NUD_PERMANENT))
                 return MNL_CB_OK;
         mnl_attr_for_each(a, h, sizeof(*m))
         {
@@ -273,15 +272,15 @@ static struct nlmsghdr *make_neighbour(struct nl *n, bool add, const struct nl_i
 
 int nl_neighbours(struct nl *n, unsigned index, const struct nl_list *l, struct err **e)
 {
-        static const struct sort s = {"neighbours", RTM_GETNEIGH, 0, sizeof(struct ndmsg),
-                                      see_neighbour, make_neighbour};
+        static const struct sort s = {"neighbours",         RTM_GETNEIGH,  0,
+                                      sizeof(struct ndmsg), see_neighbour, make_neighbour};
 
         return sync_list(n, &s, index, l, e);
 }
 
 int nl_fdb(struct nl *n, unsigned index, const struct nl_list *l, struct err **e)
 {
-        static const struct sort s = {"forwarding entries", RTM_GETNEIGH, AF_BRIDGE,
+        static const struct sort s = {"forwarding entries", RTM_GETNEIGH,  AF_BRIDGE,
                                       sizeof(struct ndmsg), see_neighbour, make_neighbour};
 
         return sync_list(n, &s, index, l, e);

@@ -54,8 +54,8 @@ static int host_forwards(struct linux_net *s, struct err **e)
         return r;
 }
 
-static int uplink(struct linux_net *s, struct nl *n, const struct net_network *w,
-                  struct place *at, struct err **e)
+static int uplink(struct linux_net *s, struct nl *n, const struct net_network *w, struct place *at,
+                  struct err **e)
 {
         uint32_t own = UPLINK_NET | w->uplink;
         _cleanup_list_ struct nl_list host = {}, mine = {}, routes = {};
@@ -75,8 +75,8 @@ static int uplink(struct linux_net *s, struct nl *n, const struct net_network *w
         nl_list_add(&mine, &(struct nl_item){there.index, nl_ip4(own), 32});
         nl_list_add(&routes, &(struct nl_item){here.index, nl_ip4(own), 32});
         for (unsigned i = 0; i < w->nfloats; i++)
-                nl_list_add(&routes, &(struct nl_item){here.index, nl_ip4(w->floats[i].address),
-                                                       32, .via = nl_ip4(own)});
+                nl_list_add(&routes, &(struct nl_item){here.index, nl_ip4(w->floats[i].address), 32,
+                                                       .via = nl_ip4(own)});
         for (unsigned i = 0; i < w->nbeyond; i++)
                 if (!network_has(w, w->beyond[i].address))
                         nl_list_add(&routes,
@@ -186,11 +186,10 @@ static void routes_by_router(const struct net_plan *p, const struct net_network 
         for (unsigned i = 0; i < r->nroutes; i++) {
                 bool own = network_has(w, r->routes[i].via);
 
-                nl_list_add(out, &(struct nl_item){own ? guests : leg,
-                                                   nl_ip4(r->routes[i].address),
-                                                   r->routes[i].prefix,
-                                                   .via = nl_ip4(own ? r->routes[i].via
-                                                                     : ROUTER_END)});
+                nl_list_add(out,
+                            &(struct nl_item){own ? guests : leg, nl_ip4(r->routes[i].address),
+                                              r->routes[i].prefix,
+                                              .via = nl_ip4(own ? r->routes[i].via : ROUTER_END)});
         }
 }
 
@@ -251,9 +250,9 @@ static int routes(const struct net_plan *p, const struct net_network *w, struct 
                         nl_list_add(&l, &(struct nl_item){to, nl_ip4(w->subnets[i].address),
                                                           w->subnets[i].prefix});
                         if (i == 0)
-                                nl_list_add(&l,
-                                            &(struct nl_item){to, nl_ip4(0),
-                                                              .via = nl_ip4(w->subnets[i].gateway)});
+                                nl_list_add(&l, &(struct nl_item){
+                                                        to, nl_ip4(0),
+                                                        .via = nl_ip4(w->subnets[i].gateway)});
                 }
         if (network_tunnels(p, w))
                 r = tunnel_inside(p, w, at, &l, e);

@@ -83,8 +83,8 @@ static uint32_t ticks(uint32_t bytes, uint64_t rate)
 static int class(struct nl *n, unsigned index, uint32_t parent, uint32_t id, uint64_t rate,
                  uint64_t ceil, struct err **e)
 {
-        struct nlmsghdr *h = message(n, RTM_NEWTCLASS, NLM_F_CREATE | NLM_F_REPLACE, index, parent,
-                                     id);
+        struct nlmsghdr *h =
+                message(n, RTM_NEWTCLASS, NLM_F_CREATE | NLM_F_REPLACE, index, parent, id);
         struct tc_htb_opt x = {.rate.rate = MIN(rate, (uint64_t)UINT32_MAX),
                                .ceil.rate = MIN(ceil, (uint64_t)UINT32_MAX),
                                .buffer = ticks(burst(rate), rate),
@@ -106,8 +106,8 @@ static int class(struct nl *n, unsigned index, uint32_t parent, uint32_t id, uin
 static int classes(struct nl *n, unsigned index, const struct net_network *w, struct err **e)
 {
         struct tc_htb_glob g = {.version = TC_HTB_PROTOVER, .rate2quantum = 10, .defcls = 2};
-        struct nlmsghdr *h = message(n, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, index,
-                                     TC_H_ROOT, 0x10000);
+        struct nlmsghdr *h =
+                message(n, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, index, TC_H_ROOT, 0x10000);
         struct nlattr *o;
         int r;
 

@@ -118,8 +118,8 @@ int router_apply(struct linux_net *s, const struct net_plan *p, unsigned router,
         if (r == 0 && x->gateway >= 0 && !places[x->gateway].failed) {
                 r = leg(s, &p->networks[x->gateway], network_device(name, NET_GATEWAY, x->id),
                         &places[x->gateway], at, false, &index, e);
-                nl_list_add(&routes, &(struct nl_item){index, nl_ip4(0),
-                                                       .via = nl_ip4(NETWORK_END)});
+                nl_list_add(&routes,
+                            &(struct nl_item){index, nl_ip4(0), .via = nl_ip4(NETWORK_END)});
         }
         return r < 0 ? r : nl_routes(at->in, 0, &routes, e);
 }

@@ -26,9 +26,8 @@ static void door_six(const struct net_port *p, struct buf *out)
                 return;
         network_address6(a, &p->address6);
         network_address6(l, &own);
-        buf_printf(out,
-                   "icmpv6 type { nd-router-advert, nd-redirect } drop\n"
-                   "icmpv6 type nd-neighbor-advert @th,64,128 != { ");
+        buf_printf(out, "icmpv6 type { nd-router-advert, nd-redirect } drop\n"
+                        "icmpv6 type nd-neighbor-advert @th,64,128 != { ");
         for (int i = 0; i < 2; i++) {
                 buf_addstr(out, i ? ", 0x" : "0x");
                 for (int k = 0; k < 16; k++)
@@ -172,4 +171,3 @@ void ruleset_host(const char *table, const struct net_plan *p, struct buf *out)
         host_bridges(table, p, out);
         host_uplinks(table, p, out);
 }
-

@@ -55,8 +55,8 @@ void ruleset_router(const char *table, const struct net_plan *p, const struct ne
                     struct buf *out)
 {
         for (int six = 0; six < 2; six++)
-                buf_printf(out, "add table %s %s\ndelete table %s %s\n", six ? "ip6" : "ip",
-                           table, six ? "ip6" : "ip", table);
+                buf_printf(out, "add table %s %s\ndelete table %s %s\n", six ? "ip6" : "ip", table,
+                           six ? "ip6" : "ip", table);
         buf_printf(out, "table ip %s {\n", table);
         buf_addstr(out, "chain forward {\ntype filter hook forward priority 0; policy accept;\n"
                         "iifname \"sng*\" oifname \"sng*\" drop\n"

@@ -82,7 +82,8 @@ static bool leads(const struct inner_sweep *w, const char *name)
                         if (streq(name, network_device(own, NET_ROUTED,
                                                        w->p->networks[w->r->legs[i]].id)))
                                 return true;
-                return w->r->gateway >= 0 && streq(name, network_device(own, NET_GATEWAY, w->r->id));
+                return w->r->gateway >= 0 &&
+                       streq(name, network_device(own, NET_GATEWAY, w->r->id));
         }
         switch (name[2]) {
         case NET_UPLINK:

@@ -113,8 +113,9 @@ int physical_device(struct linux_net *s, struct nl *n, const struct net_network 
         int home, r;
 
         if (!*w->device)
-                return err_set(e, -ENODEV, "network %s: this host is in no such network outside; "
-                                           "admin/hosts/*/physical says which it is in",
+                return err_set(e, -ENODEV,
+                               "network %s: this host is in no such network outside; "
+                               "admin/hosts/*/physical says which it is in",
                                w->id);
         r = nl_link(n, w->device, &lower, e);
         if (r != 1)
