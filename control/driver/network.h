@@ -170,7 +170,7 @@ struct network_ops {
          * a time.  What fails for one network leaves the others whole; the words are of the first.
          * -EPERM, -ENOTSUP (the kernel lacks it), -EIO. */
         int (*apply)(struct network_service *s, const struct net_plan *p, struct err **e);
-        /* Bit n: the kernel has networks of enum net_type n. */
+        /* Bit n: the kernel has networks of enum net_type n.  Any thread, also during apply(). */
         unsigned (*types)(struct network_service *s);
         /* As of the last apply(), by whoever calls that; the id as in the plan.  false: no device.
          */
