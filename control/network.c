@@ -22,7 +22,8 @@ struct network_keeper {
         atomic_bool ending;
         pthread_mutex_t apply;  /* one at a time; what follows */
         unsigned networks;      /* that were on the host after the last look */
-        atomic_uint types;      /* bit n: the kernel has type n; 0: nobody looked yet */
+        struct network_service *_Atomic service; /* once it was opened */
+        atomic_uint types; /* bit n: the kernel has type n; 0: nobody asked yet */
         struct counted *counts; /* under its own lock: reads do not wait for an apply */
         size_t ncounts;
         pthread_mutex_t count;
@@ -135,6 +136,11 @@ int networks_type(struct control *c, enum net_type type, const char *name, struc
 {
         struct network_keeper *k = c->networks;
 
+        struct network_service *s = k ? k->service : NULL;
+
+        /* Asked once, and only by who wants to know: the kernel may load modules for it. */
+        if (s && s->ops->types && !k->types)
+                k->types = s->ops->types(s);
         if (type != NET_GRE && (!k || !k->types || k->types & 1u << type))
                 return 0;
         if (type == NET_GRE) {
@@ -158,8 +164,7 @@ int networks_apply(struct control *c, struct err **e)
         p = network_plan(c);
         r = c->cfg.network(c->cfg.arg, &s, &why);
         if (r == 0) {
-                if (!k->types && s->ops->types)
-                        k->types = s->ops->types(s);
+                k->service = s;
                 r = s->ops->apply(s, p, &why);
                 count(k, s, p);
                 if (s->ops->passwords)

@@ -213,7 +213,7 @@ struct network_ops {
         /* Optional: what a load balancer has done, or why it does not run, as text for people. */
         void (*balancer)(struct network_service *s, const struct net_network *n,
                          const struct net_balancer *b, struct buf *out);
-        /* Bit n: the kernel has networks of enum net_type n. */
+        /* Bit n: the kernel has networks of enum net_type n.  Any thread, also during apply(). */
         unsigned (*types)(struct network_service *s);
         /* As of the last apply(), by whoever calls that; the id as in the plan.  false: no device.
          */

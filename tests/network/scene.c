@@ -10,6 +10,10 @@ static const char cloud[] = "11111111-2222-3333-4444-555555555555";
 static const struct net_subnet subnet = {
         .address = 0x0a000000, .prefix = 24, .gateway = 0x0a000001, .dhcp = true};
 
+static const struct net_subnet6 subnet6 = {.address.s6_addr = {0xfd, 0, 0, 8},
+                                           .gateway.s6_addr = {0xfd, 0, 0, 8, [15] = 1},
+                                           .mode = NET6_SLAAC};
+
 /* Groups: default, web, closed, front. */
 static const struct net_rule def[] = {
         {.out = true, .proto = -1, .group = -1},
@@ -35,8 +39,9 @@ static const unsigned in_default[] = {0}, in_web[] = {1}, in_closed[] = {2}, in_
 #define PORT(n, last, where, runs)                                                                 \
         {                                                                                          \
                 .id = n "0000000-0000-0000-0000-000000000000", .mac = "06:00:00:00:00:" n "0",     \
-                .address = 0x0a000000 + (last), .name = "guest" n, .live = (runs),                 \
-                .groups = (where), .ngroups = 1                                                    \
+                .address = 0x0a000000 + (last),                                                    \
+                .address6.s6_addr = {0xfd, 0, 0, 8, [15] = (last)}, .name = "guest" n,             \
+                .live = (runs), .groups = (where), .ngroups = 1                                    \
         }
 static const struct net_port a[] = {PORT("1", 2, in_default, true), PORT("2", 3, in_default, true),
                                     PORT("3", 4, in_web, true), PORT("4", 5, in_closed, true),
@@ -68,6 +73,8 @@ static const struct net_network networks[] = {
          .uplink = 256,
          .subnets = &subnet,
          .nsubnets = 1,
+         .subnets6 = &subnet6,
+         .nsubnets6 = 1,
          .ports = a,
          .nports = ARRAY_SIZE(a),
          .groups = groups,
@@ -83,6 +90,8 @@ static const struct net_network networks[] = {
          .uplink = 257,
          .subnets = &subnet,
          .nsubnets = 1,
+         .subnets6 = &subnet6,
+         .nsubnets6 = 1,
          .ports = b,
          .nports = ARRAY_SIZE(b),
          .groups = groups,

@@ -302,6 +302,14 @@ static void what_ports_may(void **state)
         a = guest(&lan[0], 0);
         b = guest(&lan[0], 1);
         assert_true(reached6(a, &lan[0].port[1])); /* of one network, by the gateway, too */
+        lan[0].six.mode = NET6_DHCP;
+        lan[0].port[1].address6.s6_addr[15] = 0x77;
+        apply(s);
+        yes("nsenter -n -t %d /usr/bin/python3 " DHCP6 " eth0 %s | grep -qx fd00::400:ff:fe00:77", b,
+            lan[0].port[1].mac);
+        lan[0].six.mode = NET6_SLAAC;
+        lan[0].port[1].address6.s6_addr[15] = 1;
+        apply(s);
         yes("nsenter -n -t %d sh -c 'ip addr add 10.0.0.50/24 dev eth0; ip addr add fd00::50/128 "
             "dev "
             "eth0 nodad'",

@@ -3,7 +3,7 @@
 
 Guests are this program: it holds their taps, as QEMU would, and writes and reads frames. What is
 let in is seen where it arrives, so silence is not mistaken for a wall. With STRATOFS_LONG=1 every
-sweep is of every port; else some are of 3,000.
+sweep is of every port; else most are of 1,000.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ import time
 
 TCP, UDP = 6, 17
 ALL = range(1, 65536)
-SOME = ALL if os.environ.get("STRATOFS_LONG") else sorted({*range(1, 1025), *random.sample(ALL, 2000), 8080, 16509})
+SOME = ALL if os.environ.get("STRATOFS_LONG") else sorted({*range(1, 301), *random.sample(ALL, 700), 8080, 16509})
 FEW = sorted({22, 53, 80, *random.sample(ALL, 100)})
 GATEWAY = {"a": "02:aa:aa:aa:aa:aa", "b": "02:bb:bb:bb:bb:bb"}
 
@@ -53,11 +53,28 @@ def packets(source, target, protocol, ports):
         yield head + body
 
 
+def packets6(source, target, protocol, ports):
+    """The same, of IPv6."""
+    src, dst = (socket.inet_pton(socket.AF_INET6, a) for a in (source, target))
+    size = 20 if protocol == TCP else 12
+    head = struct.pack("!IHBB16s16s", 6 << 28, size, protocol, 64, src, dst)
+    pseudo = src + dst + struct.pack("!II", size, protocol)
+    for port in ports:
+        if protocol == TCP:
+            body = struct.pack("!HHIIBBHHH", 40000, port, 1, 0, 0x50, 2, 1024, 0, 0)
+            body = body[:16] + struct.pack("!H", checksum(pseudo + body)) + body[18:]
+        else:
+            body = struct.pack("!HHHH4s", 40000, port, size, 0, b"hunt")
+            body = body[:6] + struct.pack("!H", checksum(pseudo + body) or 0xffff) + body[8:]
+        yield head + body
+
+
 class Guest:
     """One that answers ARP, and remembers what came for it."""
 
     def __init__(self, number, network, address):
         self.address = address
+        self.address6 = "fd00:8::" + address[-1]
         self.mac = mac(f"06:00:00:00:00:{number}0")
         self.gateway = mac(GATEWAY[network])
         self.fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
@@ -67,7 +84,8 @@ class Guest:
 
     def send(self, packet, source=None):
         try:
-            os.write(self.fd, self.gateway + (source or self.mac) + b"\x08\x00" + packet)
+            kind = b"\x86\xdd" if packet[0] >> 4 == 6 else b"\x08\x00"
+            os.write(self.fd, self.gateway + (source or self.mac) + kind + packet)
         except BlockingIOError:
             time.sleep(0.001)
 
@@ -83,6 +101,21 @@ class Guest:
             sport, dport = struct.unpack("!HH", ip[at:at + 4])
             flags = ip[at + 13] if what == TCP else 0
             self.seen.add((what, socket.inet_ntoa(ip[12:16]), sport, dport, flags))
+        elif kind == b"\x86\xdd":
+            self.receive6(frame)
+
+    def receive6(self, frame):
+        ip, own = frame[14:], socket.inet_pton(socket.AF_INET6, self.address6)
+        if ip[6] == 58 and ip[40] == 135 and ip[48:64] == own:
+            body = struct.pack("!BBHI16sBB6s", 136, 0, 0, 0x60000000, own, 2, 1, self.mac)
+            sum6 = checksum(own + ip[8:24] + struct.pack("!II", len(body), 58) + body)
+            body = body[:2] + struct.pack("!H", sum6) + body[4:]
+            head = struct.pack("!IHBB16s16s", 6 << 28, len(body), 58, 255, own, ip[8:24])
+            os.write(self.fd, frame[6:12] + self.mac + b"\x86\xdd" + head + body)
+        elif ip[6] in (TCP, UDP):
+            sport, dport = struct.unpack("!HH", ip[40:44])
+            self.seen.add((ip[6], socket.inet_ntop(socket.AF_INET6, ip[8:24]), sport, dport,
+                           ip[53] if ip[6] == TCP else 0))
 
 
 class Outside:
@@ -112,7 +145,9 @@ def sweep(guests, who, target, protocol, ports):
     """Ports of target at which something arrived, for each guest; and what came back to who."""
     for g in guests:
         g.seen.clear()
-    for i, packet in enumerate(packets(who.address, target, protocol, ports)):
+    six = ":" in target
+    made = packets6(who.address6, target, protocol, ports) if six else packets(who.address, target, protocol, ports)
+    for i, packet in enumerate(made):
         who.send(packet)
         if i % 32 == 0:
             drain(guests, 0)
@@ -208,10 +243,20 @@ def run(guests):
     if {s[3] for s in a3.seen if s[1] == "10.0.0.6"} != {80} or any(s[1] == "10.0.0.6" for s in a4.seen):
         sys.exit(f"FAIL: it reaches members at {a3.seen} {a4.seen}")
     print("ok: it reaches the member whose rules let it in, and not the other")
+    # The same over IPv6.
+    expect(guests, a1, a2.address6, FEW, tcp=FEW, udp=FEW, at=a2, words="IPv6: within the default group all is open")
+    expect(guests, a1, a3.address6, SOME, tcp={80}, at=a3, words="IPv6: the port that a rule names")
+    expect(guests, a1, a4.address6, SOME, words="IPv6: nothing where no rule is")
+    expect(guests, a3, a1.address6, SOME, words="IPv6: who is not in the group gets nothing of it")
+    expect(guests, b1, a3.address6, SOME, words="IPv6: an address of the other tenant's leads nowhere")
+    opened(guests, a1, "fd00:8::1", SOME, {53}, "IPv6: the gateway has DNS and nothing else")
     # Somebody else's address, somebody else's MAC.
     for g in guests:
         g.seen.clear()
     for packet in packets(a2.address, a1.address, UDP, FEW):
+        a4.send(packet)
+        a4.send(packet, a2.mac)
+    for packet in packets6(a2.address6, a1.address6, UDP, FEW):
         a4.send(packet)
         a4.send(packet, a2.mac)
     drain(guests, 0.3)
