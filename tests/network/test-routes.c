@@ -319,7 +319,7 @@ static void what_ports_may(void **state)
         lan[0].port[0].pairs = &pair;
         lan[0].port[0].npairs = 1;
         apply(s);
-        yes("nsenter -n -t %d busybox ping -q -c 3 -W 2 -I 10.0.0.50 10.0.0.3 >/dev/null", a);
+        yes("nsenter -n -t %d busybox ping -q -A -c 3 -W 2 -I 10.0.0.50 10.0.0.3 >/dev/null", a);
         reaches(b, "10.0.0.50");
         no("nsenter -n -t %d sh -c 'ip addr add 10.0.0.51/24 dev eth0; busybox ping -q -c 1 -W 1 "
            "-I 10.0.0.51 "
@@ -327,7 +327,7 @@ static void what_ports_may(void **state)
            a);
         lan[0].port[0].open = true;
         apply(s);
-        yes("nsenter -n -t %d busybox ping -q -c 3 -W 2 -I 10.0.0.51 10.0.0.1 >/dev/null", a);
+        yes("nsenter -n -t %d busybox ping -q -A -c 3 -W 2 -I 10.0.0.51 10.0.0.1 >/dev/null", a);
         lan[0].port[0].open = false;
         /* Rates: 300 kB at 100 kB/s take their time, whatever may pass at once. */
         for (int out = 0; out < 2; out++) {
