@@ -47,7 +47,7 @@ static int check_disk(const struct guest_disk *d, struct err **e)
 {
         int r;
 
-        if (!streq(d->target, XML_CDROM) &&
+        if (strncmp(d->target, XML_CDROM, sizeof(d->target)) != 0 &&
             (strncmp(d->target, "vd", 2) != 0 || d->target[2] < 'a' || d->target[2] > 'z' ||
              d->target[3] != '\0'))
                 return err_set(e, -EINVAL, "disk target is not vda to vdz");
