@@ -403,7 +403,7 @@ struct guest rig_guest(struct rig *r, unsigned number, const struct guest_disk *
                 .agent_sock = fmt("%s/console/%u.agent", r->dir, number),
                 .kernel = r->kernel,
                 .initrd = r->initrd,
-                .cmdline = "console=ttyS0 panic=-1 quiet writer",
+                .cmdline = "console=ttyS0 no_timer_check panic=-1 quiet writer",
         };
 
         snprintf(g.uuid, sizeof(g.uuid), "5f000000-0000-4000-8000-%06u%06u", number,

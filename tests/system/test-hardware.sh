@@ -51,7 +51,7 @@ echo board >instances/web/flavor || fail "flavor"
 [ "$(cat instances/web/hardware)" = "cores=2 cpu=Nehalem numa=2" ] || fail "$(cat instances/web/hardware)"
 ln -s images/vmlinuz instances/web/kernel
 ln -s images/initrd instances/web/ramdisk
-echo 'console=ttyS0 memhp_default_state=online' >instances/web/cmdline
+echo 'console=ttyS0 no_timer_check memhp_default_state=online' >instances/web/cmdline
 echo 'name=data size=64M' >volumes/new
 expect "a disk" "$STRATO" wait volumes/data available --timeout 60
 ln -s volumes/data instances/web/volumes/vda

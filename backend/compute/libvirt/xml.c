@@ -44,15 +44,10 @@ static int check_path(const char *what, const char *path, size_t max, struct err
 
 enum { SOCKET_PATH_MAX = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1, PATH_TEXT_MAX = 4095 };
 
-static int check_disk(const struct guest_disk *d, struct err **e)
+static int check_source(const struct guest_disk *d, struct err **e)
 {
-        int r;
+        int r = check_path("disk socket", d->socket, SOCKET_PATH_MAX, e);
 
-        if (!streq(d->target, XML_CDROM) &&
-            (strncmp(d->target, "vd", 2) != 0 || d->target[2] < 'a' || d->target[2] > 'z' ||
-             d->target[3] != '\0'))
-                return err_set(e, -EINVAL, "disk target is not vda to vdz");
-        r = check_path("disk socket", d->socket, SOCKET_PATH_MAX, e);
         if (r == 0)
                 r = check_text("disk export", d->export, e);
         if (r == 0 && d->serial) {
@@ -62,6 +57,14 @@ static int check_disk(const struct guest_disk *d, struct err **e)
                                     SERIAL_MAX);
         }
         return r < 0 ? err_prepend(e, r, "disk '%.15s'", d->target) : 0;
+}
+
+static int check_disk(const struct guest_disk *d, struct err **e)
+{
+        if (strncmp(d->target, "vd", 2) != 0 || d->target[2] < 'a' || d->target[2] > 'z' ||
+            d->target[3] != '\0')
+                return err_set(e, -EINVAL, "disk target is not vda to vdz");
+        return check_source(d, e);
 }
 
 static int check_nic(const struct guest_nic *n, struct err **e)
@@ -114,6 +117,8 @@ static int check_guest(const struct guest *g, struct err **e)
                 r = check_path("UEFI's variables", g->nvram, PATH_TEXT_MAX, e);
         if (r == 0 && g->config_drive)
                 r = check_path("config drive", g->config_drive, PATH_TEXT_MAX, e);
+        if (r == 0 && g->cdrom.socket)
+                r = check_source(&g->cdrom, e);
         for (unsigned i = 0; r == 0 && i < g->ndisks; i++)
                 r = check_disk(&g->disks[i], e);
         for (unsigned i = 0; r == 0 && i < g->nnics; i++)
@@ -383,7 +388,7 @@ int xml_media(const struct guest_disk *disk, bool scsi, char **ret, struct err *
 {
         _cleanup_doc_ xmlDocPtr doc = NULL;
         xmlNodePtr holder;
-        int r = disk ? check_disk(disk, e) : 0;
+        int r = disk ? check_source(disk, e) : 0;
 
         if (r < 0)
                 return r;
