@@ -75,7 +75,7 @@ if [ "${STRATOFS_LONG:-}" = 1 ]; then
                 echo start >"instances/$i/ctl" || fail "start $i"
         done
         for i in lan dmz; do
-                wait_line "instances/$i/console.log" "STRATOFS-GUEST ready" 90
+                wait_line "instances/$i/console.log" "STRATOFS-GUEST ready" 180
         done
         [ "$(cut -d' ' -f1 instances/lan/addresses)" = 10.1.0.2 ] || fail "address"
         asked=0

@@ -1,6 +1,8 @@
 /* The driver: the host as the plan says. */
 #include "backend/network/linux/linux.h"
 
+#include <sys/stat.h>
+
 #include "backend/network/linux/netlink.h"
 #include "backend/network/linux/network-linux.h"
 #include "common/fileio.h"
@@ -13,7 +15,7 @@ static struct linux_net *self(struct network_service *s)
 
 static void inner_free(struct inner *i)
 {
-        free(i->ruleset);
+        nft_done(&i->rules);
         free(i->rates);
         free(i->failure);
         free(i);
@@ -52,34 +54,12 @@ struct known_tap *tap_get(struct linux_net *s, const char *name)
         return v;
 }
 
-/* --- rulesets -------------------------------------------------------------------------------- */
-
-int rules_apply(char **last, uint32_t *generation, struct buf *text, struct err **e)
-{
-        uint32_t now = 0;
-        int r;
-
-        if (text->failed)
-                return err_errno(e, -ENOMEM, "ruleset");
-        r = nft_generation(&now, e);
-        if (r < 0)
-                return r;
-        if (*last && streq(*last, buf_str(text)) && now == *generation)
-                return 0;
-        free(*last);
-        *last = NULL;
-        r = nft_apply(buf_str(text), generation, e);
-        if (r == 0)
-                *last = buf_take(text);
-        return r;
-}
-
 static int host_rules(struct linux_net *s, const struct net_plan *p, struct err **e)
 {
         _cleanup_buf_ struct buf text = {};
 
         ruleset_host(s->table, p, &text);
-        return rules_apply(&s->ruleset, &s->generation, &text, e);
+        return nft_apply(&s->rules, &text, e);
 }
 
 /* --- all of it ------------------------------------------------------------------------------- */
@@ -120,6 +100,7 @@ static int mark(struct linux_net *s, struct err **e)
 static int place_open(struct linux_net *s, const char *id, struct place *at, struct err **e)
 {
         _cleanup_free_ char *file = path_printf("%s/%s/ns", s->dir, id);
+        struct stat st;
         int home, r;
 
         *at = (struct place){.ns = -1, .known = inner_get(s, id)};
@@ -133,6 +114,10 @@ static int place_open(struct linux_net *s, const char *id, struct place *at, str
         at->ns = netns_open(file, e);
         if (at->ns < 0)
                 return at->ns;
+        if (fstat(at->ns, &st) == 0 && st.st_ino != at->known->ns) { /* made anew */
+                nft_done(&at->known->rules);
+                at->known->ns = st.st_ino;
+        }
         r = netns_enter(at->ns, &home, e);
         if (r < 0)
                 return r;
@@ -278,7 +263,7 @@ static void close_service(struct network_service *base)
                 inner_free(i);
         }
         free(s->taps);
-        free(s->ruleset);
+        nft_done(&s->rules);
         free(s->alias);
         free(s->metadata);
         free(s->dir);

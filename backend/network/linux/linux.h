@@ -17,6 +17,7 @@
  * Namespaces are files in <run>/net/<id>/ns, of networks and routers. */
 #pragma once
 
+#include <sys/types.h>
 #include "common/buf.h"
 #include "control/driver/network.h"
 
@@ -33,12 +34,21 @@ enum {
         METADATA_ADDRESS = 0xa9fea9fe
 };
 
+/* A namespace's rules: our ways to them, and what was applied last.  All 0 at first. */
+struct nft {
+        struct nft_ctx *ctx;
+        struct mnl_socket *socket;
+        unsigned seq;
+        char *ruleset;       /* as applied; NULL: unknown */
+        uint32_t generation; /* of nftables there after that */
+};
+
 /* What is known of a namespace: what was applied last. */
 struct inner {
         struct inner *next;
         char id[ID_TEXT_SIZE];
-        char *ruleset;
-        uint32_t generation;
+        ino_t ns;
+        struct nft rules;
         char *rates;   /* of its way out */
         char *failure; /* of its load balancers, that was logged */
         bool wanted;
@@ -57,8 +67,7 @@ struct linux_net {
         char *dir;   /* <run>/net */
         char *alias; /* of our devices */
         char table[TABLE_SIZE];
-        char *ruleset;       /* of the host, as applied; NULL: unknown */
-        uint32_t generation; /* of the host's nftables after that */
+        struct nft rules;    /* of the host */
         struct inner *inner; /* the same of namespaces */
         bool forwarding;     /* of the host was looked at */
         char *metadata;      /* stratofs-metadata; NULL: not served */
@@ -78,9 +87,6 @@ struct place {
 /* linux.c */
 struct inner *inner_get(struct linux_net *s, const char *id);
 struct known_tap *tap_get(struct linux_net *s, const char *name);
-/* In the thread's namespace, unless it is what was applied last and nobody has changed any rule
- * since. */
-int rules_apply(char **last, uint32_t *generation, struct buf *text, struct err **e);
 
 /* device.c */
 /* No IPv6 of its own. */
@@ -137,8 +143,10 @@ void netns_remove(const char *path);
 int netns_set(const char *name, const char *device, const char *value, struct err **e);
 
 /* nft.c */
-int nft_apply(const char *ruleset, uint32_t *ret_generation, struct err **e);
-int nft_generation(uint32_t *ret, struct err **e);
+/* In the thread's namespace, always the same of n; unless it is what was applied last and nobody
+ * has changed any rule since.  Takes the text. */
+int nft_apply(struct nft *n, struct buf *text, struct err **e);
+void nft_done(struct nft *n);
 
 /* ruleset-host.c, ruleset.c, ruleset-router.c */
 void ruleset_host(const char *table, const struct net_plan *p, struct buf *out);

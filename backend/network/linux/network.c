@@ -275,7 +275,7 @@ int network_inside(struct linux_net *s, const struct net_plan *p, const struct n
         if (r < 0)
                 return r;
         ruleset_network(s->table, p, w, &text);
-        r = rules_apply(&at->known->ruleset, &at->known->generation, &text, e);
+        r = nft_apply(&at->known->rules, &text, e);
         if (r == 0)
                 r = gateway_link(w, at->in, &l, e);
         gateway_addresses(w, l.index, &addresses);

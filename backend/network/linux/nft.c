@@ -19,55 +19,85 @@ static int see_generation(const struct nlmsghdr *h, void *arg)
         return MNL_CB_STOP;
 }
 
-int nft_generation(uint32_t *ret, struct err **e)
+/* How often the namespace's rules have changed. */
+static int generation(struct nft *n, uint32_t *ret, struct err **e)
 {
         char buf[8192];
         struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
         struct nfgenmsg *g = mnl_nlmsg_put_extra_header(h, sizeof(*g));
-        struct mnl_socket *s = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
-        ssize_t n = -1;
+        ssize_t len = -1;
         int r = -1;
 
         h->nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN;
         h->nlmsg_flags = NLM_F_REQUEST;
-        h->nlmsg_seq = 1;
+        h->nlmsg_seq = ++n->seq;
         *g = (struct nfgenmsg){.version = NFNETLINK_V0};
-        if (s && mnl_socket_bind(s, 0, MNL_SOCKET_AUTOPID) == 0 &&
-            mnl_socket_sendto(s, h, h->nlmsg_len) > 0)
-                n = mnl_socket_recvfrom(s, buf, sizeof(buf));
-        if (n > 0)
-                r = mnl_cb_run(buf, n, 1, mnl_socket_get_portid(s), see_generation, ret);
-        r = r < 0 ? -errno : 0;
-        if (s)
-                mnl_socket_close(s);
-        return r < 0 ? err_errno(e, r, "nftables") : 0;
+        if (mnl_socket_sendto(n->socket, h, h->nlmsg_len) > 0)
+                len = mnl_socket_recvfrom(n->socket, buf, sizeof(buf));
+        if (len > 0)
+                r = mnl_cb_run(buf, len, n->seq, mnl_socket_get_portid(n->socket), see_generation,
+                               ret);
+        return r < 0 ? err_errno(e, -errno, "nftables") : 0;
 }
 
-int nft_apply(const char *ruleset, uint32_t *ret_generation, struct err **e)
+/* Of the thread's namespace, kept: the kernel lets nobody close one who has just replaced a table
+ * before all packets in flight are done with it. */
+static int handle(struct nft *n, struct err **e)
+{
+        if (n->socket)
+                return 0;
+        n->socket = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
+        n->ctx = nft_ctx_new(NFT_CTX_DEFAULT);
+        if (!n->socket || !n->ctx || mnl_socket_bind(n->socket, 0, MNL_SOCKET_AUTOPID) < 0) {
+                int r = err_errno(e, -errno, "nftables");
+
+                nft_done(n);
+                return r;
+        }
+        nft_ctx_buffer_error(n->ctx);
+        nft_ctx_buffer_output(n->ctx);
+        return 0;
+}
+
+void nft_done(struct nft *n)
+{
+        if (n->socket)
+                mnl_socket_close(n->socket);
+        if (n->ctx)
+                nft_ctx_free(n->ctx);
+        free(n->ruleset);
+        *n = (struct nft){};
+}
+
+int nft_apply(struct nft *n, struct buf *text, struct err **e)
 {
         uint32_t before = 0, after = 0;
-        struct nft_ctx *x;
-        int r = 0;
+        int r;
 
+        if (text->failed)
+                return err_errno(e, -ENOMEM, "ruleset");
         WITH_LOCK(&one);
-        r = nft_generation(&before, e);
-        if (r < 0)
-                return r;
-        x = nft_ctx_new(NFT_CTX_DEFAULT);
-        if (!x)
-                return err_errno(e, -ENOMEM, "nftables");
-        nft_ctx_buffer_error(x);
-        nft_ctx_buffer_output(x);
-        if (nft_run_cmd_from_buffer(x, ruleset) != 0) {
-                const char *words = nft_ctx_get_error_buffer(x);
+        r = handle(n, e);
+        if (r == 0)
+                r = generation(n, &before, e);
+        if (r == 0 && n->ruleset && streq(n->ruleset, buf_str(text)) && before == n->generation)
+                return 0;
+        free(n->ruleset);
+        n->ruleset = NULL;
+        if (r == 0 && nft_run_cmd_from_buffer(n->ctx, buf_str(text)) != 0) {
+                const char *words = nft_ctx_get_error_buffer(n->ctx);
 
                 r = err_set(e, -EIO, "nftables: %.*s",
                             words ? (int)MIN(strcspn(words, "\n"), 300) : 0, words ? words : "");
         }
-        nft_ctx_free(x);
         if (r == 0)
-                r = nft_generation(&after, e);
+                r = generation(n, &after, e);
+        if (r < 0) {
+                nft_done(n);
+                return r;
+        }
         /* Somebody else's change came in between: what is there now is not known. */
-        *ret_generation = after == before + 1 ? after : after - 1;
-        return r;
+        n->generation = after == before + 1 ? after : after - 1;
+        n->ruleset = buf_take(text);
+        return 0;
 }

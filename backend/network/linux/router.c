@@ -89,7 +89,7 @@ static int inside(struct linux_net *s, const struct net_plan *p, const struct ne
         if (err < 0)
                 return err;
         ruleset_router(s->table, p, r, &text);
-        err = rules_apply(&at->known->ruleset, &at->known->generation, &text, e);
+        err = nft_apply(&at->known->rules, &text, e);
         netns_leave(home);
         return err;
 }
