@@ -131,7 +131,7 @@ static bool document(const char *name, struct bundle_item *ret, struct buf *text
 
 #define assert_told(name, words)                                                                   \
         do {                                                                                       \
-                assert_true(document(name, &x, &text));                                                \
+                assert_true(document(name, &x, &text));                                            \
                 if (!memmem(x.data, x.len, words, strlen(words)))                                  \
                         fail_msg("%s: %.*s", name, (int)x.len, x.data);                            \
         } while (0)

@@ -54,15 +54,15 @@ boot() {
         local i="$C/tenants/${1%/*}/instances/${1#*/}"
         echo "name=${1#*/} flavor=tiny kernel=images/vmlinuz ramdisk=images/initrd" \
                 >"$C/tenants/${1%/*}/instances/new" || fail "new $1"
-        # A busy host gives an emulated timer too few ticks for the kernel's check of it.
-        echo "console=ttyS0 no_timer_check" >"$i/cmdline" || fail "cmdline of $1"
+        # A busy machine gives an emulated guest too few ticks for the check of its timer.
+        echo console=ttyS0 no_timer_check >"$i/cmdline" || fail "cmdline of $1"
         ln -s networks/default "$i/networks/" || fail "network of $1"
         [ "$(cat "$i/addresses")" ] || fail "$1 has no address before it starts"
         echo start >"$i/ctl" || fail "start $1"
 }
 up() {
         local i="$C/tenants/${1%/*}/instances/${1#*/}"
-        wait_line "$i/console.log" "STRATOFS-GUEST ready" 90
+        wait_line "$i/console.log" "STRATOFS-GUEST ready" 180
         grep -F "STRATOFS-GUEST net eth0 $(cat "$i/addresses")/24" "$i/console.log" ||
                 fail "$1 has another address: $(grep net "$i/console.log")"
         ok "$1 has the address that was known"

@@ -49,7 +49,7 @@ struct inner {
         char id[ID_TEXT_SIZE];
         ino_t ns;
         struct nft rules;
-        char *rates; /* of its way out */
+        char *rates;   /* of its way out */
         char *failure; /* of its load balancers, that was logged */
         bool wanted;
 };
