@@ -305,8 +305,8 @@ static void what_ports_may(void **state)
         lan[0].six.mode = NET6_DHCP;
         lan[0].port[1].address6.s6_addr[15] = 0x77;
         apply(s);
-        yes("nsenter -n -t %d /usr/bin/python3 " DHCP6 " eth0 %s | grep -qx fd00::400:ff:fe00:77", b,
-            lan[0].port[1].mac);
+        yes("nsenter -n -t %d /usr/bin/python3 " DHCP6 " eth0 %s | grep -qx fd00::400:ff:fe00:77",
+            b, lan[0].port[1].mac);
         lan[0].six.mode = NET6_SLAAC;
         lan[0].port[1].address6.s6_addr[15] = 1;
         apply(s);
@@ -626,6 +626,11 @@ int main(int argc, char **argv)
         if (argc > 1)
                 cmocka_set_test_filter(argv[1]);
         r = cmocka_run_group_tests(tests, NULL, NULL);
+        /* What tests that failed have left. */
+        sh("for d in %s/net/* %s/there/net/*; do [ ! -e $d/dnsmasq.pid ] || kill $(cat "
+           "$d/dnsmasq.pid); "
+           "[ ! -e $d/ns ] || umount -l $d/ns; done",
+           run, run);
         remove_tree(run, NULL);
         return r;
 }
