@@ -235,7 +235,10 @@ unsigned jobs_hurry(struct control *c, uint64_t target)
         DL_FOREACH (g->v, j) {
                 if (j->target != target || j->foreign || j->ending)
                         continue;
-                j->hurried = true;
+                if (j->def && j->def->settles) /* it has an end of its own, in either of two ways */
+                        atomic_store(&j->cancel, true);
+                else
+                        j->hurried = true;
                 set_parked(g, j, false);
                 n++;
         }

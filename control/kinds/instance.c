@@ -89,8 +89,8 @@ static void render_power(struct control *c, const struct object *o, struct buf *
                                 : streq(moving, "paused") ? "paused"
                                                           : "off");
         else if (object_in(o, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_STOPPING) |
-                                 STATE(INSTANCE_REBOOTING) | STATE(INSTANCE_SUSPENDING) |
-                                 STATE(INSTANCE_RESCUED) | STATE(INSTANCE_RESIZED)))
+                                      STATE(INSTANCE_REBOOTING) | STATE(INSTANCE_SUSPENDING) |
+                                      STATE(INSTANCE_RESCUED) | STATE(INSTANCE_RESIZED)))
                 buf_addstr(out, *p ? p : "running");
         else
                 buf_addstr(out, o->state == INSTANCE_PAUSED ? "paused" : "off");
@@ -381,7 +381,8 @@ static const struct verb_def verbs[] = {
          "keep the new flavor; a boot disk made for it grows to the flavor's", instance_confirm},
         {"revert", "", ROLE_MEMBER, STATE(INSTANCE_RESIZED) | STATE(INSTANCE_STOPPED),
          "restart it with the flavor it had before the resize", instance_revert},
-        {"delete", "", ROLE_MEMBER, EVERY_STATE & ~STATE(INSTANCE_DELETING),
+        {"delete", "", ROLE_MEMBER,
+         EVERY_STATE & ~(STATE(INSTANCE_DELETING) | STATE(INSTANCE_MIGRATING)),
          "power it off at once and remove it, whatever it is doing", instance_delete},
         {"reset", "", ROLE_ADMIN, STATE(INSTANCE_ERROR) | TRANSIENT,
          "out of error, or out of what takes too long, to what it really is", instance_reset},

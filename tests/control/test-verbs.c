@@ -370,6 +370,7 @@ static void test_transitions(void **state)
                 {"resized", "confirm revert send-key crash-dump vnc " ANYWHERE},
                 {"error", "stop reboot rescue rebuild crash-dump evacuate reset " ANYWHERE},
                 {"deleting", "lock unlock reset "},
+                {"migrating", "lock unlock reset "},
         };
         const struct kind *k = &kind_instance;
 
