@@ -256,7 +256,8 @@ static int delete_once(struct control *c, const struct caller *who, uint64_t no,
                 /* One that failed is left under its id: it may be tried again. */
                 r = o->nameless && o->kind->states[o->state].transient
                             ? err_set(e, -ENOENT, "it is being deleted already")
-                            : authorise(c, who, o, o->kind->remover ?: o->kind->creator, "rmdir", e);
+                            : authorise(c, who, o, o->kind->remover ?: o->kind->creator, "rmdir",
+                                        e);
         }
         if (r == 0)
                 txn_event(&t, o, "deleted");

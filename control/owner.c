@@ -1,10 +1,11 @@
 /* Which host runs a job.
  *
  * What touches a guest, or a volume that a guest has open, runs where the guest is; what touches a
- * local pool, or an upload, runs beside it.  All else of a tenant is run by its keeper: one host, written into the
- * tenant's record by the first that has something to run, until that host is taken over.  So jobs
- * of one target do not run side by side on two hosts, and blockds do not meet in one volume.
- * Every one of these choices is a guarded write: who comes second finds the record changed. */
+ * local pool, or an upload, runs beside it.  All else of a tenant is run by its keeper: one host,
+ * written into the tenant's record by the first that has something to run, until that host is taken
+ * over.  So jobs of one target do not run side by side on two hosts, and blockds do not meet in one
+ * volume. Every one of these choices is a guarded write: who comes second finds the record changed.
+ */
 #include "control/jobs/jobs.h"
 
 #include "control/hosts.h"

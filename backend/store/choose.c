@@ -76,7 +76,8 @@ static int take(struct store_choice *c, const char *key, const char *value, stru
         if (streq(key, "volumes"))
                 return take_volumes(c, value, e);
         err_at(e, -EINVAL, key, strlen(key), 0, strlen(key), "unknown key");
-        return err_hint(e, "store, volumes, ceph_conf, ceph_user, ceph_timeout, cloud_key, host, lease");
+        return err_hint(
+                e, "store, volumes, ceph_conf, ceph_user, ceph_timeout, cloud_key, host, lease");
 }
 
 static char *strip(char *s)

@@ -14,7 +14,7 @@
 #     host_kill NAME            power failure: nobody hears of it, all its processes are gone at once
 #     hosts_off                 everything, in the end; tests call it by their own trap
 #     host_pid NAME             its process 1, as numbered here
-#     host_has_process NAME TEXT    whether a process there has TEXT in its command line
+#     host_pids NAME REGEX      as numbered here, of the processes there whose command lines match
 #     guest_of NAME PATH        the pid, as numbered here, of the QEMU of the instance at PATH in NAME's mount
 #     guest_pids NAME [ID]      of all there, or of the instance with that id
 #     await COMMAND...          until it succeeds; else the test fails with the hosts' logs
@@ -151,15 +151,15 @@ hosts_off() {
         done
 }
 
-host_has_process() {
-        on "$1" pgrep -f -- "$2" >/dev/null
+host_pids() {
+        local pid
+        for pid in $(pgrep -f -- "$2"); do
+                [ "$(readlink "/proc/$pid/ns/pid")" != "$(readlink "/proc/${hosts_init[$1]}/ns/pid")" ] || echo "$pid"
+        done
 }
 
 guest_pids() {
-        local pid
-        for pid in $(pgrep -f "^[^ ]*qemu-system.*uuid ${2:-}"); do
-                [ "$(readlink "/proc/$pid/ns/pid")" != "$(readlink "/proc/${hosts_init[$1]}/ns/pid")" ] || echo "$pid"
-        done
+        host_pids "$1" "^[^ ]*qemu-system.*uuid ${2:-}"
 }
 
 guest_of() {

@@ -202,6 +202,21 @@ shows a admin/hosts/a/state up || fail "a is $(on a cat admin/hosts/a/state)"
 [ "$(guest_of a $t/instances/drained)" = "$qemu" ] || fail "another guest"
 ok "killed, and back in time"
 
+# One that stands still for longer than its lease is taken over; its blockd and its guest would go on, were they not
+# fenced.  When it goes on it finds out, and they end before it serves.
+stratod=$(host_pids a '^[^ ]*/stratod --mount')
+kill -STOP "$stratod" || fail "no stratod: $stratod"
+await shows b admin/hosts/a/state down
+await shows b $t/instances/drained/state error
+shows b $t/instances/drained/error "its host 'a' died" || fail "words: $(on b cat $t/instances/drained/error)"
+test_is_gone "$qemu" && fail "a's QEMU is gone by itself: this shows nothing"
+kill -CONT "$stratod"
+await shows b admin/hosts/a/state up
+test_is_gone "$qemu" || fail "a serves, and its old guest runs"
+start drained b
+await runs drained a
+ok "stood still, taken over, and back"
+
 # One that was stopped is away, and its guests go on; evacuated, they start elsewhere, though they did not ask.
 instance here
 on b "echo drain >admin/hosts/b/ctl; echo drain >admin/hosts/c/ctl" || fail drain
