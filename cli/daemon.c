@@ -301,7 +301,7 @@ static int start_failed(enum daemon d, pid_t pid, int r, const char *log, off_t 
         else
                 err_set(e, r, "%s ended at its start with status %d: %s", daemon_name(d),
                         WEXITSTATUS(status), words.len ? buf_str(&words) : "it said nothing");
-        return err_hint(e, "its log: %s", log);
+        return err_hint(e, r, "its log: %s", log);
 }
 
 int daemon_start(const struct cloud *c, enum daemon d, int timeout_ms, struct err **e)
@@ -418,7 +418,8 @@ int daemon_stop(const struct cloud *c, enum daemon d, int timeout_ms, bool hard,
                 return 0;
         if (!hard) {
                 err_set(e, -ETIMEDOUT, "%s does not end", daemon_name(d));
-                return err_hint(e, "strato down --force kills it; nothing acknowledged is lost");
+                return err_hint(e, -ETIMEDOUT,
+                                "strato down --force kills it; nothing acknowledged is lost");
         }
         kill_main(c, d); /* then its holder ends, too */
         if (await_pidfd(fd, HOLDER_MS) == 0)
@@ -447,7 +448,7 @@ int daemon_replace(const struct cloud *c, enum daemon d, int timeout_ms, struct 
                 usleep(REPLACE_LOOK_USEC);
         }
         err_set(e, -ETIMEDOUT, "%s was not replaced in time", daemon_name(d));
-        return err_hint(e, "its log: %s/log/%s.log", c->state, daemon_name(d));
+        return err_hint(e, -ETIMEDOUT, "its log: %s/log/%s.log", c->state, daemon_name(d));
 }
 
 bool daemon_alone(const struct cloud *c, enum daemon d)

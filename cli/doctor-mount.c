@@ -17,14 +17,16 @@ static int mount_as_root(const char *dir, struct err **e)
         char options[128];
 
         if (fd < 0) {
-                err_errno(e, -errno, "open /dev/fuse");
-                return err_hint(e, "modprobe fuse; in a container: --device /dev/fuse");
+                int r = err_errno(e, -errno, "open /dev/fuse");
+
+                return err_hint(e, r, "modprobe fuse; in a container: --device /dev/fuse");
         }
         snprintf(options, sizeof(options),
                  "fd=%d,rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other", fd);
         if (mount("stratofs-doctor", dir, "fuse.stratofs", MS_NOSUID | MS_NODEV, options) < 0) {
-                err_errno(e, -errno, "mount a FUSE file system");
-                return err_hint(e, "in a container: --cap-add SYS_ADMIN");
+                int r = err_errno(e, -errno, "mount a FUSE file system");
+
+                return err_hint(e, r, "in a container: --cap-add SYS_ADMIN");
         }
         if (umount2(dir, MNT_DETACH) < 0)
                 return err_errno(e, -errno, "unmount it again");
@@ -77,7 +79,7 @@ static int mount_as_user(const char *dir, struct err **e)
 
         if (status == 127) {
                 err_set(e, -ENOENT, "fusermount3 is missing");
-                return err_hint(e, "apt-get install fuse3");
+                return err_hint(e, -ENOENT, "apt-get install fuse3");
         }
         if (status != 0 || fd < 0)
                 return err_set(e, -EPERM, "fusermount3 refused, status %d", status);

@@ -153,7 +153,7 @@ static int stop_guests(const struct cloud *c, bool mounted, struct err **e)
         }
         if (n > 0) {
                 err_set(e, -ETIMEDOUT, "%u guest%s did not stop", n, n == 1 ? "" : "s");
-                return err_hint(e, "strato down --guests --force");
+                return err_hint(e, -ETIMEDOUT, "strato down --guests --force");
         }
         if (mounted)
                 await_known(c);
@@ -166,7 +166,7 @@ static int unmount(const struct cloud *c, enum mount_state m, struct err **e)
                 return 0;
         if (m == MOUNT_HUNG && !c->force) {
                 err_set(e, -ETIMEDOUT, "'%s' does not answer", c->mount);
-                return err_hint(e, "strato down --force");
+                return err_hint(e, -ETIMEDOUT, "strato down --force");
         }
         return mount_detach(c->mount, c->force || m == MOUNT_STALE, e);
 }

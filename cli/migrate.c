@@ -23,7 +23,7 @@ int verb_migrate_store(struct cloud *c, struct err **e)
                 return err_errno(e, r, "look for stratod");
         if (r > 0) {
                 err_set(e, -EBUSY, "the cloud is up: stratod runs, pid %d", pid);
-                return err_hint(e, "strato down; its guests go on");
+                return err_hint(e, -EBUSY, "strato down; its guests go on");
         }
         r = program_path("stratod", &program, e);
         if (r < 0)

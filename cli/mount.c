@@ -106,10 +106,10 @@ static int is_held(const char *path, struct err **e)
 
         if (proc_holders(path, &who) > 0) {
                 err_set(e, -EBUSY, "'%s' is in use by %s", path, buf_str(&who));
-                return err_hint(e, "leave it there, or: strato down --force");
+                return err_hint(e, -EBUSY, "leave it there, or: strato down --force");
         }
         err_set(e, -EBUSY, "'%s' is in use", path);
-        return err_hint(e, "strato down --force unmounts it as soon as it is free");
+        return err_hint(e, -EBUSY, "strato down --force unmounts it as soon as it is free");
 }
 
 int mount_detach(const char *path, bool lazy, struct err **e)
@@ -158,13 +158,14 @@ int mount_prepare(const char *path, struct err **e)
                 break;
         case MOUNT_OK:
                 err_set(e, -EBUSY, "another cloud is mounted on '%s'", path);
-                return err_hint(e, "--mount DIR, or --state DIR of the cloud that is there");
+                return err_hint(e, -EBUSY,
+                                "--mount DIR, or --state DIR of the cloud that is there");
         case MOUNT_HUNG:
                 err_set(e, -ETIMEDOUT, "'%s' is mounted and does not answer", path);
-                return err_hint(e, "strato down --force");
+                return err_hint(e, -ETIMEDOUT, "strato down --force");
         default:
                 err_set(e, -EBUSY, "another file system is mounted on '%s'", path);
-                return err_hint(e, "--mount DIR");
+                return err_hint(e, -EBUSY, "--mount DIR");
         }
         r = mkdir_parents(path, 0755, e);
         if (r < 0)
@@ -172,7 +173,7 @@ int mount_prepare(const char *path, struct err **e)
         r = is_empty(path, e);
         if (r == 0) {
                 err_set(e, -ENOTEMPTY, "the mount point '%s' is not empty", path);
-                return err_hint(e, "--mount DIR");
+                return err_hint(e, -ENOTEMPTY, "--mount DIR");
         }
         return r < 0 ? r : 0;
 }

@@ -54,7 +54,8 @@ static const char *const option_help[NOPTIONS] = {
         [OPT_FSCK] = "--fsck              compare what is recorded with what is there",
         [OPT_ONCE] = "--once              print one table and end",
         [OPT_PRUNE] = "--prune             what the files do not describe goes",
-        [OPT_REPLACE] = "--replace           daemons that run make room for the programs as they are now",
+        [OPT_REPLACE] =
+                "--replace           daemons that run make room for the programs as they are now",
         [OPT_TIMEOUT] = "--timeout SECONDS   give up after that time",
 };
 
@@ -158,7 +159,7 @@ int options_parse(const struct verb *v, int argc, char **argv, struct cloud *c, 
                         return err_set(e, -EINVAL, "%s wants a value", argv[optind - 1]);
                 if (id == '?' || !verb_knows(v, long_options[id].name)) {
                         err_set(e, -EINVAL, "unknown option %s", argv[optind - 1]);
-                        return err_hint(e, "strato %s --help", v->name);
+                        return err_hint(e, -EINVAL, "strato %s --help", v->name);
                 }
                 r = set_option(c, id, e);
                 if (r < 0)
@@ -168,7 +169,7 @@ int options_parse(const struct verb *v, int argc, char **argv, struct cloud *c, 
         c->nwords = argc - optind;
         if (c->nwords < v->min_words || c->nwords > v->max_words) {
                 err_set(e, -EINVAL, c->nwords < v->min_words ? "too few words" : "too many words");
-                return err_hint(e, "strato %s %s", v->name, v->synopsis);
+                return err_hint(e, -EINVAL, "strato %s %s", v->name, v->synopsis);
         }
         return 0;
 }

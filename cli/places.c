@@ -141,8 +141,8 @@ int places_fill(struct cloud *c, struct err **e)
                 return -ENOMEM;
         if (strlen(c->run) > RUN_MAX) {
                 err_set(e, -ENAMETOOLONG, "'%s' is too long for the sockets below it", c->run);
-                return err_hint(e, "a state folder with a path of at most %d characters",
-                                RUN_MAX - 4);
+                return err_hint(e, -ENAMETOOLONG,
+                                "a state folder with a path of at most %d characters", RUN_MAX - 4);
         }
         if (c->conf) {
                 r = make_absolute(&c->conf, e);

@@ -285,7 +285,7 @@ int top_screen(struct top *top, struct err **e)
         if (!terminal) {
                 err_set(e, -ENOTTY, "this terminal (TERM='%s') cannot be drawn on",
                         getenv("TERM") ? getenv("TERM") : "");
-                return err_hint(e, "strato top --once");
+                return err_hint(e, -ENOTTY, "strato top --once");
         }
         cbreak();
         noecho();

@@ -331,7 +331,7 @@ int verb_top(struct cloud *c, struct err **e)
 
         if (mount_probe(c->mount, PROBE_MS) != MOUNT_OK) {
                 err_set(e, -ENOTCONN, "no cloud answers on '%s'", c->mount);
-                return err_hint(e, "strato up");
+                return err_hint(e, -ENOTCONN, "strato up");
         }
         top_init(&top, c);
         r = run(&top, e);

@@ -50,13 +50,14 @@ static int settle_stratod(const struct cloud *c, struct err **e)
                 return 0;
         case MOUNT_HUNG:
                 err_set(e, -ETIMEDOUT, "stratod runs, but '%s' does not answer", c->mount);
-                return err_hint(e, "strato down --force; strato up");
+                return err_hint(e, -ETIMEDOUT, "strato down --force; strato up");
         default:
                 if (!elsewhere && daemon_await_end(c, STRATOD, END_MS) == 0)
                         return 1;
                 err_set(e, -EBUSY, "the cloud in '%s' is mounted on '%s'", c->state,
                         known ? known : "another folder");
-                return err_hint(e, "strato down, then up; or --state DIR for another cloud");
+                return err_hint(e, -EBUSY,
+                                "strato down, then up; or --state DIR for another cloud");
         }
 }
 
@@ -143,7 +144,7 @@ int verb_up(struct cloud *c, struct err **e)
                 return lock;
         if (c->replace && daemon_find(c, STRATOD, &pid) > 0 && daemon_alone(c, STRATOD)) {
                 err_set(e, -EBUSY, "stratod's holder was killed: nobody would start the new one");
-                return err_hint(e, "strato down, then strato up");
+                return err_hint(e, -EBUSY, "strato down, then strato up");
         }
         blockd = up_blockd(c, e);
         if (blockd < 0)

@@ -145,7 +145,7 @@ static int nothing_there(const char *path, const char *want, struct err **e)
         if (!file || stat(file, &st) < 0)
                 return err_set(e, -EINVAL, "'%s' is no object of a cloud", path);
         err_set(e, -EINVAL, "'%s' never is '%s'", path, want);
-        return err_hint(e, "the states are listed in the collection's help");
+        return err_hint(e, -EINVAL, "the states are listed in the collection's help");
 }
 
 static int timed_out(const struct cloud *c, const char *path)
@@ -176,7 +176,7 @@ static int judge(const struct cloud *c, int result, const char *path, struct err
         case -ENOTCONN:
         case -ECONNABORTED:
                 err_set(e, -ENOTCONN, "the cloud went away");
-                return err_hint(e, "strato up, then wait again");
+                return err_hint(e, -ENOTCONN, "strato up, then wait again");
         default:
                 return err_errno(e, result, "wait for '%s'", path);
         }

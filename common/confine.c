@@ -95,8 +95,9 @@ static int ruleset_new(uint64_t *ret_handled, struct err **e)
 
         if (abi < 1) {
                 err_set(e, -ENOTSUP, "this kernel has no Landlock to confine a program with");
-                err_hint(e, "boot with 'lsm=landlock,...' or a kernel of 5.13 or later that has "
-                            "CONFIG_SECURITY_LANDLOCK");
+                err_hint(e, -ENOTSUP,
+                         "boot with 'lsm=landlock,...' or a kernel of 5.13 or later that has "
+                         "CONFIG_SECURITY_LANDLOCK");
                 return -ENOTSUP;
         }
         attr.fs |= (abi >= 2 ? FS_REFER : 0) | (abi >= 3 ? FS_TRUNCATE : 0) |

@@ -94,20 +94,20 @@ int err_prepend(struct err **e, int code, const char *fmt, ...)
         return code;
 }
 
-int err_hint(struct err **e, const char *fmt, ...)
+int err_hint(struct err **e, int code, const char *fmt, ...)
 {
         va_list ap;
         char *hint;
 
         if (!e || !*e)
-                return 0;
+                return code;
         va_start(ap, fmt);
         if (vasprintf(&hint, fmt, ap) >= 0) {
                 free((*e)->hint);
                 (*e)->hint = hint;
         }
         va_end(ap);
-        return (*e)->code;
+        return code;
 }
 
 const char *err_msg(const struct err *e)

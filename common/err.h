@@ -33,15 +33,17 @@ int err_setv(struct err **e, int code, const char *fmt, va_list ap) _printf_(3, 
 /* err_set() with ": " and the text of the errno behind the words. */
 int err_errno(struct err **e, int code, const char *fmt, ...) _printf_(3, 4);
 
-/* Like err_set(), about len bytes at offset at of the n bytes of input (copied, capped at 1 KiB). */
+/* Like err_set(), about len bytes at offset at of the n bytes of input (copied, capped at 1 KiB).
+ */
 int err_at(struct err **e, int code, const char *input, size_t n, size_t at, size_t len,
            const char *fmt, ...) _printf_(7, 8);
 
 /* Puts "words: " before the message that is there (or makes one from code).  Returns code. */
 int err_prepend(struct err **e, int code, const char *fmt, ...) _printf_(3, 4);
 
-/* Sets the hint, replacing an earlier one.  Returns (*e)->code. */
-int err_hint(struct err **e, const char *fmt, ...) _printf_(2, 3);
+/* Sets the hint of the error that is there, replacing an earlier one.  Returns code, which is that
+ * error's, also where nobody wants its words. */
+int err_hint(struct err **e, int code, const char *fmt, ...) _printf_(3, 4);
 
 /* The message of an error that may be NULL. */
 const char *err_msg(const struct err *e);

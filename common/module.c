@@ -40,7 +40,8 @@ int module_load(const char *room, const char *file, const char *entry, const cha
         module = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
         if (!module) {
                 err_set(e, -ENOTSUP, "load %s driver: %s", what, dlerror());
-                err_hint(e, "install %s, or point STRATOFS_MODULES at the modules' folder", what);
+                err_hint(e, -ENOTSUP,
+                         "install %s, or point STRATOFS_MODULES at the modules' folder", what);
                 return -ENOTSUP;
         }
         function = dlsym(module, entry);

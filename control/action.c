@@ -19,7 +19,7 @@ static int wrong_state(const struct object *o, unsigned states, struct err **e)
         for (unsigned i = 0; i < o->kind->nstates; i++)
                 if (states & STATE(i))
                         buf_printf(&b, " %s", o->kind->states[i].name);
-        err_hint(e, "legal in:%s", buf_str(&b));
+        err_hint(e, -EBUSY, "legal in:%s", buf_str(&b));
         buf_done(&b);
         return -EBUSY;
 }
@@ -169,7 +169,7 @@ static int legal_verbs(const struct object *o, struct err **e)
         for (unsigned i = 0; i < o->kind->nverbs; i++)
                 if (object_in(o, o->kind->verbs[i].states))
                         buf_printf(&b, " %s", o->kind->verbs[i].name);
-        err_hint(e, "legal now:%s", b.len ? b.data : " nothing");
+        err_hint(e, -EINVAL, "legal now:%s", b.len ? b.data : " nothing");
         buf_done(&b);
         return 0;
 }

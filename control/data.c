@@ -75,7 +75,7 @@ static int image_is_here(struct control *c, const struct object *o, struct err *
         if (!*host || streq(host, c->cfg.host))
                 return 0;
         err_set(e, -EREMOTE, "data: the bytes uploaded are on host '%s'", host);
-        err_hint(e, "read `disk`, or read `data` there");
+        err_hint(e, -EREMOTE, "read `disk`, or read `data` there");
         return -EREMOTE;
 }
 

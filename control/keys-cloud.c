@@ -24,8 +24,9 @@ static int cloud_key(struct control *c, uint8_t ret[TENANT_KEY], struct err **e)
                 err_set(e, -ENOKEY,
                         "this host has not the cloud's key, which encrypted volumes of several "
                         "hosts need");
-                err_hint(e, "head -c 32 /dev/urandom > FILE, once; `cloud_key = FILE` in the "
-                            "configuration of each host");
+                err_hint(e, -ENOKEY,
+                         "head -c 32 /dev/urandom > FILE, once; `cloud_key = FILE` in the "
+                         "configuration of each host");
                 return -ENOKEY;
         }
         fd = open(c->cfg.cloud_key, O_RDONLY | O_CLOEXEC);
@@ -163,7 +164,8 @@ int keys_cloud_make(struct control *c, const char *tenant, uint8_t ret[TENANT_KE
 {
         if (has_encrypted(c, tenant)) {
                 err_set(e, -ENOKEY, "the tenant's key is on the host that made it");
-                err_hint(e, "start stratod there with `cloud_key`, too: it puts it into the store");
+                err_hint(e, -ENOKEY,
+                         "start stratod there with `cloud_key`, too: it puts it into the store");
                 return -ENOKEY;
         }
         if (getrandom(ret, TENANT_KEY, 0) != TENANT_KEY)

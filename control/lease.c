@@ -386,8 +386,9 @@ static int begin(struct control *c, struct err **e)
         control_unlock(c);
         if (other) { /* its guests would be ended as those of a dead host */
                 err_set(e, -EEXIST, "a host '%s' serves already, on another machine", c->cfg.host);
-                return err_hint(e, "`host = NAME` in the configuration; if that one was replaced, "
-                                   "wait until it is down");
+                return err_hint(e, -EEXIST,
+                                "`host = NAME` in the configuration; if that one was replaced, "
+                                "wait until it is down");
         }
         if (!dead && !(new &&has_exports(c)))
                 return take(c, e);

@@ -162,7 +162,7 @@ int resolve_target(struct control *c, const struct object *o, const struct link_
         if (r < 0 || (*ret)->nameless) {
                 err_at(e, -ENOENT, target, strlen(target), 0, strlen(target), "there is no '%.*s'",
                        200, target);
-                err_hint(e,
+                err_hint(e, -ENOENT,
                          "a target is a path from the link, from the tenant (volumes/root), or "
                          "an id; of kind: %s",
                          d->targets);

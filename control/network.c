@@ -20,10 +20,10 @@ struct network_keeper {
         pthread_t thread;
         bool running, stop, dirty;
         atomic_bool ending;
-        pthread_mutex_t apply;  /* one at a time; what follows */
-        unsigned networks;      /* that were on the host after the last look */
+        pthread_mutex_t apply;                   /* one at a time; what follows */
+        unsigned networks;                       /* that were on the host after the last look */
         struct network_service *_Atomic service; /* once it was opened */
-        atomic_uint types; /* bit n: the kernel has type n; 0: nobody asked yet */
+        atomic_uint types;      /* bit n: the kernel has type n; 0: nobody asked yet */
         struct counted *counts; /* under its own lock: reads do not wait for an apply */
         size_t ncounts;
         pthread_mutex_t count;
@@ -145,7 +145,7 @@ int networks_type(struct control *c, enum net_type type, const char *name, struc
                 return 0;
         if (type == NET_GRE) {
                 err_set(e, -ENOTSUP, "networks of type gre are not made here");
-                return err_hint(e, "vxlan does the same");
+                return err_hint(e, -ENOTSUP, "vxlan does the same");
         }
         return err_set(e, -ENOTSUP, "this host's kernel has no networks of type %s", name);
 }

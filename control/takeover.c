@@ -131,7 +131,7 @@ static void write_off(struct txn *t, struct object *o, const char *host, const c
 
         render_path(t->c, o, &path);
         err_set(&err, -EHOSTDOWN, "its host '%s' died", host);
-        err_hint(&err, "%s", hint);
+        err_hint(&err, -EHOSTDOWN, "%s", hint);
         rec = error_record(t->c, NULL, "takeover", buf_str(&path), -EHOSTDOWN, err);
         txn_set_error(t, o, rec);
         txn_set_state(t, o, kind_state(o->kind, "error"));

@@ -519,7 +519,7 @@ int txn_commit(struct txn *t, struct err **e)
         if (!t->unleased && !lease_holds(c)) {
                 txn_abort(t);
                 err_set(e, -EROFS, "host '%s' has no lease: nothing is changed here", c->cfg.host);
-                err_hint(e,
+                err_hint(e, -EROFS,
                          "the store does not answer it, or other hosts took over from it; it comes "
                          "back by itself");
                 return -EROFS;

@@ -125,7 +125,7 @@ static int refuse_unlink(fuse_req_t req, const struct place *p, const char *name
         refusals_add(fs_of(req), fuse_req_ctx(req)->pid, no ?: p->tenant ?: OBJECT_CLOUD);
         err_set(e, -EPERM, "'%s' is part of its object and cannot be removed alone", name);
         if (p->dir.type == NODE_OBJECT)
-                err_hint(e,
+                err_hint(e, -EPERM,
                          "%srmdir of the directory deletes the object; of rm -r nothing else is "
                          "carried out",
                          node_is_text(p->n.type) && text_writer(&p->n)
@@ -301,10 +301,10 @@ static int rename_place(fuse_req_t req, struct place *from, struct place *to, co
         case NODE_LINK:
         case NODE_LINK1:
                 err_set(e, -EPERM, "a link cannot be renamed");
-                return err_hint(e, "rm it and make it anew");
+                return err_hint(e, -EPERM, "rm it and make it anew");
         default:
                 err_set(e, -EPERM, "'%s' is part of its object and stays", name);
-                return err_hint(e, "no backup by renaming: copy it");
+                return err_hint(e, -EPERM, "no backup by renaming: copy it");
         }
 }
 

@@ -82,7 +82,7 @@ static int link_place(const struct node *dir, const char *name, struct err **e)
                 return def;
         if (def >= 0) {
                 err_set(e, -EEXIST, "'%s' is a directory of links", name);
-                err_hint(e, "ln -s TARGET %s/", name);
+                err_hint(e, -EEXIST, "ln -s TARGET %s/", name);
                 return -1;
         }
         err_set(e, dir->type == NODE_OBJECT ? -ENOENT : -EPERM,
@@ -91,7 +91,8 @@ static int link_place(const struct node *dir, const char *name, struct err **e)
         for (unsigned i = 0; dir->type == NODE_OBJECT && i < k->nlinks; i++)
                 buf_printf(&names, " %s", k->links[i].name);
         if (names.len)
-                err_hint(e, "its links:%s", names.data);
+                err_hint(e, dir->type == NODE_OBJECT ? -ENOENT : -EPERM, "its links:%s",
+                         names.data);
         return -1;
 }
 

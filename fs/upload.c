@@ -330,5 +330,5 @@ int upload_removed(struct fs *fs, struct ephemeral *x, const struct caller *who,
         if (rsync) /* it gave up */
                 return once_done(fs) ? 0 : control_delete(fs->control, who, x->upload->no, e);
         err_set(e, -EPERM, "the upload has ended");
-        return err_hint(e, "rmdir of the object deletes it");
+        return err_hint(e, -EPERM, "rmdir of the object deletes it");
 }

@@ -93,7 +93,7 @@ static int set_loglevel(const struct caller *who, struct fs *fs, const char *p, 
                         return 0;
                 }
         err_at(e, -EINVAL, p, n, 0, n, "not a log level");
-        return err_hint(e, "error warning info debug");
+        return err_hint(e, -EINVAL, "error warning info debug");
 }
 
 static bool has_lines(const struct writing *w, enum node_type type)

@@ -25,7 +25,7 @@ int compute_mode_parse(const char *text, enum compute_mode *ret, struct err **e)
                         return 0;
                 }
         err_at(e, -EINVAL, text, strlen(text), 0, strlen(text), "unknown libvirt mode");
-        err_hint(e, "system, embed, session or test");
+        err_hint(e, -EINVAL, "system, embed, session or test");
         return -EINVAL;
 }
 

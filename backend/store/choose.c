@@ -50,7 +50,8 @@ static int take_volumes(struct store_choice *c, const char *value, struct err **
                     (n != 5 || memcmp(p, "local", 5) != 0)) {
                         err_at(e, -EINVAL, value, all, (size_t)(p - value), n,
                                "no place for volumes");
-                        return err_hint(e, "local, rbd:POOL[/NAMESPACE], or several of these");
+                        return err_hint(e, -EINVAL,
+                                        "local, rbd:POOL[/NAMESPACE], or several of these");
                 }
                 if (len + n + 2 > sizeof(c->volumes))
                         return err_at(e, -EINVAL, value, all, 0, all, "too many");
@@ -89,7 +90,8 @@ static int take(struct store_choice *c, const char *key, const char *value, stru
                 return take_volumes(c, value, e);
         err_at(e, -EINVAL, key, strlen(key), 0, strlen(key), "unknown key");
         return err_hint(
-                e, "store, volumes, ceph_conf, ceph_user, ceph_timeout, cloud_key, host, lease");
+                e, -EINVAL,
+                "store, volumes, ceph_conf, ceph_user, ceph_timeout, cloud_key, host, lease");
 }
 
 static char *strip(char *s)

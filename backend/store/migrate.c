@@ -170,7 +170,7 @@ static int must_be_empty(struct store *to, struct err **e)
 
         if (r == 0 && there.n) {
                 r = err_set(e, -EEXIST, "there are %zu records in it already", there.n);
-                err_hint(e, "another namespace: store = rados:POOL/NAMESPACE");
+                err_hint(e, -EEXIST, "another namespace: store = rados:POOL/NAMESPACE");
         }
         copy_done(&there);
         return r;

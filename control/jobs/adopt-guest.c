@@ -103,7 +103,7 @@ int tenant_adopt(struct txn *t, struct object *o, const char *args, struct err *
         if (!name_valid(name)) {
                 err_at(e, -EINVAL, args, strlen(args), name == domain ? 0 : name - args,
                        strlen(name), "no name for an instance");
-                return err_hint(e, "adopt DOMAIN NAME");
+                return err_hint(e, -EINVAL, "adopt DOMAIN NAME");
         }
         if (model_by_name(t->c, o, &kind_instance, name))
                 return err_set(e, -EEXIST, "instance '%s' exists already", name);

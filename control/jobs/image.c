@@ -28,7 +28,8 @@ static int claim_get(struct job *j, struct claim *ret, struct err **e)
         if (o && *ret->host && !streq(ret->host, j->c->cfg.host)) {
                 err_set(e, -EHOSTDOWN, "the bytes uploaded are on host '%s', which is down",
                         ret->host);
-                err_hint(e, "upload it again, or wait for that host and activate it then");
+                err_hint(e, -EHOSTDOWN,
+                         "upload it again, or wait for that host and activate it then");
                 return -EHOSTDOWN;
         }
         return o ? 0 : err_set(e, -ENOENT, "it is gone");

@@ -38,7 +38,7 @@ int keep_check(const char *rules, struct err **e)
                 if (rule_parse(p, len, &n) < 0) {
                         err_at(e, -EINVAL, rules, strlen(rules), p - rules, len,
                                "expected UNIT:COUNT[,...]");
-                        err_hint(e, "units: last hourly daily weekly monthly yearly");
+                        err_hint(e, -EINVAL, "units: last hourly daily weekly monthly yearly");
                         return -EINVAL;
                 }
                 p += len;

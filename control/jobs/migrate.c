@@ -171,7 +171,8 @@ static int place(struct job *j, struct txn *t, struct object *o, struct object *
                         "its host '%s' runs guests without a libvirtd: they cannot "
                         "leave it while they run",
                         from);
-                return err_hint(e, "stop it first; or see compute in admin/hosts/%s", from),
+                return err_hint(e, -ENOTSUP, "stop it first; or see compute in admin/hosts/%s",
+                                from),
                        -ENOTSUP;
         }
         r = instance_place_elsewhere(t, o, job, object_str(o, "moving_to"), live, to, e);
@@ -516,7 +517,7 @@ int instance_migrate(struct txn *t, struct object *o, const char *args, struct e
                 return err_set(e, -EINVAL, "it is on host '%s'", args);
         if (!host_holds(t->c, host)) {
                 err_set(e, -EHOSTDOWN, "its host '%s' is down", host);
-                err_hint(e, "echo start > ctl boots it on another host");
+                err_hint(e, -EHOSTDOWN, "echo start > ctl boots it on another host");
                 return -EHOSTDOWN;
         }
         if (object_num(o, "adopted"))

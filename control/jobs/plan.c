@@ -320,7 +320,7 @@ int plan_firmware(struct plan *p, struct err **e)
                 return 0;
         if (access(GUEST_FIRMWARE_VARS, R_OK) < 0) {
                 err_set(e, -ENOENT, "there is no UEFI firmware: " GUEST_FIRMWARE_VARS);
-                return err_hint(e, "apt-get install ovmf");
+                return err_hint(e, -ENOENT, "apt-get install ovmf");
         }
         r = file_copy(GUEST_FIRMWARE_VARS, p->nvram, p->g.uid, p->g.gid, 0600, e);
         return r < 0 ? err_prepend(e, r, "UEFI's variables") : 0;
@@ -363,7 +363,7 @@ int plan_cdrom(struct job *j, struct plan *p, struct err **e)
 int plan_exports(struct job *j, struct plan *p, struct err **e)
 {
         for (unsigned i = 0; i < p->g.ndisks; i++) {
-                int r = export_one(j, p, p->export[i], p->volume[i], p->disks[i].readonly,
+                int r = export_one(j, p, p->export[i], p -> volume[i], p -> disks[i].readonly,
                                    &p->socket[i], e);
 
                 if (r < 0)

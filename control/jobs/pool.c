@@ -51,7 +51,7 @@ int pool_check(const struct control *c, const char *label, struct err **e)
                 if (streq(one, label))
                         return 0;
         err_at(e, -EINVAL, label, strlen(label), 0, strlen(label), "no pool of this cloud");
-        return err_hint(e, "%s", pools(c));
+        return err_hint(e, -EINVAL, "%s", pools(c));
 }
 
 /* One of a cloud that knew its one Ceph pool by its driver's name only. */
@@ -79,7 +79,7 @@ int pool_of_image(const struct control *c, const char *text, char ret[POOL_SIZE]
                         return 0;
                 }
         err_at(e, -EINVAL, text, strlen(text), 0, n, "no image in a pool of this cloud");
-        return err_hint(e, "rbd:POOL/[NAMESPACE/]IMAGE; pools are: %s", pools(c));
+        return err_hint(e, -EINVAL, "rbd:POOL/[NAMESPACE/]IMAGE; pools are: %s", pools(c));
 }
 
 static void pool_of_type(const struct control *c, const struct object *type, char ret[POOL_SIZE])

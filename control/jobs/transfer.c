@@ -54,7 +54,7 @@ static int check_relatives(const struct object *o, struct err **e)
                 return 0;
         err_set(e, -EBUSY, "volume '%s' is encrypted, and its key is also that of %s '%s'", o->name,
                 relative->kind->name, relative->name);
-        return err_hint(e, "copy it to a new encrypted volume, and offer that");
+        return err_hint(e, -EBUSY, "copy it to a new encrypted volume, and offer that");
 }
 
 int volume_offer(struct txn *t, struct object *o, const char *args, struct err **e)
@@ -233,7 +233,7 @@ static int step_rekey(struct job *j, struct err **e)
         int r = rekey(j, false, e);
 
         if (r == -EBUSY)
-                err_hint(e, "its owner may copy it to a new encrypted volume, and offer that");
+                err_hint(e, r, "its owner may copy it to a new encrypted volume, and offer that");
         return r;
 }
 

@@ -57,7 +57,8 @@ static int set_target(struct txn *t, struct object *o, union value v, struct err
                 return err_at(e, -EINVAL, v.s, n, 0, n, "a target is a path without detours");
         if (n && !target_allowed(o->tenant, v.s) && !caller_is_admin(t->c, t->who)) {
                 err_at(e, -EPERM, v.s, n, 0, n, "no admin has allowed that target");
-                err_hint(e, "allowed: the default, %s", object_str(o->tenant, "backup_targets"));
+                err_hint(e, -EPERM, "allowed: the default, %s",
+                         object_str(o->tenant, "backup_targets"));
                 return -EPERM;
         }
         txn_set_str(t, o, "target", v.s);
@@ -78,7 +79,7 @@ static int bind_source(struct txn *t, struct object *o, char *name, struct objec
                 err_set(e, -ENOTSUP,
                         "volume '%s' is encrypted: a backup would hold its plain bytes",
                         volume->name);
-                return err_hint(e, "a snapshot of it stays encrypted");
+                return err_hint(e, -ENOTSUP, "a snapshot of it stays encrypted");
         }
         return 0;
 }

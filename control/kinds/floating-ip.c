@@ -84,7 +84,7 @@ static int create(struct txn *t, struct object *o, struct err **e)
                 return r;
         if (!*pool) {
                 err_set(e, -ENOSPC, "this cloud has no addresses outside");
-                return err_hint(e,
+                return err_hint(e, -ENOSPC,
                                 "an admin gives it some: echo FIRST-LAST > admin/hosts/%s/floating",
                                 t->c->cfg.host);
         }

@@ -79,7 +79,7 @@ static int remove_host(struct txn *t, struct object *o, struct err **e)
 
         if (!object_in(o, STATE(HOST_AWAY) | STATE(HOST_DOWN))) {
                 err_set(e, -EBUSY, "host '%s' is %s", o->name, object_state(o));
-                err_hint(e, "strato down there, or wait until it is taken over");
+                err_hint(e, -EBUSY, "strato down there, or wait until it is taken over");
                 return -EBUSY;
         }
         HASH_ITER (hh_no, t->c->by_no, i, tmp) {
@@ -91,7 +91,7 @@ static int remove_host(struct txn *t, struct object *o, struct err **e)
                 err_set(e, -EBUSY, "%s is there", buf_str(&path));
                 buf_done(&path);
                 if (i->kind == &kind_instance)
-                        err_hint(e, "echo evacuate > ctl starts its guests elsewhere");
+                        err_hint(e, -EBUSY, "echo evacuate > ctl starts its guests elsewhere");
                 return -EBUSY;
         }
         txn_delete(t, o);
@@ -99,7 +99,8 @@ static int remove_host(struct txn *t, struct object *o, struct err **e)
 }
 
 static const struct attr_def attrs[] = {
-        {"compute", ATTR_WORD, ROLE_NOBODY, .words = "system embed session test none", .index = true,
+        {"compute", ATTR_WORD, ROLE_NOBODY, .words = "system embed session test none",
+         .index = true,
          .help = "how guests run: libvirt's system daemon, embedded, a session; or simulated"},
         {"accel", ATTR_WORD, ROLE_ADMIN, .words = "kvm tcg unknown", .def = "unknown",
          .index = true, .help = "what a probe that booted something found"},
@@ -159,8 +160,8 @@ static const struct file_def files[] = {
 };
 
 static const struct verb_def verbs[] = {
-        {"drain", "", ROLE_ADMIN, STATE(HOST_UP), "it gets no new guests, and those it has go to others; see instances",
-         verb_drain},
+        {"drain", "", ROLE_ADMIN, STATE(HOST_UP),
+         "it gets no new guests, and those it has go to others; see instances", verb_drain},
         {"undrain", "", ROLE_ADMIN, STATE(HOST_DRAINING), "it may have guests again", verb_undrain},
         {"evacuate", "", ROLE_ADMIN, STATE(HOST_AWAY) | STATE(HOST_DOWN),
          "take it for dead: fence it, and start all that it ran elsewhere", verb_evacuate},

@@ -15,7 +15,7 @@ int instance_guard(const struct object *o, const char *what, struct err **e)
                 return 0;
         err_set(e, -EPERM, "%s%s%s is locked", what ?: "", what ? ": " : "",
                 object_label(o, label));
-        err_hint(e, streq(by, "member") ? "echo unlock > ctl" : "an admin locked it");
+        err_hint(e, -EPERM, streq(by, "member") ? "echo unlock > ctl" : "an admin locked it");
         return -EPERM;
 }
 
@@ -59,7 +59,7 @@ int instance_send_key(struct txn *t, struct object *o, const char *args, struct 
                 snprintf(word, sizeof(word), " %.*s ", (int)MIN(n, (size_t)20), p);
                 if (n > 20 || !strstr(key_names, word)) {
                         err_at(e, -EINVAL, args, len, p - args, n, "there is no such key");
-                        err_hint(e, "keys:%s", key_names);
+                        err_hint(e, -EINVAL, "keys:%s", key_names);
                         return -EINVAL;
                 }
                 count++;

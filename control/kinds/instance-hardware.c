@@ -200,7 +200,7 @@ int instance_vnc_verb(struct txn *t, struct object *o, const char *args, struct 
                 return err_prepend(e, r, "vnc takes the seconds it may be used for");
         if (!streq(object_str(o, "screen"), "vnc")) {
                 err_set(e, -EINVAL, "it has no screen");
-                return err_hint(e, "while it is off: echo vnc > screen");
+                return err_hint(e, -EINVAL, "while it is off: echo vnc > screen");
         }
         if (getrandom(random, sizeof(random), 0) != sizeof(random))
                 return err_set(e, -EIO, "no random bytes");

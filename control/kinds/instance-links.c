@@ -56,7 +56,7 @@ int instance_bind_volume(struct txn *t, struct object *o, char *name, struct obj
         if (!object_in(volume, fit)) {
                 err_set(e, -EBUSY, "volume '%s' is %s", volume->name, object_state(volume));
                 if (volume->state == VOLUME_DRAFT)
-                        err_hint(e, "give it a size (echo 10G > size) or a source first");
+                        err_hint(e, -EBUSY, "give it a size (echo 10G > size) or a source first");
                 return -EBUSY;
         }
         return choose_device(o, name, e);

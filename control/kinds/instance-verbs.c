@@ -6,13 +6,14 @@ int instance_start(struct txn *t, struct object *o, const char *args, struct err
 {
         if (object_num(o, "memory") == 0) {
                 err_set(e, -EINVAL, "start '%s': it has no flavor", o->name);
-                return err_hint(e, "echo small > flavor; the flavors are in flavors/");
+                return err_hint(e, -EINVAL, "echo small > flavor; the flavors are in flavors/");
         }
         if (!object_link(o, kind_link(o->kind, "volumes"), NULL) && !object_target(o, "image") &&
             !object_target(o, "kernel") && !object_target(o, "cdrom") &&
             !strstr(object_str(o, "boot"), "network") && !object_num(o, "adopted")) {
                 err_set(e, -EINVAL, "start '%s': it has no disk to boot from", o->name);
-                return err_hint(e, "ln -s volumes/NAME volumes/vda, or ln -s images/NAME image");
+                return err_hint(e, -EINVAL,
+                                "ln -s volumes/NAME volumes/vda, or ln -s images/NAME image");
         }
         txn_set_num(t, o, "claim", 0);
         job_start(t, o, &job_instance_start, object_state(o));
@@ -28,7 +29,7 @@ int instance_evacuate(struct txn *t, struct object *o, const char *args, struct 
                 err_set(e, -EBUSY, "evacuate '%s': its host '%s' is %s", o->name, host->name,
                         object_state(host));
                 if (host->state == HOST_AWAY)
-                        err_hint(e, "echo evacuate > admin/hosts/%s/ctl, if it is dead",
+                        err_hint(e, -EBUSY, "echo evacuate > admin/hosts/%s/ctl, if it is dead",
                                  host->name);
                 return -EBUSY;
         }
@@ -87,7 +88,8 @@ int instance_resume(struct txn *t, struct object *o, const char *args, struct er
 
         if (o->state == INSTANCE_SUSPENDED && host_find(t->c, host) && !host_holds(t->c, host)) {
                 err_set(e, -EHOSTDOWN, "its memory is on host '%s', which is down", host);
-                err_hint(e, "echo reboot hard > ctl boots it elsewhere, without its memory");
+                err_hint(e, -EHOSTDOWN,
+                         "echo reboot hard > ctl boots it elsewhere, without its memory");
                 return -EHOSTDOWN;
         }
         if (o->state == INSTANCE_SUSPENDED) {

@@ -168,7 +168,7 @@ static int remove_instance(struct txn *t, struct object *o, struct err **e)
                 return r;
         if (!object_in(o, fit)) {
                 err_set(e, -EBUSY, "instance '%s' is %s", o->name, object_state(o));
-                return err_hint(e, "echo %s > ctl first",
+                return err_hint(e, -EBUSY, "echo %s > ctl first",
                                 o->state == INSTANCE_RESCUED   ? "unrescue"
                                 : o->state == INSTANCE_PAUSED  ? "resume"
                                 : o->state == INSTANCE_RESIZED ? "confirm"

@@ -30,7 +30,7 @@ static int set_protocol(struct txn *t, struct object *o, union value v, struct e
 {
         if (v.s && streq(v.s, "https")) {
                 err_set(e, -ENOTSUP, "TLS does not end here: the cloud keeps no certificates yet");
-                return err_hint(e, "tcp passes TLS through to the members, which end it");
+                return err_hint(e, -ENOTSUP, "tcp passes TLS through to the members, which end it");
         }
         txn_set_str(t, o, "protocol", v.s);
         return 0;

@@ -6,7 +6,7 @@ int networks_check(struct control *c, struct err **e)
         if (c->cfg.network)
                 return 0;
         err_set(e, -ENOTSUP, "this cloud has no networks: its daemon does not run as root");
-        return err_hint(e,
+        return err_hint(e, -ENOTSUP,
                         "bridges and network namespaces are made by root; run strato up as root");
 }
 

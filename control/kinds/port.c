@@ -180,7 +180,7 @@ static int create(struct txn *t, struct object *o, struct err **e)
         a = port_free_address(t->c, o->holder, &some);
         if (!some && !network_subnet6(t->c, o->holder, &net)) {
                 err_set(e, -EINVAL, "network '%s' has no subnet", o->holder->name);
-                return err_hint(e, "mkdir subnets/a; echo 10.1.0.0/24 > subnets/a/cidr");
+                return err_hint(e, -EINVAL, "mkdir subnets/a; echo 10.1.0.0/24 > subnets/a/cidr");
         }
         if (some && !a)
                 return err_set(e, -ENOSPC, "no address is free in network '%s'", o->holder->name);
@@ -345,7 +345,7 @@ static int set_open(struct txn *t, struct object *o, union value v, struct err *
         if (v.u && !object_num(o->holder, "open_ports")) {
                 err_set(e, -EPERM, "network '%s' does not allow ports without security",
                         o->holder->name);
-                return err_hint(e, "an admin does: echo 1 > networks/%s/open_ports",
+                return err_hint(e, -EPERM, "an admin does: echo 1 > networks/%s/open_ports",
                                 o->holder->name);
         }
         txn_set_num(t, o, "open", v.u);

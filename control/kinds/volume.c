@@ -54,7 +54,8 @@ static int set_size(struct txn *t, struct object *o, union value v, struct err *
                 err_set(e, -EINVAL,
                         "volume '%s' has %" PRIu64 " bytes: it grows, it does not shrink", o->name,
                         now);
-                return err_hint(e, "echo 'shrink SIZE' > ctl cuts off its end, and what is there");
+                return err_hint(e, -EINVAL,
+                                "echo 'shrink SIZE' > ctl cuts off its end, and what is there");
         }
         txn_set_num(t, o, "size", v.u);
         if (object_in(o, STATE(VOLUME_AVAILABLE) | STATE(VOLUME_IN_USE))) {
@@ -78,7 +79,7 @@ static int set_type(struct txn *t, struct object *o, union value v, struct err *
                 return err_set(e, -EINVAL, "a volume is encrypted from its first byte or never");
         if (late && !volume_fits_type(t->c, o, now)) {
                 err_set(e, -EBUSY, "type '%s' has its volumes in another pool", v.s ? v.s : "");
-                return err_hint(e, "echo 'retype %s' > ctl moves it", v.s ? v.s : "-");
+                return err_hint(e, -EBUSY, "echo 'retype %s' > ctl moves it", v.s ? v.s : "-");
         }
         if (volume_holders(o) > 1 && !(now && object_num(now, "multi_attach")))
                 return err_set(e, -EBUSY, "%u instances have it, which type '%s' does not allow",
@@ -187,7 +188,7 @@ int volume_check_snapshots(struct txn *t, const struct object *o, struct err **e
                         buf_printf(&names, " %s", l->v[i]->name);
         if (names.len) {
                 r = err_set(e, -EBUSY, "it has snapshots:%s", buf_str(&names));
-                err_hint(e, "rmdir snapshots/NAME first");
+                err_hint(e, -EBUSY, "rmdir snapshots/NAME first");
         }
         buf_done(&names);
         for (unsigned i = 0; r == 0 && i < o->nrefs; i++)

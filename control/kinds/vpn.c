@@ -4,7 +4,7 @@
 static int create(struct txn *t, struct object *o, struct err **e)
 {
         err_set(e, -ENOTSUP, "VPNs between sites (IPsec) are not built yet");
-        return err_hint(e,
+        return err_hint(e, -ENOTSUP,
                         "run one in a guest: with a floating IP, and rules for udp 500 and 4500, "
                         "or for WireGuard's port");
 }

@@ -150,8 +150,9 @@ static void test_err(void **state _unused_)
         assert_string_equal(err_msg(e), "volume 'v' is in use");
         assert_int_equal(err_prepend(&e, -EBUSY, "start '%s'", "web"), -EBUSY);
         assert_string_equal(err_msg(e), "start 'web': volume 'v' is in use");
-        assert_int_equal(err_hint(&e, "detach"), -EBUSY);
-        assert_int_equal(err_hint(&e, "detach it"), -EBUSY);
+        assert_int_equal(err_hint(&e, -EBUSY, "detach"), -EBUSY);
+        assert_int_equal(err_hint(&e, -EBUSY, "detach it"), -EBUSY);
+        assert_int_equal(err_hint(NULL, -EBUSY, "nobody hears it"), -EBUSY);
         assert_string_equal(e->hint, "detach it");
         assert_int_equal(err_move(&moved, TAKE_PTR(e)), -EBUSY);
         assert_string_equal(moved->hint, "detach it");

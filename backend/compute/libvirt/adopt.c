@@ -53,7 +53,7 @@ int op_adopt(struct compute *c, const char *name, struct guest_found *ret, struc
                 return virt_error(conn, e);
         if (virDomainIsPersistent(dom) != 1) {
                 err_set(e, -EINVAL, "'%s' is transient: nothing is left of it when it ends", name);
-                return err_hint(e, "virsh dumpxml %s > f; virsh define f", name);
+                return err_hint(e, -EINVAL, "virsh dumpxml %s > f; virsh define f", name);
         }
         owner = marked_by(dom);
         if (owner && !streq(owner, d->owner))

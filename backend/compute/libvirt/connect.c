@@ -97,9 +97,10 @@ virConnectPtr link_get(struct driver *d, struct err **e)
                 return d->conn;
         err_set(e, -ECONNREFUSED, "%s is down: %s", d->uri,
                 d->down ? d->down : "the connection was lost");
-        err_hint(e, d->mode == COMPUTE_SESSION
-                            ? "is XDG_RUNTIME_DIR set, and libvirt-daemon installed?"
-                            : "start libvirtd; guests that ran go on meanwhile");
+        err_hint(e, -ECONNREFUSED,
+                 d->mode == COMPUTE_SESSION
+                         ? "is XDG_RUNTIME_DIR set, and libvirt-daemon installed?"
+                         : "start libvirtd; guests that ran go on meanwhile");
         return NULL;
 }
 

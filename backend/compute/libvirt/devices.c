@@ -47,7 +47,7 @@ static int change_media(virConnectPtr conn, virDomainPtr dom, const char *uuid, 
         if (words && (strstr(words, "tray") || strstr(words, "locked"))) {
                 virResetLastError();
                 err_set(e, -EBUSY, "the guest keeps its CD drive shut");
-                return err_hint(e, "unmount it in the guest");
+                return err_hint(e, -EBUSY, "unmount it in the guest");
         }
         return guest_failed(conn, dom, uuid, e);
 }

@@ -82,7 +82,7 @@ static int check_way(const char *root, struct err **e)
                         return err_errno(e, -errno, "look at '%s'", path);
                 if (!(st.st_mode & S_IXOTH)) {
                         err_set(e, -EACCES, "guests' users cannot enter '%s'", path);
-                        err_hint(e, "chmod o+x '%s'", path);
+                        err_hint(e, -EACCES, "chmod o+x '%s'", path);
                         return -EACCES;
                 }
         }
@@ -105,7 +105,7 @@ static int prepare_root(struct driver *d, const char *state, struct err **e)
         if (strlen(d->root) + SOCKET_BELOW_ROOT > SOCKET_MAX) {
                 err_set(e, -ENAMETOOLONG, "folder name too long for libvirt's sockets: '%s'",
                         d->root);
-                err_hint(e, "at most %d bytes", SOCKET_MAX - SOCKET_BELOW_ROOT);
+                err_hint(e, -ENAMETOOLONG, "at most %d bytes", SOCKET_MAX - SOCKET_BELOW_ROOT);
                 return -ENAMETOOLONG;
         }
         r = mkdir_parents(etc, 0711, e);

@@ -48,7 +48,7 @@ int xml_check_board(const struct guest *g, struct err **e)
                 r = err_set(e, -EINVAL, "no watchdog does '%s'", g->watchdog);
         if (r == 0 && g->nvram && access(GUEST_FIRMWARE, R_OK) < 0) {
                 err_set(e, -ENOENT, "there is no UEFI firmware at " GUEST_FIRMWARE);
-                r = err_hint(e, "apt-get install ovmf");
+                r = err_hint(e, -ENOENT, "apt-get install ovmf");
         }
         return r;
 }

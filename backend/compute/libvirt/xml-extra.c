@@ -57,7 +57,7 @@ static bool is_merged(xmlNodePtr n)
 static int refuse(struct err **e, const char *path, const char *instead)
 {
         err_set(e, -EINVAL, "<%s> is this cloud's own", path);
-        return err_hint(e, "%s", instead);
+        return err_hint(e, -EINVAL, "%s", instead);
 }
 
 static int check_name(const char *path, struct err **e)

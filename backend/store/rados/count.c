@@ -120,7 +120,7 @@ static int count_others(struct rados_store *s, struct err **e)
         if (nacks + nlate == 0)
                 return 0;
         err_set(e, -EBUSY, "store '%s': %zu hosts have it open", s->where, nacks + nlate);
-        return err_hint(e, "strato down on each; one that has died is forgotten in 10 s");
+        return err_hint(e, -EBUSY, "strato down on each; one that has died is forgotten in 10 s");
 }
 
 int count_retire(struct store *store, const char *to, struct err **e)

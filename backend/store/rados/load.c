@@ -23,7 +23,7 @@ int store_rados_parse(const char *text, struct store_rados_config *cfg, struct e
         slash = strchrnul(pool, '/');
         if (slash == pool || (*slash && (!slash[1] || strchr(slash + 1, '/')))) {
                 err_at(e, -EINVAL, text, strlen(text), 0, strlen(text), "no such store");
-                err_hint(e, "rados:POOL or rados:POOL/NAMESPACE");
+                err_hint(e, -EINVAL, "rados:POOL or rados:POOL/NAMESPACE");
                 return -EINVAL;
         }
         cfg->pool = strndup(pool, (size_t)(slash - pool));

@@ -32,7 +32,7 @@ int store_err(struct rados_store *s, struct err **e, int r, const char *fmt, ...
         err_errno(e, r, "store '%s': %s", s->where, text ? text : "out of memory");
         free(text);
         if (e && *e && r == -ETIMEDOUT)
-                err_hint(e, "does the Ceph cluster answer? ceph -s");
+                err_hint(e, r, "does the Ceph cluster answer? ceph -s");
         return r;
 }
 

@@ -24,7 +24,7 @@ int sqlite_moved(const char *path, struct err **e)
         if (r < 0)
                 return err_errno(e, r, "read '%s.moved'", path);
         err_set(e, -EREMOTE, "it was moved to '%s'", to);
-        return err_hint(e, "--conf with the file that names it");
+        return err_hint(e, -EREMOTE, "--conf with the file that names it");
 }
 
 int store_sqlite_put_aside(const char *path, struct err **e)

@@ -166,7 +166,7 @@ int sqlite_connect(struct sqlite_store *s, struct err **e)
         if (r == 0)
                 r = ring_read(s, SQL_TXN_RANGE, &s->txns, e);
         if (r == -EUCLEAN)
-                err_hint(e, "restore it from a backup; nothing in it was changed");
+                err_hint(e, r, "restore it from a backup; nothing in it was changed");
         return r;
 }
 

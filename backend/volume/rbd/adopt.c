@@ -25,8 +25,9 @@ static int refuse_snaps(rbd_image_t image, struct err **e)
         free(list);
         if (n > 0) {
                 r = err_set(e, -EBUSY, "it has snapshots:%s", buf_str(&names));
-                err_hint(e, "flatten their clones, and 'rbd snap purge' it, or adopt a copy: 'rbd "
-                            "deep cp'");
+                err_hint(e, -EBUSY,
+                         "flatten their clones, and 'rbd snap purge' it, or adopt a copy: 'rbd "
+                         "deep cp'");
         }
         return n < 0 && n != -ERANGE ? err_errno(e, n, "its snapshots") : r;
 }
@@ -44,7 +45,7 @@ static int refuse_children(rbd_image_t image, struct err **e)
         if (n == 0)
                 return 0;
         r = err_set(e, -EBUSY, "image '%s' is a clone of it", list[0].image_name);
-        err_hint(e, "rbd flatten %s/%s", list[0].pool_name, list[0].image_name);
+        err_hint(e, -EBUSY, "rbd flatten %s/%s", list[0].pool_name, list[0].image_name);
         rbd_linked_image_spec_list_cleanup(list, n);
         return r;
 }
@@ -64,7 +65,7 @@ static int refuse_lock(rbd_image_t image, struct err **e)
         if (n == 0)
                 return 0;
         err_set(e, -EBUSY, "%s at %s has locked it", clients, addrs);
-        err_hint(e, "end who uses it; what a dead one left: 'rbd lock rm'");
+        err_hint(e, -EBUSY, "end who uses it; what a dead one left: 'rbd lock rm'");
         return -EBUSY;
 }
 
@@ -83,7 +84,7 @@ static int refuse_watcher(rbd_image_t image, struct err **e)
                 return 0;
         r = err_set(e, -EBUSY, "client.%lld at %s has it open", (long long)list[0].id,
                     list[0].addr);
-        err_hint(e, "end it; one that died is forgotten after half a minute");
+        err_hint(e, -EBUSY, "end it; one that died is forgotten after half a minute");
         rbd_watchers_list_cleanup(list, n);
         return r;
 }

@@ -42,7 +42,7 @@ static int parse(const char *text, struct target *ret, struct err **e)
         if (r == 0)
                 return 0;
         err_set(e, r, "'%s' names no Ceph pool", text);
-        err_hint(e, "POOL[/NAMESPACE][,conf=FILE][,id=USER]");
+        err_hint(e, r, "POOL[/NAMESPACE][,conf=FILE][,id=USER]");
         return r;
 }
 
@@ -95,7 +95,7 @@ static int enter(struct pool *p, const struct target *t, struct err **e)
                                   t->user[0] ? t->user : "admin");
                 else
                         err_errno(e, r, "no monitor of the Ceph cluster answers");
-                err_hint(e, "see 'ceph -s', with the same configuration and key");
+                err_hint(e, r, "see 'ceph -s', with the same configuration and key");
                 return r;
         }
         p->connected = true;
@@ -104,7 +104,7 @@ static int enter(struct pool *p, const struct target *t, struct err **e)
                 r = rados_ioctx_create(p->cluster, t->pool, &p->data);
         if (r == -ENOENT) {
                 err_set(e, r, "the Ceph cluster has no pool '%s'", t->pool);
-                err_hint(e, "ceph osd pool create %s; rbd pool init %s", t->pool, t->pool);
+                err_hint(e, r, "ceph osd pool create %s; rbd pool init %s", t->pool, t->pool);
         }
         if (r < 0)
                 return r == -ENOENT ? r : err_errno(e, r, "Ceph pool '%s'", t->pool);
