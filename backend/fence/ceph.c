@@ -49,25 +49,48 @@ static int by_name(const struct dirent **a, const struct dirent **b)
 }
 
 /* In an order of their own, so that what has not changed is not written anew. */
-static int fence_clients(struct host_fence *fence, char **ret, struct err **e)
+static int each_name(const char *dir, int (*each)(void *arg, const char *dir, const char *name),
+                     void *arg)
 {
-        struct ceph_fence *f = (struct ceph_fence *)fence;
-        _cleanup_buf_ struct buf out = {};
         struct dirent **v = NULL;
-        int n = scandir(f->dir, &v, NULL, by_name), r = 0;
+        int n = scandir(dir, &v, NULL, by_name), r = n > CLIENTS_MAX ? -E2BIG : 0;
 
-        if (n < 0 && errno != ENOENT)
-                return err_errno(e, -errno, "read '%s'", f->dir);
-        if (n > CLIENTS_MAX)
-                r = err_set(e, -E2BIG, "'%s' has %d files", f->dir, n);
+        if (n < 0)
+                return errno == ENOENT ? 0 : -errno;
         for (int i = 0; i < n; i++) {
                 if (r == 0 && v[i]->d_name[0] != '.')
-                        r = add_address(f->dir, v[i]->d_name, &out);
+                        r = each(arg, dir, v[i]->d_name);
                 free(v[i]);
         }
         free(v);
+        return r;
+}
+
+static int add_client(void *arg, const char *dir, const char *name)
+{
+        return add_address(dir, name, arg);
+}
+
+/* A pool that is not blockd's first has a folder of its own. */
+static int add_pool(void *arg, const char *dir, const char *name)
+{
+        _cleanup_free_ char *path = path_printf("%s/%s/ceph", dir, name);
+
+        return path ? each_name(path, add_client, arg) : -ENOMEM;
+}
+
+static int fence_clients(struct host_fence *fence, char **ret, struct err **e)
+{
+        struct ceph_fence *f = (struct ceph_fence *)fence;
+        _cleanup_free_ char *own = path_printf("%s/ceph", f->dir),
+                            *pools = path_printf("%s/pools", f->dir);
+        _cleanup_buf_ struct buf out = {};
+        int r = own && pools ? each_name(own, add_client, &out) : -ENOMEM;
+
+        if (r == 0)
+                r = each_name(pools, add_pool, &out);
         if (r < 0)
-                return e && *e ? r : err_errno(e, r, "read '%s'", f->dir);
+                return err_errno(e, r, "Ceph clients in '%s'", f->dir);
         *ret = buf_take(&out) ?: strdup("");
         return *ret ? 0 : err_errno(e, -ENOMEM, "clients");
 }
@@ -147,7 +170,7 @@ fence_ceph_module_open(const struct fence_ceph_config *cfg, struct host_fence **
         f->fence.ops = &ops;
         f->conf = cfg->conf ? strdup(cfg->conf) : NULL;
         f->user = cfg->user ? strdup(cfg->user) : NULL;
-        f->dir = path_printf("%s/ceph", cfg->state);
+        f->dir = strdup(cfg->state);
         f->timeout = cfg->timeout ?: TIMEOUT_S;
         if (!f->dir || (cfg->conf && !f->conf) || (cfg->user && !f->user)) {
                 fence_close(&f->fence);

@@ -44,7 +44,8 @@ static void test_fence(void **state)
         char dir[] = "/tmp/test-fence-XXXXXX";
         struct fence_ceph_config cfg = {.conf = getenv("CEPH_CONF"), .state = dir};
         _cleanup_err_ struct err *e = NULL;
-        _cleanup_free_ char *folder = NULL, *one = NULL, *two = NULL, *clients = NULL;
+        _cleanup_free_ char *folder = NULL, *one = NULL, *two = NULL, *other = NULL,
+                            *clients = NULL;
         struct host_fence *f;
         struct client dead, alive;
 
@@ -64,6 +65,16 @@ static void test_fence(void **state)
         assert_int_equal(mkdir_parents(folder, 0700, NULL), 0);
         assert_int_equal(file_replace(one, dead.address, strlen(dead.address), 0600, NULL), 0);
         assert_int_equal(file_replace(two, "not one; - x", 12, 0600, NULL), 0);
+        assert_int_equal(f->ops->clients(f, &clients, &e), 0);
+        assert_string_equal(clients, dead.address);
+        /* As that of a pool which is not blockd's first. */
+        free(clients);
+        free(folder);
+        folder = path_printf("%s/pools/rbd:p/ceph", dir);
+        other = path_printf("%s/1", folder);
+        assert_int_equal(unlink(one), 0);
+        assert_int_equal(mkdir_parents(folder, 0700, NULL), 0);
+        assert_int_equal(file_replace(other, dead.address, strlen(dead.address), 0600, NULL), 0);
         assert_int_equal(f->ops->clients(f, &clients, &e), 0);
         assert_string_equal(clients, dead.address);
 
