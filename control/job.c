@@ -345,8 +345,12 @@ void jobs_gone(struct control *c, struct object *o)
 
         pthread_mutex_lock(&c->jobs->lock);
         j = job_find(c, o->no);
+        if (j && j->running)
+                j = NULL;
+        if (j)
+                set_foreign(c->jobs, j, true); /* no worker takes it any more */
         pthread_mutex_unlock(&c->jobs->lock);
-        if (!j || at_work(c, j))
+        if (!j)
                 return;
         job_unlist(j);
         job_free(j);

@@ -283,7 +283,7 @@ static void observe(struct control *c)
 
                 if (o->kind != &kind_host || streq(o->name, c->cfg.host))
                         continue;
-                wake = wake || o->state == HOST_LOST;
+                wake = wake || object_in(o, STATE(HOST_LOST) | STATE(HOST_DOWN));
                 if (!overdue(l, o, &s))
                         continue;
                 late = xrealloc(late, n + 1, sizeof(*late));

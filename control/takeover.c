@@ -9,7 +9,7 @@
 
 #include "control/hosts.h"
 
-enum { TICK_US = 500000 };
+enum { TICK_US = 500000, ROUNDS = 8 };
 
 struct takeover {
         pthread_mutex_t lock;
@@ -37,7 +37,11 @@ void takeover_wake(struct control *c)
 static bool bound_to(struct control *c, const struct object *job, const char *host)
 {
         const struct object *v = model_by_no(c, object_num(job, "target_no"));
+        const char *to = strrchr(object_str(job, "args"), ' ');
 
+        /* It copies into that host's files. */
+        if (streq(object_str(job, "op"), job_volume_retype.op) && to && streq(to + 1, "local"))
+                return true;
         if (v && v->kind == &kind_snapshot)
                 v = v->holder;
         return v && v->kind == &kind_volume && volume_local(v) &&
@@ -216,15 +220,29 @@ static uint64_t *find_left(struct control *c, const char *host, size_t *ret_n)
         return v;
 }
 
-static int move_all(struct control *c, const char *host, struct err **e)
+static int move_found(struct control *c, const char *host, size_t *ret_n, struct err **e)
 {
-        size_t n;
-        uint64_t *v = find_left(c, host, &n);
+        uint64_t *v = find_left(c, host, ret_n);
         int r = 0;
 
-        for (size_t i = 0; i < n && r == 0; i++)
+        for (size_t i = 0; i < *ret_n && r == 0; i++)
                 r = AGAIN(c, e, move_one(c, v[i], host, e));
         free(v);
+        return r;
+}
+
+/* Until nothing is left: others may give it a job before they see that it is down.  What is our own
+ * becomes our own again. */
+static int move_all(struct control *c, const char *host, struct err **e)
+{
+        size_t n = 1;
+        int r = 0;
+
+        for (unsigned i = 0; i < ROUNDS && n > 0 && r == 0; i++) {
+                r = move_found(c, host, &n, e);
+                if (streq(host, c->cfg.host))
+                        break;
+        }
         return r;
 }
 
@@ -409,9 +427,32 @@ static void stand_down(struct control *c)
 
 /* --- the thread ------------------------------------------------------------------------------ */
 
+/* The name of the host that is down with the lowest number above *no. */
+static bool find_down(struct control *c, uint64_t *no, char name[NAME_SIZE])
+{
+        struct collection *l;
+        bool found = false;
+
+        control_rdlock(c);
+        l = model_collection(c, model_by_no(c, OBJECT_CLOUD), &kind_host);
+        for (size_t i = collection_find(l, *no + 1); i < l->n && !found; i++) {
+                const struct object *o = l->v[i];
+
+                if (o->state != HOST_DOWN || streq(o->name, c->cfg.host))
+                        continue;
+                *no = o->no;
+                snprintf(name, NAME_SIZE, "%s", o->name);
+                found = true;
+        }
+        control_unlock(c);
+        return found;
+}
+
 static void look(struct control *c)
 {
         struct lost_host h = {};
+        char name[NAME_SIZE];
+        uint64_t no = 0;
 
         if (lease_lost(c)) {
                 stand_down(c);
@@ -421,6 +462,8 @@ static void look(struct control *c)
                 take_over(c, &h); /* what failed is tried again in a moment */
                 free(h.clients);
         }
+        while (lease_holds(c) && find_down(c, &no, name)) /* what it was given since */
+                move_all(c, name, NULL);
 }
 
 static void *takeover_main(void *arg)

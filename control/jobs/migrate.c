@@ -95,12 +95,10 @@ static void write_leg(struct txn *t, struct object *o, struct object *job, const
         txn_set_str(t, job, "host", reach(t->c, g->to) > 0 ? g->to : t->c->cfg.host);
 }
 
-static int go_on(struct job *j, const struct leg *g, struct err **e)
+static int go_on_once(struct job *j, const struct leg *g, bool *ret_stays, struct err **e)
 {
         struct object *o, *job;
         struct txn t;
-        bool stays;
-        int r;
 
         txn_begin(&t, j->c, NULL);
         o = model_by_no(j->c, j->target);
@@ -111,8 +109,17 @@ static int go_on(struct job *j, const struct leg *g, struct err **e)
                                                      : err_set(e, -EHOSTDOWN, "its host died");
         }
         write_leg(&t, o, job, g);
-        stays = streq(object_str(job, "host"), j->c->cfg.host);
-        r = txn_commit(&t, NULL);
+        *ret_stays = streq(object_str(job, "host"), j->c->cfg.host);
+        return txn_commit(&t, NULL);
+}
+
+static int go_on(struct job *j, const struct leg *g, struct err **e)
+{
+        bool stays = false;
+        int r = AGAIN(j->c, e, go_on_once(j, g, &stays, e));
+
+        if (r == JOB_AWAY || r == -EHOSTDOWN)
+                return r;
         if (r < 0)
                 return job_wait(j, 0, r == -ESTALE ? 50000 : 1000000, "the store refuses: %s",
                                 strerror(-r));

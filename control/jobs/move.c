@@ -225,6 +225,8 @@ static int depart(struct job *j, const struct trip *t, struct compute *compute, 
                 r = plan_guest(j, &v->p, e);
         if (r == 0)
                 r = plan_exports(j, &v->p, e); /* they are there: it says where */
+        if (r == 0) /* a try that was cut off may have shut them; the image's lock arbitrates */
+                r = activate(j, &v->p, true, e);
         if (r == -ECONNREFUSED)
                 return -EAGAIN;
         if (r < 0)
