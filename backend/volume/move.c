@@ -106,6 +106,14 @@ static int make_target(struct volume_pool *p, const struct volume_move *m, struc
         if (info.family[0] && !*m->passphrase)
                 return err_set(e, -ENOKEY, "it is encrypted");
         r = mark(p, m->id, from, true, e);
+        if (r == 0) /* who opened it before the mark */
+                r = from->driver->stat(from->state, m->id, &info, e);
+        if (r == 0 && info.users > 0) {
+                moves_forget(p, m->id, NULL);
+                return err_set(e, -EBUSY, "it is open");
+        }
+        if (r == 0 && from->vault)
+                vault_facts(from->vault, &info);
         if (r == 0)
                 r = side_drop(to, m->id, e);
         if (r == 0 && *m->space && to->driver->place)

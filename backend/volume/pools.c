@@ -127,15 +127,17 @@ bool side_has(struct side *s, const char *id)
 
 struct side *pool_side(struct volume_pool *p, const char *id, struct side *otherwise)
 {
+        struct side *side;
         struct placed *k;
 
         if (p->n == 1)
                 return &p->sides[0];
         pthread_mutex_lock(&p->lock);
         HASH_FIND_STR(p->placed, id, k);
+        side = k ? k->side : NULL;
         pthread_mutex_unlock(&p->lock);
-        if (k)
-                return k->side;
+        if (side)
+                return side;
         for (unsigned i = 0; i + (otherwise ? 0 : 1) < p->n; i++)
                 if (side_has(p->order[i], id))
                         return p->order[i];

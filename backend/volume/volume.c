@@ -334,8 +334,7 @@ int volume_remove(struct volume_pool *pool, const char *id, struct err **e)
         int r = volume_check_id(id, e);
 
         for (unsigned i = 0; i < pool->n && r == 0; i++)
-                if (pool->n == 1 || side_has(&pool->sides[i], id))
-                        r = side_drop(&pool->sides[i], id, e);
+                r = side_drop(&pool->sides[i], id, e); /* none there is success */
         if (r == 0 && pool->n > 1)
                 r = moves_forget(pool, id, e);
         return checked(r, e, "remove", id);

@@ -215,7 +215,7 @@ int entry_lock(struct entry *en)
                 return -EPERM;
         if (en->locked)
                 return 0;
-/* With the newest map our requests tell the OSDs who was fenced; none of his lands behind
+        /* With the newest map our requests tell the OSDs who was fenced; none of his lands behind
          * them. */
         r = rados_wait_for_latest_osdmap(en->pool->cluster);
         if (r == 0)
@@ -243,12 +243,14 @@ int entry_activate(struct entry *en, struct err **e)
 
 int entry_deactivate(struct entry *en, struct err **e)
 {
-        int r;
+        int r, ours = 0;
 
         WITH_LOCK(&en->locking);
         en->shut = true;
         r = rbd_flush(en->image);
-        if (r == 0 && en->locked)
+        if (r == 0) /* an I/O that failed late may have cleared `locked` */
+                r = rbd_is_exclusive_lock_owner(en->image, &ours);
+        if (r == 0 && ours)
                 r = rbd_lock_release(en->image);
         if (r < 0) {
                 en->shut = false;
