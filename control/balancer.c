@@ -8,7 +8,8 @@ static const struct object *own_port(const struct object *o)
 {
         const struct object *port = object_target(o, "network");
 
-        return port && port->kind == &kind_port ? port : NULL;
+        /* Its subnet may have gone. */
+        return port && port->kind == &kind_port && *object_str(port, "address") ? port : NULL;
 }
 
 const char *balancer_host(struct control *c, const struct object *o)

@@ -182,7 +182,9 @@ static void add_router(struct drawing *d, unsigned at, struct net_router *r)
         if (!out)
                 return;
         address_parse(s, strlen(s), &r->address);
-        add_beyond(out, r->address, at);
+        if (network_has(out,
+                        r->address)) /* else its subnet went: nobody else's packets are for us */
+                add_beyond(out, r->address, at);
         add_forwards(r, o, r->address);
         for (unsigned i = 0; i < o->nrefs; i++) {
                 uint32_t a = 0;

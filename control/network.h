@@ -13,7 +13,8 @@ enum {
         RULES_MAX = 1024,
         FLOATING_MAX = 50,
         ROUTERS_MAX = 50,
-        LINES_MAX = 64, /* routes of a router or subnet, forwards */
+        LINES_MAX = 64,         /* routes of a router, forwards */
+        SUBNET_ROUTES_MAX = 24, /* of 9 bytes each at most, in an option of 255 */
         NICS_MAX = 8,
         NET_UID_BASE = 900000000, /* of those who serve a network: below the guests' uids */
         PAIRS_MAX = 16,
@@ -45,7 +46,7 @@ struct object *port_subnet(struct control *c, const struct object *port);
 
 /* network.c: the keeper, which makes the host as the model says, again and again. */
 int networks_start(struct control *c, struct err **e);
-void networks_stop(struct control *c); /* after the jobs */
+void networks_stop(struct control *c);   /* after the jobs */
 bool networks_ending(struct control *c); /* the daemon ends: what has no guest need not stay */
 void networks_free(struct control *c);
 /* Now, and what became of it.  Blocks; no lock held. */

@@ -50,3 +50,11 @@ bool network_eui64(struct in6_addr *ret, const struct in6_addr *net, const char 
                8);
         return true;
 }
+
+bool network_has(const struct net_network *w, uint32_t address)
+{
+        for (unsigned i = 0; i < w->nsubnets; i++)
+                if ((address & network_mask(w->subnets[i].prefix)) == w->subnets[i].address)
+                        return true;
+        return false;
+}

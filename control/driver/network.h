@@ -142,7 +142,7 @@ struct net_network {
         unsigned segment;         /* VLAN: its tag; VXLAN: its number */
         char device[DEVICE_SIZE]; /* FLAT, VLAN: of the host; it stays as it is */
         unsigned mtu;
-        uid_t uid; /* of the processes that serve it, nobody else's */
+        uid_t uid;       /* of the processes that serve it, nobody else's */
         uint16_t uplink; /* number of its way out, its own in the cloud; 0: it has none */
         uint64_t rate; /* of the way out, bytes a second; 0: any.  Without it there are no floors */
         int router;    /* index of the router that knows the way on; -1: none */
@@ -243,5 +243,7 @@ char *network_address6(char out[ADDRESS6_TEXT_SIZE], const struct in6_addr *addr
 bool network_some6(const struct in6_addr *address); /* it is not :: */
 /* The netmask of a prefix. */
 uint32_t network_mask(unsigned prefix);
+/* Whether a subnet of the network has the address. */
+bool network_has(const struct net_network *w, uint32_t address);
 /* The address that a device with that MAC makes for itself in a /64.  false: no MAC. */
 bool network_eui64(struct in6_addr *ret, const struct in6_addr *net, const char *mac);

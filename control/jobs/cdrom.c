@@ -116,10 +116,27 @@ static void failed(struct job *j, struct txn *t, struct object *o, const struct 
         snprintf(l->id, sizeof(l->id), "%s", id + 1);
 }
 
+/* The new one is not in the drive: it is closed, unless it is what was there before. */
+static int undo(struct job *j)
+{
+        struct volume_service *s = j->c->cfg.volumes;
+        const char *was = strchr(j->args, ' ');
+        char id[ID_TEXT_SIZE] = "";
+        struct link *l;
+
+        control_rdlock(j->c);
+        l = cdrom(model_by_no(j->c, j->target));
+        if (l && !(was && streq(l->id, was + 1)))
+                snprintf(id, sizeof(id), "%s", l->id);
+        control_unlock(j->c);
+        return *id ? s->ops->unexport(s, id, NULL) : 0;
+}
+
 static const struct job_step steps[] = {{"change", step_change}};
 
 const struct job_def job_instance_cdrom = {.op = "instance.cdrom",
                                            .deadline = 120,
                                            .steps = steps,
                                            .nsteps = ARRAY_SIZE(steps),
-                                           .failed = failed};
+                                           .failed = failed,
+                                           .undo = undo};

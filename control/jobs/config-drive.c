@@ -77,6 +77,8 @@ int plan_config(struct job *j, struct plan *p, struct err **e)
         made = xcheck(path_printf("%s/config.made", p->dir));
         path = xcheck(path_printf("%s/config.iso", p->dir));
         r = write_tree(tree, &text, e);
+        if (r == 0) /* nobody else reads along: the program keeps the file that is there */
+                r = file_replace(made, "", 0, 0600, e);
         if (r == 0) {
                 r = child_check(
                         &(struct child){.argv = (const char *const[]){"genisoimage", "-quiet",

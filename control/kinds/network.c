@@ -77,11 +77,32 @@ static int set_type(struct txn *t, struct object *o, union value v, struct err *
         return 0;
 }
 
+/* What is made stays as it is. */
+static int check_unused(struct txn *t, struct object *o, struct err **e)
+{
+        struct collection *ports = model_collection(t->c, o, &kind_port);
+
+        if (ports && ports->n)
+                return err_set(e, -EBUSY, "it has ports: %s", ports->v[0]->name);
+        return 0;
+}
+
+static int set_physical(struct txn *t, struct object *o, union value v, struct err **e)
+{
+        int r = check_unused(t, o, e);
+
+        if (r == 0)
+                txn_set_str(t, o, "physical", v.s);
+        return r;
+}
+
 static int set_segment(struct txn *t, struct object *o, union value v, struct err **e)
 {
         bool vlan = streq(object_str(o, "type"), "vlan");
         struct object *x, *tmp;
 
+        if (check_unused(t, o, e) < 0)
+                return -EBUSY;
         if (vlan && (v.u < 1 || v.u > 4094))
                 return err_set(e, -EINVAL, "a VLAN's tag is 1 to 4094");
         HASH_ITER (hh_no, t->c->by_no, x, tmp)
@@ -157,11 +178,11 @@ static const struct attr_def attrs[] = {
          .index = true, .set = set_type,
          .help = "local: within each host; vxlan: over hosts; flat, vlan: a network outside, for "
                  "admins"},
-        {"mtu", ATTR_NUMBER, ROLE_MEMBER, .min = 576, .max = 65535, .def = "1500", .index = true,
+        {"mtu", ATTR_NUMBER, ROLE_MEMBER, .min = 1280, .max = 65521, .def = "1500", .index = true,
          .help = "bytes of a packet"},
         {"segment", ATTR_NUMBER, ROLE_ADMIN, .max = 16777215, .set = set_segment,
          .help = "vlan: its tag; vxlan: its number, the cloud's choice unless written"},
-        {"physical", ATTR_NAME, ROLE_ADMIN,
+        {"physical", ATTR_NAME, ROLE_ADMIN, .set = set_physical,
          .help = "flat, vlan: name of the network outside, as a host.s `physical` has it"},
         {"external", ATTR_BOOL, ROLE_MEMBER, .def = "1", .index = true,
          .help = "1: its guests reach the outside, by the host and as the host; and routers may "

@@ -39,7 +39,8 @@ static bool in_net6(const struct in6_addr *a, const struct in6_addr *net)
         return memcmp(a, net, 8) == 0; /* it is a /64 */
 }
 
-/* A port of the network that has an address in it, NULL if none. */
+/* A port of the network, or a router that goes out by it, that has an address in it; NULL if none.
+ */
 static struct object *user_of(struct control *c, const struct object *o)
 {
         struct collection *l = model_collection(c, o->holder, &kind_port);
@@ -67,7 +68,22 @@ static struct object *user_of(struct control *c, const struct object *o)
                 if (address_parse(s, strlen(s), &x) && (x & network_mask(prefix)) == a)
                         return l->v[i];
         }
+        for (unsigned i = 0; i < o->holder->nrefs; i++) {
+                struct object *r = o->holder->refs[i];
+                const char *s = object_str(r, "address");
+
+                if (r->kind == &kind_router && router_gateway(r) == o->holder &&
+                    address_parse(s, strlen(s), &x) && (x & network_mask(prefix)) == a)
+                        return r;
+        }
         return NULL;
+}
+
+static int in_use(const struct object *user, struct err **e)
+{
+        char label[NAME_SIZE + 32];
+
+        return err_set(e, -EBUSY, "%s has an address in it", object_label(user, label));
 }
 
 int subnet_check_router(struct control *c, const struct object *o, const char *s,
@@ -129,7 +145,7 @@ static int set_cidr6(struct txn *t, struct object *o, const char *s, struct err 
                               "IPv6 is for networks within, and '%s' is of type %s",
                               o->holder->name, type);
         if (user)
-                return err_set(e, -EBUSY, "port '%s' has an address in it", user->name);
+                return in_use(user, e);
         for (size_t i = 0; i < l->n; i++)
                 if (l->v[i] != o && cidr6_of(l->v[i], &other)) /* a port has one address of each */
                         return err_at(e, -EINVAL, s, strlen(s), 0, strlen(s),
@@ -169,7 +185,7 @@ static int set_cidr(struct txn *t, struct object *o, union value v, struct err *
                 return err_at(e, -EINVAL, s, strlen(s), 0, strlen(s),
                               "these addresses have another use");
         if (user)
-                return err_set(e, -EBUSY, "port '%s' has an address in it", user->name);
+                return in_use(user, e);
         for (size_t i = 0; i < l->n; i++)
                 if (l->v[i] != o && cidr_of(l->v[i], &b, &other) &&
                     ((a ^ b) & network_mask(MIN(prefix, other))) == 0)
@@ -200,7 +216,7 @@ static int set_gateway(struct txn *t, struct object *o, union value v, struct er
                         return err_at(e, -EINVAL, s, strlen(s), 0, strlen(s),
                                       "a gateway is an address in %s", object_str(o, "cidr"));
                 if (user)
-                        return err_set(e, -EBUSY, "port '%s' has an address in it", user->name);
+                        return in_use(user, e);
                 txn_set_str(t, o, "gateway", s);
                 return 0;
         }
@@ -211,7 +227,7 @@ static int set_gateway(struct txn *t, struct object *o, union value v, struct er
                 return err_at(e, -EINVAL, s, strlen(s), 0, strlen(s),
                               "a gateway is an address in %s", object_str(o, "cidr"));
         if (user)
-                return err_set(e, -EBUSY, "port '%s' has an address in it", user->name);
+                return in_use(user, e);
         txn_set_str(t, o, "gateway", s);
         return 0;
 }
@@ -222,7 +238,7 @@ static int set_ipv6(struct txn *t, struct object *o, union value v, struct err *
         struct object *user = cidr6_of(o, &net) ? user_of(t->c, o) : NULL;
 
         if (user)
-                return err_set(e, -EBUSY, "port '%s' has an address in it", user->name);
+                return in_use(user, e);
         txn_set_str(t, o, "ipv6", v.s);
         return 0;
 }
@@ -271,12 +287,24 @@ static void render_routes(struct control *c, const struct object *o, struct buf 
         buf_addstr(out, object_str(o, "route_text"));
 }
 
+static int lines(const char *text)
+{
+        int n = 0;
+
+        while ((text = strchr(text, '\n'))) {
+                text++;
+                n++;
+        }
+        return n;
+}
+
 static int write_route(struct txn *t, struct object *o, const char *line, struct err **e)
 {
+        const char *gateway = object_str(o, "gateway");
         bool less = *line == '-';
         struct net_route x;
         unsigned prefix;
-        uint32_t net;
+        uint32_t net, g;
         int r;
 
         if (*line == '-' || *line == '+')
@@ -286,6 +314,14 @@ static int write_route(struct txn *t, struct object *o, const char *line, struct
             (!cidr_of(o, &net, &prefix) || (x.via & network_mask(prefix)) != net))
                 r = err_at(e, -EINVAL, line, strlen(line), 0, strlen(line),
                            "the next hop is not in %s", object_str(o, "cidr"));
+        if (r == 0 && !less &&
+            (x.via == net || x.via == (net | ~network_mask(prefix)) ||
+             (address_parse(gateway, strlen(gateway), &g) && x.via == g)))
+                r = err_at(e, -EINVAL, line, strlen(line), 0, strlen(line),
+                           "the next hop is not a guest's address");
+        if (r == 0 && !less && lines(object_str(o, "route_text")) >= SUBNET_ROUTES_MAX)
+                r = err_set(e, -EDQUOT, "routes of a subnet, which DHCP has to tell: limit=%d",
+                            SUBNET_ROUTES_MAX);
         return r < 0 ? r : route_change(t, o, &x, less, e);
 }
 
@@ -294,7 +330,7 @@ static int remove_subnet(struct txn *t, struct object *o, struct err **e)
         struct object *user = user_of(t->c, o);
 
         if (user)
-                return err_set(e, -EBUSY, "port '%s' has an address in it", user->name);
+                return in_use(user, e);
         if (strchr(object_str(o, "cidr"), ':'))
                 addresses6(t, o, true);
         txn_delete(t, o);

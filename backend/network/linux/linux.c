@@ -198,12 +198,10 @@ static int apply(struct network_service *base, const struct net_plan *p, struct 
         for (unsigned i = 0; i < p->nnetworks; i++)
                 place_close(&at[i]);
         free(at);
-        if (r == 0) /* else something may look unwanted that is not */
-                r = sweep_links(s, n, p, e);
-        if (r == 0) {
-                sweep_namespaces(s, p);
-                forget(s);
-        }
+        /* The plan says what is wanted, also of what failed. */
+        r = one(r, sweep_links(s, n, p, r < 0 ? NULL : e));
+        sweep_namespaces(s, p);
+        forget(s);
         if (r == 0 && p->nnetworks == 0)
                 r = remove_tree(s->dir, e);
         return r;

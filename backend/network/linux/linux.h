@@ -157,8 +157,6 @@ void ruleset_router(const char *table, const struct net_plan *p, const struct ne
                     struct buf *out);
 /* The digits of a device's name. */
 const char *ruleset_tail(char out[DEVICE_SIZE], const char *id);
-/* Whether a subnet of the network has the address. */
-bool network_has(const struct net_network *w, uint32_t address);
 
 /* server.c: a process that serves a network, with files in dir; its pid is in <dir>/<name>.pid. */
 struct server {
@@ -166,7 +164,8 @@ struct server {
 };
 /* Replaces the file unless it holds just that; 1 when it did not.  It need not survive a crash.
  * gid: who may read it, 0: everybody. */
-int server_put(const char *dir, const char *name, const struct buf *text, gid_t gid, struct err **e);
+int server_put(const char *dir, const char *name, const struct buf *text, gid_t gid,
+               struct err **e);
 /* Its pid if it runs in that namespace (-1: any); else 0. */
 pid_t server_pid(const struct server *s, const char *dir, int ns);
 void server_end(const struct server *s, const char *dir);

@@ -353,7 +353,9 @@ int tap_add(const char *name, struct err **e)
         struct ifreq f = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
 
         snprintf(f.ifr_name, sizeof(f.ifr_name), "%s", name);
-        if (fd < 0 || ioctl(fd, TUNSETIFF, &f) < 0 || ioctl(fd, TUNSETPERSIST, 1) < 0)
+        if (fd < 0 || ioctl(fd, TUNSETIFF, &f) < 0 ||
+            ioctl(fd, TUNSETOWNER, 0) < 0 || /* one without is everybody's */
+            ioctl(fd, TUNSETPERSIST, 1) < 0)
                 return err_errno(e, -errno, "tap '%s'", name);
         return 0;
 }

@@ -70,6 +70,11 @@ static void door_port(const struct net_port *p, struct buf *out)
                            "limit rate over %" PRIu64 " bytes/second burst %" PRIu64
                            " bytes drop\n",
                            p->rate_out, MAX(p->rate_out / 20, (uint64_t)131072));
+        /* The metadata service tells guests by their addresses: here nobody has another's. */
+        if (p->address)
+                buf_printf(out, "ether type ip ip daddr 169.254.169.254 ip saddr != %s drop\n", a);
+        else
+                buf_addstr(out, "ether type ip ip daddr 169.254.169.254 drop\n");
         if (p->open) {
                 buf_addstr(out, "accept\n}\n");
                 return;
@@ -142,8 +147,11 @@ static void host_uplinks(const char *table, const struct net_plan *p, struct buf
                         uplink_address(a, p->networks[i].uplink);
                         buf_printf(out, "ip saddr %s masquerade\n", a);
                 }
-        buf_addstr(out, "}\nchain forward {\ntype filter hook forward priority 0; policy accept;\n"
-                        "oifname \"snu*\" ct state established,related accept\n");
+        /* Guests leave as the host does, whose tunnels the other hosts trust. */
+        buf_addstr(out,
+                   "}\nchain forward {\ntype filter hook forward priority 0; policy accept;\n");
+        buf_printf(out, "iifname \"snu*\" udp dport %d drop\n", NL_VXLAN_PORT);
+        buf_addstr(out, "oifname \"snu*\" ct state established,related accept\n");
         for (unsigned i = 0, k; i < p->nnetworks; i++)
                 for (k = 0; k < p->networks[i].nfloats; k++)
                         if (p->networks[i].uplink)

@@ -24,14 +24,6 @@ static const char *ip(const struct side *s)
         return s->six ? "ip6" : "ip";
 }
 
-bool network_has(const struct net_network *w, uint32_t address)
-{
-        for (unsigned i = 0; i < w->nsubnets; i++)
-                if ((address & network_mask(w->subnets[i].prefix)) == w->subnets[i].address)
-                        return true;
-        return false;
-}
-
 /* The port's address on this side; false: it has none. */
 static bool address_of(const struct side *s, const struct net_port *p, char a[ADDRESS6_TEXT_SIZE])
 {
@@ -158,7 +150,8 @@ static void forward(const struct side *s)
 {
         char match[64];
 
-        buf_addstr(s->out, "chain forward {\ntype filter hook forward priority 0; policy accept;\n");
+        buf_addstr(s->out,
+                   "chain forward {\ntype filter hook forward priority 0; policy accept;\n");
         classes(s);
         /* On its way between a router and another host; that host looks at it. */
         buf_printf(s->out,
