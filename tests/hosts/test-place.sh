@@ -213,7 +213,7 @@ test_is_gone "$qemu" && fail "a's QEMU is gone by itself: this shows nothing"
 kill -CONT "$stratod"
 await shows b admin/hosts/a/state up
 test_is_gone "$qemu" || fail "a serves, and its old guest runs"
-start drained b
+on b "echo reboot hard >$t/instances/drained/ctl" || fail "start what died"
 await runs drained a
 ok "stood still, taken over, and back"
 
