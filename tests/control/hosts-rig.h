@@ -128,7 +128,8 @@ static int c_start(struct compute *p, const struct guest *g, struct err **e)
                 if (o != h && find_id(&o->running, g->uuid) >= 0 && !is_fenced(o))
                         rig.twice = true;
         add_id(&h->running, g->uuid);
-        h->leased_at_start = h->leased_at_start && lease_holds(h->c);
+        if (h->c) /* else it is being stopped */
+                h->leased_at_start = h->leased_at_start && lease_holds(h->c);
         rig.starts++;
         pthread_cond_broadcast(&rig.pulse);
         return 0;
