@@ -402,14 +402,16 @@ static int write_cancel(struct control *c, uint64_t no)
 static void job_leave(struct job *j)
 {
         struct control *c = j->c;
-        bool cancelled = atomic_exchange(&j->cancel, false);
         uint64_t no = j->no;
         struct object *o;
+        bool cancelled;
 
         pthread_rwlock_wrlock(&c->model);
         pthread_mutex_lock(&c->jobs->lock);
         set_running(c->jobs, j, false);
         set_foreign(c->jobs, j, true);
+        cancelled =
+                atomic_exchange(&j->cancel, false); /* from here on cancels go into the record */
         pthread_mutex_unlock(&c->jobs->lock);
         o = model_by_no(c, j->no);
         if (o) {
