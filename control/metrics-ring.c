@@ -21,19 +21,36 @@ struct ring_file {
 
 enum { DAY_STEP_US = 300 * 1000000 };
 
+/* Another file in the place of what is there, which somebody may have mapped.  Blocks are taken
+ * now: a full disk is no reason to die in a page fault later. */
+static int make_file(const char *path)
+{
+        int fd;
+
+        if (unlink(path) < 0 && errno != ENOENT)
+                return -1;
+        fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (fd >= 0 && posix_fallocate(fd, 0, sizeof(struct ring_file)) == 0)
+                return fd;
+        if (fd >= 0)
+                close(fd);
+        return -1;
+}
+
 struct ring_file *ring_open(const char *path, bool make)
 {
-        _cleanup_close_ int fd =
-                open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (make ? O_CREAT : 0), 0600);
+        _cleanup_close_ int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
         struct ring_file *f;
         struct stat st;
-        bool fits;
 
-        if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        if (fd >= 0 && (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)))
                 return NULL;
-        fits = st.st_size == sizeof(*f);
-        /* Blocks are taken now: a full disk is no reason to die in a page fault later. */
-        if (!fits && (!make || ftruncate(fd, 0) < 0 || posix_fallocate(fd, 0, sizeof(*f)) != 0))
+        if (fd < 0 || st.st_size != sizeof(*f)) {
+                if (fd >= 0)
+                        close(fd);
+                fd = make ? make_file(path) : -1;
+        }
+        if (fd < 0)
                 return NULL;
         f = mmap(NULL, sizeof(*f), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         if (f == MAP_FAILED)
