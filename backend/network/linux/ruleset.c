@@ -104,22 +104,18 @@ static void port_text(const struct side *s, const struct net_port *p)
 }
 
 /* Into the chain of the port that the packet is of or for: what is the chain's letter.  Addresses
- * that ports have beside their own are the first such port's. */
+ * that ports have beside their own are the first such port's.  Rules, not a map: a packet that is
+ * here while the table is replaced would find the old map's elements gone, and be dropped.  Packets
+ * of connections that stand do not come here. */
 static void to_ports(const struct side *s, const char *match, char what)
 {
         const char *field = what == 'e' ? "saddr" : "daddr";
         char a[ADDRESS6_TEXT_SIZE], t[DEVICE_SIZE];
-        unsigned count = 0;
 
         for (unsigned i = 0; i < s->n->nports; i++)
-                if (address_of(s, &s->n->ports[i], a)) {
-                        if (!count)
-                                buf_printf(s->out, "%s%s %s vmap { ", match, ip(s), field);
-                        buf_printf(s->out, "%s%s : goto %c_%s", count++ ? ", " : "", a, what,
+                if (address_of(s, &s->n->ports[i], a))
+                        buf_printf(s->out, "%s%s %s %s goto %c_%s\n", match, ip(s), field, a, what,
                                    ruleset_tail(t, s->n->ports[i].id));
-                }
-        if (count)
-                buf_addstr(s->out, " }\n");
         for (unsigned i = 0; i < s->n->nports; i++) {
                 const struct net_port *p = &s->n->ports[i];
 
