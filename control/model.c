@@ -354,7 +354,7 @@ void model_init(struct control *c)
         pthread_rwlockattr_setkind_np(&a, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
         pthread_rwlock_init(&c->model, &a);
         pthread_rwlockattr_destroy(&a);
-        c->next_no = OBJECT_CLOUD;
+        c->next_no = OBJECT_CLOUD + 1;
         c->pending_tail = &c->pending;
 }
 

@@ -62,7 +62,7 @@ uint64_t number_next(struct control *c)
 
 void number_back(struct control *c, uint64_t no)
 {
-        if (c->numbers && c->numbers->next == no + 1)
+        if (no != OBJECT_CLOUD && c->numbers && c->numbers->next == no + 1)
                 c->numbers->next--;
 }
 

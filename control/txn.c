@@ -52,7 +52,8 @@ int txn_create(struct txn *t, const struct kind *k, struct object *owner, const 
         if (name && model_by_name(c, owner, k, name))
                 return err_set(e, -EEXIST, "%s '%s' exists already", k->name, name);
         o = object_new(k);
-        o->no = number_next(c);
+        /* Whoever of several hosts makes the cloud, it has its number. */
+        o->no = k == &kind_cloud ? OBJECT_CLOUD : number_next(c);
         o->id = id_new();
         if (k->inside)
                 o->holder = owner;

@@ -5,8 +5,8 @@ requires_root
 requires ceph rados mountpoint
 POOL=$STRATOFS_POOL
 
-# host NAME: writes its configuration and starts its stratod; its mount is $T/NAME/mnt.
-host() {
+# configure NAME: writes its configuration.
+configure() {
         mkdir -p "$T/$1/mnt" "$T/$1/run"
         chmod 711 "$T/$1"
         cat >"$T/$1.conf" <<END
@@ -17,8 +17,16 @@ ceph_user = client.strato
 ceph_timeout = 5
 host = host-$1
 END
-        "$BUILD/fs/stratod" --mount "$T/$1/mnt" --state "$T/$1/state" --run "$T/$1/run" \
-                ${2-"--conf=$T/$1.conf"} >>"$T/$1.log" 2>&1 &
+}
+# daemon NAME [OPTION]: becomes its stratod.
+daemon() {
+        exec "$BUILD/fs/stratod" --mount "$T/$1/mnt" --state "$T/$1/state" --run "$T/$1/run" \
+                ${2-"--conf=$T/$1.conf"} >>"$T/$1.log" 2>&1
+}
+# host NAME: writes its configuration and starts its stratod; its mount is $T/NAME/mnt.
+host() {
+        configure "$1"
+        daemon "$@" &
         eval "pid_$1=$!"
         test_pids="$test_pids $!"
         await mountpoint -q "$T/$1/mnt"
@@ -40,6 +48,11 @@ same() {
 ceph auth get-or-create client.strato mon 'allow r' osd "allow rwx pool=$POOL" -o "$T/keyring" || fail "no user"
 sed "s|^keyring = .*|keyring = $T/keyring|" "$CEPH_CONF" >"$T/ceph.conf"
 grep -q "$T/keyring" "$T/ceph.conf" || fail "the configuration has no keyring"
+
+# A first host dies before it has made the cloud: the numbers that it took are nobody's.
+configure early
+(STRATOFS_FAULT=store.commit=kill:1 daemon early)
+[ $? = 137 ] || fail "it did not die at its first commit"
 
 # Both at once on an empty store: one fills it, the other waits for that.
 host a &

@@ -1,5 +1,6 @@
 /* Connecting, the format, closing. */
 #include "backend/store/rados/internal.h"
+#include "common/fault.h"
 
 static void store_free(struct rados_store *s)
 {
@@ -170,9 +171,11 @@ __attribute__((visibility("default"))) store_rados_entry store_rados_module_open
 int store_rados_module_open(const struct store_rados_config *cfg, struct store **ret,
                             struct err **e)
 {
-        struct rados_store *s = store_new(cfg);
+        struct rados_store *s;
         int r;
 
+        fault_init(); /* of this module's own copy */
+        s = store_new(cfg);
         if (!s)
                 return err_errno(e, -ENOMEM, "open store 'rados:%s'", cfg->pool);
         r = cluster_open(s, e);
