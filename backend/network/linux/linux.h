@@ -34,6 +34,8 @@ enum {
         METADATA_ADDRESS = 0xa9fea9fe
 };
 
+enum { ARRIVALS = 100 }; /* table of routes to guests that are on their way here */
+
 /* A namespace's rules: our ways to them, and what was applied last.  All 0 at first. */
 struct nft {
         struct nft_ctx *ctx;
@@ -118,7 +120,9 @@ int router_apply(struct linux_net *s, const struct net_plan *p, unsigned router,
 int tunnel_device(struct linux_net *s, struct nl *n, const struct net_plan *p,
                   const struct net_network *w, struct place *at, struct err **e);
 int tunnel_inside(const struct net_plan *p, const struct net_network *w, struct place *at,
-                  struct nl_list *routes, struct err **e);
+                  unsigned guests, struct nl_list *routes, struct err **e);
+/* Which tables are asked for what comes by the tunnel. */
+void tunnel_rules(const struct net_plan *p, const struct net_network *w, struct nl_list *out);
 int physical_device(struct linux_net *s, struct nl *n, const struct net_network *w,
                     struct place *at, struct err **e);
 bool network_tunnels(const struct net_plan *p, const struct net_network *w);

@@ -1,6 +1,7 @@
 /* Addresses, routes and neighbours, by libmnl.  Each call makes what there is of a kind into
  * exactly what it is told. */
 #include <arpa/inet.h>
+#include <linux/fib_rules.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 
@@ -49,7 +50,8 @@ static bool same(const struct nl_item *a, const struct nl_item *b)
 {
         return a->index == b->index && a->prefix == b->prefix && a->ip.family == b->ip.family &&
                a->via.family == b->via.family && memcmp(a->ip.b, b->ip.b, 16) == 0 &&
-               memcmp(a->via.b, b->via.b, 16) == 0 && memcmp(a->mac, b->mac, 6) == 0;
+               memcmp(a->via.b, b->via.b, 16) == 0 && memcmp(a->mac, b->mac, 6) == 0 &&
+               a->table == b->table && a->mark == b->mark && streq(a->from, b->from);
 }
 
 static void put_ip(struct nlmsghdr *h, int type, const struct nl_ip *ip)
@@ -183,10 +185,10 @@ static int see_route(const struct nlmsghdr *h, void *arg)
         struct seen *w = arg;
         const struct nlattr *a;
 
-        if (h->nlmsg_type != RTM_NEWROUTE || m->rtm_table != RT_TABLE_MAIN ||
-            m->rtm_protocol != RTPROT_STATIC || m->rtm_type != RTN_UNICAST ||
-            m->rtm_flags & RTM_F_CLONED)
+        if (h->nlmsg_type != RTM_NEWROUTE || m->rtm_protocol != RTPROT_STATIC ||
+            m->rtm_type != RTN_UNICAST || m->rtm_flags & RTM_F_CLONED)
                 return MNL_CB_OK;
+        i.table = m->rtm_table;
         mnl_attr_for_each(a, h, sizeof(*m))
         {
                 if (mnl_attr_get_type(a) == RTA_OIF)
@@ -195,8 +197,12 @@ static int see_route(const struct nlmsghdr *h, void *arg)
                         get_ip(a, m->rtm_family, &i.ip);
                 else if (mnl_attr_get_type(a) == RTA_GATEWAY)
                         get_ip(a, m->rtm_family, &i.via);
+                else if (mnl_attr_get_type(a) == RTA_TABLE)
+                        i.table = mnl_attr_get_u32(a);
         }
-        if (!w->index || w->index == i.index)
+        if (i.table == RT_TABLE_MAIN)
+                i.table = 0;
+        if (w->index ? w->index == i.index && !i.table : true)
                 nl_list_add(&w->there, &i);
         return MNL_CB_OK;
 }
@@ -209,7 +215,7 @@ static struct nlmsghdr *make_route(struct nl *n, bool add, const struct nl_item 
 
         m->rtm_family = i->ip.family;
         m->rtm_dst_len = i->prefix;
-        m->rtm_table = RT_TABLE_MAIN;
+        m->rtm_table = i->table ? RT_TABLE_UNSPEC : RT_TABLE_MAIN;
         m->rtm_protocol = RTPROT_STATIC;
         m->rtm_type = RTN_UNICAST;
         m->rtm_scope = !add                      ? RT_SCOPE_NOWHERE /* any */
@@ -221,6 +227,8 @@ static struct nlmsghdr *make_route(struct nl *n, bool add, const struct nl_item 
                 put_ip(h, RTA_DST, &i->ip);
         put_ip(h, RTA_GATEWAY, &i->via);
         mnl_attr_put_u32(h, RTA_OIF, i->index);
+        if (i->table)
+                mnl_attr_put_u32(h, RTA_TABLE, i->table);
         return h;
 }
 
@@ -230,6 +238,61 @@ int nl_routes(struct nl *n, unsigned index, const struct nl_list *l, struct err 
                                       see_route, make_route};
 
         return sync_list(n, &s, index, l, e);
+}
+
+/* --- rules ----------------------------------------------------------------------------------- */
+
+enum { RULES_PRIORITY = 1000 }; /* ours are known by it */
+
+static int see_rule(const struct nlmsghdr *h, void *arg)
+{
+        const struct fib_rule_hdr *m = mnl_nlmsg_get_payload(h);
+        struct nl_item i = {.ip = {.family = m->family}, .table = m->table};
+        struct seen *w = arg;
+        const struct nlattr *a;
+        uint32_t priority = 0;
+
+        if (h->nlmsg_type != RTM_NEWRULE)
+                return MNL_CB_OK;
+        mnl_attr_for_each(a, h, sizeof(*m))
+        {
+                if (mnl_attr_get_type(a) == FRA_PRIORITY)
+                        priority = mnl_attr_get_u32(a);
+                else if (mnl_attr_get_type(a) == FRA_TABLE)
+                        i.table = mnl_attr_get_u32(a);
+                else if (mnl_attr_get_type(a) == FRA_FWMARK)
+                        i.mark = mnl_attr_get_u32(a);
+                else if (mnl_attr_get_type(a) == FRA_IIFNAME)
+                        snprintf(i.from, sizeof(i.from), "%s", mnl_attr_get_str(a));
+        }
+        if (priority == RULES_PRIORITY)
+                nl_list_add(&w->there, &i);
+        return MNL_CB_OK;
+}
+
+static struct nlmsghdr *make_rule(struct nl *n, bool add, const struct nl_item *i)
+{
+        struct nlmsghdr *h = nl_begin(n, add ? RTM_NEWRULE : RTM_DELRULE,
+                                      add ? NLM_F_CREATE | NLM_F_EXCL : 0);
+        struct fib_rule_hdr *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
+
+        m->family = i->ip.family;
+        m->action = FR_ACT_TO_TBL;
+        mnl_attr_put_u32(h, FRA_PRIORITY, RULES_PRIORITY);
+        mnl_attr_put_u32(h, FRA_TABLE, i->table);
+        if (i->mark)
+                mnl_attr_put_u32(h, FRA_FWMARK, i->mark);
+        if (*i->from)
+                mnl_attr_put_strz(h, FRA_IIFNAME, i->from);
+        return h;
+}
+
+int nl_rules(struct nl *n, const struct nl_list *l, struct err **e)
+{
+        static const struct sort s = {"rules", RTM_GETRULE, 0, sizeof(struct fib_rule_hdr),
+                                      see_rule, make_rule};
+
+        return sync_list(n, &s, 0, l, e);
 }
 
 /* --- neighbours ------------------------------------------------------------------------------ */

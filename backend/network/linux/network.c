@@ -207,7 +207,7 @@ static void routes_to_guests(const struct net_network *w, unsigned guests, struc
         for (unsigned i = 0; i < w->nports; i++) {
                 const struct net_port *x = &w->ports[i];
 
-                if (physical && x->live && x->address)
+                if (physical && x->live && !x->coming && x->address)
                         nl_list_add(out, &(struct nl_item){guests, nl_ip4(x->address), 32});
                 for (unsigned k = 0; x->live && k < x->npairs; k++)
                         if (physical || !network_has(w, x->pairs[k].address))
@@ -230,7 +230,7 @@ static unsigned index_of(struct nl *in, enum net_device what, const char *id)
 static int routes(const struct net_plan *p, const struct net_network *w, struct place *at,
                   unsigned guests, struct err **e)
 {
-        _cleanup_list_ struct nl_list l = {};
+        _cleanup_list_ struct nl_list l = {}, rules = {};
         unsigned to;
         int r = 0;
 
@@ -255,8 +255,11 @@ static int routes(const struct net_plan *p, const struct net_network *w, struct 
                                                         .via = nl_ip4(w->subnets[i].gateway)});
                 }
         if (network_tunnels(p, w))
-                r = tunnel_inside(p, w, at, &l, e);
-        return r < 0 ? r : nl_routes(at->in, 0, &l, e);
+                r = tunnel_inside(p, w, at, guests, &l, e);
+        if (r == 0)
+                r = nl_routes(at->in, 0, &l, e);
+        tunnel_rules(p, w, &rules);
+        return r < 0 ? r : nl_rules(at->in, &rules, e);
 }
 
 int network_inside(struct linux_net *s, const struct net_plan *p, const struct net_network *w,

@@ -59,9 +59,44 @@ static struct nl_ip host_ip6(uint32_t host)
         return ip;
 }
 
+/* A guest that comes here is found by what is sent from here where it still is, and by what that
+ * host sends on to us already here: at its own device, where it waits until the guest wakes up. */
+static void arrivals(const struct net_network *w, unsigned guests, struct nl_list *routes)
+{
+        for (unsigned i = 0; i < w->nports; i++) {
+                const struct net_port *x = &w->ports[i];
+                struct nl_item to = {guests, .table = ARRIVALS};
+
+                if (!x->coming)
+                        continue;
+                to.ip = nl_ip4(x->address);
+                to.prefix = 32;
+                if (x->address)
+                        nl_list_add(routes, &to);
+                to.ip = nl_ip6(&x->address6);
+                to.prefix = 128;
+                if (network_some6(&x->address6) && w->nsubnets6)
+                        nl_list_add(routes, &to);
+        }
+}
+
+void tunnel_rules(const struct net_plan *p, const struct net_network *w, struct nl_list *out)
+{
+        struct nl_item from = {.table = ARRIVALS};
+
+        if (!network_tunnels(p, w))
+                return;
+        network_device(from.from, NET_TUNNEL, w->id);
+        from.ip.family = AF_INET;
+        nl_list_add(out, &from);
+        from.ip.family = AF_INET6;
+        if (w->nsubnets6)
+                nl_list_add(out, &from);
+}
+
 /* The thread is in the namespace. */
 int tunnel_inside(const struct net_plan *p, const struct net_network *w, struct place *at,
-                  struct nl_list *routes, struct err **e)
+                  unsigned guests, struct nl_list *routes, struct err **e)
 {
         _cleanup_list_ struct nl_list neighbours = {}, fdb = {};
         char name[DEVICE_SIZE];
@@ -71,6 +106,7 @@ int tunnel_inside(const struct net_plan *p, const struct net_network *w, struct 
         if (r != 1)
                 return r < 0 ? r : err_set(e, -EIO, "'%s' is gone", name);
         r = device_routes(name, w->nsubnets6 > 0, e);
+        arrivals(w, guests, routes);
         for (unsigned i = 0; i < w->nports; i++) {
                 const struct net_port *x = &w->ports[i];
                 struct nl_item to = {l.index, .via = nl_ip4(x->host)};
