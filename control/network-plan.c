@@ -98,7 +98,7 @@ static void add_float(struct draft *d, const struct object *port, const struct n
 {
         const struct object *b = port_balancer(port), *i = port_instance(port);
         /* One that is still on its way has it where it is. */
-        bool here = (p->live && i && feed_ours(d->c, i)) || (b && balancer_here(d->c, b));
+        bool here = (p->live && i && !*networks_where(d->c, i)) || (b && balancer_here(d->c, b));
         const struct object *f = here ? floating(port) : NULL;
         const char *s = f ? object_str(f, "address") : "";
         struct net_float *v, x = {.port = p->address};

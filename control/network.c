@@ -256,6 +256,7 @@ static void *keeper_main(void *arg)
                 k->dirty = false;
                 pthread_mutex_unlock(&k->lock);
                 networks_apply(c, NULL);
+                network_numbers_keep(c);
                 pthread_mutex_lock(&k->apply);
                 idle = k->networks == 0;
                 pthread_mutex_unlock(&k->apply);

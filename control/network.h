@@ -69,6 +69,15 @@ void networks_count(struct control *c, const struct object *port, struct net_cou
 void network_render_topology(struct control *c, const struct object *o, struct buf *out);
 void network_render_graph(struct control *c, const struct object *o, struct buf *out);
 
+/* network-number.c */
+
+/* The first number that is this host's to give and no network has; 0: none is at hand.  Model held.
+ */
+uint16_t network_number(struct control *c);
+/* This host's record takes more of them if few are left. */
+void network_numbers_take(struct txn *t, struct object *host);
+void network_numbers_keep(struct control *c); /* the same, in a transaction of its own if need be */
+
 /* kinds/network.c */
 
 /* The router that it is behind, NULL if none. */

@@ -133,6 +133,7 @@ struct net_balancer {
 struct net_beyond {
         uint32_t address;
         unsigned router;
+        bool here; /* of all hosts that the router is on this one is spoken to at it */
 };
 
 enum net_type { NET_LOCAL, NET_FLAT, NET_VLAN, NET_VXLAN, NET_GRE };

@@ -45,6 +45,16 @@ struct nft {
         uint32_t generation; /* of nftables there after that */
 };
 
+/* Addresses outside that we answer for, each at a device. */
+struct answer {
+        unsigned index;
+        uint32_t address;
+};
+struct answers {
+        struct answer *v;
+        unsigned n;
+};
+
 /* What is known of a namespace: what was applied last. */
 struct inner {
         struct inner *next;
@@ -53,6 +63,7 @@ struct inner {
         struct nft rules;
         char *rates;   /* of its way out */
         char *failure; /* of its load balancers, that was logged */
+        struct answers told;
         bool wanted;
 };
 
@@ -75,6 +86,8 @@ struct linux_net {
         char *metadata;      /* stratofs-metadata; NULL: not served */
         struct known_tap *taps;
         size_t ntaps;
+        struct answers answers; /* of the host */
+        bool recalled;          /* those of a daemon before this one, too */
 };
 
 /* A namespace of the plan while it is worked on. */
@@ -121,6 +134,14 @@ int tunnel_device(struct linux_net *s, struct nl *n, const struct net_plan *p,
                   const struct net_network *w, struct place *at, struct err **e);
 int tunnel_inside(const struct net_plan *p, const struct net_network *w, struct place *at,
                   unsigned guests, struct nl_list *routes, struct err **e);
+/* The MAC of the end of a tunnel on that host. */
+void tunnel_mac(uint8_t out[6], uint32_t host);
+/* The other hosts that its tunnel leads to; the caller frees v. */
+struct tunnel_hosts {
+        uint32_t *v;
+        unsigned n;
+};
+void tunnel_hosts(const struct net_plan *p, const struct net_network *w, struct tunnel_hosts *ret);
 /* Which tables are asked for what comes by the tunnel. */
 void tunnel_rules(const struct net_plan *p, const struct net_network *w, struct nl_list *out);
 int physical_device(struct linux_net *s, struct nl *n, const struct net_network *w,
@@ -128,6 +149,13 @@ int physical_device(struct linux_net *s, struct nl *n, const struct net_network 
 bool network_tunnels(const struct net_plan *p, const struct net_network *w);
 /* Bit n: the kernel has enum net_type n. */
 unsigned tunnel_types(void);
+
+/* announce.c */
+/* The host answers for addresses outside that are here, and for no others of ours. */
+int announce_host(struct linux_net *s, struct nl *n, const struct net_plan *p, struct err **e);
+/* Tells a physical network what has come here (the thread is in the namespace). */
+void announce_inside(const struct net_network *w, struct place *at);
+void answers_free(struct answers *v);
 
 /* rates.c */
 /* At most so many bytes a second out of the link; 0: any. */

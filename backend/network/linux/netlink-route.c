@@ -135,7 +135,7 @@ static int see_address(const struct nlmsghdr *h, void *arg)
         struct nl_item i = {.index = m->ifa_index, .prefix = m->ifa_prefixlen};
         const struct nlattr *a;
 
-        if (h->nlmsg_type != RTM_NEWADDR || m->ifa_index != w->index)
+        if (h->nlmsg_type != RTM_NEWADDR || (w->index && m->ifa_index != w->index))
                 return MNL_CB_OK;
         mnl_attr_for_each(a, h, sizeof(*m))
         {
@@ -168,12 +168,21 @@ static struct nlmsghdr *make_address(struct nl *n, bool add, const struct nl_ite
         return h;
 }
 
+static const struct sort sort_addresses = {"addresses", RTM_GETADDR, 0, sizeof(struct ifaddrmsg),
+                                           see_address, make_address};
+
 int nl_addresses(struct nl *n, unsigned index, const struct nl_list *l, struct err **e)
 {
-        static const struct sort s = {"addresses", RTM_GETADDR, 0, sizeof(struct ifaddrmsg),
-                                      see_address, make_address};
+        return sync_list(n, &sort_addresses, index, l, e);
+}
 
-        return sync_list(n, &s, index, l, e);
+int nl_all_addresses(struct nl *n, struct nl_list *out, struct err **e)
+{
+        struct seen w = {};
+        int r = look(n, &sort_addresses, AF_INET, &w, e);
+
+        *out = w.there;
+        return r;
 }
 
 /* --- routes ---------------------------------------------------------------------------------- */
@@ -347,4 +356,19 @@ int nl_fdb(struct nl *n, unsigned index, const struct nl_list *l, struct err **e
                                       sizeof(struct ndmsg), see_neighbour, make_neighbour};
 
         return sync_list(n, &s, index, l, e);
+}
+
+int nl_proxy(struct nl *n, bool on, unsigned index, uint32_t address, struct err **e)
+{
+        struct nlmsghdr *h =
+                nl_begin(n, on ? RTM_NEWNEIGH : RTM_DELNEIGH, on ? NLM_F_CREATE | NLM_F_REPLACE : 0);
+        struct ndmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
+        struct nl_ip ip = nl_ip4(address);
+
+        m->ndm_family = AF_INET;
+        m->ndm_ifindex = index;
+        m->ndm_state = NUD_PERMANENT;
+        m->ndm_flags = NTF_PROXY;
+        put_ip(h, NDA_DST, &ip);
+        return nl_change(n, h, e, "answer for an address outside");
 }

@@ -74,6 +74,10 @@ void nl_list_free(struct nl_list *l);
 /* Addresses of a link, of both families: exactly these; link-local ones of IPv6 that nobody names
  * stay. */
 int nl_addresses(struct nl *n, unsigned index, const struct nl_list *l, struct err **e);
+/* Adds the addresses of all links. */
+int nl_all_addresses(struct nl *n, struct nl_list *out, struct err **e);
+/* The link answers ARP for that address of others, or does not any more. */
+int nl_proxy(struct nl *n, bool on, unsigned index, uint32_t address, struct err **e);
 /* Static routes: exactly these; index 0: on any link and in any table, else on that, in the main
  * one. */
 int nl_routes(struct nl *n, unsigned index, const struct nl_list *l, struct err **e);

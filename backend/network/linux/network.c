@@ -241,7 +241,7 @@ static int routes(const struct net_plan *p, const struct net_network *w, struct 
                 routes_by_router(p, w, to, guests, &l);
         for (unsigned i = 0; i < w->nbeyond; i++) {
                 to = index_of(at->in, NET_GATEWAY, p->routers[w->beyond[i].router].id);
-                if (to)
+                if (to && (w->uplink || w->beyond[i].here)) /* a route there answers ARP */
                         nl_list_add(&l, &(struct nl_item){to, nl_ip4(w->beyond[i].address), 32,
                                                           .via = nl_ip4(ROUTER_END)});
         }
@@ -290,6 +290,8 @@ int network_inside(struct linux_net *s, const struct net_plan *p, const struct n
                 r = dhcp_serve(at->dir, w, at->ns, e);
         if (r == 0)
                 r = services_inside(s, w, at, e);
+        if (r == 0)
+                announce_inside(w, at);
         netns_leave(home);
         return r;
 }
