@@ -20,7 +20,7 @@ static bool range_next(const char **p, uint32_t *from, uint32_t *to, const char 
 
 /* The host that gives away one of these already.  Each gives from its own, so that two hosts that do at
  * the same instant never give the same. */
-static const struct object *pool_of(struct control *c, const struct object *but, uint32_t from,
+static const struct object *giver_of(struct control *c, const struct object *but, uint32_t from,
                                     uint32_t to)
 {
         struct object *o, *tmp;
@@ -51,7 +51,7 @@ int floating_set_pool(struct txn *t, struct object *host, union value v, struct 
                     to - from >= 65536)
                         return err_at(e, -EINVAL, s, strlen(s), w - s, n,
                                       "expected FIRST-LAST, or one address");
-                other = pool_of(t->c, host, from, to);
+                other = giver_of(t->c, host, from, to);
                 if (other)
                         return err_at(e, -EINVAL, s, strlen(s), w - s, n,
                                       "host '%s' has some of these", other->name);
