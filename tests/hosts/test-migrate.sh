@@ -140,6 +140,28 @@ no other/stranger "nslookup peer.internal 10.0.0.1"
 [ "$(tunnelled others)" = 0 ] || fail "to a host where the network is not: $(nft list table bridge tunnels)"
 ok "another tenant's reaches neither, and nothing of its network leaves its host"
 
+# An address outside, in the hosts' own network, and a load balancer whose members are on both hosts.
+on a "echo 10.77.0.100-10.77.0.109 >admin/hosts/a/floating && cd $t && mkdir floating_ips/f security_groups/open &&
+        echo 'in icmp from any' >security_groups/open/rules && ln -s security_groups/* instances/web/security_groups/ &&
+        ln -s instances/web floating_ips/f/target" || fail "floating IP"
+outside() {
+        busybox ping -q -c 1 -W 2 10.77.0.100 >/dev/null &&
+                ip neigh show 10.77.0.100 | grep -qF "$(on "$1" cat /sys/class/net/eth0/address)"
+}
+wait_until 20 outside "$here" || fail "the outside does not reach it: $(ip neigh)"
+on b "cd $t && lb=load_balancers/lb && mkdir \$lb \$lb/listeners/www && ln -s networks/default \$lb/network &&
+        echo 80 >\$lb/listeners/www/port && echo 8080 >\$lb/listeners/www/member_port &&
+        ln -s instances/web instances/peer \$lb/listeners/www/members/" || fail "load balancer"
+for x in web peer; do
+        yes default/$x "mkdir /tmp/w; echo from-$x >/tmp/w/who; httpd -p 8080 -h /tmp/w"
+done
+vip=$(on b cat $t/load_balancers/lb/address)
+balanced() {
+        answers default/peer "for n in 1 2 3 4; do wget -q -O - http://$vip/who; done | sort | uniq -c | tr -d '\n ' | grep -x 2from-peer2from-web"
+}
+wait_until 30 balanced || fail "the load balancer at $vip"
+ok "a floating IP leads in, a load balancer to members on both hosts"
+
 says default/peer "ping -i 0.2 10.0.0.2 >/tmp/stream & echo \$! >/tmp/pid"
 moves "$here" "$there" "echo migrate >$i/ctl"
 yes default/peer "kill -INT \$(cat /tmp/pid); wait"
@@ -149,6 +171,9 @@ read -r _ heard _ of <<<"$(grep '^heard [0-9]' "$(log_of default/peer)" | tr -d 
 [ "$of" -ge 10 ] && [ $((of - heard)) -le 1 ] || fail "of $of packets $heard were answered"
 yes default/web "ping -c 2 -W 5 peer.internal"
 ok "meanwhile it answered $heard of $of packets"
+wait_until 20 outside "$there" || fail "its floating IP did not come along: $(ip neigh)"
+wait_until 30 balanced || fail "the load balancer at $vip lost it"
+ok "its floating IP came along, the load balancer finds it"
 why=$(on a "cat \$(dirname \$(grep -l instance.migrate $t/jobs/*/op))/why")
 grep -q "^$there: chosen" <<<"$why" && grep -q "^$here: no: it is where it is" <<<"$why" || fail "why: $why"
 ok "it went on on $there"
