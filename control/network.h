@@ -51,9 +51,9 @@ bool networks_ending(struct control *c); /* the daemon ends: what has no guest n
 void networks_free(struct control *c);
 /* Now, and what became of it.  Blocks; no lock held. */
 int networks_apply(struct control *c, struct err **e);
-/* gone: a guest of this host stands still, and goes on where it moves to: what is for its ports goes
- * there from here on, before the store says so.  Else: the store is right again.  Blocks; no lock
- * held. */
+/* gone: a guest of this host stands still, and goes on where it moves to: what is for its ports
+ * goes there from here on, before the store says so.  Else: the store is right again.  Blocks; no
+ * lock held. */
 void networks_leave(struct control *c, uint64_t instance, bool gone);
 /* Where what is for the instance's ports goes: a host's name, "" for this one.  Model held. */
 const char *networks_where(struct control *c, const struct object *instance);

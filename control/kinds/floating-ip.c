@@ -18,10 +18,10 @@ static bool range_next(const char **p, uint32_t *from, uint32_t *to, const char 
         return true;
 }
 
-/* The host that gives away one of these already.  Each gives from its own, so that two hosts that do at
- * the same instant never give the same. */
+/* The host that gives away one of these already.  Each gives from its own, so that two hosts that
+ * do at the same instant never give the same. */
 static const struct object *giver_of(struct control *c, const struct object *but, uint32_t from,
-                                    uint32_t to)
+                                     uint32_t to)
 {
         struct object *o, *tmp;
         uint32_t a, b;

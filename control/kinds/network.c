@@ -34,8 +34,8 @@ static int create(struct txn *t, struct object *o, struct err **e)
 
 /* --- what it is made of ---------------------------------------------------------------------- */
 
-/* A number that no VXLAN of the cloud has.  The network's own, which no other host gives; what admins
- * write is below. */
+/* A number that no VXLAN of the cloud has.  The network's own, which no other host gives; what
+ * admins write is below. */
 static uint32_t free_segment(struct control *c, const struct object *o)
 {
         uint32_t n = o->no & (SEGMENT_OWN - 1);

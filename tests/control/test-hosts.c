@@ -474,8 +474,8 @@ static void test_tunnels(void **state)
         AWAIT(elsewhere(A) == 0);
 }
 
-/* Of two tenants that make networks on two hosts at once, so many that a host needs more numbers than it
- * took at first. */
+/* Of two tenants that make networks on two hosts at once, so many that a host needs more numbers
+ * than it took at first. */
 enum { MAKERS = 2, MADE = 90 };
 struct maker {
         struct rig_host *h;
@@ -519,8 +519,8 @@ static void test_numbers(void **state)
         unsigned wrong = 0;
         uint64_t no;
 
-        assert_int_equal(control_create(A->c, &root, OBJECT_CLOUD, &kind_tenant, "other", &no, NULL),
-                         0);
+        assert_int_equal(
+                control_create(A->c, &root, OBJECT_CLOUD, &kind_tenant, "other", &no, NULL), 0);
         AWAIT(is(B, &kind_tenant, "other", "active"));
         for (int i = 0; i < MAKERS; i++)
                 pthread_create(&threads[i], NULL, make_networks, &m[i]);

@@ -281,8 +281,8 @@ static int see_rule(const struct nlmsghdr *h, void *arg)
 
 static struct nlmsghdr *make_rule(struct nl *n, bool add, const struct nl_item *i)
 {
-        struct nlmsghdr *h = nl_begin(n, add ? RTM_NEWRULE : RTM_DELRULE,
-                                      add ? NLM_F_CREATE | NLM_F_EXCL : 0);
+        struct nlmsghdr *h =
+                nl_begin(n, add ? RTM_NEWRULE : RTM_DELRULE, add ? NLM_F_CREATE | NLM_F_EXCL : 0);
         struct fib_rule_hdr *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
 
         m->family = i->ip.family;
@@ -298,7 +298,7 @@ static struct nlmsghdr *make_rule(struct nl *n, bool add, const struct nl_item *
 
 int nl_rules(struct nl *n, const struct nl_list *l, struct err **e)
 {
-        static const struct sort s = {"rules", RTM_GETRULE, 0, sizeof(struct fib_rule_hdr),
+        static const struct sort s = {"rules",  RTM_GETRULE, 0, sizeof(struct fib_rule_hdr),
                                       see_rule, make_rule};
 
         return sync_list(n, &s, 0, l, e);
@@ -360,8 +360,8 @@ int nl_fdb(struct nl *n, unsigned index, const struct nl_list *l, struct err **e
 
 int nl_proxy(struct nl *n, bool on, unsigned index, uint32_t address, struct err **e)
 {
-        struct nlmsghdr *h =
-                nl_begin(n, on ? RTM_NEWNEIGH : RTM_DELNEIGH, on ? NLM_F_CREATE | NLM_F_REPLACE : 0);
+        struct nlmsghdr *h = nl_begin(n, on ? RTM_NEWNEIGH : RTM_DELNEIGH,
+                                      on ? NLM_F_CREATE | NLM_F_REPLACE : 0);
         struct ndmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
         struct nl_ip ip = nl_ip4(address);
 

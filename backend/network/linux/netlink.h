@@ -56,11 +56,11 @@ struct nl_item {
         unsigned index;
         struct nl_ip ip; /* the address; the route's destination; the neighbour */
         unsigned prefix;
-        bool bare;        /* an address without a route to its prefix */
-        struct nl_ip via; /* routes: no family: directly.  FDB: where that MAC is */
-        uint8_t mac[6];   /* neighbours, FDB */
-        uint32_t table;   /* routes, rules; 0: the main one */
-        uint32_t mark;    /* rules: of packets that carry it, 0: any */
+        bool bare;              /* an address without a route to its prefix */
+        struct nl_ip via;       /* routes: no family: directly.  FDB: where that MAC is */
+        uint8_t mac[6];         /* neighbours, FDB */
+        uint32_t table;         /* routes, rules; 0: the main one */
+        uint32_t mark;          /* rules: of packets that carry it, 0: any */
         char from[DEVICE_SIZE]; /* rules: of packets that come by it, "": any */
 };
 struct nl_list {
