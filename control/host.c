@@ -124,12 +124,12 @@ bool host_holds(struct control *c, const char *name)
 
 bool host_has(const struct object *o, const char *host)
 {
-        const unsigned there = INSTANCE_RUNS | STATE(INSTANCE_STARTING) | STATE(INSTANCE_STOPPING) |
-                               STATE(INSTANCE_REBOOTING) | STATE(INSTANCE_SUSPENDING) |
-                               STATE(INSTANCE_RESUMING) | STATE(INSTANCE_RESCUING) |
-                               STATE(INSTANCE_UNRESCUING) | STATE(INSTANCE_REBUILDING) |
-                               STATE(INSTANCE_SHELVING) | STATE(INSTANCE_RESIZING) |
-                               STATE(INSTANCE_REVERTING) | STATE(INSTANCE_MIGRATING);
+        const unsigned there =
+                INSTANCE_RUNS | STATE(INSTANCE_STARTING) | STATE(INSTANCE_STOPPING) |
+                STATE(INSTANCE_REBOOTING) | STATE(INSTANCE_SUSPENDING) | STATE(INSTANCE_RESUMING) |
+                STATE(INSTANCE_RESCUING) | STATE(INSTANCE_UNRESCUING) | STATE(INSTANCE_REBUILDING) |
+                STATE(INSTANCE_SHELVING) | STATE(INSTANCE_RESIZING) | STATE(INSTANCE_REVERTING) |
+                STATE(INSTANCE_MIGRATING);
 
         return object_in(o, there) && streq(object_str(o, "host"), host);
 }

@@ -224,6 +224,7 @@ static int depart(struct job *j, const struct trip *t, struct compute *compute, 
 {
         int r = find_way(v, t, e);
 
+        networks_leave(j->c, j->target, false); /* as of a try that was cut off */
         if (r == 0)
                 r = plan_guest(j, &v->p, e);
         if (r == 0)

@@ -147,12 +147,12 @@ int announce_host(struct linux_net *s, struct nl *n, const struct net_plan *p, s
         _cleanup_free_ char *path = path_printf("%s/answers", s->dir);
         _cleanup_list_ struct nl_list addresses = {};
         struct answers next = {};
-        bool changed = false;
+        bool changed = false, first = !s->recalled;
         int r;
 
         if (!path)
                 return err_errno(e, -ENOMEM, "network");
-        if (!s->recalled)
+        if (first)
                 recall(s, path);
         r = nl_all_addresses(n, &addresses, e);
         if (r == 0)
@@ -168,7 +168,7 @@ int announce_host(struct linux_net *s, struct nl *n, const struct net_plan *p, s
                 r = write_down(&next, path, e);
         for (unsigned i = 0; r == 0 && i < next.n; i++) {
                 r = nl_proxy(n, true, next.v[i].index, next.v[i].address, e);
-                if (r == 0 && !has(&s->answers, &next.v[i]))
+                if (r == 0 && (first || !has(&s->answers, &next.v[i])))
                         tell_at(n, &next.v[i]);
         }
         if (r < 0) {

@@ -142,7 +142,7 @@ struct tunnel_hosts {
         unsigned n;
 };
 void tunnel_hosts(const struct net_plan *p, const struct net_network *w, struct tunnel_hosts *ret);
-/* Which tables are asked for what comes by the tunnel. */
+/* Which tables are asked for what comes by the tunnel, that the network has. */
 void tunnel_rules(const struct net_plan *p, const struct net_network *w, struct nl_list *out);
 int physical_device(struct linux_net *s, struct nl *n, const struct net_network *w,
                     struct place *at, struct err **e);

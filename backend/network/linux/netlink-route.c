@@ -90,7 +90,8 @@ static int look(struct nl *n, const struct sort *s, int family, struct seen *w, 
 
         *m = family; /* the first byte of each of these headers */
         r = nl_talk(n, h, s->see, w);
-        if (r == -EOPNOTSUPP && family == AF_INET6) /* a kernel without IPv6 */
+        if ((r == -EOPNOTSUPP || r == -EAFNOSUPPORT) &&
+            family == AF_INET6) /* a kernel without IPv6 */
                 return 0;
         if (r == 0 && w->there.failed)
                 r = -ENOMEM;

@@ -258,8 +258,10 @@ static int routes(const struct net_plan *p, const struct net_network *w, struct 
                 r = tunnel_inside(p, w, at, guests, &l, e);
         if (r == 0)
                 r = nl_routes(at->in, 0, &l, e);
+        if (r < 0 || !network_tunnels(p, w))
+                return r;
         tunnel_rules(p, w, &rules);
-        return r < 0 ? r : nl_rules(at->in, &rules, e);
+        return nl_rules(at->in, &rules, e);
 }
 
 int network_inside(struct linux_net *s, const struct net_plan *p, const struct net_network *w,

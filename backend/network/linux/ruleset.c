@@ -254,25 +254,25 @@ static void translate(const struct side *s)
         buf_addstr(s->out, "oifname \"snu*\" masquerade\n}\n");
 }
 
-static void subnets(const struct net_network *n, unsigned *count, struct buf *out)
+static void subnets(const struct net_network *n, struct buf *out)
 {
         char a[ADDRESS_TEXT_SIZE];
 
         for (unsigned i = 0; i < n->nsubnets; i++)
-                buf_printf(out, "%s%s/%u", (*count)++ ? ", " : "ip saddr { ",
+                buf_printf(out, "ip saddr %s/%u accept\n",
                            network_address(a, n->subnets[i].address), n->subnets[i].prefix);
 }
 
 /* What comes from outside by a router on another host, to a guest here, is answered by way of that
- * host: see tunnel.c. */
+ * host: see tunnel.c.  Of the one it came by last: a guest that has just come here may be reached
+ * by way of the host where it was. */
 static void returns(const struct side *s)
 {
         const struct net_router *r = s->n->router < 0 ? NULL : &s->p->routers[s->n->router];
         struct tunnel_hosts hosts;
-        unsigned count = 0;
         uint8_t m[6];
 
-        if (!r)
+        if (!r || !network_tunnels(s->p, s->n))
                 return;
         tunnel_hosts(s->p, s->n, &hosts);
         buf_printf(s->out,
@@ -280,16 +280,15 @@ static void returns(const struct side *s)
                    "iifname \"%s\" ct direction reply ct mark != 0 meta mark set ct mark\n"
                    "iifname != \"%s\" accept\n",
                    s->guests, s->tunnel);
-        subnets(s->n, &count, s->out);
+        subnets(s->n, s->out);
         for (unsigned i = 0; i < r->nlegs; i++)
                 if (&s->p->networks[r->legs[i]] != s->n)
-                        subnets(&s->p->networks[r->legs[i]], &count, s->out);
-        buf_addstr(s->out, count ? " } accept\n" : "");
+                        subnets(&s->p->networks[r->legs[i]], s->out);
         for (unsigned i = 0; i < hosts.n; i++) {
                 tunnel_mac(m, hosts.v[i]);
                 buf_printf(s->out,
-                           "ether saddr %02x:%02x:%02x:%02x:%02x:%02x ct state new ct mark set "
-                           "0x%08x\n",
+                           "ether saddr %02x:%02x:%02x:%02x:%02x:%02x ct direction original ct "
+                           "mark set 0x%08x\n",
                            m[0], m[1], m[2], m[3], m[4], m[5], hosts.v[i]);
         }
         buf_addstr(s->out, "}\n");

@@ -131,8 +131,6 @@ void tunnel_rules(const struct net_plan *p, const struct net_network *w, struct 
         struct nl_item from = {.table = ARRIVALS}, marked = {};
         struct tunnel_hosts hosts;
 
-        if (!network_tunnels(p, w))
-                return;
         network_device(from.from, NET_TUNNEL, w->id);
         from.ip.family = AF_INET;
         nl_list_add(out, &from);
