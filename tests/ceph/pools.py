@@ -104,9 +104,10 @@ class Pools(Case):
             time.sleep(0.2)
 
     def test_foreign_images_stay(self):
-        """Images of others that look like ours are left alone."""
+        """Images of others that look like ours are left alone, and one that another host may be making."""
         v = self.make(MB, "one")
-        for name in ("deleted-precious", "new-" + str(uuid.uuid4()), "new-thing"):
+        young = "new-" + str(uuid.uuid4())
+        for name in ("deleted-precious", young, "new-thing"):
             rbd("create", "--size", "1M", name, space=self.tenant("one"), text=True)
         self.d.ok("remove", id=v)
         end = time.monotonic() + 60
@@ -116,6 +117,7 @@ class Pools(Case):
         time.sleep(0.5)
         self.assertIn("deleted-precious", rbd("ls", space=self.tenant("one")))
         self.assertIn("new-thing", rbd("ls", space=self.tenant("one")))
+        self.assertIn(young, rbd("ls", space=self.tenant("one")))
 
     def test_image_once(self):
         """A base is an image with a protected snapshot; volumes are its clones, at once."""

@@ -114,8 +114,14 @@ static int revert(struct pool *p, const char *id, const char *to, struct err **e
                 r = index_put(p, id, &rec, false, e);
         if (r == 0)
                 r = rename_away(rec.io, name, e);
-        if (r == 0 && (r = rbd_rename(rec.io, fresh, name)) < 0)
-                err_errno(e, r, "rename RBD image '%s'", fresh);
+        if (r == 0) {
+                r = rbd_rename(rec.io, fresh, name);
+                if (r == -ENOENT && image_name(rec.io, rec.image, fresh, NULL) == 0 &&
+                    streq(fresh, name))
+                        r = 0; /* another host's sweep() was quicker */
+                if (r < 0)
+                        err_errno(e, r, "rename RBD image '%s'", fresh);
+        }
         work_kick(p);
         return r;
 }
