@@ -5,6 +5,7 @@ CEPH_CONF and CEPH_DIR are a cluster of ours (contrib/ceph-dev).
 import errno
 import json
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -102,6 +103,25 @@ class Pools(Case):
         while any(rbd("ls", space=self.tenant(t)) for t in ("one", "two")):
             self.assertLess(time.monotonic(), end)
             time.sleep(0.2)
+
+    def test_half_made(self):
+        """Who dies while it makes an image leaves half of one, or a clone without its parent."""
+        space = self.tenant("one")
+        v, c = str(uuid.uuid4()), str(uuid.uuid4())
+        parent = self.make(MB, "one")
+        self.write(parent, b"p" * 4096)
+        for x in (v, c):
+            self.d.ok("place", id=x, pool=self.ceph, space="one")
+        path = self.path("id")
+        with open(path, "wb") as f:  # cls_rbd's string: its length, then its bytes
+            f.write(struct.pack("<I", 12) + b"0123456789ab")
+        subprocess.run(["rados", "-p", pool, "-N", space, "put", "rbd_id.volume-" + v, path], check=True)
+        rbd("create", "--size", "1M", "volume-" + c, space=space, text=True)
+        self.d.ok("create", id=v, size=MB)
+        self.write(v, b"v" * 4096)
+        self.assertEqual(self.read(v, 4096), b"v" * 4096)
+        self.d.ok("clone", id=c, parent=self.d.snapshot(parent), size=MB)
+        self.assertEqual(self.read(c, 4096), b"p" * 4096)
 
     def test_foreign_images_stay(self):
         """Images of others that look like ours are left alone, and one that another host may be making."""

@@ -144,6 +144,10 @@ int image_open_id(rados_ioctx_t io, const char *id, const char *snap, bool reado
                   rbd_image_t *ret);
 int image_open_name(rados_ioctx_t io, const char *name, bool readonly, rbd_image_t *ret);
 int image_close(rbd_image_t image);
+/* Nothing has that name any more: sweep() removes what had it. */
+int image_rename_away(rados_ioctx_t io, const char *name, struct err **e);
+/* Likewise, and it may be half an image, of one who died making it. */
+int image_clear(rados_ioctx_t io, const char *name, struct err **e);
 /* entry.c.  An image for one call: the open one, or one that is opened for it (*ret_own, to be
  * closed). */
 int image_borrow(struct pool *p, const char *id, const struct record *r, rbd_image_t *ret,
