@@ -37,21 +37,40 @@ struct inner *inner_get(struct linux_net *s, const char *id)
         return i;
 }
 
+/* Where it is, or would be. */
+static size_t tap_place(const struct linux_net *s, const char *name, bool *there)
+{
+        size_t lo = 0, hi = s->ntaps;
+
+        while (lo < hi) {
+                size_t mid = (lo + hi) / 2;
+
+                if (strcmp(s->taps[mid].name, name) < 0)
+                        lo = mid + 1;
+                else
+                        hi = mid;
+        }
+        *there = lo < s->ntaps && streq(s->taps[lo].name, name);
+        return lo;
+}
+
 struct known_tap *tap_get(struct linux_net *s, const char *name)
 {
-        struct known_tap *v;
+        bool there;
+        size_t at = tap_place(s, name, &there);
+        struct known_tap *v = s->taps;
 
-        for (size_t i = 0; i < s->ntaps; i++)
-                if (streq(s->taps[i].name, name))
-                        return &s->taps[i];
-        v = reallocarray(s->taps, s->ntaps + 1, sizeof(*v));
-        if (!v)
-                return NULL;
-        s->taps = v;
-        v = &v[s->ntaps++];
-        *v = (struct known_tap){};
-        snprintf(v->name, sizeof(v->name), "%s", name);
-        return v;
+        if (!there) {
+                v = reallocarray(v, s->ntaps + 1, sizeof(*v));
+                if (!v)
+                        return NULL;
+                s->taps = v;
+                memmove(&v[at + 1], &v[at], (s->ntaps++ - at) * sizeof(*v));
+                v[at] = (struct known_tap){};
+                snprintf(v[at].name, sizeof(v[at].name), "%s", name);
+        }
+        v[at].wanted = true;
+        return &v[at];
 }
 
 static int host_rules(struct linux_net *s, const struct net_plan *p, struct err **e)
@@ -67,6 +86,8 @@ static int host_rules(struct linux_net *s, const struct net_plan *p, struct err 
 /* What was known of namespaces that are gone. */
 static void forget(struct linux_net *s)
 {
+        size_t left = 0;
+
         for (struct inner **i = &s->inner; *i;) {
                 struct inner *x = *i;
 
@@ -78,11 +99,12 @@ static void forget(struct linux_net *s)
                 *i = x->next;
                 inner_free(x);
         }
-        for (size_t i = 0; i < s->ntaps;)
-                if (s->taps[i].seen)
-                        s->taps[i++].seen = false;
-                else
-                        s->taps[i] = s->taps[--s->ntaps];
+        for (size_t i = 0; i < s->ntaps; i++)
+                if (s->taps[i].wanted) {
+                        s->taps[left] = s->taps[i];
+                        s->taps[left++].wanted = false;
+                }
+        s->ntaps = left;
 }
 
 /* <run>/net/owner holds the alias of our devices, for who looks for what was left behind. */
@@ -188,7 +210,9 @@ static int apply(struct network_service *base, const struct net_plan *p, struct 
         if (r < 0)
                 return r;
         n = nl_open(e);
-        r = n ? host_rules(s, p, e) : -EIO;
+        r = n ? links_look(&s->links, n, e) : -EIO;
+        if (r == 0)
+                r = host_rules(s, p, e);
         if (r < 0)
                 return r;
         at = calloc(p->nnetworks + 1, sizeof(*at));
@@ -211,14 +235,12 @@ static bool count(struct network_service *base, const char *port, struct net_cou
 {
         struct linux_net *s = self(base);
         char name[DEVICE_SIZE];
+        bool there;
+        size_t at = tap_place(s, network_device(name, NET_TAP, port), &there);
 
-        network_device(name, NET_TAP, port);
-        for (size_t i = 0; i < s->ntaps; i++)
-                if (streq(s->taps[i].name, name)) {
-                        *ret = s->taps[i].count;
-                        return true;
-                }
-        return false;
+        if (there)
+                *ret = s->taps[at].count;
+        return there;
 }
 
 static unsigned types(struct network_service *base)
@@ -261,6 +283,7 @@ static void close_service(struct network_service *base)
                 inner_free(i);
         }
         free(s->taps);
+        free(s->links.v);
         nft_done(&s->rules);
         free(s->alias);
         free(s->metadata);
