@@ -53,6 +53,20 @@ pid_t server_pid(const struct server *s, const char *dir, int ns)
         return pid;
 }
 
+/* It is gone, or only waits to be reaped.  It loses its namespace before its sockets. */
+static bool ended(pid_t pid)
+{
+        _cleanup_free_ char *text = NULL;
+        char path[64];
+        const char *state;
+
+        snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+        if (file_read(path, 4096, &text, NULL, NULL) < 0)
+                return true;
+        state = strrchr(text, ')');
+        return !state || strlen(state) < 3 || state[2] == 'Z' || state[2] == 'X';
+}
+
 void server_end(const struct server *s, const char *dir)
 {
         int64_t begun = clock_mono();
@@ -61,7 +75,7 @@ void server_end(const struct server *s, const char *dir)
         if (!pid)
                 return;
         kill(pid, SIGTERM);
-        while (server_pid(s, dir, -1) == pid && clock_mono() < begun + 2 * END_US) {
+        while (!ended(pid) && clock_mono() < begun + 2 * END_US) {
                 if (clock_mono() > begun + END_US)
                         kill(pid, SIGKILL);
                 usleep(2000);
