@@ -73,10 +73,10 @@ struct linux_net {
         char *dir;   /* <run>/net */
         char *alias; /* of our devices */
         char table[TABLE_SIZE];
-        struct nft rules;    /* of the host */
-        struct inner *inner; /* the same of namespaces */
-        bool forwarding;     /* of the host was looked at */
-        char *metadata;      /* stratofs-metadata; NULL: not served */
+        struct nft rules;       /* of the host */
+        struct inner *inner;    /* the same of namespaces */
+        bool forwarding;        /* of the host was looked at */
+        char *metadata;         /* stratofs-metadata; NULL: not served */
         struct known_tap *taps; /* by name */
         size_t ntaps;
         struct links links;
@@ -153,8 +153,8 @@ int netns_set(const char *name, const char *device, const char *value, struct er
 
 /* nft.c */
 /* In the thread's namespace, always the same of n; unless it is what was applied last and nobody
- * has changed any rule since.  Then, too, of what differs only that is told to the kernel.  Takes the
- * text. */
+ * has changed any rule since.  Then, too, of what differs only that is told to the kernel.  Takes
+ * the text. */
 int nft_apply(struct nft *n, struct buf *text, struct err **e);
 void nft_done(struct nft *n);
 

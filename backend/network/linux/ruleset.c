@@ -1,11 +1,12 @@
 /* A network's rules, as nftables' own text: a table each for IPv4 and IPv6.
  *
- * In a network's namespace a packet of a guest goes through `forward` and `of` into the chain of its
- * port (e_), which jumps to those of its groups (ge_); what one of them lets out it marks, and that
- * goes on to `to`: out by whatever leads out, or by `for` into the chain of the guest it is for (i_,
- * gi_).  What nobody let pass is dropped.  Answers to what was let pass are known by connection
- * tracking.  The mark is a packet's alone and ends with the namespace.  It is there so that no path
- * leads from each port's chain to each other's: the kernel walks them all before it takes a rule.
+ * In a network's namespace a packet of a guest goes through `forward` and `of` into the chain of
+ * its port (e_), which jumps to those of its groups (ge_); what one of them lets out it marks, and
+ * that goes on to `to`: out by whatever leads out, or by `for` into the chain of the guest it is
+ * for (i_, gi_).  What nobody let pass is dropped.  Answers to what was let pass are known by
+ * connection tracking.  The mark is a packet's alone and ends with the namespace.  It is there so
+ * that no path leads from each port's chain to each other's: the kernel walks them all before it
+ * takes a rule.
  *
  * What is dropped at the end of a chain at a hook is so by a rule, not by the chain's policy: while
  * the kernel replaces a table, the old chain is for a moment still at its hook without its rules,
@@ -148,8 +149,9 @@ static void ports_text(const struct side *s, char what)
         buf_printf(s->out, "chain %s {\n", what == 'e' ? "of" : "for");
         for (unsigned d = 0; d < DIGITS; d++)
                 if (some & 1u << d)
-                        buf_printf(s->out, s->six ? "ip6 %s & ::f == ::%x jump %c%x\n"
-                                                  : "ip %s & 0.0.0.15 == 0.0.0.%u jump %c%x\n",
+                        buf_printf(s->out,
+                                   s->six ? "ip6 %s & ::f == ::%x jump %c%x\n"
+                                          : "ip %s & 0.0.0.15 == 0.0.0.%u jump %c%x\n",
                                    field, d, what, d);
         if (what == 'e')
                 buf_addstr(s->out, "meta mark 1 return\n");
@@ -196,9 +198,8 @@ static void forward(const struct side *s)
         buf_printf(s->out, "oifname \"sng*\" accept\niifname \"sng*\" oifname != \"%s\" accept\n",
                    s->guests);
         if (s->n->uplink && !s->six)
-                buf_printf(s->out,
-                           "iifname \"%s\" ct status dnat goto for\niifname \"%s\" drop\n", s->up,
-                           s->up);
+                buf_printf(s->out, "iifname \"%s\" ct status dnat goto for\niifname \"%s\" drop\n",
+                           s->up, s->up);
         buf_addstr(s->out, "goto for\n}\n");
 }
 
