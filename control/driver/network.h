@@ -185,12 +185,19 @@ struct net_router {
         unsigned nforwards;
 };
 
+/* What became of a network: 0, or -errno and why; the caller's to free. */
+struct net_outcome {
+        int r;
+        struct err *why;
+};
+
 struct net_plan {
         const struct net_network *networks;
         unsigned nnetworks;
         const struct net_router *routers;
         unsigned nrouters;
-        uint32_t here; /* this host, as other hosts reach it */
+        uint32_t here;                /* this host, as other hosts reach it */
+        struct net_outcome *outcomes; /* all 0, one a network, for apply(); NULL: nobody asks */
 };
 
 /* What a port has done since its device was made. */
@@ -202,7 +209,8 @@ struct network_service;
 struct network_ops {
         const char *name;
         /* Makes the host as the plan says.  Repeatable, cheap when all is so already; one caller at
-         * a time.  What fails for one network leaves the others whole; the words are of the first.
+         * a time.  What fails for one network leaves the others whole; the words are of the first,
+         * those of each in the plan's outcomes.
          * -EPERM, -ENOTSUP (the kernel lacks it), -EIO. */
         int (*apply)(struct network_service *s, const struct net_plan *p, struct err **e);
         /* Optional: calls posted() with each password that a guest gave to its metadata service and

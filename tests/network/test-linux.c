@@ -121,6 +121,33 @@ static void leaves_others(void **state)
         rmdir(other);
 }
 
+/* One without a device on this host: the other has all that it should, and is told so. */
+static void one_fails(void **state)
+{
+        struct network_service *s = network_linux_new(run, cloud);
+        struct net_network both[] = {
+                {.id = "bbbbbbbb-bbbb-bbbb-bbbb-bbbbbbbbbbbb",
+                 .type = NET_FLAT,
+                 .device = "nosuch",
+                 .router = -1,
+                 .mtu = 1500},
+                network,
+        };
+        struct net_outcome outcomes[2] = {};
+        struct net_plan p = {.networks = both, .nnetworks = 2, .outcomes = outcomes};
+        _cleanup_err_ struct err *err = NULL;
+
+        assert_true(s->ops->apply(s, &p, &err) < 0);
+        assert_true(outcomes[0].r < 0);
+        assert_string_equal(err_msg(outcomes[0].why), err_msg(err));
+        assert_int_equal(outcomes[1].r, 0);
+        assert_null(outcomes[1].why);
+        assert_true(index_of(NET_TAP, port[0].id));
+        err_free(outcomes[0].why);
+        apply(s, &nothing);
+        s->ops->close(s);
+}
+
 static void many(void **state)
 {
         struct network_service *s = network_linux_new(run, cloud);
@@ -274,7 +301,8 @@ static void parts_make_the_whole(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {cmocka_unit_test(makes_and_takes),
-                                           cmocka_unit_test(leaves_others), cmocka_unit_test(many),
+                                           cmocka_unit_test(leaves_others),
+                                           cmocka_unit_test(one_fails), cmocka_unit_test(many),
                                            cmocka_unit_test(parts_make_the_whole)};
         int r;
 
