@@ -80,8 +80,9 @@ struct net_rule {
         int proto;         /* -1: any */
         uint16_t from, to; /* ports; 0 0: any */
         uint32_t peer;     /* the other side's network */
-        unsigned prefix;   /* 0: anybody */
-        bool six;          /* peer6 with that prefix instead */
+        unsigned prefix;   /* 0: anybody, of both families unless one is named: */
+        bool four;         /* IPv4 only; is so with any prefix */
+        bool six;          /* IPv6 only, peer6 with that prefix */
         struct in6_addr peer6;
         int group; /* or the ports of this group: an index; -1 none */
 };

@@ -24,6 +24,8 @@ static const struct net_rule def[] = {
 static const struct net_rule web[] = {
         {.out = true, .proto = -1, .group = -1},
         {.proto = 6, .from = 80, .to = 80, .group = -1},
+        {.proto = 17, .from = 84, .to = 84, .group = -1, .four = true},
+        {.proto = 17, .from = 86, .to = 86, .group = -1, .six = true},
         {.proto = 6, .from = 81, .to = 81, .group = -1}, /* not at first */
 };
 static const struct net_rule front[] = {
@@ -32,7 +34,7 @@ static const struct net_rule front[] = {
 };
 static struct net_group groups[] = {
         {.id = "0a000000-0000-0000-0000-000000000000", .rules = def, .nrules = ARRAY_SIZE(def)},
-        {.id = "0b000000-0000-0000-0000-000000000000", .rules = web, .nrules = 2},
+        {.id = "0b000000-0000-0000-0000-000000000000", .rules = web, .nrules = 4},
         {.id = "0c000000-0000-0000-0000-000000000000"},
         {.id = "0d000000-0000-0000-0000-000000000000", .rules = front, .nrules = ARRAY_SIZE(front)},
 };

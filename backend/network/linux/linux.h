@@ -91,6 +91,13 @@ struct place {
         bool failed;
 };
 
+/* fe80::a9fe:a9fe, as OpenStack has it. */
+#define METADATA_ADDRESS6                                                                          \
+        ((struct in6_addr){                                                                        \
+                .s6_addr = {0xfe, 0x80, [12] = 0xa9, [13] = 0xfe, [14] = 0xa9, [15] = 0xfe}})
+/* The address of the port's link, if it has IPv6. */
+bool port_link6(const struct net_port *p, struct in6_addr *ret);
+
 /* linux.c */
 struct inner *inner_get(struct linux_net *s, const char *id);
 struct known_tap *tap_get(struct linux_net *s, const char *name); /* wanted from now on */

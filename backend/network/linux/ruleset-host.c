@@ -17,14 +17,21 @@ void ruleset_empty(const char *table, struct buf *out)
                            i ? "delete" : "add", table);
 }
 
+bool port_link6(const struct net_port *p, struct in6_addr *ret)
+{
+        static const struct in6_addr net = {.s6_addr = {0xfe, 0x80}};
+
+        return network_some6(&p->address6) && network_eui64(ret, &net, p->mac);
+}
+
 /* Of IPv6: its own address, that of its link, and asking whether they are free; no answer for
  * somebody else's, no router's words. */
 static void door_six(const struct net_port *p, struct buf *out)
 {
         char a[ADDRESS6_TEXT_SIZE], l[ADDRESS6_TEXT_SIZE];
-        struct in6_addr link = {.s6_addr = {0xfe, 0x80}}, own;
+        struct in6_addr own;
 
-        if (!network_some6(&p->address6) || !network_eui64(&own, &link, p->mac))
+        if (!port_link6(p, &own))
                 return;
         network_address6(a, &p->address6);
         network_address6(l, &own);
@@ -63,7 +70,9 @@ static void door_pairs(const struct net_port *p, struct buf *out)
 /* What a port may say: ARP as itself, DHCP's question without an address, IP as itself. */
 static void door_port(const struct net_port *p, struct buf *out)
 {
+        char m[ADDRESS6_TEXT_SIZE], six[ADDRESS6_TEXT_SIZE];
         char a[ADDRESS_TEXT_SIZE], t[DEVICE_SIZE];
+        struct in6_addr own;
 
         network_address(a, p->address);
         buf_printf(out, "chain p_%s {\n", ruleset_tail(t, p->id));
@@ -77,6 +86,12 @@ static void door_port(const struct net_port *p, struct buf *out)
                 buf_printf(out, "ether type ip ip daddr 169.254.169.254 ip saddr != %s drop\n", a);
         else
                 buf_addstr(out, "ether type ip ip daddr 169.254.169.254 drop\n");
+        network_address6(m, &METADATA_ADDRESS6);
+        if (port_link6(p, &own))
+                buf_printf(out, "ether type ip6 ip6 daddr %s ip6 saddr != %s drop\n", m,
+                           network_address6(six, &own));
+        else
+                buf_printf(out, "ether type ip6 ip6 daddr %s drop\n", m);
         if (p->open) {
                 buf_addstr(out, "accept\n}\n");
                 return;

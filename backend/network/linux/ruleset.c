@@ -52,7 +52,8 @@ static void rule_text(const struct side *s, const struct net_rule *r)
         const char *side = r->out ? "daddr" : "saddr";
         char a[ADDRESS6_TEXT_SIZE], t[DEVICE_SIZE];
 
-        if ((r->prefix && r->six != s->six) || r->proto == (s->six ? 1 : 58))
+        if ((s->six ? r->four : r->six) || (r->prefix && r->six != s->six) ||
+            r->proto == (s->six ? 1 : 58))
                 return;
         if (r->group >= 0)
                 buf_printf(s->out, "%s %s @g_%s ", ip(s), side,
@@ -248,8 +249,9 @@ static void own(const struct side *s)
                 buf_printf(s->out,
                            "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n"
                            "iifname \"%s\" icmpv6 type { nd-router-solicit, echo-request } accept\n"
-                           "iifname \"%s\" udp dport { 53, 547 } accept\n",
-                           s->guests, s->guests);
+                           "iifname \"%s\" udp dport { 53, 547 } accept\n"
+                           "iifname \"%s\" ip6 daddr fe80::a9fe:a9fe tcp dport 80 accept\n",
+                           s->guests, s->guests, s->guests);
         else
                 buf_printf(s->out,
                            "iifname \"%s\" ip daddr 169.254.169.254 tcp dport 80 accept\n"
