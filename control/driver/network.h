@@ -113,7 +113,8 @@ struct net_backend {
 enum net_check { NET_CHECK_NONE, NET_CHECK_TCP, NET_CHECK_HTTP };
 struct net_listener {
         char name[NAME_SIZE];
-        bool http; /* else it passes on what comes */
+        bool http;       /* else it passes on what comes */
+        const char *pem; /* TLS ends here, with this certificate and key; NULL: it does not */
         uint16_t port, member_port;
         char balance[16]; /* roundrobin, leastconn, source */
         enum net_check check;

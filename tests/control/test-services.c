@@ -80,7 +80,12 @@ static void refused(void **state)
         assert_int_equal(make_in(lb, &kind_listener, "more", &other), 0);
         assert_int_equal(set(other, &kind_listener, "port", "80"), -EEXIST);
         assert_int_equal(set(other, &kind_listener, "port", "0"), -EINVAL);
-        assert_int_equal(set(other, &kind_listener, "protocol", "https"), -ENOTSUP);
+        assert_int_equal(set(other, &kind_listener, "protocol", "https"), -EINVAL); /* with what? */
+        assert_int_equal(set(other, &kind_listener, "certificate", "what"), -EINVAL);
+        /* A piece of it is none yet. */
+        assert_int_equal(set(other, &kind_listener, "certificate", "-----BEGIN CERTIFICATE-----"),
+                         0);
+        assert_int_equal(set(other, &kind_listener, "protocol", "https"), -EINVAL);
         assert_int_equal(set(other, &kind_listener, "check_path", "x"), -EINVAL);
         assert_int_equal(set(other, &kind_listener, "check_path", "/a b"), -EINVAL);
         assert_int_equal(set(other, &kind_listener, "check_path", "/\n  server evil"), -EINVAL);

@@ -183,7 +183,8 @@ struct server {
         const char *name, *program;
 };
 /* Replaces the file unless it holds just that; 1 when it did not.  It need not survive a crash.
- * gid: who may read it, 0: everybody. */
+ * gid: who may read it, 0: everybody, ROOT_ONLY: nobody else. */
+#define ROOT_ONLY ((gid_t)-1)
 int server_put(const char *dir, const char *name, const struct buf *text, gid_t gid,
                struct err **e);
 /* Its pid if it runs in that namespace (-1: any); else 0. */

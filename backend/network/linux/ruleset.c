@@ -201,7 +201,7 @@ static void forward(const struct side *s)
         if (s->n->uplink && !s->six)
                 buf_printf(s->out, "iifname \"%s\" ct status dnat goto for\niifname \"%s\" drop\n",
                            s->up, s->up);
-        buf_addstr(s->out, "goto for\n}\n");
+        buf_addstr(s->out, "jump for\ndrop\n}\n");
 }
 
 /* What comes for a load balancer is let out by the guest's groups and in by its port's (`to`). */

@@ -24,8 +24,9 @@ int server_put(const char *dir, const char *name, const struct buf *text, gid_t 
             memcmp(old, buf_str(text), n) == 0)
                 return 0;
         unlink(temp);
-        fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, gid ? 0640 : 0644);
-        if (fd < 0 || (gid && fchown(fd, 0, gid) < 0) || fchmod(fd, gid ? 0640 : 0644) < 0 ||
+        fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (fd < 0 || (gid && gid != ROOT_ONLY && fchown(fd, 0, gid) < 0) ||
+            (gid != ROOT_ONLY && fchmod(fd, gid ? 0640 : 0644) < 0) ||
             write_full(fd, buf_str(text), text->len) < 0 || rename(temp, path) < 0)
                 return err_errno(e, -errno, "'%s'", path);
         return 1;
