@@ -48,9 +48,9 @@ static void plan_members(const struct object *o, struct net_listener *ret)
 
 static void plan_listener(const struct object *o, struct net_listener *ret)
 {
-        const char *check = object_str(o, "check");
+        const char *check = object_str(o, "check"), *protocol = object_str(o, "protocol");
 
-        *ret = (struct net_listener){.http = streq(object_str(o, "protocol"), "http"),
+        *ret = (struct net_listener){.http = !streq(protocol, "tcp"),
                                      .port = object_num(o, "port"),
                                      .check = streq(check, "http")  ? NET_CHECK_HTTP
                                               : streq(check, "tcp") ? NET_CHECK_TCP
@@ -60,6 +60,8 @@ static void plan_listener(const struct object *o, struct net_listener *ret)
         snprintf(ret->name, sizeof(ret->name), "%s", o->name);
         snprintf(ret->balance, sizeof(ret->balance), "%s", object_str(o, "balance"));
         snprintf(ret->path, sizeof(ret->path), "%s", object_str(o, "check_path"));
+        if (streq(protocol, "https"))
+                ret->pem = xstrdup(object_str(o, "certificate"));
         plan_members(o, ret);
 }
 
@@ -96,8 +98,10 @@ struct net_balancer *balancers_plan(struct control *c, const struct object *netw
 void balancers_free(const struct net_balancer *v, unsigned n)
 {
         for (unsigned i = 0; i < n; i++) {
-                for (unsigned k = 0; k < v[i].nlisteners; k++)
+                for (unsigned k = 0; k < v[i].nlisteners; k++) {
                         free((void *)v[i].listeners[k].members);
+                        free((void *)v[i].listeners[k].pem);
+                }
                 free((void *)v[i].listeners);
         }
         free((void *)v);

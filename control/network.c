@@ -14,14 +14,25 @@ struct counted {
         struct net_count n;
 };
 
+/* A network that is not as it should be. */
+struct trouble {
+        char id[ID_TEXT_SIZE];
+        struct net_outcome what;
+};
+
 struct network_keeper {
         pthread_mutex_t lock; /* stop, dirty */
         pthread_cond_t cond;
         pthread_t thread;
         bool running, stop, dirty;
         atomic_bool ending;
-        pthread_mutex_t apply;                   /* one at a time; what follows */
-        unsigned networks;                       /* that were on the host after the last look */
+        atomic_uint begun;     /* looks whose plan was made */
+        pthread_mutex_t apply; /* one at a time; what follows is of the last */
+        unsigned networks;     /* that were on the host after it */
+        int result;            /* and of it all: */
+        struct err *why;
+        struct trouble *troubles;
+        size_t ntroubles;
         struct network_service *_Atomic service; /* once it was opened */
         atomic_uint types;      /* bit n: the kernel has type n; 0: nobody asked yet */
         struct counted *counts; /* under its own lock: reads do not wait for an apply */
@@ -152,31 +163,111 @@ int networks_type(struct control *c, enum net_type type, const char *name, struc
         return err_set(e, -ENOTSUP, "this host's kernel has no networks of type %s", name);
 }
 
-int networks_apply(struct control *c, struct err **e)
+static void forget(struct network_keeper *k)
 {
-        struct network_keeper *k = c->networks;
-        _cleanup_err_ struct err *why = NULL;
+        for (size_t i = 0; i < k->ntroubles; i++)
+                err_free(k->troubles[i].what.why);
+        free(k->troubles);
+        k->troubles = NULL;
+        k->ntroubles = 0;
+        k->why = err_free(k->why);
+}
+
+/* Takes the words of the plan's outcomes. */
+static void remember(struct network_keeper *k, struct net_plan *p)
+{
+        for (unsigned i = 0; i < p->nnetworks; i++)
+                if (p->outcomes[i].r < 0) {
+                        struct trouble *x;
+
+                        k->troubles = xrealloc(k->troubles, k->ntroubles + 1, sizeof(*x));
+                        x = &k->troubles[k->ntroubles++];
+                        memcpy(x->id, p->networks[i].id, sizeof(x->id));
+                        x->what = p->outcomes[i];
+                }
+        free(p->outcomes);
+        p->outcomes = NULL;
+}
+
+/* One look; the lock is held. */
+static void apply(struct control *c, struct network_keeper *k)
+{
         struct network_service *s;
         struct net_plan *p;
-        int r;
 
-        if (!c->cfg.network || !k)
-                return 0;
-        WITH_LOCK(&k->apply);
+        forget(k);
+        k->begun++;
         p = network_plan(c);
-        r = c->cfg.network(c->cfg.arg, &s, &why);
-        if (r == 0) {
+        p->outcomes = xcalloc(p->nnetworks + 1, sizeof(*p->outcomes));
+        k->result = c->cfg.network(c->cfg.arg, &s, &k->why);
+        for (unsigned i = 0; k->result < 0 && i < p->nnetworks; i++)
+                p->outcomes[i].r = err_set(&p->outcomes[i].why, k->result, "%s", err_msg(k->why));
+        if (k->result == 0) {
                 k->service = s;
-                r = s->ops->apply(s, p, &why);
+                k->result = s->ops->apply(s, p, &k->why);
                 count(k, s, p);
                 if (s->ops->passwords)
                         s->ops->passwords(s, p, posted, c);
                 tell_stats(k, s, p);
         }
-        k->networks = r == 0 ? p->nnetworks : 1; /* what failed is tried again */
+        k->networks = k->result == 0 ? p->nnetworks : 1; /* what failed is tried again */
+        note(k, k->result, k->why);
+        remember(k, p);
         network_plan_free(p);
-        note(k, r, why);
-        return r < 0 ? err_move(e, TAKE_PTR(why)) : 0;
+}
+
+static const struct net_outcome *trouble_of(const struct network_keeper *k,
+                                            const struct object *network)
+{
+        char id[ID_TEXT_SIZE];
+
+        id_text(id, network->id);
+        for (size_t i = 0; i < k->ntroubles; i++)
+                if (streq(k->troubles[i].id, id))
+                        return &k->troubles[i].what;
+        return NULL;
+}
+
+/* Of the last look, for one instance: what other networks have is nothing to it. */
+static int outcome_for(struct control *c, const struct network_keeper *k, uint64_t instance,
+                       struct err **e)
+{
+        const struct net_outcome *bad = NULL;
+        const struct object *o;
+
+        control_rdlock(c);
+        o = model_by_no(c, instance);
+        for (unsigned i = 0; o && i < o->nlinks && !bad; i++)
+                if (o->links[i].target && o->links[i].target->kind == &kind_port)
+                        bad = trouble_of(k, o->links[i].target->holder);
+        control_unlock(c);
+        return bad ? err_set(e, bad->r, "%s", err_msg(bad->why)) : 0;
+}
+
+static int look(struct control *c, uint64_t instance, struct err **e)
+{
+        struct network_keeper *k = c->networks;
+        unsigned before;
+
+        if (!c->cfg.network || !k)
+                return 0;
+        before = k->begun;
+        WITH_LOCK(&k->apply);
+        if (k->begun == before || k->ending)
+                apply(c, k);
+        if (instance)
+                return outcome_for(c, k, instance, e);
+        return k->result < 0 ? err_set(e, k->result, "%s", err_msg(k->why)) : 0;
+}
+
+int networks_apply(struct control *c, struct err **e)
+{
+        return look(c, 0, e);
+}
+
+int networks_apply_for(struct control *c, uint64_t instance, struct err **e)
+{
+        return look(c, instance, e);
 }
 
 void networks_leave(struct control *c, uint64_t instance, bool gone)
@@ -325,6 +416,7 @@ void networks_free(struct control *c)
         free(k->counts);
         free(k->left);
         free(k->failure);
+        forget(k);
         free(k);
         c->networks = NULL;
 }

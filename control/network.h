@@ -49,8 +49,10 @@ int networks_start(struct control *c, struct err **e);
 void networks_stop(struct control *c);   /* after the jobs */
 bool networks_ending(struct control *c); /* the daemon ends: what has no guest need not stay */
 void networks_free(struct control *c);
-/* Now, and what became of it.  Blocks; no lock held. */
+/* Now, and what became of it: of all, or of those that the instance of that number is in only.
+ * What was begun for somebody else since the call is good enough.  Blocks; no lock held. */
 int networks_apply(struct control *c, struct err **e);
+int networks_apply_for(struct control *c, uint64_t instance, struct err **e);
 /* gone: a guest of this host stands still, and goes on where it moves to: what is for its ports
  * goes there from here on, before the store says so.  Else: the store is right again.  Blocks; no
  * lock held. */

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <microhttpd.h>
 #include <netinet/ip.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include "common/bundle.h"
@@ -24,8 +25,9 @@ struct post {
 
 /* What is known of who asks. */
 struct guest {
-        uint32_t address; /* host byte order */
-        char text[INET_ADDRSTRLEN];
+        uint64_t address;            /* for tokens */
+        char text[INET6_ADDRSTRLEN]; /* and for files */
+        bool six;
         char *bundle; /* NULL: no guest of ours */
         size_t n;
         char *posted; /* a password that stratod has not collected */
@@ -42,14 +44,21 @@ static void guest_get(struct MHD_Connection *c, struct guest *ret)
 {
         const union MHD_ConnectionInfo *i =
                 MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-        const struct sockaddr_in *a = i ? (const struct sockaddr_in *)i->client_addr : NULL;
+        const struct sockaddr *a = i ? i->client_addr : NULL;
+        const struct sockaddr_in *four = (const struct sockaddr_in *)a;
+        const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)a;
         char path[64];
 
         *ret = (struct guest){};
-        if (!a || a->sin_family != AF_INET)
+        if (!a || (a->sa_family != AF_INET && a->sa_family != AF_INET6))
                 return;
-        ret->address = ntohl(a->sin_addr.s_addr);
-        inet_ntop(AF_INET, &a->sin_addr, ret->text, sizeof(ret->text));
+        ret->six = a->sa_family == AF_INET6;
+        if (ret->six)
+                memcpy(&ret->address, six->sin6_addr.s6_addr + 8, 8);
+        else
+                ret->address = ntohl(four->sin_addr.s_addr);
+        inet_ntop(a->sa_family, ret->six ? (void *)&six->sin6_addr : (void *)&four->sin_addr,
+                  ret->text, sizeof(ret->text));
         file_read(ret->text, BUNDLE_MAX, &ret->bundle, &ret->n, NULL);
         snprintf(path, sizeof(path), "posted/%s", ret->text);
         file_read(path, PASSWORD_MAX, &ret->posted, &ret->nposted, NULL);
@@ -90,7 +99,8 @@ static void set_hops(struct MHD_Connection *c, const struct guest *g)
 
         hops = MIN(MAX(hops, 1), 64);
         if (i)
-                (void)setsockopt(i->connect_fd, IPPROTO_IP, IP_TTL, &hops, sizeof(hops));
+                (void)setsockopt(i->connect_fd, g->six ? IPPROTO_IPV6 : IPPROTO_IP,
+                                 g->six ? IPV6_UNICAST_HOPS : IP_TTL, &hops, sizeof(hops));
 }
 
 static enum MHD_Result give_token(const struct service *s, struct MHD_Connection *c,
@@ -242,19 +252,50 @@ static void completed(void *arg, struct MHD_Connection *c, void **state,
         *state = NULL;
 }
 
-int http_serve(struct service *s, int fd)
+static struct MHD_Daemon *listen_on(struct service *s, int fd)
 {
-        s->http =
-                MHD_start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, handle, s, MHD_OPTION_LISTEN_SOCKET,
-                                 fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS,
-                                 MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)CONNECTIONS_GUEST,
-                                 MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS,
-                                 MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)16384,
-                                 MHD_OPTION_NOTIFY_COMPLETED, completed, NULL, MHD_OPTION_END);
-        if (!s->http)
-                return -ENOMEM;
-        while (MHD_run_wait(s->http, -1) == MHD_YES)
-                ;
-        MHD_stop_daemon(s->http);
-        return -EIO;
+        return MHD_start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, handle, s, MHD_OPTION_LISTEN_SOCKET,
+                                fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS,
+                                MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)CONNECTIONS_GUEST,
+                                MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS,
+                                MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)16384,
+                                MHD_OPTION_NOTIFY_COMPLETED, completed, NULL, MHD_OPTION_END);
+}
+
+/* Milliseconds until one of them has to look at its connections; -1: none has. */
+static int next_look(const struct service *s)
+{
+        MHD_UNSIGNED_LONG_LONG ms, least = INT32_MAX;
+
+        for (int i = 0; i < 2; i++)
+                if (s->http[i] && MHD_get_timeout(s->http[i], &ms) == MHD_YES)
+                        least = MIN(least, ms);
+        return least == INT32_MAX ? -1 : (int)least;
+}
+
+int http_serve(struct service *s, const int fd[2])
+{
+        struct pollfd p[2] = {{.fd = -1}, {.fd = -1}};
+        int r = 0;
+
+        for (int i = 0; i < 2; i++) {
+                const union MHD_DaemonInfo *info;
+
+                if (fd[i] < 0)
+                        continue;
+                s->http[i] = listen_on(s, fd[i]);
+                info = s->http[i] ? MHD_get_daemon_info(s->http[i], MHD_DAEMON_INFO_EPOLL_FD)
+                                  : NULL;
+                if (!info)
+                        return -ENOMEM;
+                p[i] = (struct pollfd){.fd = info->epoll_fd, .events = POLLIN};
+        }
+        while (r == 0) {
+                if (poll(p, 2, next_look(s)) < 0 && errno != EINTR)
+                        r = -errno;
+                for (int i = 0; i < 2; i++)
+                        if (s->http[i] && MHD_run(s->http[i]) != MHD_YES)
+                                r = -EIO;
+        }
+        return r;
 }

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <net/if.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -29,6 +30,30 @@ static int listening(const char *device, struct err **e)
             setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, strlen(device) + 1) < 0 ||
             bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, CONNECTIONS) < 0)
                 return err_errno(e, -errno, "169.254.169.254 on %s", device);
+        return TAKE_FD(fd);
+}
+
+/* fe80::a9fe:a9fe, which the device has as soon as its network has IPv6; -1: this kernel has none.
+ */
+static int listening6(const char *device, struct err **e)
+{
+        struct sockaddr_in6 a = {
+                .sin6_family = AF_INET6,
+                .sin6_port = htons(HTTP),
+                .sin6_addr.s6_addr = {0xfe,
+                                      0x80, [12] = 0xa9, [13] = 0xfe, [14] = 0xa9, [15] = 0xfe},
+                .sin6_scope_id = if_nametoindex(device)};
+        _cleanup_close_ int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        int on = 1;
+
+        if (fd < 0)
+                return -1;
+        if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+            setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0 ||
+            setsockopt(fd, IPPROTO_IPV6, IPV6_FREEBIND, &on, sizeof(on)) < 0 ||
+            setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, strlen(device) + 1) < 0 ||
+            bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, CONNECTIONS) < 0)
+                return err_errno(e, -errno, "fe80::a9fe:a9fe on %s", device);
         return TAKE_FD(fd);
 }
 
@@ -56,7 +81,7 @@ static int walls(struct err **e)
 
 static int confine(const char *dir, uid_t uid, struct err **e)
 {
-        const struct rlimit files = {CONNECTIONS + 64, CONNECTIONS + 64};
+        const struct rlimit files = {2 * CONNECTIONS + 64, 2 * CONNECTIONS + 64};
         const struct rlimit size = {2 * PASSWORD_MAX, 2 * PASSWORD_MAX}, none = {0, 0};
 
         for (int cap = 0; prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
@@ -102,7 +127,7 @@ int main(int argc, char **argv)
 {
         _cleanup_err_ struct err *err = NULL;
         struct service s = {};
-        int null, fd, r, ready = -1;
+        int null, fd[2] = {-1, -1}, r, ready = -1;
 
         if (argc != 4 || atol(argv[3]) <= 0) {
                 fputs("usage: stratofs-metadata DIR DEVICE UID, by stratod\n", stderr);
@@ -110,7 +135,11 @@ int main(int argc, char **argv)
         }
         signal(SIGPIPE, SIG_IGN);
         signal(SIGXFSZ, SIG_IGN);
-        fd = r = listening(argv[2], &err);
+        fd[0] = r = listening(argv[2], &err);
+        if (r >= 0)
+                fd[1] = listening6(argv[2], &err);
+        if (err)
+                r = err->code;
         null = open("/dev/null", O_RDWR | O_CLOEXEC);
         if (r >= 0 && (null < 0 || getrandom(s.secret, sizeof(s.secret), 0) != sizeof(s.secret)))
                 r = err_errno(&err, -EIO, "/dev/null");

@@ -1,9 +1,11 @@
-/* The metadata service of one network: a small HTTP server at 169.254.169.254.
+/* The metadata service of one network: a small HTTP server at 169.254.169.254, and at
+ * fe80::a9fe:a9fe of the guests' link.
  *
- * stratod writes a bundle (common/bundle.h) for each port that has a guest here, in a file that is
- * called as the port's address.  A guest can speak only as its port (the bridge's door sees to
- * that), so the address a request comes from says whose documents it is about; nobody is
- * given any others.  What stratod has to say changes by replacing the file; each request reads it.
+ * stratod writes a bundle (common/bundle.h) for each port that has a guest here, in files that are
+ * called as the port's address, and as that of its link if it has IPv6.  A guest can speak only as
+ * its port (the bridge's door sees to that), so the address a request comes from says whose
+ * documents it is about; nobody is given any others.  What stratod has to say changes by replacing
+ * the file; each request reads it.
  *
  * Names of a bundle are paths below "openstack/latest" and "latest"; all versions of either form
  * have the same documents.  Names with a dot are for us: ".tokens" is there when a request needs
@@ -34,7 +36,7 @@ struct MHD_Daemon;
 
 struct service {
         uint8_t secret[32]; /* of this process; tokens are made with it */
-        struct MHD_Daemon *http;
+        struct MHD_Daemon *http[2];
 };
 
 /* path.c: the documents' own names. */
@@ -48,9 +50,10 @@ struct bundle_item;
 int path_look(const char *bundle, size_t n, const char *name, struct buf *list,
               struct bundle_item *ret);
 
-/* token.c: tokens of IMDSv2.  They hold their end and whose they are, signed: nothing is kept. */
-void token_make(const struct service *s, uint32_t address, int64_t end, char out[TOKEN_SIZE]);
-bool token_valid(const struct service *s, uint32_t address, int64_t now, const char *token);
+/* token.c: tokens of IMDSv2.  They hold their end and whose they are (an IPv4 address, or the last
+ * half of one of IPv6), signed: nothing is kept. */
+void token_make(const struct service *s, uint64_t address, int64_t end, char out[TOKEN_SIZE]);
+bool token_valid(const struct service *s, uint64_t address, int64_t now, const char *token);
 
-/* http.c: answers on the listening socket until it fails.  -errno. */
-int http_serve(struct service *s, int fd);
+/* http.c: answers on the listening sockets, -1: none, until one fails.  -errno. */
+int http_serve(struct service *s, const int fd[2]);

@@ -7,7 +7,7 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
-static void sign(const struct service *s, uint32_t address, int64_t end, char out[TOKEN_SIZE])
+static void sign(const struct service *s, uint64_t address, int64_t end, char out[TOKEN_SIZE])
 {
         unsigned char mac[EVP_MAX_MD_SIZE];
         unsigned n = 0;
@@ -24,12 +24,12 @@ static void sign(const struct service *s, uint32_t address, int64_t end, char ou
                 snprintf(out + at, 3, "%02x", mac[i]);
 }
 
-void token_make(const struct service *s, uint32_t address, int64_t end, char out[TOKEN_SIZE])
+void token_make(const struct service *s, uint64_t address, int64_t end, char out[TOKEN_SIZE])
 {
         sign(s, address, end, out);
 }
 
-bool token_valid(const struct service *s, uint32_t address, int64_t now, const char *token)
+bool token_valid(const struct service *s, uint64_t address, int64_t now, const char *token)
 {
         char own[TOKEN_SIZE], *rest;
         int64_t end = strtoll(token, &rest, 10);

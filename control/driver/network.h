@@ -80,8 +80,9 @@ struct net_rule {
         int proto;         /* -1: any */
         uint16_t from, to; /* ports; 0 0: any */
         uint32_t peer;     /* the other side's network */
-        unsigned prefix;   /* 0: anybody */
-        bool six;          /* peer6 with that prefix instead */
+        unsigned prefix;   /* 0: anybody, of both families unless one is named: */
+        bool four;         /* IPv4 only; is so with any prefix */
+        bool six;          /* IPv6 only, peer6 with that prefix */
         struct in6_addr peer6;
         int group; /* or the ports of this group: an index; -1 none */
 };
@@ -112,7 +113,8 @@ struct net_backend {
 enum net_check { NET_CHECK_NONE, NET_CHECK_TCP, NET_CHECK_HTTP };
 struct net_listener {
         char name[NAME_SIZE];
-        bool http; /* else it passes on what comes */
+        bool http;       /* else it passes on what comes */
+        const char *pem; /* TLS ends here, with this certificate and key; NULL: it does not */
         uint16_t port, member_port;
         char balance[16]; /* roundrobin, leastconn, source */
         enum net_check check;
@@ -186,12 +188,19 @@ struct net_router {
         unsigned nforwards;
 };
 
+/* What became of a network: 0, or -errno and why; the caller's to free. */
+struct net_outcome {
+        int r;
+        struct err *why;
+};
+
 struct net_plan {
         const struct net_network *networks;
         unsigned nnetworks;
         const struct net_router *routers;
         unsigned nrouters;
-        uint32_t here; /* this host, as other hosts reach it */
+        uint32_t here;                /* this host, as other hosts reach it */
+        struct net_outcome *outcomes; /* all 0, one a network, for apply(); NULL: nobody asks */
 };
 
 /* What a port has done since its device was made. */
@@ -203,7 +212,8 @@ struct network_service;
 struct network_ops {
         const char *name;
         /* Makes the host as the plan says.  Repeatable, cheap when all is so already; one caller at
-         * a time.  What fails for one network leaves the others whole; the words are of the first.
+         * a time.  What fails for one network leaves the others whole; the words are of the first,
+         * those of each in the plan's outcomes.
          * -EPERM, -ENOTSUP (the kernel lacks it), -EIO. */
         int (*apply)(struct network_service *s, const struct net_plan *p, struct err **e);
         /* Optional: calls posted() with each password that a guest gave to its metadata service and

@@ -273,7 +273,7 @@ static int prepare(struct job *j, struct trip *t, struct buf *arrival, struct er
         if (r == 0)
                 r = plan_exports(j, &p, e);
         if (r == 0 && p.g.nnics)
-                r = networks_apply(j->c, e);
+                r = networks_apply_for(j->c, j->target, e);
         if (r == 0)
                 describe_arrival(&p, arrival);
         return r;

@@ -322,7 +322,7 @@ int leave(struct job *j, const struct trip *t, struct err **e)
                 if (r == 0)
                         r = instance_unexport(j, e);
                 if (r == 0)
-                        r = networks_apply(j->c, e);
+                        r = networks_apply_for(j->c, j->target, e);
                 if (r == 0)
                         r = copies_drop(j, e);
         }

@@ -36,7 +36,7 @@ static int step_plug(struct job *j, struct err **e)
 
         if (!facts(j, uuid, &nic))
                 return 0;
-        r = networks_apply(j->c, e);
+        r = networks_apply_for(j->c, j->target, e);
         if (r == 0)
                 r = instance_compute(j, &compute, e);
         if (r == 0)

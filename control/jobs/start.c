@@ -103,7 +103,7 @@ static int step_boot(struct job *j, struct err **e)
         if (r == 0)
                 r = lease_clients(j->c, e);
         if (r == 0 && p.g.nnics)
-                r = networks_apply(j->c, e);
+                r = networks_apply_for(j->c, j->target, e);
         if (r == 0)
                 r = instance_compute(j, &compute, e);
         if (r == 0)

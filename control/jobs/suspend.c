@@ -153,7 +153,7 @@ static int step_restore(struct job *j, struct err **e)
         if (r == -ECONNREFUSED)
                 return job_wait_blockd(j, e);
         if (r == 0 && p.g.nnics)
-                r = networks_apply(j->c, e);
+                r = networks_apply_for(j->c, j->target, e);
         if (r == 0)
                 r = instance_compute(j, &compute, e);
         if (r == 0)

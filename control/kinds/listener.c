@@ -2,6 +2,10 @@
 #include "control/balancer.h"
 #include "control/network.h"
 
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
 static int create(struct txn *t, struct object *o, struct err **e)
 {
         struct collection *l = model_collection(t->c, o->holder, &kind_listener);
@@ -28,12 +32,82 @@ static int set_port(struct txn *t, struct object *o, union value v, struct err *
 
 static int set_protocol(struct txn *t, struct object *o, union value v, struct err **e)
 {
-        if (v.s && streq(v.s, "https")) {
-                err_set(e, -ENOTSUP, "TLS does not end here: the cloud keeps no certificates yet");
-                return err_hint(e, -ENOTSUP, "tcp passes TLS through to the members, which end it");
+        if (v.s && streq(v.s, "https") && !*object_str(o, "certificate")) {
+                err_set(e, -EINVAL, "TLS ends here with a certificate, and there is none");
+                return err_hint(e, -EINVAL,
+                                "cat chain.pem key.pem > certificate; or tcp, which "
+                                "passes TLS through to the members");
         }
         txn_set_str(t, o, "protocol", v.s);
         return 0;
+}
+
+/* --- its certificate, and the key to it ------------------------------------------------------ */
+
+/* The first certificate is of the key. */
+static int check_pem(const char *pem, struct err **e)
+{
+        BIO *in[] = {BIO_new_mem_buf(pem, -1), BIO_new_mem_buf(pem, -1)};
+        X509 *x = in[0] ? PEM_read_bio_X509(in[0], NULL, NULL, NULL) : NULL;
+        /* Nobody is asked for a passphrase: the empty one. */
+        EVP_PKEY *k = in[1] ? PEM_read_bio_PrivateKey(in[1], NULL, NULL, (void *)"") : NULL;
+        int r = 0;
+
+        if (!x)
+                r = err_set(e, -EINVAL, "there is no certificate in it, in PEM");
+        else if (!k)
+                r = err_set(e, -EINVAL, "there is no private key in it, in PEM without passphrase");
+        else if (!X509_check_private_key(x, k))
+                r = err_set(e, -EINVAL, "the key is not that of the first certificate");
+        ERR_clear_error();
+        X509_free(x);
+        EVP_PKEY_free(k);
+        BIO_free(in[0]);
+        BIO_free(in[1]);
+        return r;
+}
+
+/* `cat chain.pem key.pem > certificate` comes in two pieces, the second with the first before it.
+ */
+static bool more_to_come(const char *pem)
+{
+        static const char of_key[] = "PRIVATE KEY-----";
+        const char *key = strstr(pem, of_key);
+
+        return strstr(pem, "-----BEGIN ") &&
+               !(strstr(pem, "-----END CERTIFICATE-----") && key && strstr(key + 1, of_key));
+}
+
+static int set_certificate(struct txn *t, struct object *o, union value v, struct err **e)
+{
+        const char *pem = v.s ?: "";
+        int r = 0;
+
+        if (more_to_come(pem))
+                return 0;
+        if (*pem)
+                r = check_pem(pem, e);
+        else if (streq(object_str(o, "protocol"), "https"))
+                r = err_set(e, -EBUSY, "protocol is https, which needs it");
+        if (r == 0)
+                txn_set_str(t, o, "certificate", pem);
+        return r;
+}
+
+/* Without the key: nobody reads that again. */
+static void render_certificate(struct control *c, const struct object *o, struct buf *out)
+{
+        static const char begin[] = "-----BEGIN CERTIFICATE-----";
+        static const char end[] = "-----END CERTIFICATE-----";
+
+        for (const char *p = object_str(o, "certificate"), *q; (p = strstr(p, begin)); p = q) {
+                q = strstr(p, end);
+                if (!q)
+                        return;
+                q += strlen(end);
+                buf_add(out, p, q - p);
+                buf_addc(out, '\n');
+        }
 }
 
 static int set_path(struct txn *t, struct object *o, union value v, struct err **e)
@@ -103,7 +177,13 @@ static int remove_listener(struct txn *t, struct object *o, struct err **e)
 static const struct attr_def attrs[] = {
         {"protocol", ATTR_WORD, ROLE_MEMBER, .words = "tcp http https", .def = "tcp", .index = true,
          .set = set_protocol,
-         .help = "tcp: connections; http: requests, with X-Forwarded-For; https is refused yet"},
+         .help = "tcp: connections; http: requests, with X-Forwarded-For; https: the same, and TLS "
+                 "ends "
+                 "here, with `certificate`"},
+        {"certificate", ATTR_TEXT, ROLE_MEMBER, .max = 32 << 10, .lines = true, .no_spec = true,
+         .set = set_certificate, .render = render_certificate,
+         .help = "for https: PEM, of a certificate, those above it, and its private key, which is "
+                 "not shown again"},
         {"port", ATTR_NUMBER, ROLE_MEMBER, .min = 1, .max = 65535, .index = true, .set = set_port,
          .help = "where it listens"},
         {"member_port", ATTR_NUMBER, ROLE_MEMBER, .max = 65535, .index = true,

@@ -80,7 +80,8 @@ static int peer(const char *line, const char **p, struct rule *ret, struct err *
         const char *at;
 
         if (!word(p, w, &at))
-                return refuse(line, at, "expected a network, like 10.0.0.0/8, or group NAME", e);
+                return refuse(line, at, "expected any, a network, like 10.0.0.0/8, or group NAME",
+                              e);
         if (streq(w, "any"))
                 return 0;
         if (streq(w, "group")) {
@@ -89,6 +90,7 @@ static int peer(const char *line, const char **p, struct rule *ret, struct err *
                 return 0;
         }
         ret->r.six = strchr(w, ':') != NULL;
+        ret->r.four = !ret->r.six;
         snprintf(text, sizeof(text), "%s%s", w, strchr(w, '/') ? "" : ret->r.six ? "/128" : "/32");
         if (ret->r.six) {
                 if (!cidr6_parse(text, strlen(text), &ret->r.peer6, &ret->r.prefix))
@@ -159,7 +161,7 @@ static void rule_text(const struct rule *x, struct buf *out)
                 buf_printf(out, r->from == r->to ? " %u" : " %u-%u", r->from, r->to);
         if (*x->group)
                 buf_printf(out, " %s group %s", r->out ? "to" : "from", x->group);
-        else if (r->prefix)
+        else if (r->four || r->six)
                 buf_printf(out, " %s %s/%u", r->out ? "to" : "from",
                            r->six ? network_address6(a6, &r->peer6) : network_address(a, r->peer),
                            r->prefix);
@@ -252,7 +254,9 @@ static const struct file_def files[] = {
         {"rules", FILE_LINES, ROLE_MEMBER, .render = render_rules, .write = write_rule,
          .help = "what it lets pass: `in tcp 22 from 10.0.0.0/8`, `in any from group web`, `out "
                  "any`; "
-                 "`- RULE` takes one away"},
+                 "`- RULE` takes one away; 0.0.0.0/0 is all of IPv4, ::/0 all of IPv6, and without "
+                 "a "
+                 "network it is both"},
 };
 
 static const struct state_def states[] = {

@@ -23,7 +23,7 @@
 #include "common/clock.h"
 #include "common/fileio.h"
 
-enum { PORTS = 500, RULES = 1000, ROUNDS = 9, CHUNK = 128 * 1024 };
+enum { PORTS = 1001, RULES = 1000, ROUNDS = 9, CHUNK = 128 * 1024 };
 
 static const char cloud[] = "11111111-2222-3333-4444-555555555555";
 static char run[] = "/tmp/st-bench-net.XXXXXX";
@@ -61,7 +61,9 @@ static void fill(void)
         for (unsigned i = 0; i < PORTS; i++) {
                 port[i] = (struct net_port){
                         .address = 0x0a000002 + i, .groups = groups, .ngroups = 1, .live = true};
-                snprintf(port[i].id, sizeof(port[i].id), "%08x-0000-0000-0000-000000000000", i);
+                /* As of random numbers, in no order. */
+                snprintf(port[i].id, sizeof(port[i].id), "%08x-0000-4000-8000-000000000000",
+                         (i + 1) * 2654435769u);
                 snprintf(port[i].mac, sizeof(port[i].mac), "06:00:00:00:%02x:%02x", i >> 8,
                          i & 255);
                 snprintf(port[i].name, sizeof(port[i].name), "guest%u", i);
@@ -131,9 +133,15 @@ static void times(struct network_service *s)
         row("1000 rules", apply(s, 20, RULES));
         row("one port more, with 1000 rules", one_more(s, 20, RULES));
         row("200 ports", apply(s, 200, 2));
+        row("nothing to do", apply(s, 200, 2));
         row("one port more, beside 200", one_more(s, 200, 2));
-        row("499 ports", apply(s, PORTS - 1, 2));
+        row("1000 rules, beside 200", apply(s, 200, RULES));
+        row("one port more, with 1000 rules", one_more(s, 200, RULES));
+        row("1000 ports", apply(s, PORTS - 1, 2));
         row("nothing to do", apply(s, PORTS - 1, 2));
+        row("one port more, beside 1000", one_more(s, PORTS - 1, 2));
+        row("1000 rules, beside 1000", apply(s, PORTS - 1, RULES));
+        apply(s, 1, 2);
 }
 
 /* --- what passes ----------------------------------------------------------------------------- */

@@ -72,6 +72,15 @@ static void rules(void **state)
         assert_true(x.r.six && x.r.prefix == 32 && x.r.proto == 58);
         assert_int_equal(rule_parse("in any from fd00::1", &x, NULL), 0);
         assert_int_equal(x.r.prefix, 128);
+        /* All of a family is not all of both. */
+        assert_int_equal(rule_parse("in tcp 22 from 0.0.0.0/0", &x, NULL), 0);
+        assert_true(x.r.four && !x.r.six && x.r.prefix == 0);
+        assert_int_equal(rule_parse("in tcp 22 from ::/0", &x, NULL), 0);
+        assert_true(x.r.six && !x.r.four && x.r.prefix == 0);
+        assert_int_equal(rule_parse("in tcp 22 from any", &x, NULL), 0);
+        assert_false(x.r.six || x.r.four);
+        assert_int_equal(rule_parse("in tcp 22", &x, NULL), 0);
+        assert_false(x.r.six || x.r.four);
         for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
                 _cleanup_err_ struct err *err = NULL;
 

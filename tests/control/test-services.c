@@ -80,7 +80,12 @@ static void refused(void **state)
         assert_int_equal(make_in(lb, &kind_listener, "more", &other), 0);
         assert_int_equal(set(other, &kind_listener, "port", "80"), -EEXIST);
         assert_int_equal(set(other, &kind_listener, "port", "0"), -EINVAL);
-        assert_int_equal(set(other, &kind_listener, "protocol", "https"), -ENOTSUP);
+        assert_int_equal(set(other, &kind_listener, "protocol", "https"), -EINVAL); /* with what? */
+        assert_int_equal(set(other, &kind_listener, "certificate", "what"), -EINVAL);
+        /* A piece of it is none yet. */
+        assert_int_equal(set(other, &kind_listener, "certificate", "-----BEGIN CERTIFICATE-----"),
+                         0);
+        assert_int_equal(set(other, &kind_listener, "protocol", "https"), -EINVAL);
         assert_int_equal(set(other, &kind_listener, "check_path", "x"), -EINVAL);
         assert_int_equal(set(other, &kind_listener, "check_path", "/a b"), -EINVAL);
         assert_int_equal(set(other, &kind_listener, "check_path", "/\n  server evil"), -EINVAL);
@@ -165,12 +170,94 @@ static void told_itself(void **state)
         assert_int_equal(set(web, &kind_instance, "password", "mine"), -EPERM);
 }
 
+/* --- a network that fails -------------------------------------------------------------------- */
+
+static atomic_uint broken; /* the segment of the network that the driver does not manage */
+
+/* As the null driver, but for that one. */
+static int apply_but_one(struct network_service *s, const struct net_plan *p, struct err **e)
+{
+        int r = null->ops->apply(null, p, NULL);
+
+        for (unsigned i = 0; i < p->nnetworks; i++)
+                if (broken && p->networks[i].subnets->address == broken) {
+                        p->outcomes[i].r = err_set(&p->outcomes[i].why, -EIO, "its cable is cut");
+                        r = err_set(e, -EIO, "its cable is cut");
+                }
+        return r;
+}
+
+static void close_nothing(struct network_service *s)
+{
+}
+
+static const struct network_ops but_one = {
+        .name = "but one", .apply = apply_but_one, .close = close_nothing};
+static struct network_service partly = {&but_one};
+
+static int open_partly(void *arg, struct network_service **ret, struct err **e)
+{
+        *ret = &partly;
+        return 0;
+}
+
+static int setup_partly(void **state)
+{
+        uint64_t n, s;
+        int r;
+
+        null = network_null_new();
+        rig_network = open_partly;
+        broken = 0;
+        r = rig_setup(state);
+        for (int i = 1; i < 3; i++) {
+                n = make(&kind_network, i == 1 ? "one" : "two");
+                assert_int_equal(make_in(n, &kind_subnet, "a", &s), 0);
+                assert_int_equal(
+                        set(s, &kind_subnet, "cidr", i == 1 ? "10.1.0.0/24" : "10.2.0.0/24"), 0);
+        }
+        return r;
+}
+
+static uint64_t guest(const char *name, const char *network)
+{
+        char path[64];
+        uint64_t i = make(&kind_instance, name);
+
+        volume(name);
+        assert_int_equal(set(i, &kind_instance, "flavor", "tiny"), 0);
+        snprintf(path, sizeof(path), "volumes/%s", name);
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vda", path), 0);
+        snprintf(path, sizeof(path), "networks/%s", network);
+        assert_int_equal(link_to(i, &kind_instance, "networks", network, path), 0);
+        assert_int_equal(verb(i, "start"), 0);
+        return i;
+}
+
+/* Who is not in a network that fails starts, and is plugged in, as if there were none. */
+static void one_fails(void **state)
+{
+        uint64_t a = guest("a", "two"), b, c;
+
+        assert_int_equal(wait_for(a, "active"), 0); /* it keeps that network here */
+        broken = 0x0a020000;
+        b = guest("b", "two");
+        assert_true(wait_for(b, "active") < 0);
+        assert_string_equal(state_of(b), "draft");
+        c = guest("c", "one");
+        assert_int_equal(wait_for(c, "active"), 0);
+        broken = 0;
+        assert_int_equal(verb(b, "start"), 0);
+        assert_int_equal(wait_for(b, "active"), 0);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(refused, setup, teardown),
                 cmocka_unit_test_setup_teardown(planned, setup, teardown),
-                cmocka_unit_test_setup_teardown(told_itself, setup, teardown)};
+                cmocka_unit_test_setup_teardown(told_itself, setup, teardown),
+                cmocka_unit_test_setup_teardown(one_fails, setup_partly, teardown)};
 
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,8 @@ import time
 
 UID = 900000256
 SERVER = ("169.254.169.254", 80)
+LINK = socket.if_nametoindex("lo")
+SERVER6 = ("fe80::a9fe:a9fe", 80, 0, LINK)
 
 
 def bundle(**documents):
@@ -39,10 +41,11 @@ def receive(s):
 
 
 def raw(source, data, end=False):
-    with socket.socket() as s:
+    six = ":" in source
+    with socket.socket(socket.AF_INET6 if six else socket.AF_INET) as s:
         s.settimeout(20)
-        s.bind((source, 0))
-        s.connect(SERVER)
+        s.bind((source, 0, 0, LINK) if six else (source, 0))
+        s.connect(SERVER6 if six else SERVER)
         try:
             s.sendall(data)
             if end:
@@ -187,6 +190,23 @@ def check_hostile(a, b):
         s.close()
 
 
+def check_six(folder, a):
+    """The same at the link's address, which comes when the network has IPv6; and to nobody else."""
+    for address in ("fe80::a9fe:a9fe", "fe80::5", "fe80::6"):
+        subprocess.run(["ip", "addr", "add", address + "/64", "dev", "lo", "nodad"], check=True)
+    put(folder, "fe80::5", documents(b"six", **{".tokens": b""}))
+    url = "/latest/meta-data/instance-id"
+    assert ask("fe80::5", url)[0] == 401
+    status, token = ask("fe80::5", "/latest/api/token", "PUT", X_aws_ec2_metadata_token_ttl_seconds="60")
+    assert status == 200 and ask("fe80::5", url, X_aws_ec2_metadata_token=token.decode()) == (200, b"six")
+    assert ask(a, url, X_aws_ec2_metadata_token=token.decode())[0] == 401
+    assert ask("fe80::6", url)[0] == 404
+    put(folder, "fe80::5", documents(b"six"))
+    assert ask("fe80::5", "/openstack/latest/password", "POST", b"c2l4")[0] == 200
+    with open(f"{folder}/meta/posted/fe80::5", "rb") as f:
+        assert f.read() == b"c2l4"
+
+
 def check_walls(pid, folder):
     status = status_of(pid)
     assert status["Uid"].split() == [str(UID)] * 4 and status["Gid"].split() == [str(UID)] * 4
@@ -223,6 +243,7 @@ def main(program):
         check_hops(folder, a)
         check_password(folder, a, b)
         check_hostile(a, b)
+        check_six(folder, a)
         assert subprocess.run([program, folder, "lo", str(UID)], stderr=subprocess.DEVNULL,
                               check=False).returncode == 1  # the address is taken
         assert os.path.exists(f"/proc/{pid}")

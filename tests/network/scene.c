@@ -1,6 +1,8 @@
 /* scene RUN METADATA: two tenants' networks with the same addresses, for a test that is in a
- * network namespace of its own.  Says "ready"; takes the group web a rule or gives it back for each
- * line of its standard input, and says "done"; takes all away at its end. */
+ * network namespace of its own.  Says "ready"; for each line of its standard input gives the group
+ * web a rule, or takes it back, and the first network a guest more or less, and says "done"; every
+ * second time as a daemon that has just started, so all rules are replaced.  Takes all away at its
+ * end. */
 #include <stdio.h>
 
 #include "backend/network/linux/network-linux.h"
@@ -22,6 +24,8 @@ static const struct net_rule def[] = {
 static const struct net_rule web[] = {
         {.out = true, .proto = -1, .group = -1},
         {.proto = 6, .from = 80, .to = 80, .group = -1},
+        {.proto = 17, .from = 84, .to = 84, .group = -1, .four = true},
+        {.proto = 17, .from = 86, .to = 86, .group = -1, .six = true},
         {.proto = 6, .from = 81, .to = 81, .group = -1}, /* not at first */
 };
 static const struct net_rule front[] = {
@@ -30,7 +34,7 @@ static const struct net_rule front[] = {
 };
 static struct net_group groups[] = {
         {.id = "0a000000-0000-0000-0000-000000000000", .rules = def, .nrules = ARRAY_SIZE(def)},
-        {.id = "0b000000-0000-0000-0000-000000000000", .rules = web, .nrules = 2},
+        {.id = "0b000000-0000-0000-0000-000000000000", .rules = web, .nrules = 4},
         {.id = "0c000000-0000-0000-0000-000000000000"},
         {.id = "0d000000-0000-0000-0000-000000000000", .rules = front, .nrules = ARRAY_SIZE(front)},
 };
@@ -43,9 +47,10 @@ static const unsigned in_default[] = {0}, in_web[] = {1}, in_closed[] = {2}, in_
                 .address6.s6_addr = {0xfd, 0, 0, 8, [15] = (last)}, .name = "guest" n,             \
                 .live = (runs), .groups = (where), .ngroups = 1                                    \
         }
-static const struct net_port a[] = {PORT("1", 2, in_default, true), PORT("2", 3, in_default, true),
-                                    PORT("3", 4, in_web, true), PORT("4", 5, in_closed, true),
-                                    PORT("7", 6, in_front, false)};
+static const struct net_port a[] = {
+        PORT("1", 2, in_default, true), PORT("2", 3, in_default, true),
+        PORT("3", 4, in_web, true),     PORT("4", 5, in_closed, true),
+        PORT("7", 6, in_front, false),  PORT("8", 7, in_default, true)}; /* not at first */
 static const struct net_port b[] = {PORT("5", 2, in_default, true), PORT("6", 3, in_default, true)};
 static const struct net_float floats[] = {{0xc6336401, 0x0a000002}, {0xc6336402, 0x0a000004}};
 
@@ -65,7 +70,7 @@ static const struct net_balancer balancer = {.id = "70000000-0000-0000-0000-0000
                                              .listeners = &listener,
                                              .nlisteners = 1};
 
-static const struct net_network networks[] = {
+static struct net_network networks[] = {
         {.id = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa",
          .mtu = 1500,
          .router = -1,
@@ -76,7 +81,7 @@ static const struct net_network networks[] = {
          .subnets6 = &subnet6,
          .nsubnets6 = 1,
          .ports = a,
-         .nports = ARRAY_SIZE(a),
+         .nports = ARRAY_SIZE(a) - 1,
          .groups = groups,
          .ngroups = ARRAY_SIZE(groups),
          .floats = floats,
@@ -99,19 +104,33 @@ static const struct net_network networks[] = {
 };
 static const struct net_plan plan = {networks, ARRAY_SIZE(networks)}, nothing;
 
+static struct network_service *open_service(char **argv)
+{
+        struct network_service *s = network_linux_new(argv[1], cloud);
+
+        if (s)
+                network_linux_metadata(s, argv[2]);
+        return s;
+}
+
 int main(int argc, char **argv)
 {
-        struct network_service *s = argc == 3 ? network_linux_new(argv[1], cloud) : NULL;
+        struct network_service *s = argc == 3 ? open_service(argv) : NULL;
         _cleanup_err_ struct err *err = NULL;
+        unsigned count = 0;
         int r;
 
         if (!s)
                 return 2;
-        network_linux_metadata(s, argv[2]);
         r = s->ops->apply(s, &plan, &err);
         if (r == 0 && puts("ready") >= 0 && fflush(stdout) == 0)
                 while (r == 0 && getchar() != EOF) {
                         groups[1].nrules ^= 1;
+                        networks[0].nports ^= (ARRAY_SIZE(a) - 1) ^ ARRAY_SIZE(a);
+                        if (++count % 4 > 1) {
+                                s->ops->close(s);
+                                s = open_service(argv);
+                        }
                         r = s->ops->apply(s, &plan, &err);
                         puts("done");
                         fflush(stdout);

@@ -215,7 +215,7 @@ def run(guests):
     # What is allowed gets through: else the rest would prove nothing.
     expect(guests, a1, a2.address, FEW, tcp=FEW, udp=FEW, at=a2, words="within the default group all is open")
     expect(guests, b1, b2.address, FEW, tcp=FEW, udp=FEW, at=b2, words="in the other tenant, too, and only there")
-    expect(guests, a1, a3.address, ALL, tcp={80}, at=a3, words="of all ports the one that a rule names")
+    expect(guests, a1, a3.address, ALL, tcp={80}, udp={84}, at=a3, words="of all ports those that rules name")
     expect(guests, a1, a4.address, SOME, words="nothing where no rule is")
     expect(guests, a4, a1.address, SOME, words="nor out of there")
     expect(guests, a3, a1.address, SOME, words="who is not in the group gets nothing of it")
@@ -223,7 +223,7 @@ def run(guests):
     for who, name in ((b1, "another tenant"), (Outside(), "the outside")):
         expect(guests, who, "198.51.100.1", SOME,
                words=f"{name} gets nothing by a floating IP that no rule opens")
-        expect(guests, who, "198.51.100.2", SOME, tcp={80}, at=a3, words=f"{name} gets what a rule opens")
+        expect(guests, who, "198.51.100.2", SOME, tcp={80}, udp={84}, at=a3, words=f"{name} gets what a rule opens")
     expect(guests, Outside(), a1.address, SOME, words="the outside does not get to a guest's own address")
     opened(guests, a1, "10.0.0.1", SOME, {53}, "the gateway has DNS and nothing else")
     opened(guests, a1, "169.254.169.254", SOME, {80}, "the metadata service has its port and nothing else")
@@ -245,11 +245,16 @@ def run(guests):
     print("ok: it reaches the member whose rules let it in, and not the other")
     # The same over IPv6.
     expect(guests, a1, a2.address6, FEW, tcp=FEW, udp=FEW, at=a2, words="IPv6: within the default group all is open")
-    expect(guests, a1, a3.address6, SOME, tcp={80}, at=a3, words="IPv6: the port that a rule names")
+    expect(guests, a1, a3.address6, SOME, tcp={80}, udp={86}, at=a3,
+           words="IPv6: the ports that rules name, all of IPv4 is none of them")
     expect(guests, a1, a4.address6, SOME, words="IPv6: nothing where no rule is")
     expect(guests, a3, a1.address6, SOME, words="IPv6: who is not in the group gets nothing of it")
     expect(guests, b1, a3.address6, SOME, words="IPv6: an address of the other tenant's leads nowhere")
     opened(guests, a1, "fd00:8::1", SOME, {53}, "IPv6: the gateway has DNS and nothing else")
+    a1.address6, own = "fe80::400:ff:fe00:10", a1.address6
+    opened(guests, a1, "fe80::a9fe:a9fe", SOME, {53, 80}, "IPv6: the metadata service is there, and DNS")
+    a1.address6 = own
+    opened(guests, a1, "fe80::a9fe:a9fe", SOME, set(), "IPv6: but for the address of the guest's link only")
     # Somebody else's address, somebody else's MAC.
     for g in guests:
         g.seen.clear()

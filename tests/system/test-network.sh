@@ -8,7 +8,7 @@ fi
 shift
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/lib-guest.sh"
-requires qemu-system-x86_64 socat dnsmasq nft ip unshare
+requires qemu-system-x86_64 socat dnsmasq nft ip unshare openssl
 ip link set lo up
 # sysfs shows the devices of the namespace it was mounted in; libvirt wants its cgroups.
 mkdir "$T/cgroup" && mount --rbind /sys/fs/cgroup "$T/cgroup" && mount -t sysfs sysfs /sys &&
@@ -48,6 +48,23 @@ yes() {
 no() {
         answers "$@" && fail "$1: succeeded: $2"
         ok "$1: not: $2"
+}
+# none TENANT/NAME COMMAND...: none of them succeeds; all at once, as each waits for its time
+none() {
+        local guest=$1 first=$((asked + 1)) line='' c log n
+        log="$C/tenants/${guest%/*}/instances/${guest#*/}/console.log"
+        shift
+        for c; do
+                asked=$((asked + 1))
+                line+="(if $c >/dev/null 2>&1; then echo 'answer $asked 'yes; else echo 'answer $asked 'no; fi) & "
+        done
+        says "$guest" "$line"
+        for ((n = first; n <= asked; n++)); do
+                wait_until 60 grep -qE "answer $n (yes|no)" "$log" || { tail -n 5 "$log"; fail "$guest does not say: $1"; }
+                grep -qE "answer $n yes" "$log" && fail "$guest: succeeded: $1"
+                ok "$guest: not: $1"
+                shift
+        done
 }
 # boot TENANT/NAME
 boot() {
@@ -100,14 +117,12 @@ yes default/a "nslookup b.internal 10.0.0.1"
 yes default/b "ping -c 1 -W 5 a.internal"
 # Out by the host, answers only in; nothing of a guest's reaches the host itself.
 yes default/a "ping -c 1 -W 5 192.0.2.2"
-no default/a "ping -c 1 -W 2 192.0.2.1"
-no default/a "ping -c 1 -W 2 169.254.0.1"
+none default/a "ping -c 1 -W 2 192.0.2.1" "ping -c 1 -W 2 169.254.0.1" \
+        "nc -w 2 169.254.169.254 81 </dev/null" "nc -w 2 10.0.0.1 80 </dev/null"
 ip netns exec outside busybox ping -q -c 1 -W 2 10.0.0.3 >/dev/null && fail "the outside reaches a guest"
 # The same address in the other tenant's network is its own; its way out leads to no neighbour.
 yes other/c "ping -c 1 -W 5 192.0.2.2"
-no other/c "ping -c 1 -W 2 10.0.0.3"
-no other/c "nslookup a.internal 10.0.0.1"
-no other/c "ping -c 1 -W 2 169.254.1.0"
+none other/c "ping -c 1 -W 2 10.0.0.3" "nslookup a.internal 10.0.0.1" "ping -c 1 -W 2 169.254.1.0"
 # Each is told of itself: the same address, another tenant, another guest.
 meta=http://169.254.169.254
 yes default/a "wget -q -O - $meta/openstack/latest/meta_data.json | grep $(cat instances/a/id)"
@@ -119,8 +134,6 @@ yes default/a "wget -q -O - $meta/latest/user-data | grep 'cloud-config of a'"
 no default/b "wget -q -O - $meta/latest/user-data"
 yes other/c "wget -q -O - $meta/openstack/latest/vendor_data.json | grep 'of the tenant'"
 no default/a "wget -q -O - $meta/openstack/latest/vendor_data.json | grep 'of the tenant'"
-no default/a "nc -w 2 169.254.169.254 81 </dev/null"
-no default/a "nc -w 2 10.0.0.1 80 </dev/null"
 # A token, when one is asked for; nothing, when nothing is to be said.
 echo tokens >instances/b/metadata_service || fail "metadata_service"
 untold() {
@@ -157,39 +170,47 @@ inside() {
 }
 again() {
         wait_until 20 "$@" || fail "not back: $*"
-        yes default/b "ping -c 2 -W 5 10.0.0.2"
+}
+# That guests know nothing of it but a pause.
+reached() {
+        yes default/b "ping -c 1 -W 2 10.0.0.2 || ping -c 1 -W 5 10.0.0.2"
 }
 server() {
         local pid
         pid=$(cat "$T/state/run/net/$id/dnsmasq.pid") && [ "$pid" != "$killed" ] && [ -d "/proc/$pid" ]
 }
 nft delete table bridge "$table" || fail "no bridge table"
-again nft list table bridge "$table"
 nft delete table ip "$table" || fail "no table"
-again nft list table ip "$table"
 inside nft flush ruleset
+again nft list table bridge "$table"
+again nft list table ip "$table"
 again eval 'inside nft list chain ip $table forward | grep -q "^[[:space:]]*drop"'
-killed=$(cat "$T/state/run/net/$id/dnsmasq.pid")
-kill -9 "$killed"
-again server
-killed=$(cat "$T/state/run/net/$id/metadata.pid")
-kill -9 "$killed"
+reached
 told() {
         local pid
-        pid=$(cat "$T/state/run/net/$id/metadata.pid") && [ "$pid" != "$killed" ] && [ -d "/proc/$pid" ]
+        pid=$(cat "$T/state/run/net/$id/metadata.pid") && [ "$pid" != "$silenced" ] && [ -d "/proc/$pid" ]
 }
+killed=$(cat "$T/state/run/net/$id/dnsmasq.pid")
+silenced=$(cat "$T/state/run/net/$id/metadata.pid")
+kill -9 "$killed" "$silenced"
+again server
 again told
+reached
 yes default/b "wget -q -O - $meta/latest/meta-data/hostname | grep -x b"
 ip link del "snb$short"
 again eval '[ "$(bridge link | grep -c "master snb$short")" = 3 ]'
 [ "$(bridge -d link | grep -c "isolated on")" = 3 ] || fail "ports are not isolated"
+reached
 ip link del "snv$short"
 again ip link show "snv$short"
+reached
 ip link del "snu$short"
 again ip link show "snu$short"
+reached
 killed=$(cat "$T/state/run/net/$id/dnsmasq.pid")
 umount "$ns" && rm "$ns"
 again server
+reached
 yes default/b "ping -c 1 -W 5 192.0.2.2"
 # Without stratod it all goes on.
 kill -9 "$(daemon_pid stratod)"
@@ -222,8 +243,7 @@ get="printf 'GET /init HTTP/1.0\\r\\n\\r\\n' | timeout 5 nc b.internal 80 | grep
 yes default/a "$get"
 expect "a group" mkdir security_groups/web
 ln -s security_groups/web instances/b/security_groups/ || fail "link of the group"
-no default/a "$get"
-no default/a "ping -c 1 -W 2 10.0.0.3"
+none default/a "$get" "ping -c 1 -W 2 10.0.0.3"
 echo 'in tcp 80-88 from group default' >security_groups/web/rules || fail "rule"
 yes default/a "$get"
 no default/a "ping -c 1 -W 2 10.0.0.3"
@@ -295,7 +315,7 @@ mkdir $lb $lb/listeners/http || fail "load balancer"
 expect_errno EINVAL ln -s instances/a $lb/listeners/http/members/
 ln -s networks/default $lb/network || fail "its network"
 vip=$(cat $lb/address)
-expect_errno ENOTSUP "echo https >$lb/listeners/http/protocol"
+expect_errno EINVAL "echo https >$lb/listeners/http/protocol"
 expect_errno EINVAL "echo 'who me' >$lb/listeners/http/check_path"
 expect_errno EBUSY ln -s networks/default/ports/web instances/a/networks/more
 for line in http:protocol 8080:member_port http:check /who:check_path 1:check_interval 80:port; do
@@ -335,6 +355,24 @@ for g in default public; do
         ln -s security_groups/$g networks/default/ports/web/security_groups/ || fail "group $g"
 done
 wait_until 10 fetch || fail "the outside does not get through"
+# TLS ends here, with a certificate that is ours; its key is shown to nobody.
+for i in mine other; do
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "/CN=$i.internal" \
+                -keyout "$T/$i.key" -out "$T/$i.crt" 2>/dev/null || fail "a certificate"
+done
+expect_errno EINVAL "cat '$T/mine.crt' '$T/other.key' >$lb/listeners/http/certificate"
+cat "$T/mine.crt" "$T/mine.key" >$lb/listeners/http/certificate || fail "certificate"
+expect "all but the key is shown" cmp "$T/mine.crt" $lb/listeners/http/certificate
+echo https >$lb/listeners/http/protocol || fail "https"
+secure() {
+        printf 'GET /who HTTP/1.0\r\n\r\n' | ip netns exec outside timeout 4 openssl s_client -quiet \
+                -CAfile "$T/mine.crt" -verify_return_error -connect "$(cat floating_ips/lb/address):80" 2>/dev/null |
+                grep -x from-b
+}
+wait_until 20 secure || fail "no TLS"
+fetch && fail "it still answers without TLS"
+[ "$(stat -c '%a %u' "$T/state/run/net/$id/"lb-*.pem)" = "600 0" ] || fail "others may read the key"
+expect_errno EBUSY "echo >$lb/listeners/http/certificate"
 expect_errno EBUSY rmdir instances/b
 expect_errno EBUSY rm $lb/network
 rm floating_ips/lb/target && rmdir floating_ips/lb && expect "the load balancer goes" rmdir $lb

@@ -13,7 +13,14 @@
 #include "common/fileio.h"
 
 #define HAPROXY "/usr/sbin/haproxy"
-enum { STEM_SIZE = 20, STATS_MAX = 1 << 20, FIELDS = 32, ANSWER_MS = 2000, START_US = 5000000 };
+enum {
+        STEM_SIZE = 20,
+        PEM_NAME_SIZE = NAME_SIZE + 32,
+        STATS_MAX = 1 << 20,
+        FIELDS = 32,
+        ANSWER_MS = 2000,
+        START_US = 5000000
+};
 
 /* "lb-" and the id's first digits: what its files are called. */
 static struct server server_of(const char *id, char stem[STEM_SIZE])
@@ -26,14 +33,37 @@ static struct server server_of(const char *id, char stem[STEM_SIZE])
 
 /* --- configuration --------------------------------------------------------------------------- */
 
-static void listener_text(const struct net_balancer *b, const struct net_listener *l,
-                          struct buf *out)
+/* The file of a listener's certificate: STEM-NAME.pem. */
+static void pem_name(char out[PEM_NAME_SIZE], const char *stem, const struct net_listener *l)
 {
-        char a[ADDRESS_TEXT_SIZE];
+        snprintf(out, PEM_NAME_SIZE, "%s-%s.pem", stem, l->name);
+}
+
+/* So that another certificate is another configuration. */
+static uint64_t digest(const char *s)
+{
+        uint64_t h = 0xcbf29ce484222325;
+
+        while (*s)
+                h = (h ^ (unsigned char)*s++) * 0x100000001b3;
+        return h;
+}
+
+static void listener_text(const char *dir, const char *stem, const struct net_balancer *b,
+                          const struct net_listener *l, struct buf *out)
+{
+        char a[ADDRESS_TEXT_SIZE], pem[PEM_NAME_SIZE];
 
         network_address(a, b->address);
-        buf_printf(out, "listen %s\n  bind %s:%u\n  mode %s\n  balance %s\n  source %s\n", l->name,
-                   a, l->port, l->http ? "http" : "tcp", l->balance, a);
+        buf_printf(out, "listen %s\n  bind %s:%u", l->name, a, l->port);
+        pem_name(pem, stem, l);
+        if (l->pem)
+                buf_printf(out, " ssl crt %s/%s ssl-min-ver TLSv1.2 # %" PRIx64, dir, pem,
+                           digest(l->pem));
+        buf_printf(out, "\n  mode %s\n  balance %s\n  source %s\n", l->http ? "http" : "tcp",
+                   l->balance, a);
+        if (l->pem)
+                buf_addstr(out, "  http-request set-header X-Forwarded-Proto https\n");
         if (l->http)
                 buf_addstr(out, "  option forwardfor\n");
         if (l->check == NET_CHECK_HTTP)
@@ -59,7 +89,7 @@ static void configuration(const char *dir, const char *stem, const struct net_ne
                    "  option redispatch\n",
                    (unsigned)n->uid, (unsigned)n->uid, dir, dir, stem);
         for (unsigned i = 0; i < b->nlisteners; i++)
-                listener_text(b, &b->listeners[i], out);
+                listener_text(dir, stem, b, &b->listeners[i], out);
 }
 
 /* --- the process ----------------------------------------------------------------------------- */
@@ -117,6 +147,39 @@ static bool knows(const char *dir, const char *stem)
                (a.st_mtim.tv_sec == b.st_mtim.tv_sec && a.st_mtim.tv_nsec < b.st_mtim.tv_nsec);
 }
 
+/* The certificates, and none of listeners that are gone. */
+static int certificates(const char *dir, const char *stem, const struct net_balancer *b,
+                        struct err **e)
+{
+        char name[PEM_NAME_SIZE];
+        DIR *d = opendir(dir);
+        int r = 0;
+
+        for (struct dirent *x; d && (x = readdir(d));) {
+                size_t n = strlen(x->d_name);
+                bool keep = n < 4 || !streq(x->d_name + n - 4, ".pem") ||
+                            strncmp(x->d_name, stem, strlen(stem)) != 0;
+
+                for (unsigned i = 0; i < b->nlisteners && !keep; i++) {
+                        pem_name(name, stem, &b->listeners[i]);
+                        keep = b->listeners[i].pem && streq(name, x->d_name);
+                }
+                if (!keep)
+                        unlinkat(dirfd(d), x->d_name, 0);
+        }
+        if (d)
+                closedir(d);
+        for (unsigned i = 0; r >= 0 && i < b->nlisteners; i++) {
+                const char *pem = b->listeners[i].pem;
+                const struct buf text = {.data = (char *)pem, .len = pem ? strlen(pem) : 0};
+
+                pem_name(name, stem, &b->listeners[i]);
+                if (pem)
+                        r = server_put(dir, name, &text, ROOT_ONLY, e);
+        }
+        return r < 0 ? r : 0;
+}
+
 static int serve(const char *dir, const struct net_network *n, const struct net_balancer *b, int ns,
                  struct err **e)
 {
@@ -128,7 +191,9 @@ static int serve(const char *dir, const struct net_network *n, const struct net_
 
         snprintf(name, sizeof(name), "%s.cfg", stem);
         configuration(dir, stem, n, b, &text);
-        r = server_put(dir, name, &text, 0, e);
+        r = certificates(dir, stem, b, e);
+        if (r == 0)
+                r = server_put(dir, name, &text, 0, e);
         if (r < 0)
                 return r;
         pid = adopt(dir, stem, e) < 0 ? 0 : server_pid(&server, dir, ns);

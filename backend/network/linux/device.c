@@ -1,7 +1,48 @@
-/* Devices: there, of the right kind, ours, up. */
+/* Devices: what there is; there, of the right kind, ours, up. */
 #include "backend/network/linux/linux.h"
 
 #include "backend/network/linux/netlink.h"
+
+static int by_name(const void *a, const void *b)
+{
+        return strcmp(((const struct nl_link *)a)->name, ((const struct nl_link *)b)->name);
+}
+
+static int keep(void *arg, const struct nl_link *l)
+{
+        struct links *all = arg;
+        struct nl_link *v = all->v;
+
+        if (strncmp(l->name, "sn", 2) != 0)
+                return 0;
+        if (all->n % 64 == 0)
+                v = reallocarray(v, all->n + 64, sizeof(*v));
+        if (!v)
+                return -ENOMEM;
+        all->v = v;
+        v[all->n++] = *l;
+        return 0;
+}
+
+int links_look(struct links *l, struct nl *n, struct err **e)
+{
+        int r;
+
+        l->n = 0;
+        free(l->v);
+        l->v = NULL;
+        r = nl_links(n, keep, l, e);
+        qsort(l->v, l->n, sizeof(*l->v), by_name);
+        return r;
+}
+
+const struct nl_link *links_get(const struct links *l, const char *name)
+{
+        struct nl_link key;
+
+        snprintf(key.name, sizeof(key.name), "%s", name);
+        return l->n ? bsearch(&key, l->v, l->n, sizeof(key), by_name) : NULL;
+}
 
 int device_quiet(const char *device, struct err **e)
 {

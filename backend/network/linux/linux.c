@@ -38,21 +38,40 @@ struct inner *inner_get(struct linux_net *s, const char *id)
         return i;
 }
 
+/* Where it is, or would be. */
+static size_t tap_place(const struct linux_net *s, const char *name, bool *there)
+{
+        size_t lo = 0, hi = s->ntaps;
+
+        while (lo < hi) {
+                size_t mid = (lo + hi) / 2;
+
+                if (strcmp(s->taps[mid].name, name) < 0)
+                        lo = mid + 1;
+                else
+                        hi = mid;
+        }
+        *there = lo < s->ntaps && streq(s->taps[lo].name, name);
+        return lo;
+}
+
 struct known_tap *tap_get(struct linux_net *s, const char *name)
 {
-        struct known_tap *v;
+        bool there;
+        size_t at = tap_place(s, name, &there);
+        struct known_tap *v = s->taps;
 
-        for (size_t i = 0; i < s->ntaps; i++)
-                if (streq(s->taps[i].name, name))
-                        return &s->taps[i];
-        v = reallocarray(s->taps, s->ntaps + 1, sizeof(*v));
-        if (!v)
-                return NULL;
-        s->taps = v;
-        v = &v[s->ntaps++];
-        *v = (struct known_tap){};
-        snprintf(v->name, sizeof(v->name), "%s", name);
-        return v;
+        if (!there) {
+                v = reallocarray(v, s->ntaps + 1, sizeof(*v));
+                if (!v)
+                        return NULL;
+                s->taps = v;
+                memmove(&v[at + 1], &v[at], (s->ntaps++ - at) * sizeof(*v));
+                v[at] = (struct known_tap){};
+                snprintf(v[at].name, sizeof(v[at].name), "%s", name);
+        }
+        v[at].wanted = true;
+        return &v[at];
 }
 
 static int host_rules(struct linux_net *s, const struct net_plan *p, struct err **e)
@@ -68,6 +87,8 @@ static int host_rules(struct linux_net *s, const struct net_plan *p, struct err 
 /* What was known of namespaces that are gone. */
 static void forget(struct linux_net *s)
 {
+        size_t left = 0;
+
         for (struct inner **i = &s->inner; *i;) {
                 struct inner *x = *i;
 
@@ -79,11 +100,12 @@ static void forget(struct linux_net *s)
                 *i = x->next;
                 inner_free(x);
         }
-        for (size_t i = 0; i < s->ntaps;)
-                if (s->taps[i].seen)
-                        s->taps[i++].seen = false;
-                else
-                        s->taps[i] = s->taps[--s->ntaps];
+        for (size_t i = 0; i < s->ntaps; i++)
+                if (s->taps[i].wanted) {
+                        s->taps[left] = s->taps[i];
+                        s->taps[left++].wanted = false;
+                }
+        s->ntaps = left;
 }
 
 /* <run>/net/owner holds the alias of our devices, for who looks for what was left behind. */
@@ -135,73 +157,107 @@ static void place_close(struct place *at)
         free(at->dir);
 }
 
-/* The first failure is the one that is told. */
-static int one(int r, int failure)
+/* Whose failure it is, once each. */
+static void tell(const struct net_plan *p, unsigned network, int r, const struct err *why)
 {
-        return r < 0 ? r : failure;
+        struct net_outcome *o = p->outcomes ? &p->outcomes[network] : NULL;
+
+        if (o && r < 0 && o->r == 0)
+                o->r = err_set(&o->why, r, "%s", err_msg(why));
+}
+
+static void tell_all(const struct net_plan *p, int r, const struct err *why)
+{
+        for (unsigned i = 0; i < p->nnetworks; i++)
+                tell(p, i, r, why);
+}
+
+/* The first failure is the one that is told to who wants only one; it is in *ret with its words. */
+static void first(int *ret, int r, struct err **why, struct err **e)
+{
+        if (r < 0 && *ret == 0) {
+                *ret = r;
+                if (e)
+                        *e = TAKE_PTR(*why);
+        }
+        *why = err_free(*why);
 }
 
 static int apply_networks(struct linux_net *s, struct nl *n, const struct net_plan *p,
                           struct place *at, struct err **e)
 {
+        struct err *why = NULL;
         int r = 0, x;
 
         for (unsigned i = 0; i < p->nnetworks; i++) {
-                struct err **words = r < 0 ? NULL : e;
-
-                x = place_open(s, p->networks[i].id, &at[i], words);
+                x = place_open(s, p->networks[i].id, &at[i], &why);
                 if (x == 0)
-                        x = network_devices(s, n, p, &p->networks[i], &at[i], words);
+                        x = network_devices(s, n, p, &p->networks[i], &at[i], &why);
                 at[i].failed = x < 0;
-                r = one(r, x);
+                tell(p, i, x, why);
+                first(&r, x, &why, e);
         }
         for (unsigned i = 0; i < p->nrouters; i++) {
-                struct err **words = r < 0 ? NULL : e;
                 struct place router;
 
-                x = place_open(s, p->routers[i].id, &router, words);
+                x = place_open(s, p->routers[i].id, &router, &why);
                 if (x == 0)
-                        x = router_apply(s, p, i, at, &router, words);
+                        x = router_apply(s, p, i, at, &router, &why);
                 place_close(&router);
-                r = one(r, x);
+                for (unsigned k = 0; k < p->routers[i].nlegs; k++)
+                        tell(p, p->routers[i].legs[k], x, why);
+                first(&r, x, &why, e);
         }
         for (unsigned i = 0; i < p->nnetworks; i++) {
-                struct err **words = r < 0 ? NULL : e;
-
-                x = at[i].failed ? 0 : network_inside(s, p, &p->networks[i], &at[i], words);
+                x = at[i].failed ? 0 : network_inside(s, p, &p->networks[i], &at[i], &why);
                 if (x == 0 && !at[i].failed)
-                        x = network_taps(s, n, &p->networks[i], words);
-                r = one(r, x);
+                        x = network_taps(s, n, &p->networks[i], &why);
+                tell(p, i, x, why);
+                first(&r, x, &why, e);
         }
+        return r;
+}
+
+/* What all networks need. */
+static int common(struct linux_net *s, struct nl *n, const struct net_plan *p, struct place **at,
+                  struct err **e)
+{
+        int r = n ? mark(s, e) : -EIO;
+
+        if (r == 0)
+                r = links_look(&s->links, n, e);
+        if (r == 0)
+                r = host_rules(s, p, e);
+        if (r == 0 && !(*at = calloc(p->nnetworks + 1, sizeof(**at))))
+                r = err_errno(e, -ENOMEM, "networks");
         return r;
 }
 
 static int apply(struct network_service *base, const struct net_plan *p, struct err **e)
 {
         struct linux_net *s = self(base);
+        _cleanup_err_ struct err *why = NULL;
         _cleanup_nl_ struct nl *n = NULL;
-        struct place *at;
-        int r;
+        struct place *at = NULL;
+        int r, x;
 
         if (p->nnetworks == 0 && access(s->dir, F_OK) < 0) /* nor was there anything */
                 return 0;
-        r = mark(s, e);
-        if (r < 0)
-                return r;
-        n = nl_open(e);
-        r = n ? host_rules(s, p, e) : -EIO;
-        if (r < 0)
-                return r;
-        at = calloc(p->nnetworks + 1, sizeof(*at));
-        if (!at)
-                return err_errno(e, -ENOMEM, "networks");
+        n = nl_open(&why);
+        r = common(s, n, p, &at, &why);
+        if (r < 0) {
+                tell_all(p, r, why);
+                return err_move(e, TAKE_PTR(why));
+        }
         r = apply_networks(s, n, p, at, e);
         for (unsigned i = 0; i < p->nnetworks; i++)
                 place_close(&at[i]);
         free(at);
         /* The plan says what is wanted, also of what failed. */
-        r = one(r, sweep_links(s, n, p, r < 0 ? NULL : e));
-        r = one(r, announce_host(s, n, p, r < 0 ? NULL : e));
+        x = sweep_links(s, n, p, &why);
+        first(&r, x, &why, e);
+        x = announce_host(s, n, p, &why);
+        first(&r, x, &why, e);
         sweep_namespaces(s, p);
         forget(s);
         if (r == 0 && p->nnetworks == 0)
@@ -213,14 +269,12 @@ static bool count(struct network_service *base, const char *port, struct net_cou
 {
         struct linux_net *s = self(base);
         char name[DEVICE_SIZE];
+        bool there;
+        size_t at = tap_place(s, network_device(name, NET_TAP, port), &there);
 
-        network_device(name, NET_TAP, port);
-        for (size_t i = 0; i < s->ntaps; i++)
-                if (streq(s->taps[i].name, name)) {
-                        *ret = s->taps[i].count;
-                        return true;
-                }
-        return false;
+        if (there)
+                *ret = s->taps[at].count;
+        return there;
 }
 
 static unsigned types(struct network_service *base)
@@ -264,6 +318,7 @@ static void close_service(struct network_service *base)
         }
         free(s->taps);
         answers_free(&s->answers);
+        free(s->links.v);
         nft_done(&s->rules);
         free(s->alias);
         free(s->metadata);

@@ -72,7 +72,13 @@ struct known_tap {
         char name[DEVICE_SIZE];
         uint64_t rate; /* that was set; 0: none or unknown */
         struct net_count count;
-        bool seen;
+        bool wanted;
+};
+
+/* The host's links of ours by name, as they were when an apply began. */
+struct links {
+        struct nl_link *v;
+        size_t n;
 };
 
 struct linux_net {
@@ -80,14 +86,15 @@ struct linux_net {
         char *dir;   /* <run>/net */
         char *alias; /* of our devices */
         char table[TABLE_SIZE];
-        struct nft rules;    /* of the host */
-        struct inner *inner; /* the same of namespaces */
-        bool forwarding;     /* of the host was looked at */
-        char *metadata;      /* stratofs-metadata; NULL: not served */
-        struct known_tap *taps;
+        struct nft rules;       /* of the host */
+        struct inner *inner;    /* the same of namespaces */
+        bool forwarding;        /* of the host was looked at */
+        char *metadata;         /* stratofs-metadata; NULL: not served */
+        struct known_tap *taps; /* by name */
         size_t ntaps;
         struct answers answers; /* of the host */
         bool recalled;          /* those of a daemon before this one, too */
+        struct links links;
 };
 
 /* A namespace of the plan while it is worked on. */
@@ -99,11 +106,20 @@ struct place {
         bool failed;
 };
 
+/* fe80::a9fe:a9fe, as OpenStack has it. */
+#define METADATA_ADDRESS6                                                                          \
+        ((struct in6_addr){                                                                        \
+                .s6_addr = {0xfe, 0x80, [12] = 0xa9, [13] = 0xfe, [14] = 0xa9, [15] = 0xfe}})
+/* The address of the port's link, if it has IPv6. */
+bool port_link6(const struct net_port *p, struct in6_addr *ret);
+
 /* linux.c */
 struct inner *inner_get(struct linux_net *s, const char *id);
-struct known_tap *tap_get(struct linux_net *s, const char *name);
+struct known_tap *tap_get(struct linux_net *s, const char *name); /* wanted from now on */
 
 /* device.c */
+int links_look(struct links *l, struct nl *n, struct err **e);
+const struct nl_link *links_get(const struct links *l, const char *name); /* NULL: none was seen */
 /* No IPv6 of its own. */
 int device_quiet(const char *device, struct err **e);
 /* A link of that name and kind: 1; one of another kind in its place goes. */
@@ -176,7 +192,8 @@ int netns_set(const char *name, const char *device, const char *value, struct er
 
 /* nft.c */
 /* In the thread's namespace, always the same of n; unless it is what was applied last and nobody
- * has changed any rule since.  Takes the text. */
+ * has changed any rule since.  Then, too, of what differs only that is told to the kernel.  Takes
+ * the text. */
 int nft_apply(struct nft *n, struct buf *text, struct err **e);
 void nft_done(struct nft *n);
 
@@ -187,6 +204,9 @@ void ruleset_network(const char *table, const struct net_plan *p, const struct n
                      struct buf *out);
 void ruleset_router(const char *table, const struct net_plan *p, const struct net_router *r,
                     struct buf *out);
+/* ruleset-delta.c: what makes the ruleset old, as those above write it, into new.  false: nothing
+ * short of the whole does. */
+bool ruleset_delta(const char *old, const char *new, struct buf *out);
 /* The digits of a device's name. */
 const char *ruleset_tail(char out[DEVICE_SIZE], const char *id);
 
@@ -195,7 +215,8 @@ struct server {
         const char *name, *program;
 };
 /* Replaces the file unless it holds just that; 1 when it did not.  It need not survive a crash.
- * gid: who may read it, 0: everybody. */
+ * gid: who may read it, 0: everybody, ROOT_ONLY: nobody else. */
+#define ROOT_ONLY ((gid_t)-1)
 int server_put(const char *dir, const char *name, const struct buf *text, gid_t gid,
                struct err **e);
 /* Its pid if it runs in that namespace (-1: any); else 0. */
@@ -225,7 +246,8 @@ int balancer_text(const char *dir, const struct net_balancer *b, struct buf *out
 int dhcp_serve(const char *dir, const struct net_network *n, int ns, struct err **e);
 void dhcp_end(const char *dir);
 
-/* sweep.c: devices and namespaces of ours that the plan has not, and their dnsmasqs. */
+/* sweep.c: devices and namespaces of ours that the plan has not, and their dnsmasqs; what taps have
+ * counted. */
 int sweep_links(struct linux_net *s, struct nl *n, const struct net_plan *p, struct err **e);
 /* In the namespace of the plan's network: ways out that it has no more. */
 int sweep_inside(struct nl *in, const struct net_plan *p, const struct net_network *w,

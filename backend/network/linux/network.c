@@ -153,6 +153,8 @@ static void gateway_addresses(const struct net_network *w, unsigned index, struc
         }
         for (unsigned i = 0; i < w->nsubnets6; i++)
                 nl_list_add(out, &(struct nl_item){index, nl_ip6(&w->subnets6[i].gateway), 64});
+        if (w->nsubnets6)
+                nl_list_add(out, &(struct nl_item){index, nl_ip6(&METADATA_ADDRESS6), 64});
 }
 
 static const struct nl_ip router_end6 = {AF_INET6, {0xfe, 0x80, [15] = 2}};
@@ -300,6 +302,33 @@ int network_inside(struct linux_net *s, const struct net_plan *p, const struct n
 
 /* --- taps ------------------------------------------------------------------------------------ */
 
+static bool tap_settled(const struct linux_net *s, const struct nl_link *l, unsigned br,
+                        unsigned mtu)
+{
+        return l && streq(l->kind, "tun") && l->up && l->master == br && l->mtu == mtu &&
+               l->isolated && streq(l->alias, s->alias);
+}
+
+static int tap_make(struct linux_net *s, struct nl *n, const char *name, unsigned br, unsigned mtu,
+                    struct nl_link *l, struct err **e)
+{
+        int r = device_ensure(n, name, "tun", l, e);
+
+        if (r == 0) {
+                r = tap_add(name, e);
+                if (r == 0)
+                        r = device_quiet(name, e);
+                if (r == 0)
+                        r = nl_link(n, name, l, e);
+        }
+        if (r >= 0)
+                r = device_settle(s, n, l, br, mtu, e);
+        /* The door is shut by the ruleset, which was there first. */
+        if (r == 0 && !(l->isolated && l->master == br))
+                r = nl_isolate(n, l->index, e);
+        return r;
+}
+
 static int tap(struct linux_net *s, struct nl *n, const struct net_port *p, unsigned br,
                unsigned mtu, struct err **e)
 {
@@ -309,25 +338,17 @@ static int tap(struct linux_net *s, struct nl *n, const struct net_port *p, unsi
         int r;
 
         network_device(name, NET_TAP, p->id);
-        r = device_ensure(n, name, "tun", &l, e);
-        if (r == 0) {
-                r = tap_add(name, e);
-                if (r == 0)
-                        r = device_quiet(name, e);
-                if (r == 0)
-                        r = nl_link(n, name, &l, e);
-        }
-        if (r >= 0)
-                r = device_settle(s, n, &l, br, mtu, e);
-        /* The door is shut by the ruleset, which was there first. */
-        if (r == 0 && !(l.isolated && l.master == br))
-                r = nl_isolate(n, l.index, e);
+        r = tap_settled(s, links_get(&s->links, name), br, mtu) ? 1 : 0;
+        if (r == 1)
+                l = *links_get(&s->links, name);
+        else
+                r = tap_make(s, n, name, br, mtu, &l, e);
         known = r < 0 ? NULL : tap_get(s, name);
         if (known && (known->rate != p->rate_in || streq(l.qdisc, "tbf") != (p->rate_in > 0))) {
                 r = rate_limit(n, &l, p->rate_in, e);
                 known->rate = r == 0 ? p->rate_in : 0;
         }
-        return r;
+        return r < 0 ? r : 0;
 }
 
 int network_taps(struct linux_net *s, struct nl *n, const struct net_network *w, struct err **e)

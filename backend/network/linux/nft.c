@@ -7,6 +7,8 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <nftables/libnftables.h>
 
+#include "common/log.h"
+
 /* libnftables keeps state of its own between calls. */
 static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER;
 
@@ -69,8 +71,35 @@ void nft_done(struct nft *n)
         *n = (struct nft){};
 }
 
+/* -EIO with nftables' words. */
+static int run(struct nft *n, const struct buf *text, struct err **e)
+{
+        const char *words;
+
+        if (nft_run_cmd_from_buffer(n->ctx, buf_str(text)) == 0)
+                return 0;
+        words = nft_ctx_get_error_buffer(n->ctx);
+        return err_set(e, -EIO, "nftables: %.*s", words ? (int)MIN(strcspn(words, "\n"), 300) : 0,
+                       words ? words : "");
+}
+
+/* What differs from what is there, in one transaction; where that cannot be, all of it. */
+static int change(struct nft *n, const char *old, const struct buf *text, struct err **e)
+{
+        _cleanup_buf_ struct buf delta = {};
+        _cleanup_err_ struct err *why = NULL;
+
+        if (old && ruleset_delta(old, buf_str(text), &delta)) {
+                if (delta.len == 0 || run(n, &delta, &why) == 0)
+                        return 0;
+                log_debug("nftables: the whole, as a part was refused: %s", err_msg(why));
+        }
+        return run(n, text, e);
+}
+
 int nft_apply(struct nft *n, struct buf *text, struct err **e)
 {
+        _cleanup_free_ char *old = NULL;
         uint32_t before = 0, after = 0;
         int r;
 
@@ -80,16 +109,15 @@ int nft_apply(struct nft *n, struct buf *text, struct err **e)
         r = handle(n, e);
         if (r == 0)
                 r = generation(n, &before, e);
-        if (r == 0 && n->ruleset && streq(n->ruleset, buf_str(text)) && before == n->generation)
-                return 0;
+        if (r == 0 && n->ruleset && before == n->generation) {
+                if (streq(n->ruleset, buf_str(text)))
+                        return 0;
+                old = TAKE_PTR(n->ruleset);
+        }
         free(n->ruleset);
         n->ruleset = NULL;
-        if (r == 0 && nft_run_cmd_from_buffer(n->ctx, buf_str(text)) != 0) {
-                const char *words = nft_ctx_get_error_buffer(n->ctx);
-
-                r = err_set(e, -EIO, "nftables: %.*s",
-                            words ? (int)MIN(strcspn(words, "\n"), 300) : 0, words ? words : "");
-        }
+        if (r == 0)
+                r = change(n, old, text, e);
         if (r == 0)
                 r = generation(n, &after, e);
         if (r < 0) {
@@ -97,7 +125,7 @@ int nft_apply(struct nft *n, struct buf *text, struct err **e)
                 return r;
         }
         /* Somebody else's change came in between: what is there now is not known. */
-        n->generation = after == before + 1 ? after : after - 1;
+        n->generation = after - before <= 1 ? after : after - 1;
         n->ruleset = buf_take(text);
         return 0;
 }

@@ -3,6 +3,8 @@
 
 #include "backend/network/linux/netlink.h"
 
+enum { DIGITS = 16 };
+
 const char *ruleset_tail(char out[DEVICE_SIZE], const char *id)
 {
         return network_device(out, NET_TAP, id) + 3;
@@ -15,14 +17,21 @@ void ruleset_empty(const char *table, struct buf *out)
                            i ? "delete" : "add", table);
 }
 
+bool port_link6(const struct net_port *p, struct in6_addr *ret)
+{
+        static const struct in6_addr net = {.s6_addr = {0xfe, 0x80}};
+
+        return network_some6(&p->address6) && network_eui64(ret, &net, p->mac);
+}
+
 /* Of IPv6: its own address, that of its link, and asking whether they are free; no answer for
  * somebody else's, no router's words. */
 static void door_six(const struct net_port *p, struct buf *out)
 {
         char a[ADDRESS6_TEXT_SIZE], l[ADDRESS6_TEXT_SIZE];
-        struct in6_addr link = {.s6_addr = {0xfe, 0x80}}, own;
+        struct in6_addr own;
 
-        if (!network_some6(&p->address6) || !network_eui64(&own, &link, p->mac))
+        if (!port_link6(p, &own))
                 return;
         network_address6(a, &p->address6);
         network_address6(l, &own);
@@ -61,7 +70,9 @@ static void door_pairs(const struct net_port *p, struct buf *out)
 /* What a port may say: ARP as itself, DHCP's question without an address, IP as itself. */
 static void door_port(const struct net_port *p, struct buf *out)
 {
+        char m[ADDRESS6_TEXT_SIZE], six[ADDRESS6_TEXT_SIZE];
         char a[ADDRESS_TEXT_SIZE], t[DEVICE_SIZE];
+        struct in6_addr own;
 
         network_address(a, p->address);
         buf_printf(out, "chain p_%s {\n", ruleset_tail(t, p->id));
@@ -75,6 +86,12 @@ static void door_port(const struct net_port *p, struct buf *out)
                 buf_printf(out, "ether type ip ip daddr 169.254.169.254 ip saddr != %s drop\n", a);
         else
                 buf_addstr(out, "ether type ip ip daddr 169.254.169.254 drop\n");
+        network_address6(m, &METADATA_ADDRESS6);
+        if (port_link6(p, &own))
+                buf_printf(out, "ether type ip6 ip6 daddr %s ip6 saddr != %s drop\n", m,
+                           network_address6(six, &own));
+        else
+                buf_printf(out, "ether type ip6 ip6 daddr %s drop\n", m);
         if (p->open) {
                 buf_addstr(out, "accept\n}\n");
                 return;
@@ -83,10 +100,11 @@ static void door_port(const struct net_port *p, struct buf *out)
         buf_printf(out, "ether saddr != %s drop\n", p->mac);
         if (p->address)
                 buf_printf(out,
-                           "ether type arp arp saddr ether %s arp saddr ip { 0.0.0.0, %s } accept\n"
+                           "ether type arp arp saddr ether %s arp saddr ip 0.0.0.0 accept\n"
+                           "ether type arp arp saddr ether %s arp saddr ip %s accept\n"
                            "ether type ip ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept\n"
                            "ether type ip ip saddr %s accept\n",
-                           p->mac, a, a);
+                           p->mac, p->mac, a, a);
         door_six(p, out);
         buf_addstr(out, "drop\n}\n");
 }
@@ -96,19 +114,33 @@ static void uplink_address(char out[ADDRESS_TEXT_SIZE], uint16_t n)
         network_address(out, 0xa9fe0000u | n);
 }
 
-static void host_bridges(const char *table, const struct net_plan *p, struct buf *out)
+/* Taps by the first digit of their ports' ids, so that a packet is not compared with them all. */
+static void door_digit(const struct net_plan *p, unsigned digit, struct buf *out)
 {
-        char t[DEVICE_SIZE];
+        char t[DEVICE_SIZE], first[2];
 
-        buf_printf(out, "table bridge %s {\n", table);
-        buf_addstr(out,
-                   "chain door {\ntype filter hook prerouting priority -300; policy accept;\n");
+        snprintf(first, sizeof(first), "%x", digit);
+        buf_printf(out, "chain d%s {\n", first);
         for (unsigned i = 0, k; i < p->nnetworks; i++)
                 for (k = 0; k < p->networks[i].nports; k++)
                         if (p->networks[i].ports[k].live) {
                                 ruleset_tail(t, p->networks[i].ports[k].id);
-                                buf_printf(out, "iifname \"snt%s\" goto p_%s\n", t + 3, t + 3);
+                                if (t[3] == *first)
+                                        buf_printf(out, "iifname \"snt%s\" goto p_%s\n", t + 3,
+                                                   t + 3);
                         }
+        buf_addstr(out, "}\n");
+}
+
+static void host_bridges(const char *table, const struct net_plan *p, struct buf *out)
+{
+        buf_printf(out, "table bridge %s {\n", table);
+        for (unsigned d = 0; d < DIGITS; d++)
+                door_digit(p, d, out);
+        buf_addstr(out,
+                   "chain door {\ntype filter hook prerouting priority -300; policy accept;\n");
+        for (unsigned d = 0; d < DIGITS; d++)
+                buf_printf(out, "iifname \"snt%x*\" jump d%x\n", d, d);
         /* Nothing of a guest's is for the host itself, which has no address here but would answer
          * ARP for those that it has elsewhere. */
         buf_addstr(out, "}\nchain host {\ntype filter hook input priority -200; policy accept;\n"

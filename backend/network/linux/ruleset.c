@@ -1,9 +1,12 @@
 /* A network's rules, as nftables' own text: a table each for IPv4 and IPv6.
  *
- * In a network's namespace a packet of a guest goes through `forward` into the chain of its port
- * (e_), which jumps to those of its groups (ge_); what one of them lets out goes on to `to`: out by
- * whatever leads out, or into the chain of the guest it is for (i_, gi_).  What nobody let pass is
- * dropped.  Answers to what was let pass are known by connection tracking.
+ * In a network's namespace a packet of a guest goes through `forward` and `of` into the chain of
+ * its port (e_), which jumps to those of its groups (ge_); what one of them lets out it marks, and
+ * that goes on to `to`: out by whatever leads out, or by `for` into the chain of the guest it is
+ * for (i_, gi_).  What nobody let pass is dropped.  Answers to what was let pass are known by
+ * connection tracking.  The mark is a packet's alone and ends with the namespace.  It is there so
+ * that no path leads from each port's chain to each other's: the kernel walks them all before it
+ * takes a rule.
  *
  * What is dropped at the end of a chain at a hook is so by a rule, not by the chain's policy: while
  * the kernel replaces a table, the old chain is for a moment still at its hook without its rules,
@@ -13,6 +16,8 @@
 #include <stdlib.h>
 
 /* One of the two tables. */
+#define LET_OUT "meta mark set 1 return\n"
+
 struct side {
         const struct net_plan *p;
         const struct net_network *n;
@@ -38,12 +43,19 @@ static bool address_of(const struct side *s, const struct net_port *p, char a[AD
         return true;
 }
 
+enum { DIGITS = 16 };
+static unsigned digit_of(const struct side *s, const struct net_port *p)
+{
+        return (s->six ? p->address6.s6_addr[15] : p->address) % DIGITS;
+}
+
 static void rule_text(const struct side *s, const struct net_rule *r)
 {
         const char *side = r->out ? "daddr" : "saddr";
         char a[ADDRESS6_TEXT_SIZE], t[DEVICE_SIZE];
 
-        if ((r->prefix && r->six != s->six) || r->proto == (s->six ? 1 : 58))
+        if ((s->six ? r->four : r->six) || (r->prefix && r->six != s->six) ||
+            r->proto == (s->six ? 1 : 58))
                 return;
         if (r->group >= 0)
                 buf_printf(s->out, "%s %s @g_%s ", ip(s), side,
@@ -56,7 +68,7 @@ static void rule_text(const struct side *s, const struct net_rule *r)
                 buf_printf(s->out, "meta l4proto %d th dport %u-%u ", r->proto, r->from, r->to);
         else if (r->proto >= 0)
                 buf_printf(s->out, "meta l4proto %d ", r->proto);
-        buf_addstr(s->out, r->out ? "goto to\n" : "accept\n");
+        buf_addstr(s->out, r->out ? LET_OUT : "accept\n");
 }
 
 /* The members' addresses, and what it lets out and in. */
@@ -97,37 +109,66 @@ static void port_text(const struct side *s, const struct net_port *p)
         for (int o = 0; o < 2; o++) {
                 buf_printf(s->out, "chain %c_%s {\n", o ? 'e' : 'i', t + 3);
                 if (p->open)
-                        buf_addstr(s->out, o ? "goto to\n" : "accept\n");
+                        buf_addstr(s->out, o ? LET_OUT : "accept\n");
                 for (unsigned k = 0; !p->open && k < p->ngroups; k++)
                         buf_printf(s->out, "jump g%c_%s\n", o ? 'e' : 'i',
                                    ruleset_tail(g, s->n->groups[p->groups[k]].id));
-                buf_addstr(s->out, "drop\n}\n");
+                buf_addstr(s->out, o ? "meta mark != 1 drop\n}\n" : "drop\n}\n");
         }
 }
 
-/* Into the chain of the port that the packet is of or for: what is the chain's letter.  Addresses
- * that ports have beside their own are the first such port's.  Rules, not a map: a packet that is
- * here while the table is replaced would find the old map's elements gone, and be dropped.  Packets
- * of connections that stand do not come here. */
-static void to_ports(const struct side *s, const char *match, char what)
+/* Ports by the last digit of their address, so that a packet is not compared with them all, and one
+ * that comes or goes changes few rules.  The chain is called as a port's with that letter, and the
+ * digit. */
+static void bucket_text(const struct side *s, char what, unsigned digit)
 {
         const char *field = what == 'e' ? "saddr" : "daddr";
         char a[ADDRESS6_TEXT_SIZE], t[DEVICE_SIZE];
 
+        buf_printf(s->out, "chain %c%x {\n", what, digit);
+        for (unsigned i = 0; i < s->n->nports; i++)
+                if (digit_of(s, &s->n->ports[i]) == digit && address_of(s, &s->n->ports[i], a))
+                        buf_printf(s->out, "%s %s %s goto %c_%s\n", ip(s), field, a, what,
+                                   ruleset_tail(t, s->n->ports[i].id));
+        buf_addstr(s->out, "}\n");
+}
+
+/* Into the chain of the port that the packet is of (e) or for (i): from `of` it is back with the
+ * mark.  Addresses that ports have beside their own are the first such port's.  Rules, not a map: a
+ * packet that is here while the table is replaced would find the old map's elements gone, and be
+ * dropped.  Packets of connections that stand do not come here. */
+static void ports_text(const struct side *s, char what)
+{
+        const char *field = what == 'e' ? "saddr" : "daddr";
+        char a[ADDRESS6_TEXT_SIZE], t[DEVICE_SIZE];
+        uint16_t some = 0;
+
         for (unsigned i = 0; i < s->n->nports; i++)
                 if (address_of(s, &s->n->ports[i], a))
-                        buf_printf(s->out, "%s%s %s %s goto %c_%s\n", match, ip(s), field, a, what,
-                                   ruleset_tail(t, s->n->ports[i].id));
+                        some |= 1u << digit_of(s, &s->n->ports[i]);
+        for (unsigned d = 0; d < DIGITS; d++)
+                if (some & 1u << d)
+                        bucket_text(s, what, d);
+        buf_printf(s->out, "chain %s {\n", what == 'e' ? "of" : "for");
+        for (unsigned d = 0; d < DIGITS; d++)
+                if (some & 1u << d)
+                        buf_printf(s->out,
+                                   s->six ? "ip6 %s & ::f == ::%x jump %c%x\n"
+                                          : "ip %s & 0.0.0.15 == 0.0.0.%u jump %c%x\n",
+                                   field, d, what, d);
+        if (what == 'e')
+                buf_addstr(s->out, "meta mark 1 return\n");
         for (unsigned i = 0; i < s->n->nports; i++) {
                 const struct net_port *p = &s->n->ports[i];
 
                 for (unsigned k = 0; !s->six && k < p->npairs; k++)
-                        buf_printf(s->out, "%s%s %s %s/%u goto %c_%s\n", match, ip(s), field,
+                        buf_printf(s->out, "ip %s %s/%u goto %c_%s\n", field,
                                    network_address(a, p->pairs[k].address), p->pairs[k].prefix,
                                    what, ruleset_tail(t, p->id));
                 if (p->open && p->live && what == 'e')
-                        buf_printf(s->out, "%sether saddr %s goto to\n", match, p->mac);
+                        buf_printf(s->out, "ether saddr %s " LET_OUT, p->mac);
         }
+        buf_addstr(s->out, "drop\n}\n");
 }
 
 /* Ports with a floor, each to its class of the way out. */
@@ -146,8 +187,6 @@ static void classes(const struct side *s)
 
 static void forward(const struct side *s)
 {
-        char match[64];
-
         buf_addstr(s->out,
                    "chain forward {\ntype filter hook forward priority 0; policy accept;\n");
         classes(s);
@@ -156,35 +195,29 @@ static void forward(const struct side *s)
                    "iifname { \"snr*\", \"sng*\" } oifname \"%s\" accept\n"
                    "ct state established,related accept\nct state invalid drop\n",
                    s->tunnel);
-        snprintf(match, sizeof(match), "iifname \"%s\" ", s->guests);
-        to_ports(s, match, 'e');
-        buf_printf(s->out, "iifname \"%s\" drop\n", s->guests);
+        buf_printf(s->out, "iifname \"%s\" jump of\niifname \"%s\" goto to\n", s->guests,
+                   s->guests);
         /* To and from routers that have their way out here; they look for themselves. */
         buf_printf(s->out, "oifname \"sng*\" accept\niifname \"sng*\" oifname != \"%s\" accept\n",
                    s->guests);
-        if (s->n->uplink && !s->six) {
-                snprintf(match, sizeof(match), "iifname \"%s\" ct status dnat ", s->up);
-                to_ports(s, match, 'i');
-                buf_printf(s->out, "iifname \"%s\" drop\n", s->up);
-        }
-        to_ports(s, "", 'i');
-        buf_addstr(s->out, "drop\n}\n");
+        if (s->n->uplink && !s->six)
+                buf_printf(s->out, "iifname \"%s\" ct status dnat goto for\niifname \"%s\" drop\n",
+                           s->up, s->up);
+        buf_addstr(s->out, "jump for\ndrop\n}\n");
 }
 
 /* What comes for a load balancer is let out by the guest's groups and in by its port's (`to`). */
 static void balancers_in(const struct side *s)
 {
-        char a[ADDRESS_TEXT_SIZE], t[DEVICE_SIZE], match[96];
+        char a[ADDRESS_TEXT_SIZE], t[DEVICE_SIZE];
 
         for (unsigned i = 0; i < s->n->nbalancers; i++) {
                 const struct net_balancer *b = &s->n->balancers[i];
                 const char *port = ruleset_tail(t, b->port);
 
                 network_address(a, b->address);
-                snprintf(match, sizeof(match), "iifname \"%s\" ip daddr %s ", s->guests, a);
-                to_ports(s, match, 'e');
                 buf_printf(s->out,
-                           "iifname \"%s\" ip daddr %s drop\n"
+                           "iifname \"%s\" ip daddr %s jump of\n"
                            "iifname \"%s\" ip daddr %s ct status dnat goto i_%s\n"
                            "iifname \"%s\" ip daddr %s drop\n"
                            "ip daddr %s goto i_%s\n",
@@ -202,10 +235,10 @@ static void balancers_out(const struct side *s)
         buf_addstr(s->out, "chain from {\ntype filter hook output priority 0; policy accept;\n"
                            "ct state established,related accept\noifname \"lo\" accept\n");
         for (unsigned i = 0; i < s->n->nbalancers; i++)
-                buf_printf(s->out, "ip saddr %s goto e_%s\n",
+                buf_printf(s->out, "ip saddr %s jump e_%s\n",
                            network_address(a, s->n->balancers[i].address),
                            ruleset_tail(t, s->n->balancers[i].port));
-        buf_addstr(s->out, "}\n");
+        buf_addstr(s->out, "meta mark 1 goto to\n}\n");
 }
 
 static void own(const struct side *s)
@@ -218,8 +251,9 @@ static void own(const struct side *s)
                 buf_printf(s->out,
                            "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n"
                            "iifname \"%s\" icmpv6 type { nd-router-solicit, echo-request } accept\n"
-                           "iifname \"%s\" udp dport { 53, 547 } accept\n",
-                           s->guests, s->guests);
+                           "iifname \"%s\" udp dport { 53, 547 } accept\n"
+                           "iifname \"%s\" ip6 daddr fe80::a9fe:a9fe tcp dport 80 accept\n",
+                           s->guests, s->guests, s->guests);
         else
                 buf_printf(s->out,
                            "iifname \"%s\" ip daddr 169.254.169.254 tcp dport 80 accept\n"
@@ -307,16 +341,17 @@ static void table_text(struct side *s, const char *table)
                 group_text(s, g);
         /* What a guest sends leads out, or to a guest; those of other hosts are let in here, too.
          */
+        for (unsigned i = 0; i < s->n->nports; i++)
+                port_text(s, &s->n->ports[i]);
+        ports_text(s, 'e');
+        ports_text(s, 'i');
         buf_addstr(s->out, "chain to {\n");
         for (unsigned i = 0; !s->six && i < s->n->nbalancers; i++)
                 buf_printf(s->out, "ip daddr %s goto i_%s\n",
                            network_address(a, s->n->balancers[i].address),
                            ruleset_tail(t, s->n->balancers[i].port));
-        buf_printf(s->out, "oifname != { \"%s\", \"%s\" } accept\n", s->guests, s->tunnel);
-        to_ports(s, "", 'i');
-        buf_addstr(s->out, "drop\n}\n");
-        for (unsigned i = 0; i < s->n->nports; i++)
-                port_text(s, &s->n->ports[i]);
+        buf_printf(s->out, "oifname != { \"%s\", \"%s\" } accept\ngoto for\n}\n", s->guests,
+                   s->tunnel);
         forward(s);
         own(s);
         if (!s->six) {

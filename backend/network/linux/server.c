@@ -24,8 +24,9 @@ int server_put(const char *dir, const char *name, const struct buf *text, gid_t 
             memcmp(old, buf_str(text), n) == 0)
                 return 0;
         unlink(temp);
-        fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, gid ? 0640 : 0644);
-        if (fd < 0 || (gid && fchown(fd, 0, gid) < 0) || fchmod(fd, gid ? 0640 : 0644) < 0 ||
+        fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (fd < 0 || (gid && gid != ROOT_ONLY && fchown(fd, 0, gid) < 0) ||
+            (gid != ROOT_ONLY && fchmod(fd, gid ? 0640 : 0644) < 0) ||
             write_full(fd, buf_str(text), text->len) < 0 || rename(temp, path) < 0)
                 return err_errno(e, -errno, "'%s'", path);
         return 1;
@@ -53,6 +54,20 @@ pid_t server_pid(const struct server *s, const char *dir, int ns)
         return pid;
 }
 
+/* It is gone, or only waits to be reaped.  It loses its namespace before its sockets. */
+static bool ended(pid_t pid)
+{
+        _cleanup_free_ char *text = NULL;
+        char path[64];
+        const char *state;
+
+        snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+        if (file_read(path, 4096, &text, NULL, NULL) < 0)
+                return true;
+        state = strrchr(text, ')');
+        return !state || strlen(state) < 3 || state[2] == 'Z' || state[2] == 'X';
+}
+
 void server_end(const struct server *s, const char *dir)
 {
         int64_t begun = clock_mono();
@@ -61,7 +76,7 @@ void server_end(const struct server *s, const char *dir)
         if (!pid)
                 return;
         kill(pid, SIGTERM);
-        while (server_pid(s, dir, -1) == pid && clock_mono() < begun + 2 * END_US) {
+        while (!ended(pid) && clock_mono() < begun + 2 * END_US) {
                 if (clock_mono() > begun + END_US)
                         kill(pid, SIGKILL);
                 usleep(2000);

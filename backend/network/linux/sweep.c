@@ -7,60 +7,62 @@
 #include "backend/network/linux/netlink.h"
 #include "common/fileio.h"
 
-struct sweep {
-        struct linux_net *s;
-        const struct net_plan *p;
-        unsigned index[256], n;
+/* Names of devices in order. */
+struct names {
+        char (*v)[DEVICE_SIZE];
+        size_t n;
 };
 
-static bool wanted(const struct net_plan *p, const char *name)
+static int by_name(const void *a, const void *b)
 {
-        char own[DEVICE_SIZE];
+        return strcmp(a, b);
+}
 
+/* The devices that the plan has in the host's namespace; to be freed. */
+static int wanted(const struct net_plan *p, struct names *ret)
+{
+        size_t max = 0;
+
+        for (unsigned i = 0; i < p->nnetworks; i++)
+                max += 4 + p->networks[i].nports;
+        *ret = (struct names){.v = calloc(max + 1, sizeof(*ret->v))};
+        if (!ret->v)
+                return -ENOMEM;
         for (unsigned i = 0; i < p->nnetworks; i++) {
                 const struct net_network *w = &p->networks[i];
 
                 for (const char *k = "bvup"; *k; k++)
                         if ((*k != NET_UPLINK || w->uplink) &&
-                            (*k != NET_PHYSICAL || w->type == NET_VLAN) &&
-                            streq(name, network_device(own, *k, w->id)))
-                                return true;
+                            (*k != NET_PHYSICAL || w->type == NET_VLAN))
+                                network_device(ret->v[ret->n++], *k, w->id);
                 for (unsigned k = 0; k < w->nports; k++)
-                        if (w->ports[k].live &&
-                            streq(name, network_device(own, NET_TAP, w->ports[k].id)))
-                                return true;
+                        if (w->ports[k].live)
+                                network_device(ret->v[ret->n++], NET_TAP, w->ports[k].id);
         }
-        return false;
-}
-
-static int see(void *arg, const struct nl_link *l)
-{
-        struct sweep *w = arg;
-        struct known_tap *tap;
-
-        if (strncmp(l->name, "snt", 3) == 0 && streq(l->alias, w->s->alias) &&
-            wanted(w->p, l->name) && (tap = tap_get(w->s, l->name))) {
-                tap->count = l->count;
-                tap->seen = true;
-        }
-
-        if (strncmp(l->name, "sn", 2) == 0 && streq(l->alias, w->s->alias) &&
-            !wanted(w->p, l->name) && w->n < ARRAY_SIZE(w->index))
-                w->index[w->n++] = l->index;
+        qsort(ret->v, ret->n, sizeof(*ret->v), by_name);
         return 0;
 }
 
+/* From what links_look() saw: what was made since is wanted. */
 int sweep_links(struct linux_net *s, struct nl *n, const struct net_plan *p, struct err **e)
 {
-        struct sweep w;
-        int r = 0;
+        struct names names;
+        int r = wanted(p, &names);
 
-        do {
-                w = (struct sweep){.s = s, .p = p};
-                r = nl_links(n, see, &w, e);
-                for (unsigned i = 0; r == 0 && i < w.n; i++)
-                        r = nl_del(n, w.index[i], e);
-        } while (r == 0 && w.n == ARRAY_SIZE(w.index));
+        if (r < 0)
+                return err_errno(e, r, "networks");
+        for (size_t i = 0; r == 0 && i < s->links.n; i++) {
+                const struct nl_link *l = &s->links.v[i];
+                struct known_tap *tap;
+
+                if (strncmp(l->name, "sn", 2) != 0 || !streq(l->alias, s->alias))
+                        continue;
+                if (!bsearch(l->name, names.v, names.n, sizeof(*names.v), by_name))
+                        r = nl_del(n, l->index, e);
+                else if (l->name[2] == NET_TAP && (tap = tap_get(s, l->name)))
+                        tap->count = l->count;
+        }
+        free(names.v);
         return r;
 }
 
