@@ -324,7 +324,6 @@ static bool find_lost(struct control *c, uint64_t after, struct lost_host *ret)
 /* --- being lost ------------------------------------------------------------------------------ */
 
 struct guests {
-        struct compute *compute;
         char (*v)[ID_TEXT_SIZE];
         size_t n;
 };
@@ -345,14 +344,18 @@ static int note_export(void *arg, const char *id, const char *volume _unused_)
 
 static int destroy_guests(struct control *c, struct err **e)
 {
-        struct guests g = {};
-        int r = c->cfg.compute(c->cfg.arg, &g.compute, e);
+        struct compute *engines[ENGINES];
+        size_t n;
+        int r = compute_engines(c, engines, &n, e);
 
-        if (r == 0)
-                r = g.compute->ops->list(g.compute, note_guest, &g, e);
-        for (size_t i = 0; i < g.n && r == 0; i++)
-                r = g.compute->ops->destroy(g.compute, g.v[i], e);
-        free(g.v);
+        for (size_t k = 0; k < n && r == 0; k++) {
+                struct guests g = {};
+
+                r = engines[k]->ops->list(engines[k], note_guest, &g, e);
+                for (size_t i = 0; i < g.n && r == 0; i++)
+                        r = engines[k]->ops->destroy(engines[k], g.v[i], e);
+                free(g.v);
+        }
         return r;
 }
 

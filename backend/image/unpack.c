@@ -16,6 +16,7 @@ enum {
         TAR_NAME_SIZE = 100,
         STATUS_NO_ARCHIVE = 3, /* unpack-main.c */
         PATIENCE_S = 3600,
+        WORDS_MAX = 200,
 };
 
 int tar_parse(const struct image_input *in, struct image_header *ret, struct err **e)
@@ -46,14 +47,17 @@ int tar_parse(const struct image_input *in, struct image_header *ret, struct err
 static int refused(const struct child_result *r, struct err **e)
 {
         const char *s = buf_str(&r->err), *colon = strstr(s, ": ");
-        char text[INPUT_TEXT_SIZE];
+        char text[WORDS_MAX + 1];
+        size_t n = 0;
 
         if (WIFSIGNALED(r->status))
                 return err_set(e, -EINVAL, "unpacking the archive was ended by signal %d",
                                WTERMSIG(r->status));
         s = colon ? colon + 2 : s;
-        return err_set(e, strstr(s, "No space left") ? -ENOSPC : -EINVAL, "archive: %s",
-                       input_text(text, s, strcspn(s, "\n")));
+        for (; n < WORDS_MAX && s[n] >= ' ' && s[n] < 0x7f; n++)
+                text[n] = s[n];
+        text[n] = '\0';
+        return err_set(e, strstr(s, "No space left") ? -ENOSPC : -EINVAL, "archive: %s", text);
 }
 
 static int have_program(const struct image_files *f, struct err **e)
@@ -89,17 +93,19 @@ int unpack_check(struct image_files *f, const char *path, uint64_t file_size, ui
         return 0;
 }
 
-int image_unpack(struct image_service *s, const char *path, const char *dir, uint32_t base,
-                 uint64_t max, struct err **e)
+int image_unpack(struct image_service *s, const char *id, const char *path, const char *dir,
+                 uint32_t base, uint64_t max, struct err **e)
 {
         struct image_files *f = image_files(s);
+        _cleanup_free_ char *own = NULL;
         char text[24], first[16];
-        struct child c = {
-                .argv = (const char *const[]){f->unpack, "into", dir, first, text, path, NULL},
-                .timeout_ms = PATIENCE_S * 1000};
+        struct child c = {.timeout_ms = PATIENCE_S * 1000};
         _cleanup_(child_result_done) struct child_result res = {};
         int r = have_program(f, e);
 
+        if (r == 0)
+                r = image_path(f, id, "upload", &own, e);
+        c.argv = (const char *const[]){f->unpack, "into", dir, first, text, path ?: own, NULL};
         snprintf(text, sizeof(text), "%" PRIu64, max ? MIN(max, TREE_MAX) : TREE_MAX);
         snprintf(first, sizeof(first), "%u", base);
         if (r == 0)

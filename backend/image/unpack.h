@@ -14,8 +14,8 @@ enum { UNPACK_IDS = 65536 };
 int unpack_check(struct image_files *f, const char *path, uint64_t file_size, uint64_t *ret_bytes,
                  struct err **e);
 /* image_service_ops.unpack */
-int image_unpack(struct image_service *s, const char *path, const char *dir, uint32_t base,
-                 uint64_t max, struct err **e);
+int image_unpack(struct image_service *s, const char *id, const char *path, const char *dir,
+                 uint32_t base, uint64_t max, struct err **e);
 /* detect.c's look: whether the first block is a tar header of an image that could be a tree;
  * -EINVAL with words when it is none, or an OVA. */
 int tar_parse(const struct image_input *in, struct image_header *ret, struct err **e);

@@ -70,12 +70,12 @@ struct image_service_ops {
         int (*unpublish)(struct image_service *s, const char *id, struct err **e);
         /* A path a hypervisor may read: kernels and ramdisks (aki, ari).  Caller frees. */
         int (*path)(struct image_service *s, const char *id, char **ret, struct err **e);
-        /* Optional: unpacks an archive (tar; its path) into dir, an empty folder, as a container's
-         * root: its users are base and the 65535 behind it.  max: bytes, 0: the driver's own limit.
+        /* Optional: unpacks an archive (a tar image, or a copy of one at path, if that is not NULL) into
+         * dir, an empty folder, as a container's root: its users are base and the 65535 behind it.  max: bytes, 0: the driver's own limit.
          * -EINVAL with words for what leads out of dir, devices, what is too large.  Takes as long as
          * the bytes take. */
-        int (*unpack)(struct image_service *s, const char *path, const char *dir, uint32_t base,
-                      uint64_t max, struct err **e);
+        int (*unpack)(struct image_service *s, const char *id, const char *path, const char *dir,
+                      uint32_t base, uint64_t max, struct err **e);
         /* All files of the image.  Missing is success. */
         int (*remove)(struct image_service *s, const char *id, struct err **e);
         int (*list)(struct image_service *s, int (*each)(void *arg, const char *id), void *arg,

@@ -32,6 +32,7 @@ const struct job_def *const job_defs[] = {
         &job_instance_start,
         &job_instance_stop,
         &job_instance_reboot,
+        &job_container_restart,
         &job_instance_pause,
         &job_instance_resume,
         &job_instance_attach,

@@ -302,7 +302,11 @@ static int tap(struct linux_net *s, struct nl *n, const struct net_port *p, unsi
         int r;
 
         network_device(name, NET_TAP, p->id);
-        r = device_ensure(n, name, "tun", &l, e);
+        r = device_ensure(n, name, p->cabled ? "veth" : "tun", &l, e);
+        if (p->cabled && r == 0) /* not started yet */
+                return 0;
+        if (p->cabled && r == 1 && l.master != br && device_quiet(name, e) < 0)
+                return -EIO;
         if (r == 0) {
                 r = tap_add(name, e);
                 if (r == 0)
