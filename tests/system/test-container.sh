@@ -3,7 +3,7 @@
 # namespaces of the test's, with a libvirtd that nobody else meets.
 if [ "${1:-}" != inside ]; then
         [ "$(id -u)" = 0 ] || { echo "SKIP: only for root" >&2; exit 77; }
-        exec unshare --net --mount --propagation private "$0" inside
+        exec unshare --net --mount --pid --fork --kill-child --mount-proc --propagation private "$0" inside
 fi
 shift
 . "$(dirname "$0")/../lib.sh"
@@ -156,7 +156,7 @@ echo pause >$I/ctl && settles paused
 echo resume >$I/ctl && settles active
 yes "test -e /mine"
 wait_until 30 grep -q '[1-9]' $I/metrics/cpu || fail "no metrics: $(cat $I/metrics/cpu)"
-wait_until 30 grep -q 'rx_bytes [1-9]' $I/metrics/network || cat $I/metrics/network
+wait_until 30 grep -q 'rx_bytes=[1-9]' $I/metrics/network || fail "no metrics: $(cat $I/metrics/network)"
 
 # Restarts: soft, hard, and its own; each finds the same root and the same network.
 for how in soft hard; do
@@ -171,7 +171,8 @@ before=$(virsh -q -c lxc:///system list --id)
 says "reboot"
 own() { [ "$(virsh -q -c lxc:///system list --id)" != "$before" ] && [ "$(cat $I/state)" = active ]; }
 wait_until 60 own || fail "it did not restart itself"
-wait_until 60 eval '[ "$(grep -c "container up" $I/console.log)" -ge 2 ]' || { cp $I/console.log "$T/out"; fail "its console is lost"; }
+twice() { [ "$(grep -c "container up" $I/console.log)" -ge 2 ]; }
+wait_until 60 twice || { cp $I/console.log "$T/out"; fail "its console is lost"; }
 yes "ping -c 1 -W 5 10.0.0.1"
 
 # libvirtd dies and comes back, stratod likewise: it goes on, and is still ours.

@@ -18,7 +18,7 @@ struct reaper;
 struct _xmlDoc;
 struct _xmlNode;
 
-enum { EVENT_KINDS = 4, SEAT_LOCKS = 16, RECONNECT_S = 90 };
+enum { EVENT_KINDS = 5, SEAT_LOCKS = 16, RECONNECT_S = 90 };
 
 /* A device that a guest was asked to let go of.
  *
