@@ -383,6 +383,8 @@ static int step_look(struct job *j, struct err **e)
                 return wake_stalled(j, compute, &f);
         set_stalled(j, "");
         j->value = s;
+        if (f.container && s == GUEST_RUNNING) /* one that restarted itself has new cables */
+                networks_apply(j->c, NULL);
         if (s == GUEST_CRASHED)
                 r = compute->ops->destroy(compute, f.id, e);
         return s == GUEST_GONE || s == GUEST_CRASHED ? instance_step_unexport(j, e) : r;

@@ -53,7 +53,7 @@ struct facts {
         char id[ID_TEXT_SIZE];
         char name[NAME_SIZE];
         unsigned state;
-        bool nameless, adopted;
+        bool nameless, adopted, container;
 };
 int job_facts(struct job *j, struct facts *ret, struct err **e);
 /* Waits until nothing links to the target any more: the first step of every delete. */

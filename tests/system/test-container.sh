@@ -23,8 +23,8 @@ R=$T/tree
 U=qemu+unix:///system
 
 libvirtd_up() {
-        [ -S /run/libvirt/virtlogd-sock ] || spawn virtlogd 2>>"$T/libvirtd.log"
-        spawn libvirtd 2>>"$T/libvirtd.log"
+        [ -S /run/libvirt/virtlogd-sock ] || spawn env -C / virtlogd 2>>"$T/libvirtd.log"
+        spawn env -C / libvirtd 2>>"$T/libvirtd.log"
         libvirtd=$!
         wait_until 60 virsh -q -c lxc:///system list || fail "libvirtd does not answer"
 }
@@ -155,8 +155,6 @@ expect_text $I/error "is a container"
 echo pause >$I/ctl && settles paused
 echo resume >$I/ctl && settles active
 yes "test -e /mine"
-wait_until 30 grep -q '[1-9]' $I/metrics/cpu || fail "no metrics: $(cat $I/metrics/cpu)"
-wait_until 30 grep -q 'rx_bytes=[1-9]' $I/metrics/network || fail "no metrics: $(cat $I/metrics/network)"
 
 # Restarts: soft, hard, and its own; each finds the same root and the same network.
 for how in soft hard; do
@@ -175,12 +173,18 @@ twice() { [ "$(grep -c "container up" $I/console.log)" -ge 2 ]; }
 wait_until 60 twice || { cp $I/console.log "$T/out"; fail "its console is lost"; }
 yes "ping -c 1 -W 5 10.0.0.1"
 
-# libvirtd dies and comes back, stratod likewise: it goes on, and is still ours.
+# libvirtd dies and comes back, the cloud goes and comes: it goes on, and is still ours.
 kill -9 $libvirtd && wait_gone $libvirtd 20
 libvirtd_up
-says "echo still-\$((40 + 2))"
-wait_line $I/console.log "still-42" 10
+cd / && expect "the cloud goes" "$STRATO" down --state "$T/state" --mount "$C"
+start_cloud && cd "$C/tenants/default" || fail "no default tenant"
 expect_text $I/state active
+echo 'echo still-$((40 + 2))' | "$STRATO" console "$C/tenants/default/$I" >"$T/out" || fail "strato console"
+wait_line "$T/out" "still-42" 1
+expect_text $I/console.log "still-42"
+wait_until 30 grep -q '[1-9]' $I/metrics/cpu || fail "no metrics: $(cat $I/metrics/cpu)"
+wait_until 30 grep -q 'rx_bytes=[1-9]' $I/metrics/network || fail "no metrics: $(cat $I/metrics/network)"
+yes "ping -c 1 -W 5 10.0.0.1"
 # Killed: the reconciler sees it.
 first=$(virsh -q -c lxc:///system list --id)
 kill -9 "$first"
