@@ -146,6 +146,11 @@ void instance_died(struct txn *t, struct object *o, const char *host)
 {
         const struct object *h = host_find(t->c, host);
 
+        if (*object_str(o, "rooted")) {
+                write_off(t, o, host, "its root is there; once it is back: echo reboot hard > ctl");
+                txn_set_str(t, o, "died_with", host);
+                return;
+        }
         if (streq(object_str(o, "restart"), "elsewhere") || (h && object_num(h, "evacuate"))) {
                 txn_set_str(t, o, "host", t->c->cfg.host);
                 job_start(t, o, &job_instance_start, "stopped");

@@ -54,6 +54,7 @@ void plan_container(struct plan *p, const struct object *o)
         p->root = path_printf("%s/root", p->tree);
         p->g.root = p->root;
         p->root_max = object_num(o, "disk");
+        p->rooted = *object_str(o, "rooted");
         if (image)
                 id_text(p->root_image, image->id);
         for (unsigned i = 0; i < p->g.nnics; i++)
@@ -94,6 +95,8 @@ static int unpack_root(struct job *j, struct plan *p, struct err **e)
 
         if (!s->ops->unpack)
                 return err_set(e, -ENOTSUP, "trees cannot be unpacked here");
+        if (p->rooted)
+                return err_set(e, -EIO, "its root is gone: '%s'", p->root);
         if (!*p->root_image)
                 return err_set(e, -EINVAL, "it has no image, and no root yet");
         r = remove_root(new, e);

@@ -282,6 +282,11 @@ static int step_destroy(struct job *j, struct err **e)
         if (r < 0 || never)
                 return r;
         r = instance_compute(j, &compute, e);
+        if (r == -ENOTSUP) { /* nor was there ever one */
+                if (e)
+                        *e = err_free(*e);
+                return 0;
+        }
         if (r == 0)
                 r = (adopted ? compute->ops->release : compute->ops->destroy)(compute, f.id, e);
         return r;

@@ -13,7 +13,7 @@ struct plan {
         char cd_image[ID_TEXT_SIZE], cd_export[ID_TEXT_SIZE], cpu[NAME_SIZE], watchdog[16], boot[40];
         char *cd_socket, *nvram, *tpm, *extra;
         /* Of a container: its folders, the image its root comes of, and how large that may be. */
-        bool container;
+        bool container, rooted; /* it has its root */
         char *tree, *root;
         char root_image[ID_TEXT_SIZE];
         uint64_t root_max;

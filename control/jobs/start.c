@@ -129,7 +129,8 @@ static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
                                                        : INSTANCE_ACTIVE);
         if (!host_here(t->c, object_str(o, "host")))
                 txn_set_str(t, o, "host", t->c->cfg.host);
-        txn_set_num(t, o, "rooted", instance_container(o));
+        if (instance_container(o))
+                txn_set_str(t, o, "rooted", t->c->cfg.host);
         txn_set_str(t, o, "stalled", NULL);
         txn_set_str(t, o, "vnc_password", NULL); /* its QEMU is another one */
         txn_set_num(t, o, "vnc_open", 0);

@@ -90,11 +90,11 @@ int container_start_fits(const struct object *o, struct err **e)
         const struct object *image = object_target(o, "image");
         int r = instance_container(o) ? without_hardware(o, e) : 0;
 
-        if (r == 0 && instance_container(o) && !image && !object_num(o, "rooted")) {
+        if (r == 0 && instance_container(o) && !image && !*object_str(o, "rooted")) {
                 err_set(e, -EINVAL, "start '%s': a container has its root of an image", o->name);
                 return err_hint(e, -EINVAL, "ln -s images/NAME image, of a tar archive");
         }
-        if (r == 0 && !instance_container(o) && object_num(o, "rooted"))
+        if (r == 0 && !instance_container(o) && *object_str(o, "rooted"))
                 return err_set(e, -EINVAL, "start '%s': it is a container: give it such a flavor",
                                o->name);
         return r == 0 && image ? container_image_fits(o, image, e) : r;

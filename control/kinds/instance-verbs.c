@@ -13,7 +13,7 @@ int instance_start(struct txn *t, struct object *o, const char *args, struct err
         if (!object_link(o, kind_link(o->kind, "volumes"), NULL) && !object_target(o, "image") &&
             !object_target(o, "kernel") && !object_target(o, "cdrom") &&
             !strstr(object_str(o, "boot"), "network") && !object_num(o, "adopted") &&
-            !object_num(o, "rooted")) {
+            !*object_str(o, "rooted")) {
                 err_set(e, -EINVAL, "start '%s': it has no disk to boot from", o->name);
                 return err_hint(e, -EINVAL,
                                 "ln -s volumes/NAME volumes/vda, or ln -s images/NAME image");

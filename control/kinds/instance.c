@@ -122,7 +122,7 @@ static int set_flavor(struct txn *t, struct object *o, union value v, struct err
                 return -ENOTSUP;
         if (*object_str(o, "resized_from"))
                 return err_set(e, -EBUSY, "it was resized: confirm or revert that first");
-        if (object_num(o, "rooted") && !streq(object_str(f, "hypervisor"), "lxc"))
+        if (*object_str(o, "rooted") && !streq(object_str(f, "hypervisor"), "lxc"))
                 return err_set(e, -EINVAL, "it is a container: '%s' is no flavor of one", f->name);
         r = instance_flavor_fits(f, e);
         if (r == 0)
@@ -269,8 +269,7 @@ static const struct attr_def attrs[] = {
          .no_spec = true, .set = instance_set_extra,
          .help = "a <domain> that is merged into libvirt's at the next start, for what is no "
                  "attribute"},
-        {"rooted", ATTR_BOOL, ROLE_NOBODY, .hidden = true,
-         .help = "a container that has its root, on its host"},
+        {"rooted", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "host that has its root"},
         {"vnc_password", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "see vnc"},
         {"vnc_until", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "second it ends at"},
         {"vnc_open", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "QEMU knows it"},

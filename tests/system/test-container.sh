@@ -158,6 +158,7 @@ yes "test -e /mine"
 
 # Restarts: soft, hard, and its own; each finds the same root and the same network.
 for how in soft hard; do
+        [ $how = soft ] || { echo pause >$I/ctl && settles paused; }
         echo "reboot $how" >$I/ctl || fail "reboot $how"
         settles active
         wait_line $I/console.log "container up" 60
@@ -185,6 +186,10 @@ expect_text $I/console.log "still-42"
 wait_until 30 grep -q '[1-9]' $I/metrics/cpu || fail "no metrics: $(cat $I/metrics/cpu)"
 wait_until 30 grep -q 'rx_bytes=[1-9]' $I/metrics/network || fail "no metrics: $(cat $I/metrics/network)"
 yes "ping -c 1 -W 5 10.0.0.1"
+# Its console's program dies: one look later there is another.
+kill "$(pgrep -f "stratofs-console $T/state/instances/$id/")" || fail "no console program"
+echo pause >$I/ctl && settles paused && echo resume >$I/ctl && settles active
+yes "test -e /mine"
 # Killed: the reconciler sees it.
 first=$(virsh -q -c lxc:///system list --id)
 kill -9 "$first"

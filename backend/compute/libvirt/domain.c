@@ -266,7 +266,7 @@ int op_resume(struct compute *c, const char *uuid, struct err **e)
 }
 
 /* Whether this cloud started it. */
-static bool is_ours(struct driver *d, virDomainPtr dom)
+bool guest_is_ours(struct driver *d, virDomainPtr dom)
 {
         _cleanup_free_ char *metadata =
                 virDomainGetMetadata(dom, VIR_DOMAIN_METADATA_ELEMENT, METADATA_URI, 0);
@@ -293,7 +293,7 @@ int op_list(struct compute *c, int (*each)(void *arg, const char *uuid, enum gue
                 return virt_error(conn, e);
         for (int i = 0; i < n; i++) {
                 /* One that went away meanwhile is left out. */
-                if (r == 0 && is_ours(d, doms[i]) && state_of(conn, doms[i], &s, NULL) == 0 &&
+                if (r == 0 && guest_is_ours(d, doms[i]) && state_of(conn, doms[i], &s, NULL) == 0 &&
                     virDomainGetUUIDString(doms[i], uuid) == 0)
                         r = each(arg, uuid, s);
                 virDomainFree(doms[i]);
@@ -317,7 +317,7 @@ void seat_all(struct driver *d)
         }
         n = conn ? virConnectListAllDomains(conn, &doms, VIR_CONNECT_LIST_DOMAINS_ACTIVE) : 0;
         for (int i = 0; i < n; i++) {
-                if (!link_closing(d) && is_ours(d, doms[i]))
+                if (!link_closing(d) && guest_is_ours(d, doms[i]))
                         seat_guest(d, doms[i]);
                 virDomainFree(doms[i]);
         }

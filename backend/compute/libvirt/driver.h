@@ -218,6 +218,7 @@ extern const struct compute_ops lxc_ops;
 void console_ensure(struct driver *d, virDomainPtr dom);
 
 /* domain.c: shared with it */
+bool guest_is_ours(struct driver *d, virDomainPtr dom); /* this cloud started it */
 bool guest_is_active(virConnectPtr conn, const char *uuid);
 virDomainPtr guest_create(virConnectPtr conn, const char *xml);
 

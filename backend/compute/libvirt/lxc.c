@@ -105,6 +105,28 @@ static int lxc_state(struct compute *c, const char *uuid, enum guest_state *ret,
         return r;
 }
 
+/* Also sees to their consoles, whose programs may have ended by themselves. */
+static int lxc_list(struct compute *c, int (*each)(void *arg, const char *uuid, enum guest_state s),
+                    void *arg, struct err **e)
+{
+        struct driver *d = driver(c);
+        _cleanup_conn_ virConnectPtr conn = link_get(d, e);
+        virDomainPtr *doms = NULL;
+        int n;
+
+        if (!conn)
+                return -ECONNREFUSED;
+        n = virConnectListAllDomains(conn, &doms, VIR_CONNECT_LIST_DOMAINS_ACTIVE);
+        for (int i = 0; i < n; i++) {
+                if (guest_is_ours(d, doms[i]))
+                        console_ensure(d, doms[i]);
+                virDomainFree(doms[i]);
+        }
+        free(doms);
+        virResetLastError();
+        return op_list(c, each, arg, e);
+}
+
 struct looking {
         virDomainPtr dom;
         struct guest_stats *s;
@@ -180,7 +202,7 @@ const struct compute_ops lxc_ops = {
         .stats = lxc_stats,
         .describe = op_describe,
         .state = lxc_state,
-        .list = op_list,
+        .list = lxc_list,
         .close = op_close,
         .warm = op_warm,
 };

@@ -4,7 +4,7 @@
 #include "backend/compute/libvirt/xml-tree.h"
 #include "common/name.h"
 
-enum { PATH_TEXT_MAX = 4095, SOCKET_PATH_MAX = 107 };
+enum { PATH_TEXT_MAX = 4095, SOCKET_PATH_MAX = 107, CPU_PERIOD_US = 100000 };
 
 /* cloud-init looks there for a config drive that is no drive. */
 #define CONFIG_AT "/var/lib/cloud/seed/config_drive"
@@ -92,6 +92,9 @@ int xml_container(const struct guest *g, const char *owner, char **ret, struct e
                 attr(attr(n, "log", g->console_log), "socket", g->console_sock);
         attr(text_u(root, "memory", g->memory >> 10), "unit", "KiB");
         text_u(root, "vcpu", g->vcpus);
+        n = add(root, "cputune"); /* its processors are a share of the host's */
+        text_u(n, "period", CPU_PERIOD_US);
+        text_u(n, "quota", (uint64_t)g->vcpus * CPU_PERIOD_US);
         n = add(root, "os");
         text(n, "type", "exe");
         text(n, "init", g->init);
