@@ -167,7 +167,8 @@ static int legal_verbs(const struct object *o, struct err **e)
         struct buf b = {};
 
         for (unsigned i = 0; i < o->kind->nverbs; i++)
-                if (object_in(o, o->kind->verbs[i].states))
+                if (object_in(o, o->kind->verbs[i].states) &&
+                    (!o->kind->suits || o->kind->suits(o, o->kind->verbs[i].name, NULL) == 0))
                         buf_printf(&b, " %s", o->kind->verbs[i].name);
         err_hint(e, -EINVAL, "legal now:%s", b.len ? b.data : " nothing");
         buf_done(&b);
@@ -190,6 +191,8 @@ static int run_verb(struct txn *t, struct object *o, const char *text, size_t n,
                 return r;
         }
         r = authorise(t->c, t->who, o, v->role, v->name, e);
+        if (r == 0 && o->kind->suits)
+                r = o->kind->suits(o, v->name, e);
         if (r < 0)
                 return r;
         if (o->nameless || !object_in(o, v->states)) {

@@ -33,6 +33,8 @@ struct control_config {
         struct backup_service *backups; /* NULL: backups are refused */
         /* Opens compute on first use (control calls it on a worker); returns a cached one later. */
         int (*compute)(void *arg, struct compute **ret, struct err **e);
+        /* The same for containers; NULL: none run on this host. */
+        int (*containers)(void *arg, struct compute **ret, struct err **e);
         /* Whether `extra.xml` may be merged into a guest's description: -EINVAL with words; NULL:
          * anything.  Memory only. */
         int (*check_extra)(const char *text, struct err **e);

@@ -149,6 +149,9 @@ struct kind {
         /* Whether it lets itself be changed so by others than admins: `what` is the verb,
          * the link or the call, NULL: the caller says it.  -EPERM with words. */
         int (*guard)(const struct object *o, const char *what, struct err **e);
+        /* Optional: whether a verb that is legal in its state means anything to this one: -ENOTSUP with
+         * words. */
+        int (*suits)(const struct object *o, const char *verb, struct err **e);
         /* After a write that may complete a draft (attribute, link, spec): e.g. start creation. */
         int (*complete)(struct txn *t, struct object *o, struct err **e);
         /* Upgrades a stored record (JSON object) from an older schema in place. */

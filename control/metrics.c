@@ -239,10 +239,13 @@ static void take(void *arg, const char *uuid, const struct guest_stats *s)
 static void fetch(struct control *c)
 {
         struct taking t = {c, clock_now()};
-        struct compute *compute;
+        struct compute *engines[ENGINES];
+        size_t n;
 
-        if (c->cfg.compute(c->cfg.arg, &compute, NULL) == 0 && compute->ops->stats)
-                compute->ops->stats(compute, take, &t, NULL);
+        compute_engines(c, engines, &n, NULL);
+        for (size_t i = 0; i < n; i++)
+                if (engines[i]->ops->stats)
+                        engines[i]->ops->stats(engines[i], take, &t, NULL);
 }
 
 static void *metrics_main(void *arg)

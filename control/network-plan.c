@@ -149,7 +149,8 @@ static void add_port(struct draft *d, const struct object *port)
 
         d->n->ports = v;
         p = &v[d->n->nports];
-        *p = (struct net_port){.live = plan_plugged_here(d->c, i)};
+        *p = (struct net_port){.live = plan_plugged_here(d->c, i),
+                                .cabled = i && instance_container(i)};
         address_parse(address, strlen(address), &p->address);
         address6_parse(six, strlen(six), &p->address6);
         if (!p->address && !network_some6(&p->address6))

@@ -245,12 +245,14 @@ static int see_guest(void *arg, const char *uuid, enum guest_state s)
 static size_t look_at_all(struct control *c, bool anyway)
 {
         struct seen w = {.c = c};
-        struct compute *compute;
-        size_t n;
+        struct compute *engines[ENGINES];
+        size_t n, nengines = 0;
         uint64_t *v = live_instances(c, &n);
 
-        if ((n || anyway) && c->cfg.compute(c->cfg.arg, &compute, NULL) == 0)
-                compute->ops->list(compute, see_guest, &w, NULL);
+        if (n || anyway)
+                compute_engines(c, engines, &nengines, NULL);
+        for (size_t i = 0; i < nengines; i++)
+                engines[i]->ops->list(engines[i], see_guest, &w, NULL);
         for (size_t i = 0; i < n; i++) {
                 bool agreed = false;
 

@@ -45,7 +45,8 @@ void render_ctl(struct control *c, const struct object *o, struct buf *out)
         for (unsigned i = 0; i < o->kind->nverbs; i++) {
                 const struct verb_def *v = &o->kind->verbs[i];
 
-                if (!object_in(o, v->states) || o->nameless)
+                if (!object_in(o, v->states) || o->nameless ||
+                    (o->kind->suits && o->kind->suits(o, v->name, NULL) < 0))
                         continue;
                 buf_printf(out, "%s%s%s\n", v->name, *v->args ? " " : "", v->args);
         }

@@ -146,6 +146,11 @@ void instance_died(struct txn *t, struct object *o, const char *host)
 {
         const struct object *h = host_find(t->c, host);
 
+        if (*object_str(o, "rooted")) {
+                write_off(t, o, host, "its root is there; once it is back: echo reboot hard > ctl");
+                txn_set_str(t, o, "died_with", host);
+                return;
+        }
         if (streq(object_str(o, "restart"), "elsewhere") || (h && object_num(h, "evacuate"))) {
                 txn_set_str(t, o, "host", t->c->cfg.host);
                 job_start(t, o, &job_instance_start, "stopped");
@@ -324,7 +329,6 @@ static bool find_lost(struct control *c, uint64_t after, struct lost_host *ret)
 /* --- being lost ------------------------------------------------------------------------------ */
 
 struct guests {
-        struct compute *compute;
         char (*v)[ID_TEXT_SIZE];
         size_t n;
 };
@@ -345,14 +349,18 @@ static int note_export(void *arg, const char *id, const char *volume _unused_)
 
 static int destroy_guests(struct control *c, struct err **e)
 {
-        struct guests g = {};
-        int r = c->cfg.compute(c->cfg.arg, &g.compute, e);
+        struct compute *engines[ENGINES];
+        size_t n;
+        int r = compute_engines(c, engines, &n, e);
 
-        if (r == 0)
-                r = g.compute->ops->list(g.compute, note_guest, &g, e);
-        for (size_t i = 0; i < g.n && r == 0; i++)
-                r = g.compute->ops->destroy(g.compute, g.v[i], e);
-        free(g.v);
+        for (size_t k = 0; k < n && r == 0; k++) {
+                struct guests g = {};
+
+                r = engines[k]->ops->list(engines[k], note_guest, &g, e);
+                for (size_t i = 0; i < g.n && r == 0; i++)
+                        r = engines[k]->ops->destroy(engines[k], g.v[i], e);
+                free(g.v);
+        }
         return r;
 }
 

@@ -51,7 +51,7 @@ struct stratod {
         struct fs *fs;
         /* Compute is opened on first use, by whichever worker comes first. */
         pthread_mutex_t compute_lock;
-        struct compute *compute;
+        struct compute *compute, *containers;
         struct network_service *network; /* likewise; the keeper asks, one at a time */
         pthread_t probe, signals;
         bool probing, waiting, leaving;
@@ -133,6 +133,26 @@ static char *beside_us(const char *room, const char *name)
                 path = path_printf("%s/../%s/%s", self, room, name);
         }
         return path && access(path, X_OK) == 0 ? TAKE_PTR(path) : NULL;
+}
+
+/* By the libvirtd of the host, whatever runs its other guests. */
+static int open_containers(void *arg, struct compute **ret, struct err **e)
+{
+        struct stratod *s = arg;
+        char id[ID_TEXT_SIZE];
+        _cleanup_free_ char *console = beside_us("backend/compute", "stratofs-console");
+        struct compute_config cfg = {.mode = COMPUTE_LXC,
+                                     .state = s->state,
+                                     .owner = control_id(s->control, id),
+                                     .console = console};
+        struct compute_events ev = {.changed = guest_changed, .resync = guests_resync, .arg = s};
+        int r = 0;
+
+        WITH_LOCK(&s->compute_lock);
+        if (!s->containers)
+                r = compute_open(&cfg, &ev, &s->containers, e);
+        *ret = s->containers;
+        return r;
 }
 
 static int open_network(void *arg, struct network_service **ret, struct err **e)
@@ -302,6 +322,7 @@ static int open_drivers(struct stratod *s, struct err **e)
         _cleanup_free_ char *images = path_printf("%s/images", s->state);
         _cleanup_free_ char *backups = path_printf("%s/backups", s->state);
         _cleanup_free_ char *instances = path_printf("%s/instances", s->state);
+        _cleanup_free_ char *unpack = beside_us("backend/image", "stratofs-unpack");
         int r;
 
         /* Guests' users must be able to pass through, and no more. */
@@ -328,7 +349,10 @@ static int open_drivers(struct stratod *s, struct err **e)
         s->backups = backup_files_new(backups);
         if (!s->backups)
                 return err_errno(e, -ENOMEM, "backups");
-        return image_files_open(images, &s->images, e);
+        r = image_files_open(images, &s->images, e);
+        if (r == 0)
+                image_files_unpacker(s->images, unpack);
+        return r;
 }
 
 /* For benchmarks, with STRATOFS_COMPUTE=test. */
@@ -353,6 +377,8 @@ static int start(struct stratod *s, struct err **e)
                                       .images = s->images,
                                       .backups = s->backups,
                                       .compute = open_compute,
+                                      /* their users are root's to give */
+                                      .containers = getuid() == 0 ? open_containers : NULL,
                                       .check_extra = compute_check_extra,
                                       /* a plain user cannot make bridges */
                                       .network = getuid() == 0 ? open_network : NULL,
@@ -397,6 +423,8 @@ static void stop(struct stratod *s)
                 pthread_join(s->probe, NULL);
         if (s->control)
                 control_quiesce(s->control);
+        if (s->containers)
+                s->containers->ops->close(s->containers);
         if (s->compute)
                 s->compute->ops->close(s->compute); /* no event comes from here on */
         if (s->control)

@@ -10,6 +10,7 @@ static const char *const mode_names[] = {
         [COMPUTE_EMBED] = "embed",
         [COMPUTE_SESSION] = "session",
         [COMPUTE_TEST] = "test",
+        [COMPUTE_LXC] = "lxc",
 };
 
 const char *compute_mode_name(enum compute_mode m)
@@ -20,7 +21,7 @@ const char *compute_mode_name(enum compute_mode m)
 int compute_mode_parse(const char *text, enum compute_mode *ret, struct err **e)
 {
         for (size_t i = 0; i < ARRAY_SIZE(mode_names); i++)
-                if (streq(text, mode_names[i])) {
+                if (i != COMPUTE_LXC && streq(text, mode_names[i])) {
                         *ret = (enum compute_mode)i;
                         return 0;
                 }

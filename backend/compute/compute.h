@@ -13,6 +13,8 @@ enum compute_mode {
         COMPUTE_SESSION, /* qemu:///session: a plain user's own libvirtd, started on demand */
         COMPUTE_TEST,    /* test:///default: libvirt's simulation: no guest runs, and all are gone
                           * with this process.  Disks and networks are not plugged there */
+        COMPUTE_LXC,     /* lxc:///: containers, by the libvirtd that serves the whole host.  Beside
+                          * one of the others; no host's own mode */
 };
 const char *compute_mode_name(enum compute_mode m);
 /* -EINVAL, with the legal words, when text names no mode. */
@@ -32,6 +34,7 @@ struct compute_config {
                              * NULL means "stratofs" */
         unsigned reconnect; /* seconds a disk's request waits for a server that is away before the
                              * guest is paused; 0 means 90 */
+        const char *console; /* lxc: stratofs-console, copied; NULL: containers have no console */
 };
 
 /* Maps the module and opens the driver.  ev is copied and may be NULL.
@@ -45,7 +48,7 @@ struct compute_config {
  * children are left to their owners. -ENOTSUP when the module or libvirt is not installed.
  *
  * The module stays mapped until the process ends, and SIGPIPE is ignored from then on unless it has
- * a handler.  One open driver a process. */
+ * a handler.  One open driver a process, and one of containers. */
 int compute_open(const struct compute_config *cfg, const struct compute_events *ev,
                  struct compute **ret, struct err **e);
 

@@ -1,4 +1,4 @@
-#include "backend/image/detect.h"
+#include "backend/image/unpack.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -19,6 +19,7 @@ enum look {
         LOOK_ISO,
         LOOK_KERNEL,
         LOOK_RAMDISK,
+        LOOK_TAR,
         LOOK_REFUSED, /* a format that we know and do not offer */
 };
 
@@ -57,7 +58,7 @@ static const struct magic magics[] = {
         {"Bochs Virtual HD Image", 22, 0, LOOK_REFUSED, "a Bochs image"},
         {"#!/bin/sh\n#V2.0 Format\n", 23, 0, LOOK_REFUSED, "a cloop image"},
         {"PK\3\4", 4, 0, LOOK_REFUSED, "a ZIP archive"},
-        {"ustar", 5, 257, LOOK_REFUSED, "a tar archive (an OVA file is one)"},
+        {"ustar", 5, 257, LOOK_TAR, "a tar archive"},
 };
 
 struct seen {
@@ -198,6 +199,10 @@ static int parse(const struct image_input *in, const struct seen *s, const char 
                 ret->format = IMAGE_ARI;
                 ret->virtual_size = in->size;
                 return 0;
+        case LOOK_TAR:
+                if (raw)
+                        return raw_parse(in, false, ret, e);
+                return tar_parse(in, ret, e);
         case LOOK_REFUSED:
                 return err_set(e, -EINVAL, "image is %s: refused, not a format on offer", s->name);
         case LOOK_DATA:

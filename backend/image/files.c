@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <sys/stat.h>
 #include "backend/image/files.h"
+#include "backend/image/unpack.h"
 #include "common/fault.h"
 #include "common/fileio.h"
 #include "common/name.h"
@@ -217,6 +218,7 @@ static void files_close(struct image_service *s)
 {
         struct image_files *f = image_files(s);
 
+        free(f->unpack);
         free(f->dir);
         free(f);
 }
@@ -237,10 +239,16 @@ static const struct image_service_ops files_ops = {
         .publish = image_publish,
         .unpublish = image_unpublish,
         .path = files_path,
+        .unpack = image_unpack,
         .remove = files_remove,
         .list = files_list,
         .close_service = files_close,
 };
+
+void image_files_unpacker(struct image_service *s, const char *program)
+{
+        image_files(s)->unpack = program ? strdup(program) : NULL;
+}
 
 int image_files_open(const char *dir, struct image_service **ret, struct err **e)
 {

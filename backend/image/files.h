@@ -6,6 +6,7 @@
 struct image_files {
         struct image_service service; /* first: the ops get this */
         char *dir;                    /* absolute */
+        char *unpack;                 /* stratofs-unpack; NULL: not installed */
 };
 static inline struct image_files *image_files(struct image_service *s)
 {

@@ -11,3 +11,6 @@
  * Calls about different images may run at once; publish, unpublish, create and remove of one image
  * are the caller's to serialise.  -errno of the folder, -ENOMEM. */
 int image_files_open(const char *dir, struct image_service **ret, struct err **e);
+/* Where stratofs-unpack is, which reads tar archives; NULL, and before: such images are refused, by
+ * -ENOTSUP.  Before any other call.  Copied. */
+void image_files_unpacker(struct image_service *s, const char *program);

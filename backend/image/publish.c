@@ -1,9 +1,11 @@
 /* inspect and publish: our parsers first, then qemu-img, then the raw view. */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include "backend/image/files.h"
 #include "backend/image/qemu-img.h"
+#include "backend/image/unpack.h"
 #include "common/fault.h"
 #include "common/fileio.h"
 
@@ -26,6 +28,35 @@ static int detect(struct image_files *f, const char *id, const char *hint, uint6
         return image_detect(&in, hint, max_virtual, ret, e);
 }
 
+static bool is_one_of(const char *hint, const char *const *names)
+{
+        while (hint && *names && strcasecmp(hint, *names) != 0)
+                names++;
+        return hint && *names;
+}
+
+/* Compressed, an archive looks like a ramdisk; only a look inside tells. */
+static int look_for_tree(struct image_files *f, const char *path, const char *hint, uint64_t size,
+                         struct image_header *h, struct err **e)
+{
+        static const char *const trees[] = {"tar", "tgz", "txz", "tzst", NULL};
+        static const char *const ramdisks[] = {"ari", "initrd", NULL};
+        const bool wanted = is_one_of(hint, trees);
+        uint64_t bytes = 0;
+        int r = 1;
+
+        if (h->format == IMAGE_TAR || wanted ||
+            (h->format == IMAGE_ARI && f->unpack && !is_one_of(hint, ramdisks)))
+                r = unpack_check(f, path, size, &bytes, e);
+        if (r == 0) {
+                h->format = IMAGE_TAR;
+                h->virtual_size = bytes;
+        } else if (r == 1 && (wanted || h->format == IMAGE_TAR)) {
+                return err_set(e, -EINVAL, "image is declared as a tar archive but is none");
+        }
+        return MIN(r, 0);
+}
+
 int image_inspect(struct image_service *s, const char *id, const char *hint, uint64_t max_virtual,
                   struct image_facts *ret, struct err **e)
 {
@@ -37,6 +68,8 @@ int image_inspect(struct image_service *s, const char *id, const char *hint, uin
         if (r < 0 || (r = detect(image_files(s), id, hint, max_virtual, &h, &size, e)) < 0)
                 return r;
         if (is_container(h.format) && (r = qemu_img_verify(path, size, &h, e)) < 0)
+                return r;
+        if ((r = look_for_tree(image_files(s), path, hint, size, &h, e)) < 0)
                 return r;
         if (max_virtual && h.virtual_size > max_virtual)
                 return err_set(e, -EINVAL,

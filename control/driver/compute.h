@@ -24,9 +24,13 @@ struct guest_disk {
 
 struct guest_nic {
         char mac[18];
-        char device[16]; /* a tap that is there, ours */
+        char device[16]; /* a tap that is there, ours; of a container: what its end here is to be called */
+        char guest[16];  /* of a container: what it calls it */
         unsigned mtu;
 };
+
+/* Users of a container. */
+enum { GUEST_IDS = 65536 };
 
 /* What runs it. */
 enum hypervisor { HYPERVISOR_QEMU, HYPERVISOR_LXC, HYPERVISOR_TEST };
@@ -67,6 +71,11 @@ struct guest {
         const char *boot;         /* disk, cdrom, network: in that order; NULL: disk */
         struct guest_disk cdrom;  /* every guest has a drive; socket NULL: nothing is in it */
         const char *extra;        /* <domain>: what an admin merges in; NULL */
+        /* HYPERVISOR_LXC: of the rest it has name, title, vcpus, memory, nics and the console. */
+        const char *root;       /* folder that is its root, of users id_base and up */
+        const char *init;       /* its first program, a path in it */
+        uid_t id_base;          /* its user 0, and group 0, on this host; GUEST_IDS of them are its own */
+        const char *config_dir; /* what a config drive would hold, in a folder; NULL */
 };
 
 /* What a guest has done since its start; what is not known is 0. */

@@ -6,6 +6,7 @@ static const char *const names[] = {
         [IMAGE_RAW] = "raw", [IMAGE_QCOW2] = "qcow2", [IMAGE_VMDK] = "vmdk",
         [IMAGE_VDI] = "vdi", [IMAGE_VHD] = "vhd",     [IMAGE_ISO] = "iso",
         [IMAGE_AKI] = "aki", [IMAGE_ARI] = "ari",     [IMAGE_AMI] = "ami",
+        [IMAGE_TAR] = "tar",
 };
 
 const char *image_format_name(enum image_format f)
@@ -23,5 +24,5 @@ enum image_format image_format_parse(const char *name)
 
 bool image_format_bootable(enum image_format f)
 {
-        return f != IMAGE_UNKNOWN && f != IMAGE_AKI && f != IMAGE_ARI;
+        return f != IMAGE_UNKNOWN && f != IMAGE_AKI && f != IMAGE_ARI && f != IMAGE_TAR;
 }

@@ -13,10 +13,11 @@
 enum image_format {
         IMAGE_UNKNOWN, IMAGE_RAW, IMAGE_QCOW2, IMAGE_VMDK, IMAGE_VDI, IMAGE_VHD, IMAGE_ISO,
         IMAGE_AKI, IMAGE_ARI, IMAGE_AMI,
+        IMAGE_TAR, /* a tree that containers have their roots of; also compressed */
 };
 const char *image_format_name(enum image_format f);      /* "qcow2" */
 enum image_format image_format_parse(const char *name);  /* IMAGE_UNKNOWN if none */
-/* Whether a volume can be cloned from it (all but aki, ari). */
+/* Whether a volume can be cloned from it (all but aki, ari, tar). */
 bool image_format_bootable(enum image_format f);
 
 struct image_facts {
@@ -69,6 +70,12 @@ struct image_service_ops {
         int (*unpublish)(struct image_service *s, const char *id, struct err **e);
         /* A path a hypervisor may read: kernels and ramdisks (aki, ari).  Caller frees. */
         int (*path)(struct image_service *s, const char *id, char **ret, struct err **e);
+        /* Optional: unpacks an archive (a tar image, or a copy of one at path, if that is not NULL) into
+         * dir, an empty folder, as a container's root: its users are base and the 65535 behind it.  max: bytes, 0: the driver's own limit.
+         * -EINVAL with words for what leads out of dir, devices, what is too large.  Takes as long as
+         * the bytes take. */
+        int (*unpack)(struct image_service *s, const char *id, const char *path, const char *dir,
+                      uint32_t base, uint64_t max, struct err **e);
         /* All files of the image.  Missing is success. */
         int (*remove)(struct image_service *s, const char *id, struct err **e);
         int (*list)(struct image_service *s, int (*each)(void *arg, const char *id), void *arg,

@@ -59,6 +59,7 @@ struct net_port {
         struct in6_addr address6;
         char name[NAME_SIZE];   /* the guest's, in DNS */
         bool live;              /* its guest runs or is about to: it needs a device on this host */
+        bool cabled;            /* its device is made by what runs the guest: it only goes into the bridge */
         const unsigned *groups; /* indices in net_network.groups */
         unsigned ngroups;
         /* What its guest's metadata service says (common/bundle.h; names: metadata/metadata.h);

@@ -32,6 +32,7 @@ const struct job_def *const job_defs[] = {
         &job_instance_start,
         &job_instance_stop,
         &job_instance_reboot,
+        &job_container_restart,
         &job_instance_pause,
         &job_instance_resume,
         &job_instance_attach,
@@ -76,6 +77,7 @@ int job_facts(struct job *j, struct facts *ret, struct err **e)
                 ret->state = o->state;
                 ret->nameless = o->nameless;
                 ret->adopted = o->kind == &kind_instance && object_num(o, "adopted");
+                ret->container = o->kind == &kind_instance && instance_container(o);
         }
         control_unlock(j->c);
         return o ? 0 : err_set(e, -ENOENT, "it is gone");

@@ -26,17 +26,18 @@ static bool config_get(struct job *j, struct buf *ret)
         return wanted;
 }
 
-static int write_file(const char *dir, const char *name, const struct bundle_item *x,
+/* open: to all who get there. */
+static int write_file(const char *dir, const char *name, const struct bundle_item *x, bool open,
                       struct err **e)
 {
         _cleanup_free_ char *path = xcheck(path_printf("%s/%s", dir, name));
-        int r = mkdir_parents(dir, 0700, e);
+        int r = mkdir_parents(dir, open ? 0755 : 0700, e);
 
-        return r < 0 ? r : file_replace(path, x->data, x->len, 0600, e);
+        return r < 0 ? r : file_replace(path, x->data, x->len, open ? 0644 : 0600, e);
 }
 
 /* "LAYOUT/latest/NAME", of OpenStack's layout in each version. */
-static int write_item(const char *tree, const struct bundle_item *x, struct err **e)
+static int write_item(const char *tree, const struct bundle_item *x, bool open, struct err **e)
 {
         _cleanup_free_ char *name = xcheck(xstrndup(x->name, x->name_len));
         char *file = strrchr(name, '/'), *version = strchr(name, '/');
@@ -49,19 +50,19 @@ static int write_item(const char *tree, const struct bundle_item *x, struct err 
         for (size_t i = 0; r == 0 && i < (openstack ? ARRAY_SIZE(versions) : 1); i++) {
                 _cleanup_free_ char *dir = xcheck(path_printf("%s/%s/%s", tree, name, versions[i]));
 
-                r = write_file(dir, file, x, e);
+                r = write_file(dir, file, x, open, e);
         }
         return r;
 }
 
-static int write_tree(const char *tree, const struct buf *text, struct err **e)
+static int write_tree(const char *tree, const struct buf *text, bool open, struct err **e)
 {
         const char *p = buf_str(text), *end = p + text->len;
         int r = remove_tree(tree, e);
         struct bundle_item x;
 
         while (r == 0 && bundle_next(&p, end, &x))
-                r = write_item(tree, &x, e);
+                r = write_item(tree, &x, open, e);
         return r;
 }
 
@@ -73,10 +74,15 @@ int plan_config(struct job *j, struct plan *p, struct err **e)
 
         if (!config_get(j, &text))
                 return 0;
+        if (p->container) {
+                p->config = xcheck(path_printf("%s/config", p->tree));
+                p->g.config_dir = p->config;
+                return write_tree(p->config, &text, true, e);
+        }
         tree = xcheck(path_printf("%s/config", p->dir));
         made = xcheck(path_printf("%s/config.made", p->dir));
         path = xcheck(path_printf("%s/config.iso", p->dir));
-        r = write_tree(tree, &text, e);
+        r = write_tree(tree, &text, false, e);
         if (r == 0) /* nobody else reads along: the program keeps the file that is there */
                 r = file_replace(made, "", 0, 0600, e);
         if (r == 0) {

@@ -12,7 +12,7 @@ enum { AT_ONCE = 2 };
 static bool may_go(const struct object *o, bool again)
 {
         return object_in(o, STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_PAUSED)) && !o->jobs &&
-               (again || !o->failed);
+               !instance_container(o) && (again || !o->failed);
 }
 
 /* The next guest to go; 0: none can, or enough do.  *draining: whether any could.  Model held. */

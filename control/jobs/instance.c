@@ -14,7 +14,18 @@ enum {
 
 int instance_compute(struct job *j, struct compute **ret, struct err **e)
 {
-        return j->c->cfg.compute(j->c->cfg.arg, ret, e);
+        const struct control_config *cfg = &j->c->cfg;
+        const struct object *o;
+        bool container;
+
+        control_rdlock(j->c);
+        o = model_by_no(j->c, j->target);
+        container = o && o->kind == &kind_instance && instance_container(o);
+        control_unlock(j->c);
+        if (!container)
+                return cfg->compute(cfg->arg, ret, e);
+        return cfg->containers ? cfg->containers(cfg->arg, ret, e)
+                               : err_set(e, -ENOTSUP, "no containers run on this host");
 }
 
 int instance_unexport(struct job *j, struct err **e)
@@ -271,6 +282,11 @@ static int step_destroy(struct job *j, struct err **e)
         if (r < 0 || never)
                 return r;
         r = instance_compute(j, &compute, e);
+        if (r == -ENOTSUP) { /* nor was there ever one */
+                if (e)
+                        *e = err_free(*e);
+                return 0;
+        }
         if (r == 0)
                 r = (adopted ? compute->ops->release : compute->ops->destroy)(compute, f.id, e);
         return r;
@@ -285,6 +301,8 @@ static int step_files(struct job *j, struct err **e)
         o = model_by_no(j->c, j->target);
         dir = o ? instance_dir(j->c, o) : NULL;
         control_unlock(j->c);
+        if (dir && container_remove(dir, e) < 0)
+                return -EIO;
         return dir ? remove_tree(dir, e) : 0;
 }
 
@@ -370,6 +388,8 @@ static int step_look(struct job *j, struct err **e)
                 return wake_stalled(j, compute, &f);
         set_stalled(j, "");
         j->value = s;
+        if (f.container && s == GUEST_RUNNING) /* one that restarted itself has new cables */
+                networks_apply(j->c, NULL);
         if (s == GUEST_CRASHED)
                 r = compute->ops->destroy(compute, f.id, e);
         return s == GUEST_GONE || s == GUEST_CRASHED ? instance_step_unexport(j, e) : r;

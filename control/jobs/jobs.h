@@ -7,7 +7,7 @@ extern const struct job_def job_tenant_create, job_tenant_key, job_tenant_delete
         job_image_delete, job_volume_create, job_volume_extend, job_volume_delete, job_volume_limit,
         job_snapshot_create, job_snapshot_delete,
         job_volume_check, job_volume_scrub,
-        job_instance_start, job_instance_stop, job_instance_reboot, job_instance_pause,
+        job_instance_start, job_instance_stop, job_instance_reboot, job_container_restart, job_instance_pause,
         job_instance_resume, job_instance_attach, job_instance_detach, job_instance_delete,
         job_instance_snapshot, job_instance_sync, job_instance_suspend, job_instance_restore,
         job_instance_rescue, job_instance_unrescue, job_instance_rebuild, job_instance_shelve,
@@ -53,7 +53,7 @@ struct facts {
         char id[ID_TEXT_SIZE];
         char name[NAME_SIZE];
         unsigned state;
-        bool nameless, adopted;
+        bool nameless, adopted, container;
 };
 int job_facts(struct job *j, struct facts *ret, struct err **e);
 /* Waits until nothing links to the target any more: the first step of every delete. */
@@ -233,6 +233,22 @@ void instance_failed_running(struct job *j, struct txn *t, struct object *o, con
 int tenant_adopt(struct txn *t, struct object *o, const char *args, struct err **e);
 /* -ENOTSUP, for what takes disks and definitions of our own. */
 int instance_not_adopted(const struct object *o, const char *what, struct err **e);
+/* kinds/instance-container.c: whether it runs as a container, by its flavor.  Model held, here and
+ * below. */
+bool instance_container(const struct object *o);
+/* -ENOTSUP, for what a container has not. */
+int instance_not_container(const struct object *o, const char *what, struct err **e);
+/* -EINVAL: it cannot be one, or be started, as it is; the image is no root of it, or only of one. */
+int container_flavor_fits(const struct object *flavor, struct err **e);
+int container_image_fits(const struct object *o, const struct object *image, struct err **e);
+int container_start_fits(const struct object *o, struct err **e);
+/* jobs/container.c: the tree of a container in that instance's folder; missing is success. */
+int container_remove(const char *dir, struct err **e);
+/* What runs guests of this host: the engine of virtual machines, and that of containers if it has
+ * such.  Those that could be opened; the error is of the first that could not. */
+enum { ENGINES = 2 };
+int compute_engines(struct control *c, struct compute *v[ENGINES], size_t *ret_n,
+                    struct err **e);
 /* Files of an instance on the host; the caller frees. */
 char *instance_dir(struct control *c, const struct object *o);
 char *instance_console_log(struct control *c, const struct object *o);

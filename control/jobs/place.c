@@ -19,6 +19,8 @@ static size_t find_binds(struct control *c, const struct object *o, bool live,
 
         if (object_num(o, "adopted"))
                 v[n++] = (struct sched_bind){object_str(o, "host"), "its definition"};
+        if (*object_str(o, "rooted"))
+                v[n++] = (struct sched_bind){object_str(o, "rooted"), "its root"};
         object_foreach_link (l, o)
                 if (l->target->kind == &kind_volume && volume_local(l->target) &&
                     *object_str(l->target, "host") && n < BINDS_MAX &&

@@ -28,6 +28,8 @@ void plan_done(struct plan *p)
         free(p->nvram);
         free(p->tpm);
         free(p->extra);
+        free(p->tree);
+        free(p->root);
 }
 
 /* 0 ready; 1 wait for *watch; -errno. */
@@ -51,6 +53,8 @@ int link_ready(const struct object *o, const struct link *l, uint64_t *watch,
         if (t->state != IMAGE_ACTIVE)
                 return err_set(e, -EIO, "%s is %s", label, object_state(t));
         f = image_format_parse(object_str(t, "format"));
+        if (streq(what, "image") && container_image_fits(o, t, e) < 0)
+                return -EINVAL;
         if (streq(what, "kernel") && f != IMAGE_AKI)
                 return err_set(e, -EINVAL, "%s is %s: kernel takes an aki", label,
                                image_format_name(f));
@@ -219,6 +223,8 @@ int plan_guest(struct job *j, struct plan *p, struct err **e)
                 plan_disks(c, p, o);
                 plan_nics(p, o);
                 plan_board(c, p, o);
+                if (instance_container(o))
+                        plan_container(p, o);
                 p->members = object_num(o->tenant, "gid");
         }
         accel = streq(accel, "unknown") ? NULL : accel;
@@ -256,6 +262,24 @@ static int fetch_file(struct job *j, const struct plan *p, const char *id, const
         if (r == 0 &&
             (fchmod(fd, 0400) < 0 || (p->g.uid != (uid_t)-1 && fchown(fd, p->g.uid, p->g.gid) < 0)))
                 r = err_errno(e, -errno, "give '%s' to its guest", to);
+        return r;
+}
+
+int plan_fetch(struct job *j, const struct plan *p, const char *id, const char *name, char **ret,
+               struct err **e)
+{
+        struct image_service *s = j->c->cfg.images;
+        _cleanup_free_ char *to = xcheck(path_printf("%s/%s", p->dir, name));
+        struct image_blob *b;
+        int r = s->ops->open(s, id, false, &b, NULL);
+
+        if (r == 0)
+                s->ops->close(b);
+        if (r != -ENOENT || !pool_shared(j->c))
+                return 0; /* here, or nowhere: then who reads it says so */
+        r = fetch_file(j, p, id, to, e);
+        if (r == 0)
+                *ret = TAKE_PTR(to);
         return r;
 }
 

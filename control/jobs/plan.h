@@ -12,6 +12,11 @@ struct plan {
         struct guest_nic nics[NICS_MAX];
         char cd_image[ID_TEXT_SIZE], cd_export[ID_TEXT_SIZE], cpu[NAME_SIZE], watchdog[16], boot[40];
         char *cd_socket, *nvram, *tpm, *extra;
+        /* Of a container: its folders, the image its root comes of, and how large that may be. */
+        bool container, rooted; /* it has its root */
+        char *tree, *root;
+        char root_image[ID_TEXT_SIZE];
+        uint64_t root_max;
         gid_t members; /* of its tenant */
         char volume[DISKS_MAX][ID_TEXT_SIZE], export[DISKS_MAX][ID_TEXT_SIZE];
         char *socket[DISKS_MAX];
@@ -28,6 +33,14 @@ void plan_nic(const struct object *port, struct guest_nic *ret);
 int plan_guest(struct job *j, struct plan *p, struct err **e);
 /* Copies the kernel and ramdisk, if it has them, to where its QEMU may read them. */
 int plan_kernel(struct job *j, struct plan *p, struct err **e);
+/* The uploaded bytes of an image that another host has, in a file of that name in the instance's
+ * folder; NULL when they are here. */
+int plan_fetch(struct job *j, const struct plan *p, const char *id, const char *name, char **ret,
+               struct err **e);
+/* container.c: what is not as with other guests.  Model held. */
+void plan_container(struct plan *p, const struct object *o);
+/* Makes its root, unless it has one, and starts it; repeatable. */
+int container_boot(struct job *j, struct plan *p, struct err **e);
 /* config-drive.c: makes its config drive, if it wants one; the folder is there. */
 int plan_config(struct job *j, struct plan *p, struct err **e);
 /* The folder of its screen's socket, which its QEMU makes, if it has a screen. */

@@ -16,7 +16,7 @@ static int step_root(struct job *j, struct err **e)
         txn_begin(&t, j->c, NULL);
         o = model_by_no(j->c, j->target);
         image = o ? object_target(o, "image") : NULL;
-        if (!o || !image || object_link(o, kind_link(o->kind, "volumes"), NULL)) {
+        if (!o || !image || instance_container(o) || object_link(o, kind_link(o->kind, "volumes"), NULL)) {
                 txn_abort(&t);
                 return 0;
         }
@@ -86,6 +86,8 @@ static int step_boot(struct job *j, struct err **e)
                 return boot_adopted(j, &p, e);
         if (r == -EAGAIN)
                 return job_wait(j, 0, 200000, "the host's accelerator is being probed");
+        if (r == 0 && p.container)
+                return container_boot(j, &p, e);
         if (r == 0)
                 r = plan_kernel(j, &p, e);
         if (r == 0)
@@ -127,6 +129,8 @@ static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
                                                        : INSTANCE_ACTIVE);
         if (!host_here(t->c, object_str(o, "host")))
                 txn_set_str(t, o, "host", t->c->cfg.host);
+        if (instance_container(o))
+                txn_set_str(t, o, "rooted", t->c->cfg.host);
         txn_set_str(t, o, "stalled", NULL);
         txn_set_str(t, o, "vnc_password", NULL); /* its QEMU is another one */
         txn_set_num(t, o, "vnc_open", 0);

@@ -24,6 +24,8 @@ static const struct attr_def attrs[] = {
          .help = "nodes that processors and memory are spread over; 0: none"},
         {"huge_pages", ATTR_WORD, ROLE_ADMIN, .words = "none 2M 1G", .def = "none",
          .help = "pages of the host that its memory is made of"},
+        {"hypervisor", ATTR_WORD, ROLE_ADMIN, .words = "qemu lxc", .def = "qemu", .index = true,
+         .help = "what runs it; lxc: a container, whose root is an image that holds a tree (tar)"},
 };
 static const struct state_def states[] = {{"active", .help = "may be used"}};
 

@@ -75,7 +75,7 @@ static int verb_activate(struct txn *t, struct object *o, const char *args, stru
 
 static const struct attr_def attrs[] = {
         {"format", ATTR_WORD, ROLE_MEMBER, STATE(IMAGE_QUEUED),
-         .words = "raw qcow2 vmdk vdi vhd iso aki ari ami", .index = true,
+         .words = "raw qcow2 vmdk vdi vhd iso aki ari ami tar", .index = true,
          .help = "what the bytes are; written before the upload it is a claim that is checked"},
         {"size", ATTR_SIZE, ROLE_MEMBER, STATE(IMAGE_QUEUED), .max = 1ULL << 46, .index = true,
          .no_spec = true, .render = render_size, .set = set_size, .changes = true,

@@ -13,7 +13,8 @@ enum { PIECE = 128 << 20 }; /* memory is plugged in by such */
 static const char *const figures[] = {"vcpus", "vcpus_max", "memory", "memory_max", "disk"};
 
 /* The rest is one line of words, KEY=VALUE, of what is not as usual. */
-static const char *const words[] = {"cores", "threads", "cpu", "numa", "huge_pages"};
+static const char *const words[] = {"cores", "threads", "cpu", "numa", "huge_pages",
+                                    "hypervisor"};
 
 static char *flavor_words(const struct object *f)
 {
@@ -52,7 +53,7 @@ int instance_flavor_fits(const struct object *f, struct err **e)
         if (max && max < object_num(f, "memory"))
                 return err_set(e, -EINVAL, "flavor '%s': memory_max is less than its memory",
                                f->name);
-        return 0;
+        return container_flavor_fits(f, e);
 }
 
 void instance_take_flavor(struct txn *t, struct object *o, const struct object *f)

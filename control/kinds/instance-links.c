@@ -40,7 +40,7 @@ int instance_bind_volume(struct txn *t, struct object *o, char *name, struct obj
                         : 0);
         char label[NAME_SIZE + 32];
 
-        if (instance_not_adopted(o, "attach", e) < 0)
+        if (instance_not_adopted(o, "attach", e) < 0 || instance_not_container(o, "attach", e) < 0)
                 return -ENOTSUP;
         object_foreach_link (l, o)
                 if (l->target == volume)
@@ -133,14 +133,17 @@ int instance_bind_image(struct txn *t, struct object *o, char *name, struct obje
         enum image_format f = image_format_parse(object_str(image, "format"));
         bool disk = streq(name, "image");
 
-        if (instance_not_adopted(o, name, e) < 0)
+        if (instance_not_adopted(o, name, e) < 0 ||
+            (!disk && instance_not_container(o, name, e) < 0))
                 return -ENOTSUP;
 
         if (!object_in(image, fit))
                 return err_set(e, -EBUSY, "image '%s' is %s", image->name, object_state(image));
         if (image->state != IMAGE_ACTIVE)
                 return 0; /* the start job looks again */
-        if (disk && !image_format_bootable(f))
+        if (disk && container_image_fits(o, image, e) < 0)
+                return -EINVAL;
+        if (disk && !image_format_bootable(f) && f != IMAGE_TAR)
                 return err_set(e, -EINVAL, "image '%s' is %s: no disk", image->name,
                                image_format_name(f));
         if (streq(name, "kernel") && f != IMAGE_AKI)

@@ -13,6 +13,8 @@ int instance_bind_network(struct txn *t, struct object *o, char *name, struct ob
 
         if (instance_not_adopted(o, "plug", e) < 0)
                 return -ENOTSUP;
+        if (object_in(o, LIVE) && instance_not_container(o, "plug while it runs", e) < 0)
+                return -ENOTSUP;
         if (other)
                 return err_set(e, -EBUSY, "port '%s' is plugged into %s", target->name,
                                object_label(other, label));
@@ -63,6 +65,8 @@ int instance_unbind_network(struct txn *t, struct object *o, struct link *l, str
                 instance_unlink_port(t, o, l);
                 return LINK_LATER; /* it is gone, and l with it */
         }
+        if (instance_not_container(o, "unplug while it runs", e) < 0)
+                return -ENOTSUP;
         txn_edit(t, o);
         l->leaving = true;
         snprintf(id, sizeof(id), "%s", l->id);

@@ -8,9 +8,12 @@ int instance_start(struct txn *t, struct object *o, const char *args, struct err
                 err_set(e, -EINVAL, "start '%s': it has no flavor", o->name);
                 return err_hint(e, -EINVAL, "echo small > flavor; the flavors are in flavors/");
         }
+        if (container_start_fits(o, e) < 0)
+                return -EINVAL;
         if (!object_link(o, kind_link(o->kind, "volumes"), NULL) && !object_target(o, "image") &&
             !object_target(o, "kernel") && !object_target(o, "cdrom") &&
-            !strstr(object_str(o, "boot"), "network") && !object_num(o, "adopted")) {
+            !strstr(object_str(o, "boot"), "network") && !object_num(o, "adopted") &&
+            !*object_str(o, "rooted")) {
                 err_set(e, -EINVAL, "start '%s': it has no disk to boot from", o->name);
                 return err_hint(e, -EINVAL,
                                 "ln -s volumes/NAME volumes/vda, or ln -s images/NAME image");
@@ -58,8 +61,12 @@ int instance_stop(struct txn *t, struct object *o, const char *args, struct err 
         return 0;
 }
 
+enum { SOFT_S = 60 }; /* a container that has not ended by then is ended */
+
 int instance_reboot(struct txn *t, struct object *o, const char *args, struct err **e)
 {
+        char until[48];
+
         if (*args && !streq(args, "hard") && !streq(args, "soft"))
                 return err_at(e, -EINVAL, args, strlen(args), 0, strlen(args),
                               "reboot takes `hard` or `soft`");
@@ -68,6 +75,12 @@ int instance_reboot(struct txn *t, struct object *o, const char *args, struct er
                                object_state(o));
         if (object_in(o, STATE(INSTANCE_STOPPED) | STATE(INSTANCE_ERROR)))
                 return instance_start(t, o, "", e);
+        if (instance_container(o)) { /* ended, and started anew */
+                instance_off_args(until, streq(args, "hard") ? 0 : SOFT_S, "");
+                job_start(t, o, &job_container_restart, until);
+                txn_set_state(t, o, INSTANCE_REBOOTING);
+                return 0;
+        }
         job_start(t, o,
                   o->state == INSTANCE_SUSPENDED ? &job_instance_discard : &job_instance_reboot,
                   args);

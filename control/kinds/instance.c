@@ -122,6 +122,8 @@ static int set_flavor(struct txn *t, struct object *o, union value v, struct err
                 return -ENOTSUP;
         if (*object_str(o, "resized_from"))
                 return err_set(e, -EBUSY, "it was resized: confirm or revert that first");
+        if (*object_str(o, "rooted") && !streq(object_str(f, "hypervisor"), "lxc"))
+                return err_set(e, -EINVAL, "it is a container: '%s' is no flavor of one", f->name);
         r = instance_flavor_fits(f, e);
         if (r == 0)
                 instance_take_flavor(t, o, f);
@@ -247,8 +249,8 @@ static const struct attr_def attrs[] = {
         {"memory_max", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of its flavor"},
         {"old_memory_max", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of that flavor"},
         {"hardware", ATTR_TEXT, ROLE_NOBODY,
-         .help = "of its flavor: cores, threads, cpu, numa, huge_pages, where they are not as "
-                 "usual"},
+         .help = "of its flavor: cores, threads, cpu, numa, huge_pages, hypervisor, where they are "
+                 "not as usual"},
         {"old_hardware", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "of that flavor"},
         {"firmware", ATTR_WORD, ROLE_MEMBER, RESTING, .words = "auto bios uefi", .def = "auto",
          .help = "what it boots by; auto: as its `image` says, else bios"},
@@ -267,6 +269,7 @@ static const struct attr_def attrs[] = {
          .no_spec = true, .set = instance_set_extra,
          .help = "a <domain> that is merged into libvirt's at the next start, for what is no "
                  "attribute"},
+        {"rooted", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "host that has its root"},
         {"vnc_password", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "see vnc"},
         {"vnc_until", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "second it ends at"},
         {"vnc_open", ATTR_BOOL, ROLE_NOBODY, .hidden = true, .help = "QEMU knows it"},
@@ -287,7 +290,8 @@ static const struct link_def links[] = {
         {"group", "group", .states = RESTING,
          .help = "those it is to run beside, or apart from: see groups/"},
         {"image", "image", .states = RESTING, .bind = instance_bind_image,
-         .help = "its root volume is made from it at the first start, and goes with it"},
+         .help = "its root volume is made from it at the first start, and goes with it; tar: a container's "
+                 "root"},
         {"kernel", "image", .states = RESTING, .bind = instance_bind_image,
          .help = "aki: booted directly"},
         {"ramdisk", "image", .states = RESTING, .bind = instance_bind_image,
@@ -438,4 +442,5 @@ const struct kind kind_instance = {
         .nfiles = ARRAY_SIZE(files),
         .remove = remove_instance,
         .guard = instance_guard,
+        .suits = instance_suits,
 };

@@ -56,5 +56,9 @@ VERB(crash_dump);
 VERB(set_password);
 #undef VERB
 
+/* instance-container.c */
+/* See struct kind: verbs that mean nothing to a container. */
+int instance_suits(const struct object *o, const char *verb, struct err **e);
+
 /* See struct kind: a locked instance is changed by admins only. */
 int instance_guard(const struct object *o, const char *what, struct err **e);

@@ -100,6 +100,9 @@ virConnectPtr link_get(struct driver *d, struct err **e)
         err_hint(e, -ECONNREFUSED,
                  d->mode == COMPUTE_SESSION
                          ? "is XDG_RUNTIME_DIR set, and libvirt-daemon installed?"
+                 : d->mode == COMPUTE_LXC
+                         ? "containers need a libvirtd (libvirt-daemon-system) and its LXC driver "
+                           "(libvirt-daemon-driver-lxc)"
                          : "start libvirtd; guests that ran go on meanwhile");
         return NULL;
 }

@@ -55,7 +55,7 @@ int guest_failed(virConnectPtr conn, virDomainPtr dom, const char *uuid, struct 
         return r;
 }
 
-static bool is_active(virConnectPtr conn, const char *uuid)
+bool guest_is_active(virConnectPtr conn, const char *uuid)
 {
         _cleanup_dom_ virDomainPtr dom = virDomainLookupByUUIDString(conn, uuid);
         bool yes = dom && virDomainIsActive(dom) == 1;
@@ -84,7 +84,7 @@ static bool being_removed(void)
         return words && strstr(words, "is already being removed");
 }
 
-static virDomainPtr create_domain(virConnectPtr conn, const char *xml)
+virDomainPtr guest_create(virConnectPtr conn, const char *xml)
 {
         int64_t deadline = clock_mono() + REMOVED_US;
         virDomainPtr dom;
@@ -116,7 +116,7 @@ int op_start(struct compute *c, const struct guest *g, struct err **e)
                        e);
         if (r < 0)
                 return r;
-        if (is_active(conn, g->uuid))
+        if (guest_is_active(conn, g->uuid))
                 return 0;
         for (unsigned i = 0; r == 0 && i < g->ndisks; i++)
                 r = disk_present(&g->disks[i], e);
@@ -126,7 +126,7 @@ int op_start(struct compute *c, const struct guest *g, struct err **e)
         if (r < 0)
                 return err_errno(e, r, "start guest");
         reaper_busy(d->reaper, +1);
-        dom = create_domain(conn, xml);
+        dom = guest_create(conn, xml);
         if (!dom)
                 r = virt_error(conn, &why);
         else
@@ -134,7 +134,7 @@ int op_start(struct compute *c, const struct guest *g, struct err **e)
         reaper_busy(d->reaper, -1);
         if (dom)
                 seat_guest(d, dom);
-        if (dom || (r != -ECONNREFUSED && is_active(conn, g->uuid))) /* somebody else was faster */
+        if (dom || (r != -ECONNREFUSED && guest_is_active(conn, g->uuid))) /* somebody else was faster */
                 return 0;
         if (r == -EIO && name_taken(conn, g->name, g->uuid))
                 return err_set(e, -EEXIST, "another guest is named '%s'", g->name);
@@ -266,7 +266,7 @@ int op_resume(struct compute *c, const char *uuid, struct err **e)
 }
 
 /* Whether this cloud started it. */
-static bool is_ours(struct driver *d, virDomainPtr dom)
+bool guest_is_ours(struct driver *d, virDomainPtr dom)
 {
         _cleanup_free_ char *metadata =
                 virDomainGetMetadata(dom, VIR_DOMAIN_METADATA_ELEMENT, METADATA_URI, 0);
@@ -293,7 +293,7 @@ int op_list(struct compute *c, int (*each)(void *arg, const char *uuid, enum gue
                 return virt_error(conn, e);
         for (int i = 0; i < n; i++) {
                 /* One that went away meanwhile is left out. */
-                if (r == 0 && is_ours(d, doms[i]) && state_of(conn, doms[i], &s, NULL) == 0 &&
+                if (r == 0 && guest_is_ours(d, doms[i]) && state_of(conn, doms[i], &s, NULL) == 0 &&
                     virDomainGetUUIDString(doms[i], uuid) == 0)
                         r = each(arg, uuid, s);
                 virDomainFree(doms[i]);
@@ -317,7 +317,7 @@ void seat_all(struct driver *d)
         }
         n = conn ? virConnectListAllDomains(conn, &doms, VIR_CONNECT_LIST_DOMAINS_ACTIVE) : 0;
         for (int i = 0; i < n; i++) {
-                if (!link_closing(d) && is_ours(d, doms[i]))
+                if (!link_closing(d) && guest_is_ours(d, doms[i]))
                         seat_guest(d, doms[i]);
                 virDomainFree(doms[i]);
         }

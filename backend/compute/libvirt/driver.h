@@ -1,6 +1,6 @@
 /* The driver's insides.
  *
- * Threads: `loop` runs libvirt's event loop (every callback of libvirt's comes there), `link` opens
+ * Threads: one runs libvirt's event loop (every callback of libvirt's comes there), `link` opens
  * a lost connection again, and embedded mode has a reaper.  Operations run on their callers'
  * threads.  `lock` guards what is below it and is never held over a call into libvirt or the
  * caller's callbacks; `seats` are, one guest's at a time. */
@@ -15,8 +15,10 @@
 #include "backend/compute/compute.h"
 
 struct reaper;
+struct _xmlDoc;
+struct _xmlNode;
 
-enum { EVENT_KINDS = 4, SEAT_LOCKS = 16, RECONNECT_S = 90 };
+enum { EVENT_KINDS = 5, SEAT_LOCKS = 16, RECONNECT_S = 90 };
 
 /* A device that a guest was asked to let go of.
  *
@@ -42,17 +44,16 @@ struct driver {
         char *uri;
         char *root; /* embed: libvirt's own folder */
         char *owner;
+        char *console;                     /* lxc: the program that serves consoles */
         int reconnect;                     /* seconds */
         pthread_mutex_t seats[SEAT_LOCKS]; /* one disk's nodes are changed by one thread; held over
                                             * calls into libvirt */
         struct compute_events ev;
         struct reaper *reaper; /* embed only, else NULL */
 
-        pthread_t loop, link;
-        bool loop_started, link_started;
+        pthread_t link;
+        bool loop_held, link_started;
         int callbacks[EVENT_KINDS]; /* the connection's; the link thread's business */
-        int timer;                  /* never fires by itself; wakes the loop to end it */
-        _Atomic bool quit;
 
         pthread_mutex_t lock;
         pthread_cond_t cond; /* CLOCK_MONOTONIC: conn, lost, closing, an unplug changed */
@@ -70,6 +71,10 @@ static inline struct driver *driver(struct compute *c)
 {
         return (struct driver *)c;
 }
+
+/* loop.c: libvirt's event loop is the process's, so drivers share the thread that runs it. */
+int loop_hold(struct err **e);
+void loop_drop(void); /* the last one ends it */
 
 /* connect.c */
 
@@ -186,6 +191,37 @@ bool xml_is_scsi(const char *xml);
 /* What guest memory that XML has, in bytes: what it started with and every piece plugged in. */
 int xml_memory_size(const char *xml, uint64_t *ret, struct err **e);
 
+/* xml-lxc.c */
+/* A container's XML; the caller frees. */
+int xml_container(const struct guest *g, const char *owner, char **ret, struct err **e);
+/* Of a container that runs: its terminal on this host, and what its mark says of its console; NULL
+ * where there is none.  The caller frees each. */
+struct container_found {
+        char *terminal, *log, *socket;
+};
+int xml_find_container(const char *xml, struct container_found *ret, struct err **e);
+void container_found_done(struct container_found *f);
+/* Calls each for every network device, by its name on this host. */
+void xml_each_nic(const char *xml, void (*each)(void *arg, const char *device), void *arg);
+/* xml.c: shared with it */
+int xml_check_text(const char *what, const char *s, struct err **e);
+int xml_check_path(const char *what, const char *path, size_t max, struct err **e);
+int xml_check_nic(const struct guest_nic *n, struct err **e);
+struct _xmlNode *xml_new_doc(const char *root, struct _xmlDoc **ret);
+/* The mark of ours; gives its node. */
+struct _xmlNode *xml_mark(struct _xmlNode *domain, const char *owner);
+
+/* lxc.c: containers' own struct compute_ops; what they lack is NULL. */
+extern const struct compute_ops lxc_ops;
+
+/* lxc-console.c: sees to it that the container's console is served; failures are logged. */
+void console_ensure(struct driver *d, virDomainPtr dom);
+
+/* domain.c: shared with it */
+bool guest_is_ours(struct driver *d, virDomainPtr dom); /* this cloud started it */
+bool guest_is_active(virConnectPtr conn, const char *uuid);
+virDomainPtr guest_create(virConnectPtr conn, const char *xml);
+
 /* xml-board.c, xml-extra.c: parts of xml_domain(); nodes are libxml2's. */
 #define XML_CDROM "sda" /* the drive's name, on any bus */
 enum { CDROM_TARGET = 30, DIMM_MIB = 128, DIMM_SLOTS = 16 };
@@ -240,6 +276,7 @@ int guest_failed(virConnectPtr conn, virDomainPtr dom, const char *uuid, struct 
 void seat_all(struct driver *d);
 
 /* domain.c, disk.c, agent.c, save.c, keys.c: struct compute_ops */
+void op_close(struct compute *c); /* open.c */
 int op_start(struct compute *c, const struct guest *g, struct err **e);
 int op_adopt(struct compute *c, const char *name, struct guest_found *ret, struct err **e);
 int op_release(struct compute *c, const char *uuid, struct err **e);

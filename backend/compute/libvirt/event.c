@@ -105,12 +105,23 @@ static void on_removal_failed(virConnectPtr conn, virDomainPtr dom, const char *
                 unplug_refused(arg, uuid, alias);
 }
 
+/* A container that restarts itself comes anew, with another terminal; a guest only jumps. */
+static void on_reboot(virConnectPtr conn, virDomainPtr dom, void *arg)
+{
+        struct driver *d = arg;
+        char uuid[VIR_UUID_STRING_BUFLEN];
+
+        if (d->mode == COMPUTE_LXC && virDomainGetUUIDString(dom, uuid) == 0)
+                tell(d, uuid, GUEST_RUNNING, GUEST_REASON_NONE);
+}
+
 static const struct {
         int id;
         virConnectDomainEventGenericCallback cb;
 } kinds[EVENT_KINDS] = {
         {VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle)},
         {VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, VIR_DOMAIN_EVENT_CALLBACK(on_io_error)},
+        {VIR_DOMAIN_EVENT_ID_REBOOT, VIR_DOMAIN_EVENT_CALLBACK(on_reboot)},
         {VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, VIR_DOMAIN_EVENT_CALLBACK(on_removed)},
         {VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, VIR_DOMAIN_EVENT_CALLBACK(on_removal_failed)},
 };

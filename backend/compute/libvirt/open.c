@@ -30,7 +30,6 @@ __attribute__((visibility("default"))) int stratofs_compute_check(const char *te
         return xml_check_extra(text, e);
 }
 
-static void close_op(struct compute *c);
 
 static const struct compute_ops ops = {
         .name = "libvirt",
@@ -64,7 +63,7 @@ static const struct compute_ops ops = {
         .adopt = op_adopt,
         .release = op_release,
         .migrate = op_migrate,
-        .close = close_op,
+        .close = op_close,
         .warm = op_warm,
 };
 
@@ -132,6 +131,10 @@ static int choose_uri(struct driver *d, const struct compute_config *cfg, struct
         case COMPUTE_TEST:
                 d->uri = strdup("test:///default");
                 break;
+        case COMPUTE_LXC:
+                d->uri = strdup("lxc:///system");
+                d->console = cfg->console ? strdup(cfg->console) : NULL;
+                break;
         case COMPUTE_EMBED:
                 r = prepare_root(d, cfg->state, e);
                 if (r < 0)
@@ -141,22 +144,6 @@ static int choose_uri(struct driver *d, const struct compute_config *cfg, struct
         }
         d->owner = strdup(cfg->owner ? cfg->owner : "stratofs");
         return d->uri && d->owner ? 0 : err_errno(e, -ENOMEM, "open libvirt");
-}
-
-static void on_timer(int timer, void *arg)
-{
-        /* It only had to wake the loop. */
-        virEventUpdateTimeout(timer, -1);
-}
-
-static void *loop_run(void *arg)
-{
-        struct driver *d = arg;
-
-        while (!d->quit)
-                if (virEventRunDefaultImpl() < 0)
-                        virResetLastError();
-        return NULL;
 }
 
 static void quiet(void *arg, virErrorPtr v)
@@ -189,18 +176,13 @@ static int start_loop(struct driver *d, struct err **e)
         int r;
 
         pthread_once(&once, library_init);
-        d->timer = virEventAddTimeout(-1, on_timer, d, NULL);
-        if (d->timer < 0)
-                return virt_error(NULL, e);
-        r = -pthread_create(&d->loop, NULL, loop_run, d);
-        if (r < 0)
-                return err_errno(e, r, "start libvirt's event loop");
-        d->loop_started = true;
-        return 0;
+        r = loop_hold(e);
+        d->loop_held = r == 0;
+        return r;
 }
 
 /* Copes with a driver that was opened half-way. */
-static void close_op(struct compute *c)
+void op_close(struct compute *c)
 {
         struct driver *d = driver(c);
 
@@ -211,13 +193,8 @@ static void close_op(struct compute *c)
         if (d->link_started)
                 pthread_join(d->link, NULL);
         link_close(d);
-        d->quit = true;
-        if (d->loop_started) {
-                virEventUpdateTimeout(d->timer, 0);
-                pthread_join(d->loop, NULL);
-        }
-        if (d->timer >= 0)
-                virEventRemoveTimeout(d->timer);
+        if (d->loop_held)
+                loop_drop();
         reaper_stop(d->reaper);
         unplug_forget_all(d);
         pthread_cond_destroy(&d->cond);
@@ -225,6 +202,7 @@ static void close_op(struct compute *c)
         for (size_t i = 0; i < SEAT_LOCKS; i++)
                 pthread_mutex_destroy(&d->seats[i]);
         free(d->down);
+        free(d->console);
         free(d->owner);
         free(d->root);
         free(d->uri);
@@ -238,9 +216,8 @@ static struct driver *driver_new(const struct compute_config *cfg, const struct 
 
         if (!d)
                 return NULL;
-        d->base.ops = &ops;
+        d->base.ops = cfg->mode == COMPUTE_LXC ? &lxc_ops : &ops;
         d->mode = cfg->mode;
-        d->timer = -1;
         d->reconnect = cfg->reconnect ? (int)cfg->reconnect : RECONNECT_S;
         if (ev)
                 d->ev = *ev;
@@ -299,7 +276,7 @@ __attribute__((visibility("default"))) int stratofs_compute_open(const struct co
         if (r == 0)
                 r = first_open(d, e);
         if (r < 0) {
-                close_op(&d->base);
+                op_close(&d->base);
                 return r;
         }
         *ret = &d->base;

@@ -13,7 +13,7 @@
  * device takes a port; those there at start get ports of their own). */
 enum { SPARE_PORTS = 8, SERIAL_MAX = 20 };
 
-static int check_text(const char *what, const char *s, struct err **e)
+int xml_check_text(const char *what, const char *s, struct err **e)
 {
         if (!s || !text_clean(s, strlen(s), false) || strchr(s, '\t'))
                 return err_set(e, -EINVAL, "%s is not clean text", what);
@@ -28,9 +28,9 @@ static int check_text(const char *what, const char *s, struct err **e)
         return 0;
 }
 
-static int check_path(const char *what, const char *path, size_t max, struct err **e)
+int xml_check_path(const char *what, const char *path, size_t max, struct err **e)
 {
-        int r = check_text(what, path, e);
+        int r = xml_check_text(what, path, e);
 
         if (r < 0)
                 return r;
@@ -46,12 +46,12 @@ enum { SOCKET_PATH_MAX = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1, PAT
 
 static int check_source(const struct guest_disk *d, struct err **e)
 {
-        int r = check_path("disk socket", d->socket, SOCKET_PATH_MAX, e);
+        int r = xml_check_path("disk socket", d->socket, SOCKET_PATH_MAX, e);
 
         if (r == 0)
-                r = check_text("disk export", d->export, e);
+                r = xml_check_text("disk export", d->export, e);
         if (r == 0 && d->serial) {
-                r = check_text("disk serial", d->serial, e);
+                r = xml_check_text("disk serial", d->serial, e);
                 if (r == 0 && strlen(d->serial) > SERIAL_MAX)
                         r = err_set(e, -EINVAL, "disk serial is longer than %d characters",
                                     SERIAL_MAX);
@@ -67,7 +67,7 @@ static int check_disk(const struct guest_disk *d, struct err **e)
         return check_source(d, e);
 }
 
-static int check_nic(const struct guest_nic *n, struct err **e)
+int xml_check_nic(const struct guest_nic *n, struct err **e)
 {
         unsigned m[6];
         int end = 0;
@@ -76,7 +76,7 @@ static int check_nic(const struct guest_nic *n, struct err **e)
                    &end) != 6 ||
             n->mac[end])
                 return err_set(e, -EINVAL, "network device has no MAC");
-        if (!*n->device || check_text("network device", n->device, NULL) < 0 ||
+        if (!*n->device || xml_check_text("network device", n->device, NULL) < 0 ||
             strchr(n->device, '/'))
                 return err_set(e, -EINVAL, "network device is no device's name");
         return 0;
@@ -94,35 +94,35 @@ static int check_guest(const struct guest *g, struct err **e)
         if (g->vcpus < 1 || g->memory < 1 << 20)
                 return err_set(e, -EINVAL, "guest has no processor or no memory");
         if (g->title)
-                r = check_text("title", g->title, e);
+                r = xml_check_text("title", g->title, e);
         if (r == 0 && g->console_log)
-                r = check_path("console log", g->console_log, PATH_TEXT_MAX, e);
+                r = xml_check_path("console log", g->console_log, PATH_TEXT_MAX, e);
         if (r == 0 && g->console_sock)
-                r = check_path("console socket", g->console_sock, SOCKET_PATH_MAX, e);
+                r = xml_check_path("console socket", g->console_sock, SOCKET_PATH_MAX, e);
         if (r == 0 && g->agent_sock)
-                r = check_path("agent's socket", g->agent_sock, SOCKET_PATH_MAX, e);
+                r = xml_check_path("agent's socket", g->agent_sock, SOCKET_PATH_MAX, e);
         if (r == 0 && g->kernel)
-                r = check_path("kernel", g->kernel, PATH_TEXT_MAX, e);
+                r = xml_check_path("kernel", g->kernel, PATH_TEXT_MAX, e);
         if (r == 0 && g->initrd)
-                r = check_path("initrd", g->initrd, PATH_TEXT_MAX, e);
+                r = xml_check_path("initrd", g->initrd, PATH_TEXT_MAX, e);
         if (r == 0 && g->cmdline)
-                r = check_text("kernel command line", g->cmdline, e);
+                r = xml_check_text("kernel command line", g->cmdline, e);
         if (r == 0 && !g->kernel && (g->initrd || g->cmdline))
                 r = err_set(e, -EINVAL, "an initrd or a command line needs a kernel");
         if (r == 0 && g->vnc_sock)
-                r = check_path("VNC socket", g->vnc_sock, SOCKET_PATH_MAX, e);
+                r = xml_check_path("VNC socket", g->vnc_sock, SOCKET_PATH_MAX, e);
         if (r == 0 && g->tpm_sock)
-                r = check_path("TPM's socket", g->tpm_sock, SOCKET_PATH_MAX, e);
+                r = xml_check_path("TPM's socket", g->tpm_sock, SOCKET_PATH_MAX, e);
         if (r == 0 && g->nvram)
-                r = check_path("UEFI's variables", g->nvram, PATH_TEXT_MAX, e);
+                r = xml_check_path("UEFI's variables", g->nvram, PATH_TEXT_MAX, e);
         if (r == 0 && g->config_drive)
-                r = check_path("config drive", g->config_drive, PATH_TEXT_MAX, e);
+                r = xml_check_path("config drive", g->config_drive, PATH_TEXT_MAX, e);
         if (r == 0 && g->cdrom.socket)
                 r = check_source(&g->cdrom, e);
         for (unsigned i = 0; r == 0 && i < g->ndisks; i++)
                 r = check_disk(&g->disks[i], e);
         for (unsigned i = 0; r == 0 && i < g->nnics; i++)
-                r = check_nic(&g->nics[i], e);
+                r = xml_check_nic(&g->nics[i], e);
         return r;
 }
 
@@ -278,14 +278,14 @@ static void add_os(xmlNodePtr root, const struct guest *g)
                 text(os, "cmdline", g->cmdline);
 }
 
-static void add_metadata(xmlNodePtr root, const char *owner)
+xmlNodePtr xml_mark(xmlNodePtr root, const char *owner)
 {
         xmlNodePtr n = add(add(root, "metadata"), "guest");
         xmlNsPtr ns = n ? xmlNewNs(n, X(METADATA_URI), X("stratofs")) : NULL;
 
         if (ns)
                 xmlSetNs(n, ns);
-        attr(n, "owner", owner);
+        return attr(n, "owner", owner);
 }
 
 static void add_seclabel(xmlNodePtr root, const struct guest *g)
@@ -310,7 +310,7 @@ int xml_dump(xmlDocPtr doc, char **ret, struct err **e)
 }
 
 /* A document with that root element. */
-static xmlNodePtr new_doc(const char *root, xmlDocPtr *ret)
+xmlNodePtr xml_new_doc(const char *root, xmlDocPtr *ret)
 {
         xmlNodePtr n = xmlNewNode(NULL, X(root));
 
@@ -331,13 +331,13 @@ int xml_domain(const struct guest *g, const char *owner, bool dac, char **ret, s
 
         if (r < 0)
                 return r;
-        root = new_doc("domain", &doc);
+        root = xml_new_doc("domain", &doc);
         attr(root, "type", g->hypervisor == HYPERVISOR_TEST ? "test" : g->kvm ? "kvm" : "qemu");
         text(root, "name", g->name);
         text(root, "uuid", g->uuid);
         if (g->title && *g->title)
                 text(root, "title", g->title);
-        add_metadata(root, owner);
+        xml_mark(root, owner);
         xml_memory(root, g);
         n = attr(text_u(root, "vcpu", MAX(g->vcpus, g->vcpus_max)), "placement", "static");
         if (g->vcpus_max > g->vcpus)
@@ -379,7 +379,7 @@ int xml_disk(const struct guest_disk *disk, bool scsi, char **ret, struct err **
 
         if (r < 0)
                 return r;
-        holder = new_doc("devices", &doc);
+        holder = xml_new_doc("devices", &doc);
         add_disk(holder, disk, scsi, 0);
         return device_xml(holder, doc, ret, e);
 }
@@ -392,7 +392,7 @@ int xml_media(const struct guest_disk *disk, bool scsi, char **ret, struct err *
 
         if (r < 0)
                 return r;
-        holder = new_doc("devices", &doc);
+        holder = xml_new_doc("devices", &doc);
         xml_cdrom(holder, disk, scsi, 0);
         return device_xml(holder, doc, ret, e);
 }
@@ -401,11 +401,11 @@ int xml_nic(const struct guest_nic *nic, char **ret, struct err **e)
 {
         _cleanup_doc_ xmlDocPtr doc = NULL;
         xmlNodePtr holder;
-        int r = check_nic(nic, e);
+        int r = xml_check_nic(nic, e);
 
         if (r < 0)
                 return r;
-        holder = new_doc("devices", &doc);
+        holder = xml_new_doc("devices", &doc);
         add_nic(holder, nic, 0);
         return device_xml(holder, doc, ret, e);
 }

@@ -302,18 +302,23 @@ int network_inside(struct linux_net *s, const struct net_plan *p, const struct n
 
 /* --- taps ------------------------------------------------------------------------------------ */
 
-static bool tap_settled(const struct linux_net *s, const struct nl_link *l, unsigned br,
-                        unsigned mtu)
+static bool tap_settled(const struct linux_net *s, const struct nl_link *l, const char *kind,
+                        unsigned br, unsigned mtu)
 {
-        return l && streq(l->kind, "tun") && l->up && l->master == br && l->mtu == mtu &&
+        return l && streq(l->kind, kind) && l->up && l->master == br && l->mtu == mtu &&
                l->isolated && streq(l->alias, s->alias);
 }
 
-static int tap_make(struct linux_net *s, struct nl *n, const char *name, unsigned br, unsigned mtu,
-                    struct nl_link *l, struct err **e)
+/* 1: its container has not made it yet. */
+static int tap_make(struct linux_net *s, struct nl *n, const char *name, bool cabled, unsigned br,
+                    unsigned mtu, struct nl_link *l, struct err **e)
 {
-        int r = device_ensure(n, name, "tun", l, e);
+        int r = device_ensure(n, name, cabled ? "veth" : "tun", l, e);
 
+        if (cabled && r == 0)
+                return 1;
+        if (cabled && r == 1 && l->master != br && device_quiet(name, e) < 0)
+                return -EIO;
         if (r == 0) {
                 r = tap_add(name, e);
                 if (r == 0)
@@ -332,17 +337,21 @@ static int tap_make(struct linux_net *s, struct nl *n, const char *name, unsigne
 static int tap(struct linux_net *s, struct nl *n, const struct net_port *p, unsigned br,
                unsigned mtu, struct err **e)
 {
+        const char *kind = p->cabled ? "veth" : "tun";
         char name[DEVICE_SIZE];
         struct known_tap *known;
+        const struct nl_link *seen;
         struct nl_link l;
         int r;
 
         network_device(name, NET_TAP, p->id);
-        r = tap_settled(s, links_get(&s->links, name), br, mtu) ? 1 : 0;
-        if (r == 1)
-                l = *links_get(&s->links, name);
+        seen = links_get(&s->links, name);
+        if (tap_settled(s, seen, kind, br, mtu))
+                l = *seen, r = 0;
         else
-                r = tap_make(s, n, name, br, mtu, &l, e);
+                r = tap_make(s, n, name, p->cabled, br, mtu, &l, e);
+        if (r > 0)
+                return 0;
         known = r < 0 ? NULL : tap_get(s, name);
         if (known && (known->rate != p->rate_in || streq(l.qdisc, "tbf") != (p->rate_in > 0))) {
                 r = rate_limit(n, &l, p->rate_in, e);

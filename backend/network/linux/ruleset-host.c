@@ -182,6 +182,8 @@ static void host_uplinks(const char *table, const struct net_plan *p, struct buf
         /* Guests leave as the host does, whose tunnels the other hosts trust. */
         buf_addstr(out,
                    "}\nchain forward {\ntype filter hook forward priority 0; policy accept;\n");
+        /* A container's cable that is not in its bridge yet. */
+        buf_addstr(out, "iifname \"snt*\" drop\n");
         buf_printf(out, "iifname \"snu*\" udp dport %d drop\n", NL_VXLAN_PORT);
         buf_addstr(out, "oifname \"snu*\" ct state established,related accept\n");
         for (unsigned i = 0, k; i < p->nnetworks; i++)
@@ -198,7 +200,7 @@ static void host_uplinks(const char *table, const struct net_plan *p, struct buf
         buf_addstr(out, "oifname \"snu*\" drop\n}\n"
                         "chain host {\ntype filter hook input priority 0; policy accept;\n"
                         "iifname \"snu*\" ct state established,related accept\n"
-                        "iifname \"snu*\" drop\n");
+                        "iifname { \"snu*\", \"snt*\" } drop\n");
         tunnel_ends(p, out);
         /* Nor does anybody here but the kernel, on behalf of our namespaces, and root speak to the
          * ends of others, which trust this host: those packets are of no socket of the host's. */
