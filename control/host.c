@@ -124,12 +124,12 @@ bool host_holds(struct control *c, const char *name)
 
 bool host_has(const struct object *o, const char *host)
 {
-        const unsigned there =
-                INSTANCE_RUNS | STATE(INSTANCE_STARTING) | STATE(INSTANCE_STOPPING) |
-                STATE(INSTANCE_REBOOTING) | STATE(INSTANCE_SUSPENDING) | STATE(INSTANCE_RESUMING) |
-                STATE(INSTANCE_RESCUING) | STATE(INSTANCE_UNRESCUING) | STATE(INSTANCE_REBUILDING) |
-                STATE(INSTANCE_SHELVING) | STATE(INSTANCE_RESIZING) | STATE(INSTANCE_REVERTING) |
-                STATE(INSTANCE_MIGRATING);
+        const unsigned there = INSTANCE_RUNS | STATE(INSTANCE_STARTING) | STATE(INSTANCE_STOPPING) |
+                               STATE(INSTANCE_REBOOTING) | STATE(INSTANCE_SUSPENDING) |
+                               STATE(INSTANCE_RESUMING) | STATE(INSTANCE_RESCUING) |
+                               STATE(INSTANCE_UNRESCUING) | STATE(INSTANCE_REBUILDING) |
+                               STATE(INSTANCE_SHELVING) | STATE(INSTANCE_RESIZING) |
+                               STATE(INSTANCE_REVERTING) | STATE(INSTANCE_MIGRATING);
 
         return object_in(o, there) && streq(object_str(o, "host"), host);
 }
@@ -145,26 +145,6 @@ bool host_keeps(const struct object *o, const char *host)
                (o->state == INSTANCE_SUSPENDED && streq(object_str(o, "host"), host));
 }
 
-static bool counts(const struct object *o, const char *host, bool claimed)
-{
-        return o->kind == &kind_instance && host_keeps(o, host) &&
-               (!claimed || o->state != INSTANCE_STARTING || object_num(o, "claim"));
-}
-
-void host_use(struct control *c, const char *host, bool claimed, struct host_use *ret)
-{
-        struct object *o, *tmp;
-
-        *ret = (struct host_use){};
-        HASH_ITER (hh_no, c->by_no, o, tmp) {
-                if (!counts(o, host, claimed))
-                        continue;
-                ret->guests++;
-                ret->vcpus += object_num(o, "vcpus");
-                ret->memory += object_num(o, "memory");
-        }
-}
-
 /* Its own words, and those that follow from what it is; the caller frees. */
 static char *feature_words(const struct object *o)
 {
@@ -176,22 +156,13 @@ static char *feature_words(const struct object *o)
         return text;
 }
 
-static void add_guest(struct sched_host *v, size_t n, const struct object *o, bool claimed,
-                      const struct object *group, bool self)
+/* Others of the instance's group, by the host that they are on. */
+static void count_members(struct sched_host *v, size_t n, const struct object *group, bool claimed,
+                          const struct object *instance)
 {
-        const char *host = object_str(o, "host");
-
-        if (self || !*host || !counts(o, host, claimed))
-                return;
-        for (size_t i = 0; i < n; i++) {
-                if (!streq(v[i].name, host))
-                        continue;
-                v[i].guests++;
-                v[i].vcpus_used += object_num(o, "vcpus");
-                v[i].memory_used += object_num(o, "memory");
-                v[i].members += group && object_target(o, "group") == group;
-                return;
-        }
+        for (unsigned k = 0; group && k < group->nrefs; k++)
+                for (size_t i = 0; i < n && group->refs[k] != instance; i++)
+                        v[i].members += taken_at(group->refs[k], v[i].name, claimed);
 }
 
 struct sched_host *host_views(struct control *c, const struct object *instance, bool claimed,
@@ -200,24 +171,26 @@ struct sched_host *host_views(struct control *c, const struct object *instance, 
         struct collection *l = model_collection(c, model_by_no(c, OBJECT_CLOUD), &kind_host);
         const struct object *group = object_target(instance, "group");
         struct sched_host *v = xcalloc(MAX(l->n, (size_t)1), sizeof(*v));
-        struct object *o, *tmp;
 
         for (size_t i = 0; i < l->n; i++) {
                 const struct object *h = l->v[i];
+                struct host_use use;
 
+                host_use(c, h->name, claimed, instance, &use);
                 v[i] = (struct sched_host){.name = h->name,
                                            .zone = object_str(h, "zone"),
                                            .features = feature_words(h),
                                            .state = object_state(h),
                                            .up = h->state == HOST_UP,
+                                           .guests = use.guests,
                                            .vcpus = object_num(h, "cpus"),
+                                           .vcpus_used = use.vcpus,
                                            .memory = object_num(h, "memory"),
+                                           .memory_used = use.memory,
                                            .vcpus_percent = object_num(h, "vcpus_percent"),
                                            .memory_percent = object_num(h, "memory_percent")};
         }
-        HASH_ITER (hh_no, c->by_no, o, tmp)
-                if (o->kind == &kind_instance)
-                        add_guest(v, l->n, o, claimed, group, o == instance);
+        count_members(v, l->n, group, claimed, instance);
         *ret_n = l->n;
         return v;
 }

@@ -20,8 +20,14 @@ bool host_has(const struct object *instance, const char *host);
 bool host_expects(const struct object *instance, const char *host);
 /* Whether it takes room there: also one that is suspended, which comes back there. */
 bool host_keeps(const struct object *instance, const char *host);
-/* What guests take there; claimed: only those that the host itself has accepted. */
-void host_use(struct control *c, const char *host, bool claimed, struct host_use *ret);
+/* What guests take there; claimed: only those that the host itself has accepted; but: without that
+ * one (NULL: all). */
+void host_use(struct control *c, const char *host, bool claimed, const struct object *but,
+              struct host_use *ret);
+/* Whether host_use() counts that instance there. */
+bool taken_at(const struct object *instance, const char *host, bool claimed);
+/* For tests: whether the sums are what a walk over all instances comes to.  Takes the model. */
+bool host_sums_right(struct control *c);
 struct object *host_find(struct control *c, const char *name);
 /* Whether its record says that it serves, or that nobody has taken over from it yet: what belongs
  * to it is left to it. */

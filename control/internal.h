@@ -63,6 +63,7 @@ struct control {
         pthread_rwlock_t model;
         struct object *by_no, *by_id, *by_name;
         struct room *rooms;
+        struct host_sum *host_sums; /* taken.c */
         uint64_t next_no;
         struct txn *pending, **pending_tail; /* handed to the store, not answered; in order */
 
@@ -176,6 +177,11 @@ bool feed_again(const struct control *c, int r, unsigned *tries, struct err **e)
                 while (feed_again(c, _r, &_tries, e));                                             \
                 _r;                                                                                \
         })
+
+/* taken.c: sums of what guests take of hosts.  Model write-held. */
+void taken_count(struct control *c, struct object *o); /* o has changed, or is new; any kind */
+void taken_drop(struct control *c, struct object *o);
+bool taken_by(const struct attr_def *a); /* whether a counts in them */
 
 /* quota.c */
 const char *quota_name(enum quota q);

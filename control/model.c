@@ -56,6 +56,7 @@ struct object *object_copy(const struct object *o)
         n->vals = vals;
         n->refs = NULL;
         n->shown = NULL;
+        n->taken = NULL;
         n->nrefs = 0;
         n->name = name_new(o, o->name);
         n->error = xstrdup(o->error);
@@ -103,6 +104,7 @@ void object_swap(struct control *c, struct object *o, struct object *copy)
         SWAP(o->error, copy->error);
         object_add_refs(o);
         model_index_name(c, o);
+        taken_count(c, o);
 }
 
 void object_free(struct object *o)
@@ -284,6 +286,7 @@ void model_add(struct control *c, struct object *o)
         if (owner)
                 collection_add(model_collection(c, owner, o->kind), o);
         object_add_refs(o);
+        taken_count(c, o);
         if (!c->numbers)
                 c->next_no = MAX(c->next_no, o->no + 1);
 }
@@ -293,6 +296,7 @@ void model_remove(struct control *c, struct object *o)
         struct object *owner = object_owner(c, o);
 
         object_drop_refs(o);
+        taken_drop(c, o);
         if (owner)
                 collection_remove(model_collection(c, owner, o->kind), o);
         if (model_room(c, o))
@@ -368,6 +372,7 @@ void model_done(struct control *c)
                 room_free(c, c->rooms);
         HASH_ITER (hh_no, c->by_no, o, tmp) {
                 HASH_DELETE(hh_no, c->by_no, o);
+                taken_drop(c, o);
                 object_free(o);
         }
         pthread_rwlock_destroy(&c->model);

@@ -56,6 +56,7 @@ struct object {
         uint64_t done, total;    /* progress of a job or an upload; not stored */
         char *shown;             /* a key that is told while the daemon runs; not stored */
         unsigned writers;        /* open writers of its `data`; not stored */
+        struct taken *taken;     /* of an instance: what it counts for in hosts' sums; not stored */
         atomic_ullong told;      /* TOLD_..., set by the mount under a read lock; not stored */
         UT_hash_handle hh_no, hh_id, hh_name;
 };

@@ -59,11 +59,16 @@ static uint64_t left(uint64_t lim, uint64_t used)
         return lim > used ? lim - used : 0;
 }
 
+uint64_t sched_left(uint64_t capacity, unsigned percent, uint64_t used)
+{
+        return left(limit(capacity, percent), used);
+}
+
 /* Whether h may have the guest; if not, why gets the reason. */
 static bool fits(const struct sched_want *w, const struct sched_host *h, struct buf *why)
 {
-        uint64_t vcpus = left(limit(h->vcpus, h->vcpus_percent), h->vcpus_used);
-        uint64_t memory = left(limit(h->memory, h->memory_percent), h->memory_used);
+        uint64_t vcpus = sched_left(h->vcpus, h->vcpus_percent, h->vcpus_used);
+        uint64_t memory = sched_left(h->memory, h->memory_percent, h->memory_used);
         char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX];
         const char *word;
         size_t len;

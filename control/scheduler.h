@@ -57,5 +57,7 @@ enum { SCHED_PERCENT = 100 };
  * is used); of equal ones the host with fewer guests, then the first name. */
 int sched_place(const struct sched_want *w, const struct sched_host *v, size_t n, struct buf *why,
                 struct err **e);
+/* What of a capacity may still be given away. */
+uint64_t sched_left(uint64_t capacity, unsigned percent, uint64_t used);
 /* "soft-affinity"; NULL or "": SCHED_NO_GROUP. */
 enum sched_policy sched_policy(const char *text);

@@ -125,6 +125,7 @@ void txn_set_state(struct txn *t, struct object *o, unsigned state)
         txn_event(t, o, "state %s -> %s", object_state(o), o->kind->states[state].name);
         o->state = state;
         o->state_since = clock_now();
+        taken_count(t->c, o);
 }
 
 void txn_set_value(struct txn *t, struct object *o, unsigned attr, union value v)
@@ -132,6 +133,8 @@ void txn_set_value(struct txn *t, struct object *o, unsigned attr, union value v
         txn_edit(t, o);
         value_free(&o->kind->attrs[attr], &o->vals[attr]);
         o->vals[attr] = v;
+        if (o->kind == &kind_instance && taken_by(&o->kind->attrs[attr]))
+                taken_count(t->c, o);
 }
 
 void txn_set_num(struct txn *t, struct object *o, const char *attr, uint64_t v)

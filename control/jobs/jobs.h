@@ -198,6 +198,11 @@ int instance_place_elsewhere(struct txn *t, const struct object *o, struct objec
                              const char *named, bool live, char *ret, struct err **e);
 /* Whether this host has room for it, of what it has promised itself.  -ENOSPC.  Model held. */
 int instance_fits_here(struct control *c, const struct object *o, struct err **e);
+/* The same of any host, as the scheduler sees them; -ENOSPC with its words.  Model held. */
+int instance_fits_somewhere(struct control *c, const struct object *o, struct err **e);
+/* Whether the host that it runs on has room for so much more of it; -ENOSPC with words.  Model held. */
+int instance_may_grow(struct control *c, const struct object *o, uint64_t vcpus, uint64_t memory,
+                      struct err **e);
 
 /* migrate.c: the verb; and for the host's own drain. */
 int instance_migrate(struct txn *t, struct object *o, const char *args, struct err **e);

@@ -7,6 +7,7 @@
  * another host. */
 #include "control/jobs/jobs.h"
 
+#include "common/size.h"
 #include "control/hosts.h"
 
 enum { BINDS_MAX = 26, WHY_MAX = 4000 };
@@ -165,6 +166,50 @@ int instance_fits_here(struct control *c, const struct object *o, struct err **e
         return i >= 0 ? 0
                       : err_set(e, -ENOSPC, "%.*s", (int)strcspn(buf_str(&why), "\n"),
                                 buf_str(&why));
+}
+
+int instance_fits_somewhere(struct control *c, const struct object *o, struct err **e)
+{
+        _cleanup_buf_ struct buf why = {};
+        size_t n;
+        struct sched_host *v = host_views(c, o, false, &n);
+        int i = ask(c, o, NULL, v, n, &why, e);
+
+        host_views_free(v, n);
+        return MIN(i, 0);
+}
+
+static int no_room(const struct object *host, const char *what, const char *more, const char *left,
+                   struct err **e)
+{
+        err_set(e, -ENOSPC, "host '%s' has no room for it: %s: %s more wanted, %s left", host->name,
+                what, more, left);
+        return err_hint(e, -ENOSPC, "stop it, and start it where there is room");
+}
+
+int instance_may_grow(struct control *c, const struct object *o, uint64_t vcpus, uint64_t memory,
+                      struct err **e)
+{
+        const struct object *host = host_find(c, object_str(o, "host"));
+        uint64_t left_vcpus, left_memory;
+        struct host_use use;
+        char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX];
+
+        if (!host)
+                return 0;
+        host_use(c, host->name, false, NULL, &use);
+        left_vcpus =
+                sched_left(object_num(host, "cpus"), object_num(host, "vcpus_percent"), use.vcpus);
+        left_memory = sched_left(object_num(host, "memory"), object_num(host, "memory_percent"),
+                                 use.memory);
+        if (memory > left_memory)
+                return no_room(host, "memory", size_human(a, memory), size_human(b, left_memory),
+                               e);
+        if (vcpus <= left_vcpus)
+                return 0;
+        snprintf(a, sizeof(a), "%" PRIu64, vcpus);
+        snprintf(b, sizeof(b), "%" PRIu64, left_vcpus);
+        return no_room(host, "vcpus", a, b, e);
 }
 
 int instance_step_place(struct job *j, struct err **e)

@@ -34,6 +34,9 @@ int instance_resize(struct txn *t, struct object *o, const char *args, struct er
         instance_take_flavor(t, o, f);
         if (o->state != INSTANCE_ACTIVE) /* its next start has it */
                 return 0;
+        r = instance_fits_somewhere(t->c, o, e); /* before it is ended for nothing */
+        if (r < 0)
+                return r;
         instance_off_args(until, OFF_S, "");
         job_start(t, o, &job_instance_resize, until);
         txn_set_state(t, o, INSTANCE_RESIZING);

@@ -19,7 +19,7 @@ static void render_used(struct control *c, const struct object *o, struct buf *o
 {
         struct host_use u;
 
-        host_use(c, o->name, false, &u);
+        host_use(c, o->name, false, NULL, &u);
         buf_printf(out, "instances %u\nvcpus %" PRIu64 "\nmemory %" PRIu64 "\ndisk %" PRIu64 "\n",
                    u.guests, u.vcpus, u.memory, object_num(o, "disk") - host_free(c, o));
 }

@@ -143,6 +143,8 @@ int instance_set_memory(struct txn *t, struct object *o, union value v, struct e
                 return err_set(e, -EINVAL, "its flavor allows %" PRIu64, max);
         if ((v.u - now) % PIECE)
                 return err_set(e, -EINVAL, "memory is plugged in by pieces of 128M");
+        if (instance_may_grow(t->c, o, 0, v.u - now, e) < 0)
+                return -ENOSPC;
         snprintf(before, sizeof(before), "%" PRIu64, now);
         txn_set_num(t, o, "memory", v.u);
         job_start(t, o, &job_instance_memory, before);

@@ -105,6 +105,8 @@ static int set_vcpus(struct txn *t, struct object *o, union value v, struct err 
                 return err_set(e, -EINVAL, "a running guest is given processors, not less of them");
         if (v.u > max)
                 return err_set(e, -EINVAL, "its flavor allows %" PRIu64, max);
+        if (instance_may_grow(t->c, o, v.u - now, 0, e) < 0)
+                return -ENOSPC;
         snprintf(before, sizeof(before), "%" PRIu64, now);
         txn_set_num(t, o, "vcpus", v.u);
         job_start(t, o, &job_instance_vcpus, before);

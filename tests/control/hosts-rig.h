@@ -587,6 +587,7 @@ static void stop_host(struct rig_host *h)
 
         h->epoch = c->epoch;
         h->c = NULL;
+        assert_true(host_sums_right(c));
         control_stop(c);
 }
 

@@ -3,6 +3,8 @@
 
 #include "rig-fakes.h"
 
+#include "control/hosts.h"
+
 const struct caller root = {0, 0, 0}, stranger = {54321, 54321, 0};
 
 static char dir[] = "/tmp/test-control-XXXXXX"; /* consoles of instances that never ran */
@@ -59,6 +61,7 @@ int rig_setup(void **state)
 
 int rig_teardown(void **state)
 {
+        assert_true(host_sums_right(fake.c));
         control_stop(fake.c);
         fake.store->ops->close(fake.store);
         return 0;

@@ -4,6 +4,7 @@
 
 #include <sys/stat.h>
 
+#include "control/hosts.h"
 #include "control/kinds/instance.h"
 #include "control/metrics-ring.h"
 #include "control/metrics.h"
@@ -122,6 +123,49 @@ static void test_memory(void **state)
         assert_int_equal(stored(i, "memory"), 640 << 20);
         assert_int_equal(quota(fake.owner, "memory limit=700M"), 0);
         assert_int_equal(set(i, &kind_instance, "memory", "768M"), -EDQUOT);
+}
+
+static void host_has_only(uint64_t memory, uint64_t cpus)
+{
+        struct object *o;
+        struct txn t;
+
+        txn_begin(&t, fake.c, NULL);
+        o = host_find(fake.c, fake.c->cfg.host);
+        txn_set_num(&t, o, "memory", memory);
+        txn_set_num(&t, o, "memory_percent", 100);
+        txn_set_num(&t, o, "cpus", cpus);
+        txn_set_num(&t, o, "vcpus_percent", 100);
+        assert_int_equal(txn_commit(&t, NULL), 0);
+}
+
+/* Growth that the host has no room for is refused before anything is done. */
+static void test_room(void **state)
+{
+        uint64_t f = flavor("board"), large = flavor("broad"), i;
+
+        assert_int_equal(set(f, &kind_flavor, "memory_max", "4G"), 0);
+        assert_int_equal(set(f, &kind_flavor, "vcpus_max", "4"), 0);
+        assert_int_equal(set(large, &kind_flavor, "memory", "2G"), 0);
+        i = running("web");
+        host_has_only(1 << 30, 2);
+        assert_int_equal(set(i, &kind_instance, "memory", "1536M"), -ENOSPC);
+        assert_words("has no room for it: memory: 1G more wanted, 512M left");
+        assert_int_equal(stored(i, "memory"), 512 << 20);
+        assert_int_equal(set(i, &kind_instance, "vcpus", "4"), -ENOSPC);
+        assert_words("has no room for it: vcpus: 3 more wanted, 1 left");
+        assert_int_equal(verb(i, "resize broad"), -ENOSPC);
+        assert_words("no host may have it");
+        assert_string_equal(state_of(i), "active");
+        assert_int_equal(stored(i, "memory"), 512 << 20);
+        assert_int_equal(set(i, &kind_instance, "memory", "1G"), 0);
+        settle(i);
+        assert_int_equal(stored(i, "memory"), 1 << 30);
+        assert_true(host_sums_right(fake.c));
+        assert_int_equal(set(i, &kind_instance, "memory", "1152M"), -ENOSPC);
+        host_has_only(2ULL << 30, 2);
+        assert_int_equal(set(i, &kind_instance, "memory", "1152M"), 0);
+        settle(i);
 }
 
 static void test_cdrom(void **state)
@@ -351,9 +395,9 @@ static void test_metrics(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                RIG_TEST(test_flavor), RIG_TEST(test_memory),  RIG_TEST(test_cdrom),
-                RIG_TEST(test_screen), RIG_TEST(test_left),    RIG_TEST(test_user_data),
-                RIG_TEST(test_ring),   RIG_TEST(test_metrics),
+                RIG_TEST(test_flavor),    RIG_TEST(test_memory), RIG_TEST(test_room),
+                RIG_TEST(test_cdrom),     RIG_TEST(test_screen), RIG_TEST(test_left),
+                RIG_TEST(test_user_data), RIG_TEST(test_ring),   RIG_TEST(test_metrics),
         };
 
         return rig_run(tests);

@@ -56,6 +56,7 @@ host_install() {
                 'auth_tcp = "none"' >"$dir/etc/libvirt/libvirtd.conf"
         # One set of cgroups for all hosts would mix them up.
         echo 'cgroup_controllers = []' >"$dir/etc/libvirt/qemu.conf"
+        "$(dirname "${BASH_SOURCE[0]}")/../qemu-conf" >>"$dir/etc/libvirt/qemu.conf"
         # What QEMU is able to was asked before, by another test of this build folder.
         [ ! -d "$BUILD/libvirt-cache" ] || cp -a "$BUILD/libvirt-cache/." "$dir/libvirt/cache"
         [ -e "$T/cloud.key" ] || (umask 077 && head -c 32 /dev/urandom >"$T/cloud.key")

@@ -147,7 +147,8 @@ def enter(file):
         os.makedirs(d, exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "l", d], check=True)
     subprocess.run("mkdir /run/libvirt/.etc && cp -a /etc/libvirt/. /run/libvirt/.etc && "
-                   "mount --bind /run/libvirt/.etc /etc/libvirt", shell=True, check=True)
+                   "mount --bind /run/libvirt/.etc /etc/libvirt && "
+                   "'%s/tests/qemu-conf' >>/etc/libvirt/qemu.conf" % SOURCE, shell=True, check=True)
     be_init()
     os.chmod(T, 0o711)
     os.mkdir(C)

@@ -23,6 +23,19 @@ static const char qemu_conf[] = "stdio_handler = \"file\"\n"
                                 "dynamic_ownership = 0\n"
                                 "remember_owner = 0\n";
 
+/* libvirt asks before each start whether its own user may open /dev/kvm, and probes its QEMU anew,
+ * for a second or more, whenever the answer is not what QEMU itself found.  Where the file's group
+ * is not the one that Debian gives it (containers), they never agree: so its user gets that group.
+ */
+static void kvm_group(char ret[32])
+{
+        struct stat st;
+
+        *ret = '\0';
+        if (geteuid() == 0 && stat("/dev/kvm", &st) == 0 && (st.st_mode & 0666) == 0660)
+                snprintf(ret, 32, "group = \"+%u\"\n", (unsigned)st.st_gid);
+}
+
 int stratofs_compute_check(const char *text, struct err **e);
 
 __attribute__((visibility("default"))) int stratofs_compute_check(const char *text, struct err **e)
@@ -91,6 +104,7 @@ static int check_way(const char *root, struct err **e)
 static int prepare_root(struct driver *d, const char *state, struct err **e)
 {
         _cleanup_free_ char *real = NULL, *etc = NULL, *conf = NULL;
+        char text[sizeof(qemu_conf) + 32], group[32];
         int r = mkdir_parents(state, 0711, e);
 
         if (r < 0)
@@ -112,8 +126,10 @@ static int prepare_root(struct driver *d, const char *state, struct err **e)
                 r = err_errno(e, -errno, "open '%s'", d->root);
         if (r == 0)
                 r = check_way(d->root, e);
+        kvm_group(group);
+        snprintf(text, sizeof(text), "%s%s", qemu_conf, group);
         if (r == 0)
-                r = file_replace(conf, qemu_conf, strlen(qemu_conf), 0644, e);
+                r = file_replace(conf, text, strlen(text), 0644, e);
         return r;
 }
 

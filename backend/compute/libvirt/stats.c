@@ -97,14 +97,17 @@ int op_stats(struct compute *c,
              void (*each)(void *arg, const char *uuid, const struct guest_stats *s), void *arg,
              struct err **e)
 {
-        _cleanup_conn_ virConnectPtr conn = link_get(driver(c), e);
+        struct driver *d = driver(c);
+        _cleanup_conn_ virConnectPtr conn = link_get(d, e);
         virDomainStatsRecordPtr *list = NULL;
         char uuid[VIR_UUID_STRING_BUFLEN];
         int n;
 
         if (!conn)
                 return -ECONNREFUSED;
+        reaper_busy(d->reaper, +1); /* the first one probes every emulator, with a guest locked */
         n = virConnectGetAllDomainStats(conn, WHAT, &list, HOW);
+        reaper_busy(d->reaper, -1);
         if (n < 0)
                 return virt_error(conn, e);
         for (int i = 0; i < n; i++) {
