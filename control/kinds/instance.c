@@ -27,6 +27,11 @@ char *instance_console_log(struct control *c, const struct object *o)
         return in_dir(c, o, "console.log");
 }
 
+char *instance_console_head(struct control *c, const struct object *o)
+{
+        return in_dir(c, o, "console.head");
+}
+
 char *instance_domain(struct control *c, const struct object *o)
 {
         return in_dir(c, o, "domain.xml");
@@ -305,6 +310,7 @@ static const struct link_def links[] = {
 
 static const struct file_def files[] = {
         {"console.log", FILE_LOG, ROLE_NOBODY, .path = instance_console_log,
+         .head = instance_console_head,
          .help = "what its serial console has said since it was started"},
         {"console.log.1", FILE_LOG, ROLE_NOBODY, .path = console_1, .help = "the boot before"},
         {"console.log.2", FILE_LOG, ROLE_NOBODY, .path = console_2, .help = "the one before that"},
