@@ -67,6 +67,7 @@ struct guest {
         const char *boot;         /* disk, cdrom, network: in that order; NULL: disk */
         struct guest_disk cdrom;  /* every guest has a drive; socket NULL: nothing is in it */
         const char *extra;        /* <domain>: what an admin merges in; NULL */
+        bool held;                /* it is made, and does not run */
 };
 
 /* What a guest has done since its start; what is not known is 0. */

@@ -226,9 +226,14 @@ int instance_not_adopted(const struct object *o, const char *what, struct err **
 /* Files of an instance on the host; the caller frees. */
 char *instance_dir(struct control *c, const struct object *o);
 char *instance_console_log(struct control *c, const struct object *o);
+/* What it said since its start on hosts that it has left: stands before that. */
+char *instance_console_head(struct control *c, const struct object *o);
 /* console.c: the log of the boot before (1), the one before that ... */
 enum { CONSOLES_PAST = 3 };
 char *instance_console_past(struct control *c, const struct object *o, unsigned boot);
+/* Of one that has come from another host: what came with it stands before what it says here; `whole`:
+ * it is all that it said there, in that folder, in place of what came before. */
+int console_arrived(const char *dir, const char *whole, struct err **e);
 /* What is in the console.log of that instance's folder becomes past/1; nobody writes to it. */
 void console_new_boot(const char *dir);
 /* The same for logs of running guests that have become too large. */
