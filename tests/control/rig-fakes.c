@@ -227,6 +227,13 @@ static int c_off(struct compute *c, const char *uuid, struct err **e)
         fake.running = fake.paused = false;
         return 0;
 }
+/* As an engine it tells of it. */
+static int c_shutdown(struct compute *c, const char *uuid, struct err **e)
+{
+        c_off(c, uuid, e);
+        control_guest_changed(fake.c, uuid);
+        return 0;
+}
 static int c_pause(struct compute *c, const char *uuid, struct err **e)
 {
         WITH_LOCK(&fake.lock);
@@ -332,9 +339,10 @@ static int c_stats(struct compute *c,
                    void (*each)(void *arg, const char *uuid, const struct guest_stats *s),
                    void *arg, struct err **e)
 {
-        struct guest_stats s = {
-                .ndisks = 1, .disk[0] = {.name = "vda", .rd_ops = 1}, .all[GUEST_CPU] = 1234,
-                .all[GUEST_VCPUS] = 2};
+        struct guest_stats s = {.ndisks = 1,
+                                .disk[0] = {.name = "vda", .rd_ops = 1},
+                                .all[GUEST_CPU] = 1234,
+                                .all[GUEST_VCPUS] = 2};
         char uuid[37];
 
         pthread_mutex_lock(&fake.lock);
@@ -400,7 +408,7 @@ static int c_grow(struct compute *c, const char *uuid, const char *target, uint6
 }
 const struct compute_ops fake_compute_ops = {.name = "fake",
                                              .start = c_start,
-                                             .shutdown = c_off,
+                                             .shutdown = c_shutdown,
                                              .destroy = c_off,
                                              .reboot = c_reboot,
                                              .pause = c_pause,
