@@ -191,6 +191,8 @@ int instance_fits_here(struct control *c, const struct object *o, struct err **e
 
 /* migrate.c: the verb; and for the host's own drain. */
 int instance_migrate(struct txn *t, struct object *o, const char *args, struct err **e);
+/* Of one that was to migrate while it was off: it does not. */
+void instance_stays_off(struct txn *t, struct object *o);
 /* move.c: whether a local volume can be copied to another host with the guest that has it. */
 bool volume_goes_along(struct control *c, const struct object *v);
 /* limit.c: the volume's limits, on this host, which may not have served it before. */

@@ -595,20 +595,28 @@ static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
         return 0;
 }
 
+/* Its volumes, if they are a host's own, are with that one still. */
+void instance_stays_off(struct txn *t, struct object *o)
+{
+        txn_set_str(t, o, "host", object_str(o, "moving_from"));
+        forget(t, o);
+        txn_set_state(t, o, INSTANCE_STOPPED);
+}
+
 /* Of a guest that is off by now a sync puts that down. */
 static void failed(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
         char from[NAME_SIZE], left[16];
-        unsigned before;
 
         if (!o || o->state != INSTANCE_MIGRATING)
                 return;
         snprintf(from, sizeof(from), "%s", object_str(o, "moving_from"));
         snprintf(left, sizeof(left), "%s", object_str(o, "moving_left"));
-        before = forget(t, o);
-        txn_set_state(t, o, before);
-        if (before == INSTANCE_STOPPED)
+        if (streq(object_str(o, "moving"), "stopped")) {
+                instance_stays_off(t, o);
                 return;
+        }
+        txn_set_state(t, o, forget(t, o));
         if (streq(left, "lost") || !host_holds(t->c, from))
                 instance_died(t, o, from);
         else if (j->step > PLACE && j->value == GUEST_GONE) /* its end would forget our words */
