@@ -275,6 +275,7 @@ void reconcile_stop(struct control *c);
 void reconcile_free(struct control *c);
 void reconcile_groups(struct control *c); /* tenants came or went, of several hosts */
 void reconcile_limits(struct control *c); /* a volume type changed, durably */
+void reconcile_deleted(struct control *c); /* an instance is kept for a while */
 void reconcile_hosts(struct control *c);  /* a host's record did */
 
 /* metrics.c: an object of kind k changed, durably.  Any lock of the model's. */

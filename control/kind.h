@@ -116,6 +116,9 @@ struct file_def {
         size_t at;
         /* FILE_LOG: where it is; NULL when it is not there (yet).  Caller frees. */
         char *(*path)(struct control *c, const struct object *o);
+        /* FILE_LOG: a file that is shown before it, and does not grow; NULL, or not there: none.
+         * Caller frees. */
+        char *(*head)(struct control *c, const struct object *o);
         /* FILE_LINES: one line, trimmed. */
         int (*write)(struct txn *t, struct object *o, const char *line, struct err **e);
 };

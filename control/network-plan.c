@@ -8,7 +8,8 @@ bool instance_plugged(const struct object *o)
 {
         return !object_in(o, STATE(INSTANCE_DRAFT) | STATE(INSTANCE_STOPPED) |
                                      STATE(INSTANCE_DELETING) | STATE(INSTANCE_ERROR) |
-                                     STATE(INSTANCE_SUSPENDED) | STATE(INSTANCE_SHELVED));
+                                     STATE(INSTANCE_SUSPENDED) | STATE(INSTANCE_SHELVED) |
+                                     STATE(INSTANCE_DELETED));
 }
 
 bool plan_plugged_here(struct control *c, const struct object *o)

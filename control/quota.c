@@ -26,7 +26,7 @@ void usage_of(const struct object *o, struct usage *ret)
         *ret = (struct usage){};
         if (o->kind == &kind_instance) {
                 ret->v[Q_INSTANCES] = 1;
-                if (o->state == INSTANCE_SHELVED)
+                if (object_in(o, STATE(INSTANCE_SHELVED) | STATE(INSTANCE_DELETED)))
                         return;
                 ret->v[Q_VCPUS] = MAX(object_num(o, "vcpus"), object_num(o, "old_vcpus"));
                 ret->v[Q_MEMORY] = MAX(object_num(o, "memory"), object_num(o, "old_memory"));

@@ -18,10 +18,10 @@ struct reconciler {
         pthread_mutex_t lock;
         pthread_cond_t cond;
         pthread_t thread;
-        bool running, stop, all, limits, groups;
-        bool back; /* the engine was away: what it has then is looked at even if nothing should run
-                    */
-        bool drain;                /* look whether this host drains, and what is left there */
+        bool running, stop, all, limits, groups, deleted;
+        bool back;  /* the engine was away: what it has then is looked at even if nothing should run
+                     */
+        bool drain; /* look whether this host drains, and what is left there */
         uint64_t queue[QUEUE_MAX]; /* instances to look at */
         unsigned n;
         struct left left[LEFT_MAX];
@@ -127,6 +127,17 @@ void reconcile_limits(struct control *c)
                 return;
         WITH_LOCK(&r->lock);
         r->limits = true;
+        pthread_cond_signal(&r->cond);
+}
+
+void reconcile_deleted(struct control *c)
+{
+        struct reconciler *r = c->reconciler;
+
+        if (!r)
+                return;
+        WITH_LOCK(&r->lock);
+        r->deleted = true;
         pthread_cond_signal(&r->cond);
 }
 
@@ -283,18 +294,19 @@ static void *reconcile_main(void *arg)
 {
         struct control *c = arg;
         struct reconciler *r = c->reconciler;
-        int64_t asked = 0;
+        int64_t asked = 0, due = 0;
         bool draining = false;
         size_t live = 1;
 
         pthread_mutex_lock(&r->lock);
         while (!r->stop) {
-                struct timespec ts = clock_timespec(clock_mono() + (draining ? DRAIN_US : LOOK_US));
+                struct timespec ts =
+                        clock_timespec(MIN(due, clock_mono() + (draining ? DRAIN_US : LOOK_US)));
                 bool late = false, anyway;
 
                 while (!r->stop && !r->all && !r->n && !r->nleft && !r->limits && !r->groups &&
-                       !r->drain && !late) {
-                        if (live || draining)
+                       !r->drain && !r->deleted && !late) {
+                        if (live || draining || due != INT64_MAX)
                                 late = pthread_cond_timedwait(&r->cond, &r->lock, &ts) != 0;
                         else
                                 pthread_cond_wait(&r->cond, &r->lock);
@@ -339,6 +351,13 @@ static void *reconcile_main(void *arg)
                         r->groups = false;
                         pthread_mutex_unlock(&r->lock);
                         tenant_groups(c);
+                        pthread_mutex_lock(&r->lock);
+                        continue;
+                }
+                if (r->deleted || clock_mono() >= due) {
+                        r->deleted = false;
+                        pthread_mutex_unlock(&r->lock);
+                        due = instances_reclaim(c);
                         pthread_mutex_lock(&r->lock);
                         continue;
                 }

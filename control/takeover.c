@@ -175,6 +175,10 @@ static void move_instance(struct txn *t, struct object *o, const char *host)
         }
         if (arrives(t, o, host))
                 return;
+        if (o->state == INSTANCE_MIGRATING && streq(object_str(o, "moving"), "stopped")) {
+                instance_stays_off(t, o);
+                return;
+        }
         if (goes_on(o)) {
                 txn_set_str(t, o, "host", t->c->cfg.host);
                 return;

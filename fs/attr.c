@@ -131,9 +131,15 @@ static uint64_t log_size(struct fs *fs, const struct node *n)
 {
         const struct file_def *f = &n->kind->files[n->index];
         _cleanup_free_ char *path = f->path ? f->path(fs->control, n->o) : NULL;
+        _cleanup_free_ char *head = f->head ? f->head(fs->control, n->o) : NULL;
+        uint64_t size = 0;
         struct stat st;
 
-        return path && !stat(path, &st) ? (uint64_t)st.st_size : 0;
+        if (head && !stat(head, &st))
+                size = (uint64_t)st.st_size;
+        if (path && !stat(path, &st))
+                size += (uint64_t)st.st_size;
+        return size;
 }
 
 static uint64_t node_size(struct fs *fs, const struct node *n)

@@ -22,17 +22,34 @@ void handle_opened(fuse_req_t req, struct handle *h, struct fuse_file_info *fi)
 }
 
 /* The host's file may not be there yet: then it is empty, and looked for again at each read. */
-static void log_try_open(struct fs *fs, struct handle *h)
+static void log_try_open(struct fs *fs, struct handle *h, bool first)
 {
-        _cleanup_free_ char *path = NULL;
+        _cleanup_free_ char *path = NULL, *head = NULL;
+        const struct file_def *f;
         struct node n;
 
         control_rdlock(fs->control);
-        if (!node_get(fs, h->ino, &n) && n.kind->files[n.index].path)
-                path = n.kind->files[n.index].path(fs->control, n.o);
+        if (!node_get(fs, h->ino, &n)) {
+                f = &n.kind->files[n.index];
+                path = f->path ? f->path(fs->control, n.o) : NULL;
+                head = f->head ? f->head(fs->control, n.o) : NULL;
+        }
         control_unlock(fs->control);
+        if (head && h->head < 0 && first)
+                h->head = open(head, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
         if (path)
                 h->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+}
+
+/* As one file.  What has begun to read it goes on with the head that it began with. */
+static ssize_t log_pread(const struct handle *h, void *p, size_t size, off_t off)
+{
+        struct stat st = {};
+
+        if (h->head >= 0 && fstat(h->head, &st) < 0)
+                return -1;
+        return off < st.st_size ? pread(h->head, p, size, off)
+                                : pread(h->fd, p, size, off - st.st_size);
 }
 
 /* Whether another file has its name by now; then that is open. */
@@ -42,7 +59,7 @@ static bool log_replaced(struct fs *fs, struct handle *h)
         struct stat a, b;
 
         h->fd = -1;
-        log_try_open(fs, h);
+        log_try_open(fs, h, false);
         if (h->fd >= 0 && fstat(old, &a) == 0 && fstat(h->fd, &b) == 0 &&
             (a.st_ino != b.st_ino || a.st_dev != b.st_dev)) {
                 close(old);
@@ -65,11 +82,11 @@ static void log_read(fuse_req_t req, struct handle *h, size_t size, off_t off)
         }
         pthread_mutex_lock(&h->lock);
         if (h->fd < 0)
-                log_try_open(fs_of(req), h);
+                log_try_open(fs_of(req), h, true);
         if (h->fd >= 0)
-                n = pread(h->fd, p, size, off);
+                n = log_pread(h, p, size, off);
         if (n == 0 && h->fd >= 0 && log_replaced(fs_of(req), h) && h->fd >= 0)
-                n = pread(h->fd, p, size, off);
+                n = log_pread(h, p, size, off);
         pthread_mutex_unlock(&h->lock);
         if (n < 0)
                 fuse_reply_err(req, EIO);

@@ -46,7 +46,7 @@ static struct handle *make(struct fs *fs, const struct node *n, int flags)
         h->uid = n->uid;
         h->e = n->e;
         h->flags = flags;
-        h->fd = -1;
+        h->fd = h->head = -1;
         pthread_mutex_init(&h->lock, NULL);
         WITH_LOCK(&fs->lock);
         h->after = fs->handles;
@@ -69,6 +69,8 @@ static void unmake(struct fs *fs, struct handle *h)
         poll_drop(fs, h);
         if (h->fd >= 0)
                 close(h->fd);
+        if (h->head >= 0)
+                close(h->head);
         free(h->key);
         free(h->cut);
         buf_done(&h->text);

@@ -134,6 +134,7 @@ struct handle {
         struct caller writer;       /* who opened to write, then who wrote last */
         struct poll *poll;          /* text that poll(2) works on */
         int fd;                     /* NODE_LOG */
+        int head;                   /* NODE_LOG: what stands before it; -1: nothing */
         struct volume *volume;      /* NODE_DATA on NBD (fs/nbd.h) */
         struct data *data;          /* NODE_DATA, both sorts */
         uint64_t copy_of, copy_next; /* the object whose clone it became; bytes told of */

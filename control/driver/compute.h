@@ -76,6 +76,7 @@ struct guest {
         const char *init;       /* its first program, a path in it */
         uid_t id_base;          /* its user 0, and group 0, on this host; GUEST_IDS of them are its own */
         const char *config_dir; /* what a config drive would hold, in a folder; NULL */
+        bool held;                /* it is made, and does not run */
 };
 
 /* What a guest has done since its start; what is not known is 0. */

@@ -57,7 +57,7 @@ const struct job_def *const job_defs[] = {
         &job_instance_password,
         &job_instance_memory,
         &job_instance_vnc,
-        &job_instance_cdrom,
+        &job_instance_cdrom,   &job_instance_keep,
         &job_instance_plug,
         &job_instance_unplug,
         &job_instance_migrate,

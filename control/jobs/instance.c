@@ -395,6 +395,13 @@ static int step_look(struct job *j, struct err **e)
         return s == GUEST_GONE || s == GUEST_CRASHED ? instance_step_unexport(j, e) : r;
 }
 
+unsigned instance_up(const struct object *o)
+{
+        return object_num(o, "rescue")          ? INSTANCE_RESCUED
+               : *object_str(o, "resized_from") ? INSTANCE_RESIZED
+                                                : INSTANCE_ACTIVE;
+}
+
 static int done_sync(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
         enum guest_state s = j->value;
@@ -407,12 +414,10 @@ static int done_sync(struct job *j, struct txn *t, struct object *o, struct err 
         if (s == GUEST_GONE || s == GUEST_CRASHED) {
                 txn_event(t, o, s == GUEST_GONE ? "the guest is off" : "the guest crashed");
                 txn_set_state(t, o, INSTANCE_STOPPED);
-        } else if (object_in(o, STATE(INSTANCE_RESCUED) | STATE(INSTANCE_RESIZED))) {
-                return 0;
-        } else if (s == GUEST_PAUSED) {
+        } else if (s == GUEST_PAUSED && instance_up(o) == INSTANCE_ACTIVE) {
                 txn_set_state(t, o, INSTANCE_PAUSED);
-        } else if (s == GUEST_RUNNING) {
-                txn_set_state(t, o, INSTANCE_ACTIVE);
+        } else if (s == GUEST_RUNNING || s == GUEST_PAUSED) {
+                txn_set_state(t, o, instance_up(o));
         }
         return 0;
 }

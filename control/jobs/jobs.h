@@ -14,7 +14,7 @@ extern const struct job_def job_tenant_create, job_tenant_key, job_tenant_delete
         job_instance_resize, job_instance_revert, job_instance_image, job_instance_vcpus,
         job_instance_backup, job_instance_discard, job_instance_keys, job_instance_nmi,
         job_instance_password, job_instance_memory, job_instance_vnc, job_instance_cdrom,
-        job_instance_migrate;
+        job_instance_migrate, job_instance_keep;
 extern const struct job_def job_volume_accept, job_volume_adopt, job_volume_manage,
         job_volume_release, job_volume_revert, job_volume_flatten, job_volume_shrink,
         job_volume_retype;
@@ -37,12 +37,12 @@ enum { INSTANCE_DRAFT, INSTANCE_STARTING, INSTANCE_ACTIVE, INSTANCE_STOPPING, IN
        INSTANCE_SUSPENDING, INSTANCE_SUSPENDED, INSTANCE_RESUMING, INSTANCE_RESCUING,
        INSTANCE_RESCUED, INSTANCE_UNRESCUING, INSTANCE_REBUILDING, INSTANCE_SHELVING,
        INSTANCE_SHELVED, INSTANCE_RESIZING, INSTANCE_RESIZED, INSTANCE_REVERTING,
-       INSTANCE_MIGRATING, INSTANCE_LAST = INSTANCE_MIGRATING };
+       INSTANCE_MIGRATING, INSTANCE_DELETED, INSTANCE_LAST = INSTANCE_DELETED };
 
 /* No guest is to be there: one that is, though nothing is under way, is ended. */
 #define INSTANCE_OFF                                                                               \
         (STATE(INSTANCE_DRAFT) | STATE(INSTANCE_STOPPED) | STATE(INSTANCE_SUSPENDED) |             \
-         STATE(INSTANCE_SHELVED))
+         STATE(INSTANCE_SHELVED) | STATE(INSTANCE_DELETED))
 /* A guest is there, as far as we know: what it really does is looked at now and then. */
 #define INSTANCE_RUNS                                                                              \
         (STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_PAUSED) | STATE(INSTANCE_RESCUED) |              \
@@ -206,6 +206,8 @@ int instance_may_grow(struct control *c, const struct object *o, uint64_t vcpus,
 
 /* migrate.c: the verb; and for the host's own drain. */
 int instance_migrate(struct txn *t, struct object *o, const char *args, struct err **e);
+/* Of one that was to migrate while it was off: it does not. */
+void instance_stays_off(struct txn *t, struct object *o);
 /* move.c: whether a local volume can be copied to another host with the guest that has it. */
 bool volume_goes_along(struct control *c, const struct object *v);
 /* limit.c: the volume's limits, on this host, which may not have served it before. */
@@ -226,6 +228,8 @@ int instance_step_off(struct job *j, struct err **e);
 void instance_off_args(char out[48], unsigned seconds, const char *rest);
 /* Writes domain.xml anew: the guest was started or its devices have changed. */
 void instance_describe(struct job *j, struct compute *compute);
+/* What one is whose guest runs: active, rescued or resized. */
+unsigned instance_up(const struct object *o);
 int instance_step_unexport(struct job *j, struct err **e);
 /* The target, and its guest as it is now: one that is not there is GUEST_GONE. */
 int instance_look(struct job *j, struct compute **compute, struct facts *f, enum guest_state *ret,
@@ -257,9 +261,14 @@ int compute_engines(struct control *c, struct compute *v[ENGINES], size_t *ret_n
 /* Files of an instance on the host; the caller frees. */
 char *instance_dir(struct control *c, const struct object *o);
 char *instance_console_log(struct control *c, const struct object *o);
+/* What it said since its start on hosts that it has left: stands before that. */
+char *instance_console_head(struct control *c, const struct object *o);
 /* console.c: the log of the boot before (1), the one before that ... */
 enum { CONSOLES_PAST = 3 };
 char *instance_console_past(struct control *c, const struct object *o, unsigned boot);
+/* Of one that has come from another host: what came with it stands before what it says here; `whole`:
+ * it is all that it said there, in that folder, in place of what came before. */
+int console_arrived(const char *dir, const char *whole, struct err **e);
 /* What is in the console.log of that instance's folder becomes past/1; nobody writes to it. */
 void console_new_boot(const char *dir);
 /* The same for logs of running guests that have become too large. */
@@ -313,3 +322,11 @@ int instance_unrescue(struct txn *t, struct object *o, const char *args, struct 
 int instance_rebuild(struct txn *t, struct object *o, const char *args, struct err **e);
 int instance_shelve(struct txn *t, struct object *o, const char *args, struct err **e);
 int instance_unshelve(struct txn *t, struct object *o, const char *args, struct err **e);
+/* shelve.c: a step: its memory and copies of what it boots from go. */
+int instance_step_clear(struct job *j, struct err **e);
+/* reclaim.c: the verbs; remove: its deletion, for good. */
+int instance_delete(struct txn *t, struct object *o, const char *args, struct err **e);
+int instance_restore(struct txn *t, struct object *o, const char *args, struct err **e);
+void instance_begin_delete(struct txn *t, struct object *o);
+/* Deletes those of this host whose time is over; CLOCK_MONOTONIC, when to look again; INT64_MAX. */
+int64_t instances_reclaim(struct control *c);

@@ -2,9 +2,12 @@
  *
  *     place    there or here  the scheduler says where to
  *     prepare  there          room, the instance's files, exports, ports
- *     move     here           a guest that runs: libvirt takes it there, disks change hands on the
- * way settle   there          is it there?  Then this is its host; else nothing of it is left there
+ *     load     here           one that is off, with disks in this host's own pool: a guest that has
+ *                             them, and never runs
+ *     move     here           a guest: libvirt takes it there, disks change hands on the way
+ *     settle   there          is it there?  Then this is its host; else nothing of it is left there
  *     clean    here           nothing of it is left here, or it goes on here
+ *     logs     there          what it said on its console until it went
  *
  * "Here" is the host it leaves, "there" the one it goes to.  Each step that ends writes the next
  * one and its host into the job, in one commit.  What went wrong is written into the instance and
@@ -18,7 +21,7 @@
 
 #include "common/fileio.h"
 
-enum { PLACE, PREPARE, MOVE, SETTLE, CLEAN };
+enum { PLACE, PREPARE, LOAD, MOVE, SETTLE, CLEAN, LOGS };
 enum { HERE = JOB_AWAY + 1 }; /* see at() */
 
 /* --- the way -----------------------------------------------------------------------------------
@@ -47,6 +50,7 @@ int trip_get(struct job *j, struct trip *t, struct err **e)
                 snprintf(t->to, sizeof(t->to), "%s", object_str(o, "moving_to"));
                 snprintf(t->left, sizeof(t->left), "%s", object_str(o, "moving_left"));
                 t->live = !streq(object_str(o, "moving"), "stopped");
+                t->ferried = t->live || instance_has_local(o);
                 t->came = streq(t->left, "came");
                 t->code = -(int)object_num(o, "moving_code");
                 t->words = xstrdup(object_str(o, "moving_words"));
@@ -166,7 +170,7 @@ static int give_up(struct job *j, const struct trip *t, unsigned step, int code,
 
 static int place(struct job *j, struct txn *t, struct object *o, struct object *job, struct err **e)
 {
-        const bool live = !streq(object_str(o, "moving"), "stopped");
+        const bool live = !streq(object_str(o, "moving"), "stopped") || instance_has_local(o);
         const char *from = object_str(o, "host");
         char to[NAME_SIZE];
         int r;
@@ -222,7 +226,7 @@ static int step_place(struct job *j, struct err **e)
         if (r == 0)
                 r = trip_get(j, &trip, e);
         if (r == 0)
-                r = parcel_send(j, &trip, e);
+                r = parcel_send(j, &trip, false, e);
         if (r == -ECONNREFUSED)
                 return job_wait_blockd(j, e);
         if (r < 0) {
@@ -241,6 +245,31 @@ static void describe_arrival(const struct plan *p, struct buf *out)
         buf_printf(out, "dir %s\n", p->dir);
         for (unsigned i = 0; i < p->g.ndisks; i++)
                 buf_printf(out, "disk %s %s\n", p->disks[i].target, p->socket[i]);
+        if (p->cd_socket)
+                buf_printf(out, "disk cdrom %s\n", p->cd_socket);
+}
+
+/* What its QEMU is to find, beside its disks. */
+static int prepare_guest(struct job *j, struct plan *p, struct err **e)
+{
+        int r = 0;
+
+        if (!parcel_travels(j->c)) { /* what can be made anew is */
+                r = plan_kernel(j, p, e);
+                if (r == 0)
+                        r = plan_config(j, p, e);
+                if (r == 0)
+                        r = plan_firmware(p, e);
+        }
+        if (r == 0)
+                r = plan_screen(p, e);
+        if (r == 0)
+                r = plan_cdrom(j, p, e);
+        if (r == 0)
+                r = plan_tpm(p, e);
+        if (r == 0 && p->g.nnics)
+                r = networks_apply_for(j->c, j->target, e);
+        return r;
 }
 
 static int prepare(struct job *j, struct trip *t, struct buf *arrival, struct err **e)
@@ -259,26 +288,16 @@ static int prepare(struct job *j, struct trip *t, struct buf *arrival, struct er
                 r = mkdir_parents(p.dir, 0711, e);
         if (r == 0)
                 r = parcel_receive(j, t, p.dir, e);
-        if (r < 0 || !t->live)
-                return r;
-        if (!parcel_travels(j->c)) { /* what can be made anew is */
-                r = plan_kernel(j, &p, e);
-                if (r == 0)
-                        r = plan_config(j, &p, e);
-        }
-        if (r == 0)
-                r = plan_screen(&p, e);
-        if (r == 0)
+        if (r == 0 && t->ferried)
                 r = copies_make(j, e);
-        if (r == 0)
+        if (r == 0 && t->ferried)
                 r = plan_exports(j, &p, e);
-        if (r == 0 && p.g.nnics)
-                r = networks_apply_for(j->c, j->target, e);
-        if (r == 0)
+        if (r == 0 && t->live)
+                r = prepare_guest(j, &p, e);
+        if (r == 0 && t->ferried)
                 describe_arrival(&p, arrival);
         return r;
 }
-
 static int step_prepare(struct job *j, struct err **e)
 {
         _cleanup_(trip_done) struct trip t = {};
@@ -294,12 +313,12 @@ static int step_prepare(struct job *j, struct err **e)
         }
         if (r != HERE)
                 return r;
-        if (streq(t.left, "lost"))
+        if (streq(t.left, "lost") && t.ferried)
                 return go_on(j, &(struct leg){.to = t.to, .step = SETTLE}, e);
         r = job_cancelled(j, e);
         if (r == -EINTR)
                 return r;
-        if (r == 0)
+        if (r == 0) /* also if its host died: the parcel is on its way */
                 r = prepare(j, &t, &arrival, e);
         if (r == -EAGAIN) {
                 *e = err_free(*e);
@@ -309,7 +328,40 @@ static int step_prepare(struct job *j, struct err **e)
                 return job_wait_blockd(j, e);
         if (r < 0)
                 return give_up(j, &t, SETTLE, r, e);
-        return go_on(j, &(struct leg){.to = t.from, .step = MOVE, .arrival = buf_str(&arrival)}, e);
+        return go_on(j, &(struct leg){.to = t.from, .step = LOAD, .arrival = buf_str(&arrival)}, e);
+}
+
+/* --- load ---------------------------------------------------------------------------------------
+ */
+
+static int step_load(struct job *j, struct err **e)
+{
+        _cleanup_(trip_done) struct trip t = {};
+        int r = trip_get(j, &t, e);
+
+        if (r < 0)
+                return r;
+        if (t.live || !t.ferried)
+                return go_on(j, &(struct leg){.to = t.from, .step = MOVE}, e);
+        r = streq(t.left, "lost") ? -EHOSTDOWN : at(j, t.from, e);
+        if (r == -EHOSTDOWN)
+                return go_on(j, &(struct leg){.to = t.to, .step = SETTLE}, e);
+        if (r != HERE)
+                return r;
+        r = job_cancelled(j, e);
+        if (r == -EINTR)
+                return r;
+        if (r == 0)
+                r = load_ferry(j, e);
+        if (r == -EAGAIN) {
+                *e = err_free(*e);
+                return job_wait(j, 0, 200000, "the host's accelerator is being probed");
+        }
+        if (r == -ECONNREFUSED)
+                return job_wait_blockd(j, e);
+        if (r < 0)
+                return give_up(j, &t, SETTLE, r, e);
+        return go_on(j, &(struct leg){.to = t.from, .step = MOVE}, e);
 }
 
 /* --- move --------------------------------------------------------------------------------------
@@ -331,7 +383,7 @@ static int step_move(struct job *j, struct err **e)
         r = job_cancelled(j, e);
         if (r == -EINTR)
                 return r;
-        if (r < 0 || !t.live)
+        if (r < 0 || !t.ferried)
                 left = r < 0 ? "stayed" : "gone";
         else
                 r = move_guest(j, &t, &left, e);
@@ -366,11 +418,21 @@ static int look_for_it(struct job *j, const struct trip *t, struct compute **com
 
         if (r < 0)
                 return r;
-        if (streq(t->left, "stayed"))
+        if (streq(t->left, "stayed") || (!t->live && !streq(t->left, "gone")))
                 return 0;
-        if (s == GUEST_BETWEEN && streq(t->left, "gone")) /* nobody else has it any more */
+        if (s == GUEST_BETWEEN && t->live &&
+            streq(t->left, "gone")) /* nobody else has it any more */
                 return (*compute)->ops->resume(*compute, t->id, e) < 0 ? -EIO : 1;
         return lives(s);
+}
+
+/* Nothing of a guest, and nothing that waits for one. */
+static int settle_down(struct job *j, const struct trip *t, struct compute *compute, struct err **e)
+{
+        int r = compute->ops->destroy(compute, t->id, e);
+
+        tpm_dismiss(j);
+        return r < 0 ? r : instance_unexport(j, e);
 }
 
 static int settle(struct job *j, const struct trip *t, struct err **e)
@@ -378,9 +440,13 @@ static int settle(struct job *j, const struct trip *t, struct err **e)
         struct compute *compute;
         int r;
 
-        if (!t->live)
+        if (!t->ferried)
                 return streq(t->left, "gone") || streq(t->left, "lost");
         r = look_for_it(j, t, &compute, e);
+        if (r == 1 && !t->live) { /* its disks are here, and it is off */
+                r = settle_down(j, t, compute, e);
+                return r < 0 ? r : 1;
+        }
         if (r == 1) {
                 if (compute->ops->resume && !streq(t->left, "lost"))
                         seat_it(j, compute, t);
@@ -389,9 +455,7 @@ static int settle(struct job *j, const struct trip *t, struct err **e)
         }
         if (r == -ECONNREFUSED)
                 return r;
-        r = compute->ops->destroy(compute, t->id, e);
-        if (r == 0)
-                r = instance_unexport(j, e);
+        r = settle_down(j, t, compute, e);
         return r < 0 ? r : copies_drop(j, e);
 }
 
@@ -435,6 +499,16 @@ static int step_settle(struct job *j, struct err **e)
 /* --- clean -------------------------------------------------------------------------------------
  */
 
+/* By now nobody writes its console's log here. */
+static int depart_whole(struct job *j, const struct trip *t, struct err **e)
+{
+        _cleanup_err_ struct err *why = NULL;
+
+        if (t->live && parcel_send(j, t, true, &why) < 0)
+                log_warning("guest %s: its console's log: %s", t->id, err_msg(why));
+        return leave(j, t, e);
+}
+
 static int step_clean(struct job *j, struct err **e)
 {
         _cleanup_(trip_done) struct trip t = {};
@@ -446,7 +520,7 @@ static int step_clean(struct job *j, struct err **e)
         if (r != HERE && r != -EHOSTDOWN)
                 return r;
         if (r == HERE && t.came)
-                r = leave(j, &t, e);
+                r = depart_whole(j, &t, e);
         else if (r == HERE)
                 r = stay(j, &t, e);
         else
@@ -458,8 +532,40 @@ static int step_clean(struct job *j, struct err **e)
 
                 return job_wait(j, 0, 1000000, "%s", err_msg(why));
         }
+        if (t.came && t.live)
+                return go_on(j, &(struct leg){.to = t.to, .step = LOGS}, e);
         parcel_drop(j, &t);
-        return t.came ? 0 : err_set(e, t.code ?: -EHOSTDOWN, "%s", t.words);
+        if (t.came) {
+                j->step = LOGS; /* which is done */
+                return 0;
+        }
+        return err_set(e, t.code ?: -EHOSTDOWN, "%s", t.words);
+}
+
+/* --- logs ---------------------------------------------------------------------------------------
+ */
+
+/* It runs there whatever becomes of this. */
+static int step_logs(struct job *j, struct err **e)
+{
+        _cleanup_(trip_done) struct trip t = {};
+        int r = trip_get(j, &t, e);
+
+        if (r < 0)
+                return r;
+        r = t.live ? at(j, t.to, e) : -EHOSTDOWN;
+        if (r != HERE && r != -EHOSTDOWN)
+                return r;
+        if (r == HERE)
+                r = parcel_logs(j, &t, e);
+        if (r == -ECONNREFUSED)
+                return job_wait_blockd(j, e);
+        if (r < 0 && r != -EHOSTDOWN && e)
+                log_warning("guest %s: %s", t.id, err_msg(*e));
+        if (e)
+                *e = err_free(*e);
+        parcel_drop(j, &t);
+        return 0;
 }
 
 /* --- the end -----------------------------------------------------------------------------------
@@ -489,20 +595,28 @@ static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
         return 0;
 }
 
+/* Its volumes, if they are a host's own, are with that one still. */
+void instance_stays_off(struct txn *t, struct object *o)
+{
+        txn_set_str(t, o, "host", object_str(o, "moving_from"));
+        forget(t, o);
+        txn_set_state(t, o, INSTANCE_STOPPED);
+}
+
 /* Of a guest that is off by now a sync puts that down. */
 static void failed(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
         char from[NAME_SIZE], left[16];
-        unsigned before;
 
         if (!o || o->state != INSTANCE_MIGRATING)
                 return;
         snprintf(from, sizeof(from), "%s", object_str(o, "moving_from"));
         snprintf(left, sizeof(left), "%s", object_str(o, "moving_left"));
-        before = forget(t, o);
-        txn_set_state(t, o, before);
-        if (before == INSTANCE_STOPPED)
+        if (streq(object_str(o, "moving"), "stopped")) {
+                instance_stays_off(t, o);
                 return;
+        }
+        txn_set_state(t, o, forget(t, o));
         if (streq(left, "lost") || !host_holds(t->c, from))
                 instance_died(t, o, from);
         else if (j->step > PLACE && j->value == GUEST_GONE) /* its end would forget our words */
@@ -529,10 +643,12 @@ int instance_migrate(struct txn *t, struct object *o, const char *args, struct e
         }
         if (object_num(o, "adopted"))
                 return err_set(e, -ENOTSUP, "it was adopted: its definition and disks are there");
-        if (o->state != INSTANCE_STOPPED && object_num(o, "tpm"))
-                return err_set(e, -EBUSY, "one with a TPM migrates while it is off");
-        if (o->state != INSTANCE_STOPPED && object_target(o, "cdrom"))
-                return err_set(e, -EBUSY, "a CD is in its drive: rm cdrom first");
+        if (o->state == INSTANCE_STOPPED && !parcel_travels(t->c) &&
+            (object_num(o, "tpm") || streq(instance_or_image(o, "firmware"), "uefi"))) {
+                err_set(e, -ENOTSUP, "what its %s keeps is a file of its host",
+                        object_num(o, "tpm") ? "TPM" : "UEFI");
+                return err_hint(e, -ENOTSUP, "it can go while it runs"), -ENOTSUP;
+        }
         txn_set_str(t, o, "moving", object_state(o));
         txn_set_str(t, o, "moving_from", host);
         txn_set_str(t, o, "moving_to", args);
@@ -545,9 +661,11 @@ int instance_migrate(struct txn *t, struct object *o, const char *args, struct e
 
 static const struct job_step steps[] = {[PLACE] = {"place", step_place},
                                         [PREPARE] = {"prepare", step_prepare},
+                                        [LOAD] = {"load", step_load},
                                         [MOVE] = {"move", step_move},
                                         [SETTLE] = {"settle", step_settle},
-                                        [CLEAN] = {"clean", step_clean}};
+                                        [CLEAN] = {"clean", step_clean},
+                                        [LOGS] = {"logs", step_logs}};
 
 const struct job_def job_instance_migrate = {.op = "instance.migrate",
                                              .deadline = 86400,

@@ -4,7 +4,7 @@
 #include "common/fileio.h"
 #include "control/network.h"
 
-enum { PATHS_MAX = DISKS_MAX + 1 };
+enum { PATHS_MAX = DISKS_MAX + 2, FERRY_MEMORY = 32 << 20 };
 
 /* --- volumes of a local pool -------------------------------------------------------------------
  */
@@ -42,6 +42,14 @@ static void find_copies(struct job *j, bool foreign, struct copies *ret)
                 ret->size[ret->n++] = object_num(v, "actual");
         }
         control_unlock(j->c);
+}
+
+bool instance_has_local(const struct object *o)
+{
+        for (unsigned i = 0; i < o->nlinks; i++)
+                if (o->links[i].target->kind == &kind_volume && volume_local(o->links[i].target))
+                        return true;
+        return false;
 }
 
 int copies_make(struct job *j, struct err **e)
@@ -116,7 +124,7 @@ static const char *disk_socket(const struct voyage *v, const char *target)
         for (unsigned i = 0; i < v->p.g.ndisks; i++)
                 if (streq(v->p.disks[i].target, target))
                         return v->p.socket[i];
-        return NULL;
+        return streq(target, "cdrom") ? v->p.cd_socket : NULL;
 }
 
 /* The lines of migrate.c's describe_arrival(); the text is cut up. */
@@ -229,6 +237,8 @@ static int depart(struct job *j, const struct trip *t, struct compute *compute, 
                 r = plan_guest(j, &v->p, e);
         if (r == 0)
                 r = plan_exports(j, &v->p, e); /* they are there: it says where */
+        if (r == 0 && t->live)
+                r = plan_cdrom(j, &v->p, e);
         if (r == 0) /* a try that was cut off may have shut them; the image's lock arbitrates */
                 r = activate(j, &v->p, true, e);
         if (r == -ECONNREFUSED)
@@ -252,6 +262,44 @@ static int depart(struct job *j, const struct trip *t, struct compute *compute, 
                 return err_set(e, -EHOSTDOWN, "host '%s' died", t->to);
         }
         return r < 0 && v->stopping ? -EINTR : r;
+}
+
+/* As little of a guest as there can be.  Processors of the host are none of its business. */
+static void make_ferry(struct plan *p)
+{
+        const struct guest all = p->g;
+
+        p->g = (struct guest){.name = all.name,
+                              .title = all.title,
+                              .vcpus = 1,
+                              .memory = FERRY_MEMORY,
+                              .uid = all.uid,
+                              .gid = all.gid,
+                              .disks = all.disks,
+                              .ndisks = all.ndisks,
+                              .console_sock = all.console_sock,
+                              .hypervisor = all.hypervisor,
+                              .scsi = all.scsi,
+                              .held = true};
+        snprintf(p->g.uuid, sizeof(p->g.uuid), "%s", all.uuid);
+}
+
+int load_ferry(struct job *j, struct err **e)
+{
+        _cleanup_(plan_done) struct plan p = {};
+        struct compute *compute;
+        int r = plan_guest(j, &p, e);
+
+        if (r == 0)
+                r = mkdir_parents(p.dir, 0711, e);
+        if (r == 0)
+                r = plan_exports(j, &p, e);
+        if (r == 0)
+                r = instance_compute(j, &compute, e);
+        if (r < 0)
+                return r;
+        make_ferry(&p);
+        return compute->ops->start(compute, &p.g, e);
 }
 
 int move_guest(struct job *j, const struct trip *t, const char **left, struct err **e)
@@ -315,7 +363,7 @@ int leave(struct job *j, const struct trip *t, struct err **e)
         int r = 0;
 
         networks_leave(j->c, j->target, false);
-        if (t->live) {
+        if (t->ferried) {
                 r = instance_compute(j, &compute, e);
                 if (r == 0)
                         r = compute->ops->destroy(compute, t->id, e);
@@ -339,10 +387,14 @@ int stay(struct job *j, const struct trip *t, struct err **e)
         struct facts f;
         int r;
 
-        if (!t->live)
+        if (!t->ferried)
                 return 0;
         networks_leave(j->c, j->target, false); /* the keeper sees to it when this job ends */
         r = instance_look(j, &compute, &f, &s, e);
+        if (r == 0 && !t->live) {
+                r = compute->ops->destroy(compute, t->id, e);
+                return r < 0 ? r : instance_unexport(j, e);
+        }
         if (r < 0)
                 return r;
         j->value = s;

@@ -13,6 +13,7 @@ struct trip {
         char left[16]; /* how it left `from`: "" not yet, stayed, gone, between, lost (the host
                           died) */
         bool live;     /* it runs */
+        bool ferried;  /* a guest goes over: itself, or one that never runs and has its disks */
         bool came;     /* its host is the other one now */
         int code;      /* -errno of what went wrong, with words */
         char *words, *arrival;
@@ -21,7 +22,12 @@ void trip_done(struct trip *t);
 /* -EHOSTDOWN: it does not migrate any more. */
 int trip_get(struct job *j, struct trip *t, struct err **e);
 
-/* move.c.  On the host that it leaves: takes the guest to the other one, and says how it left.
+/* move.c.  Of one that is off, with volumes in a local pool: a guest is there that has its disks and
+ * does not run, so that they go over as those of one that does.  Repeatable. */
+int load_ferry(struct job *j, struct err **e);
+/* Whether a volume of it is in a host's own pool.  Model held. */
+bool instance_has_local(const struct object *o);
+/* On the host that it leaves: takes the guest to the other one, and says how it left.
  * -ECONNREFUSED the engine is down, -EAGAIN the volume service, -EINTR the daemon stops; any other
  * failure: it goes the way back. */
 int move_guest(struct job *j, const struct trip *t, const char **left, struct err **e);
@@ -42,7 +48,9 @@ void drop_files(struct job *j);
 
 /* parcel.c: the instance's folder, as a volume of the pool that all hosts reach; without such a
  * pool nothing.  -ECONNREFUSED.  Repeatable. */
-int parcel_send(struct job *j, const struct trip *t, struct err **e);
+int parcel_send(struct job *j, const struct trip *t, bool logs, struct err **e);
 int parcel_receive(struct job *j, const struct trip *t, const char *dir, struct err **e);
+/* There, when it has come: what it said before, of a parcel of logs. */
+int parcel_logs(struct job *j, const struct trip *t, struct err **e);
 bool parcel_travels(const struct control *c); /* whether there is such a pool */
 void parcel_drop(struct job *j, const struct trip *t);

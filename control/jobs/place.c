@@ -54,8 +54,7 @@ static struct sched_want wanted(struct control *c, const struct object *o, bool 
 static int ask(struct control *c, const struct object *o, const char *only, struct sched_host *v,
                size_t n, struct buf *why, struct err **e)
 {
-        const bool live =
-                o->state == INSTANCE_MIGRATING && !streq(object_str(o, "moving"), "stopped");
+        const bool live = o->state == INSTANCE_MIGRATING; /* also off: see move.c */
         struct sched_bind binds[BINDS_MAX];
         struct sched_want w = wanted(c, o, live, v, n, binds);
 

@@ -31,7 +31,7 @@ int instance_unshelve(struct txn *t, struct object *o, const char *args, struct 
 /* The guest's memory, if it is suspended, the copies of kernel and ramdisk, and the config drive;
  * not its log.  First, as a resume that went wrong may have left a guest, which `off` lets go on.
  */
-static int step_clear(struct job *j, struct err **e)
+int instance_step_clear(struct job *j, struct err **e)
 {
         static const char *const names[] = {"memory", "kernel", "ramdisk", "config.iso"};
         _cleanup_free_ char *dir = NULL;
@@ -74,7 +74,7 @@ static void failed_shelve(struct job *j, struct txn *t, struct object *o, const 
 }
 
 static const struct job_step steps[] = {
-        {"clear", step_clear}, {"off", instance_step_off}, {"unexport", instance_step_unexport}};
+        {"clear", instance_step_clear}, {"off", instance_step_off}, {"unexport", instance_step_unexport}};
 
 const struct job_def job_instance_shelve = {.op = "instance.shelve",
                                             .deadline = 600,

@@ -123,15 +123,13 @@ static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
         if (!o || o->nameless)
                 return 0;
-        txn_set_state(t, o,
-                      object_num(o, "rescue")          ? INSTANCE_RESCUED
-                      : *object_str(o, "resized_from") ? INSTANCE_RESIZED
-                                                       : INSTANCE_ACTIVE);
+        txn_set_state(t, o, instance_up(o));
         if (!host_here(t->c, object_str(o, "host")))
                 txn_set_str(t, o, "host", t->c->cfg.host);
         if (instance_container(o))
                 txn_set_str(t, o, "rooted", t->c->cfg.host);
         txn_set_str(t, o, "stalled", NULL);
+        txn_set_num(t, o, "reclaim_at", 0);
         txn_set_str(t, o, "vnc_password", NULL); /* its QEMU is another one */
         txn_set_num(t, o, "vnc_open", 0);
         return 0;
@@ -160,6 +158,8 @@ static void failed(struct job *j, struct txn *t, struct object *o, const struct 
 
         if (o && o->state == INSTANCE_STARTING)
                 txn_set_state(t, o, before >= 0 ? before : INSTANCE_STOPPED);
+        if (before == INSTANCE_DELETED)
+                reconcile_deleted(t->c);
 }
 
 /* Stored is what was reached before the boot: from there on it is not placed anew. */

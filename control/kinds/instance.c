@@ -27,6 +27,11 @@ char *instance_console_log(struct control *c, const struct object *o)
         return in_dir(c, o, "console.log");
 }
 
+char *instance_console_head(struct control *c, const struct object *o)
+{
+        return in_dir(c, o, "console.head");
+}
+
 char *instance_domain(struct control *c, const struct object *o)
 {
         return in_dir(c, o, "domain.xml");
@@ -140,31 +145,10 @@ static int set_password(struct txn *t, struct object *o, union value v, struct e
         return 0;
 }
 
-/* Its name is free at once; what is under way for it comes to its end first. */
-static void begin_delete(struct txn *t, struct object *o)
-{
-        txn_release_name(t, o);
-        txn_set_state(t, o, INSTANCE_DELETING);
-        job_start(t, o, &job_instance_delete, NULL);
-}
-
-static int instance_delete(struct txn *t, struct object *o, const char *args, struct err **e)
-{
-        int r = check_referrers(o, e);
-
-        if (r == 0)
-                r = instance_not_adopted(o, "delete", e);
-        if (r < 0)
-                return r;
-        jobs_hurry(t->c, o->no);
-        begin_delete(t, o);
-        return 0;
-}
-
 static int remove_instance(struct txn *t, struct object *o, struct err **e)
 {
         const unsigned fit = RESTING | STATE(INSTANCE_STOPPING) | STATE(INSTANCE_SUSPENDED) |
-                             STATE(INSTANCE_SHELVED) |
+                             STATE(INSTANCE_SHELVED) | STATE(INSTANCE_DELETED) |
                              (object_num(o, "adopted") ? LIVE : 0); /* it goes on without us */
         int r = check_referrers(o, e);
 
@@ -178,7 +162,7 @@ static int remove_instance(struct txn *t, struct object *o, struct err **e)
                                 : o->state == INSTANCE_RESIZED ? "confirm"
                                                                : "stop");
         }
-        begin_delete(t, o);
+        instance_begin_delete(t, o);
         return 0;
 }
 
@@ -247,6 +231,8 @@ static const struct attr_def attrs[] = {
         {"moving_code", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "why it stays: errno"},
         {"moving_words", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "and words"},
         {"arrival", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "paths on the host it goes to"},
+        {"reclaim_at", ATTR_NUMBER, ROLE_NOBODY,
+         .help = "second since 1970 at which one that is deleted goes for good"},
         {"stalled", ATTR_TEXT, ROLE_NOBODY, .hidden = true, .help = "power, if not as the state"},
         {"memory_max", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of its flavor"},
         {"old_memory_max", ATTR_SIZE, ROLE_NOBODY, .hidden = true, .help = "of that flavor"},
@@ -279,7 +265,8 @@ static const struct attr_def attrs[] = {
 
 static const struct link_def links[] = {
         {"volumes", "volume", .many = true,
-         .states = LINKABLE | STATE(INSTANCE_RESIZED) | STATE(INSTANCE_SHELVED),
+         .states = LINKABLE | STATE(INSTANCE_RESIZED) | STATE(INSTANCE_SHELVED) |
+                   STATE(INSTANCE_DELETED),
          .bind = instance_bind_volume, .bound = instance_bound_volume,
          .unbind = instance_unbind_volume,
          .help = "its disks, as vda, vdb, ...; also while it runs"},
@@ -311,6 +298,7 @@ static const struct link_def links[] = {
 
 static const struct file_def files[] = {
         {"console.log", FILE_LOG, ROLE_NOBODY, .path = instance_console_log,
+         .head = instance_console_head,
          .help = "what its serial console has said since it was started"},
         {"console.log.1", FILE_LOG, ROLE_NOBODY, .path = console_1, .help = "the boot before"},
         {"console.log.2", FILE_LOG, ROLE_NOBODY, .path = console_2, .help = "the one before that"},
@@ -389,7 +377,11 @@ static const struct verb_def verbs[] = {
          "restart it with the flavor it had before the resize", instance_revert},
         {"delete", "", ROLE_MEMBER,
          EVERY_STATE & ~(STATE(INSTANCE_DELETING) | STATE(INSTANCE_MIGRATING)),
-         "power it off at once and remove it, whatever it is doing", instance_delete},
+         "power it off at once and remove it, whatever it is doing; if its tenant's `reclaim` says "
+         "so, first into deleted, and for good the second time",
+         instance_delete},
+        {"restore", "", ROLE_MEMBER, STATE(INSTANCE_DELETED),
+         "boot one that was deleted, while it is kept", instance_restore},
         {"reset", "", ROLE_ADMIN, STATE(INSTANCE_ERROR) | TRANSIENT,
          "out of error, or out of what takes too long, to what it really is", instance_reset},
         {"vnc", "[SECONDS]", ROLE_MEMBER, INSTANCE_RUNS,
@@ -424,6 +416,7 @@ static const struct state_def states[] = {
         {"resized", .help = "runs with another flavor: confirm or revert"},
         {"reverting", .transient = true, .help = "goes off, to restart with its old flavor"},
         {"migrating", .transient = true, .help = "goes to another host"},
+        {"deleted", .terminal = true, .help = "off; restore, or it goes when its time is over"},
 };
 
 const struct kind kind_instance = {

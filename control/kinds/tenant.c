@@ -155,6 +155,8 @@ static const struct attr_def attrs[] = {
         QUOTA("routers", ATTR_NUMBER),
         QUOTA("floating_ips", ATTR_NUMBER),
         QUOTA("security_groups", ATTR_NUMBER),
+        {"reclaim", ATTR_NUMBER, ROLE_MEMBER, .max = 10 * 366 * 86400, .def = "0",
+         .help = "seconds for which an instance that is deleted can be restored; 0: it goes at once"},
         {"vendor_data", ATTR_TEXT, ROLE_ADMIN, .max = 32 << 10, .lines = true,
          .set = set_vendor_data,
          .help = "what its operator tells the cloud-init of all its guests: a JSON object, which is "

@@ -64,7 +64,7 @@ static struct rig {
         pthread_cond_t pulse; /* something happened anywhere */
         struct rig_host h[HOSTS];
         unsigned lease_ms;
-        unsigned starts, fences, fence_refusals;
+        unsigned starts, held, fences, fence_refusals;
         uint64_t fenced[16]; /* epochs, in order */
         bool twice;          /* a guest was started while it ran on an unfenced host */
         char dir[32];
@@ -131,6 +131,7 @@ static int c_start(struct compute *p, const struct guest *g, struct err **e)
         if (h->c) /* else it is being stopped */
                 h->leased_at_start = h->leased_at_start && lease_holds(h->c);
         rig.starts++;
+        rig.held += g->held;
         pthread_cond_broadcast(&rig.pulse);
         return 0;
 }
@@ -785,13 +786,14 @@ static void make_volume(struct rig_host *h, const char *name, const char *pool)
 }
 
 /* An instance with a volume of its own, NAME-v. */
-static void make_instance(struct rig_host *h, const char *name, const char *flavor)
+static void make_instance_in(struct rig_host *h, const char *name, const char *flavor,
+                             const char *pool)
 {
         char volume[NAME_SIZE], target[2 * NAME_SIZE], link[NAME_SIZE];
         uint64_t no;
 
         snprintf(volume, sizeof(volume), "%s-v", name);
-        make_volume(h, volume, "shared");
+        make_volume(h, volume, pool);
         AWAIT_STATE(h, &kind_volume, volume, "available");
         no = make(h, &kind_instance, name);
         assert_int_equal(set(h, &kind_instance, name, "flavor", flavor), 0);
@@ -799,6 +801,11 @@ static void make_instance(struct rig_host *h, const char *name, const char *flav
         assert_int_equal(control_link(h->c, &root, no, kind_link(&kind_instance, "volumes"), "vda",
                                       target, link, NULL),
                          0);
+}
+
+static void make_instance(struct rig_host *h, const char *name, const char *flavor)
+{
+        make_instance_in(h, name, flavor, "shared");
 }
 
 static unsigned running(struct rig_host *h)

@@ -224,7 +224,14 @@ static int c_start(struct compute *c, const struct guest *g, struct err **e)
 static int c_off(struct compute *c, const char *uuid, struct err **e)
 {
         WITH_LOCK(&fake.lock);
-        fake.running = false;
+        fake.running = fake.paused = false;
+        return 0;
+}
+/* As an engine it tells of it. */
+static int c_shutdown(struct compute *c, const char *uuid, struct err **e)
+{
+        c_off(c, uuid, e);
+        control_guest_changed(fake.c, uuid);
         return 0;
 }
 static int c_pause(struct compute *c, const char *uuid, struct err **e)
@@ -238,6 +245,11 @@ static int c_resume(struct compute *c, const char *uuid, struct err **e)
         WITH_LOCK(&fake.lock);
         fake.paused = false;
         return 0;
+}
+static int c_reboot(struct compute *c, const char *uuid, bool hard, struct err **e)
+{
+        WITH_LOCK(&fake.lock);
+        return fake.running ? 0 : err_set(e, -ENOENT, "there is no guest");
 }
 static int c_save(struct compute *c, const char *uuid, const char *path,
                   const struct compute_watch *w, struct err **e)
@@ -327,9 +339,10 @@ static int c_stats(struct compute *c,
                    void (*each)(void *arg, const char *uuid, const struct guest_stats *s),
                    void *arg, struct err **e)
 {
-        struct guest_stats s = {
-                .ndisks = 1, .disk[0] = {.name = "vda", .rd_ops = 1}, .all[GUEST_CPU] = 1234,
-                .all[GUEST_VCPUS] = 2};
+        struct guest_stats s = {.ndisks = 1,
+                                .disk[0] = {.name = "vda", .rd_ops = 1},
+                                .all[GUEST_CPU] = 1234,
+                                .all[GUEST_VCPUS] = 2};
         char uuid[37];
 
         pthread_mutex_lock(&fake.lock);
@@ -363,7 +376,7 @@ static int c_thaw(struct compute *c, const char *uuid, struct err **e)
 static int c_state(struct compute *c, const char *uuid, enum guest_state *ret, struct err **e)
 {
         WITH_LOCK(&fake.lock);
-        *ret = fake.running ? GUEST_RUNNING : GUEST_GONE;
+        *ret = !fake.running ? GUEST_GONE : fake.paused ? GUEST_PAUSED : GUEST_RUNNING;
         return 0;
 }
 static int c_list(struct compute *c, int (*each)(void *arg, const char *uuid, enum guest_state s),
@@ -395,8 +408,9 @@ static int c_grow(struct compute *c, const char *uuid, const char *target, uint6
 }
 const struct compute_ops fake_compute_ops = {.name = "fake",
                                              .start = c_start,
-                                             .shutdown = c_off,
+                                             .shutdown = c_shutdown,
                                              .destroy = c_off,
+                                             .reboot = c_reboot,
                                              .pause = c_pause,
                                              .resume = c_resume,
                                              .save = c_save,

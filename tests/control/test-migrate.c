@@ -110,13 +110,18 @@ static void test_live(void **state)
         AWAIT_STATE(A, &kind_instance, "web", "active");
 }
 
-static bool said(struct rig_host *h, const char *words)
+static bool said_of(struct rig_host *h, const char *name, const char *words)
 {
-        struct object *o = look(h, &kind_instance, "web");
+        struct object *o = look(h, &kind_instance, name);
         bool yes = o->error && strstr(o->error, words);
 
         control_unlock(h->c);
         return yes;
+}
+
+static bool said(struct rig_host *h, const char *words)
+{
+        return said_of(h, "web", words);
 }
 
 /* It did not go: it is what it was, and says why. */
@@ -243,6 +248,83 @@ static void test_target_dies(void **state)
         check_on(B, A, "active");
 }
 
+/* "cold" is off on a, with a volume that a alone has. */
+static void off_with_local(void)
+{
+        AWAIT(verb(A, &kind_host, "b", "drain") == 0);
+        AWAIT_STATE(A, &kind_host, "b", "draining");
+        make_instance_in(A, "cold", "small", "local");
+        assert_int_equal(verb(A, &kind_instance, "cold", "start"), 0);
+        AWAIT_STATE(A, &kind_instance, "cold", "active");
+        assert_int_equal(verb(A, &kind_instance, "cold", "stop now"), 0);
+        AWAIT_STATE(A, &kind_instance, "cold", "stopped");
+        AWAIT(verb(A, &kind_host, "b", "undrain") == 0);
+        AWAIT_STATE(A, &kind_host, "b", "up");
+        AWAIT_STATE(B, &kind_instance, "cold", "stopped");
+        assert_true(has(B, &kind_volume, "cold-v", "host", "a"));
+}
+
+static void check_cold(struct rig_host *h)
+{
+        for (unsigned i = 0; i < 2; i++) {
+                AWAIT(is(&rig.h[i], &kind_instance, "cold", "stopped") &&
+                      has(&rig.h[i], &kind_instance, "cold", "host", h->name) &&
+                      has(&rig.h[i], &kind_volume, "cold-v", "host", h->name));
+                AWAIT(running(&rig.h[i]) == 0 && exports(&rig.h[i]) == 0);
+        }
+        assert_false(rig.twice);
+}
+
+/* Its bytes go with a guest that never runs, and is not there before or afterwards. */
+static void test_cold_local(void **state)
+{
+        char name[NAME_SIZE];
+
+        off_with_local();
+        assert_int_equal(verb(B, &kind_instance, "cold", "migrate"), 0);
+        check_cold(B);
+        assert_int_equal(rig.starts, 2);
+        assert_int_equal(rig.held, 1);
+
+        set_ferry(FERRY_WAITS);
+        assert_int_equal(verb(B, &kind_instance, "cold", "migrate"), 0);
+        AWAIT(under_way());
+        job_name(B, "instance.migrate", name);
+        AWAIT(verb(B, &kind_job, name, "cancel") == 0);
+        AWAIT_STATE(B, &kind_job, name, "cancelled");
+        check_cold(B);
+
+        set_ferry(FERRY_SINKS);
+        assert_int_equal(verb(B, &kind_instance, "cold", "migrate"), 0);
+        AWAIT(said_of(B, "cold", "told to fail"));
+        check_cold(B);
+        set_ferry(FERRY_SILENT);
+        assert_int_equal(verb(B, &kind_instance, "cold", "migrate"), 0);
+        check_cold(A);
+        assert_int_equal(verb(A, &kind_instance, "cold", "start"), 0);
+        AWAIT_STATE(B, &kind_instance, "cold", "active");
+        assert_int_equal(running(A), 1);
+}
+
+/* What dies with its host's bytes is off, and there. */
+static void test_cold_source_dies(void **state)
+{
+        off_with_local();
+        set_ferry(FERRY_WAITS);
+        assert_int_equal(verb(A, &kind_instance, "cold", "migrate"), 0);
+        AWAIT(under_way());
+        cut(A);
+        AWAIT_STATE(B, &kind_host, "a", "down");
+        AWAIT_STATE(B, &kind_instance, "cold", "stopped");
+        assert_true(has(B, &kind_instance, "cold", "host", "a") &&
+                    has(B, &kind_volume, "cold-v", "host", "a"));
+        assert_int_equal(running(B), 0);
+        set_ferry(FERRY_SINKS);
+        heal(A);
+        AWAIT_STATE(B, &kind_host, "a", "up");
+        check_cold(A);
+}
+
 static void test_drain(void **state)
 {
         on_a("web");
@@ -271,6 +353,8 @@ int main(int argc, char **argv)
                 cmocka_unit_test_setup_teardown(test_source_dies, setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_source_dies_late, setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_target_dies, setup_short, rig_teardown),
+                cmocka_unit_test_setup_teardown(test_cold_local, setup_long, rig_teardown),
+                cmocka_unit_test_setup_teardown(test_cold_source_dies, setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_drain, setup_long, rig_teardown),
         };
 

@@ -239,6 +239,62 @@ static void test_shelve(void **state)
         wait_for(i, "gone");
 }
 
+/* One that is kept is the same when it comes back; when its time is over it is gone. */
+static void test_deleted(void **state)
+{
+        uint64_t i = running_image("web"), v, host;
+
+        control_rdlock(fake.c);
+        v = object_link(model_by_no(fake.c, i), 0, "vda")->target->no;
+        host = *object_str(model_by_no(fake.c, i), "host");
+        control_unlock(fake.c);
+        assert_int_equal(set(fake.owner, &kind_tenant, "reclaim", "3600"), 0);
+        assert_int_equal(verb(i, "restore"), -EBUSY);
+        assert_int_equal(verb(i, "delete"), 0);
+        assert_int_equal(wait_for(i, "deleted"), 0);
+        assert_false(fake.running);
+        assert_true(host && is_there(&kind_volume, "root"));
+        assert_string_equal(state_of(v), "in-use");
+        assert_int_equal(used("vcpus "), 0);
+        assert_true(stored(i, "reclaim_at") > (uint64_t)clock_now() / 1000000 + 3500);
+        assert_int_equal(verb(i, "start"), -EBUSY);
+        assert_int_equal(quota(fake.owner, "vcpus limit=0"), 0);
+        assert_int_equal(verb(i, "restore"), -EDQUOT);
+        assert_int_equal(quota(fake.owner, "vcpus limit=max"), 0);
+        fake.start_error = -EIO;
+        assert_int_equal(verb(i, "restore"), 0);
+        wait_for(i, "deleted");
+        settle(i);
+        assert_string_equal(state_of(i), "deleted");
+        fake.start_error = 0;
+        assert_int_equal(verb(i, "restore"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+        assert_int_equal(stored(i, "reclaim_at"), 0);
+        assert_string_equal(fake.boots, "vda");
+
+        /* Its memory is not kept; a disk may be taken from it meanwhile. */
+        assert_int_equal(verb(i, "suspend"), 0);
+        assert_int_equal(wait_for(i, "suspended"), 0);
+        assert_int_equal(set(fake.owner, &kind_tenant, "reclaim", "1"), 0);
+        assert_int_equal(verb(i, "delete"), 0);
+        wait_for(i, "gone"); /* the reconciler */
+        wait_for(v, "gone");
+        assert_true(is_there(&kind_volume, "root"));
+
+        /* By rmdir, or asked for twice, it does not wait. */
+        i = make(&kind_instance, "two");
+        assert_int_equal(set(fake.owner, &kind_tenant, "reclaim", "3600"), 0);
+        assert_int_equal(set(i, &kind_instance, "flavor", "small"), 0);
+        assert_int_equal(link_to(i, &kind_instance, "volumes", "vda", "volumes/root"), 0);
+        assert_int_equal(verb(i, "start"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+        assert_int_equal(verb(i, "delete"), 0);
+        assert_int_equal(wait_for(i, "deleted"), 0);
+        assert_int_equal(verb(i, "delete"), 0);
+        wait_for(i, "gone");
+        assert_int_equal(fake.starts, 3);
+}
+
 static void test_resize(void **state)
 {
         uint64_t i = running_image("web"), before = used("memory "), large;
@@ -370,6 +426,7 @@ static void test_transitions(void **state)
                 {"resized", "confirm revert send-key crash-dump vnc " ANYWHERE},
                 {"error", "stop reboot rescue rebuild crash-dump evacuate reset " ANYWHERE},
                 {"deleting", "lock unlock reset "},
+                {"deleted", "restore " ANYWHERE},
                 {"migrating", "lock unlock reset "},
         };
         const struct kind *k = &kind_instance;
@@ -403,15 +460,11 @@ static void test_transitions(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                RIG_TEST(test_suspend),
-                RIG_TEST(test_commands),
-                RIG_TEST(test_lock),
-                RIG_TEST(test_rescue),
-                RIG_TEST(test_rebuild),
-                RIG_TEST(test_shelve),
-                RIG_TEST(test_resize),
-                RIG_TEST(test_vcpus),
-                RIG_TEST(test_image_of_instance),
+                RIG_TEST(test_suspend),     RIG_TEST(test_commands),
+                RIG_TEST(test_lock),        RIG_TEST(test_rescue),
+                RIG_TEST(test_rebuild),     RIG_TEST(test_shelve),
+                RIG_TEST(test_deleted),     RIG_TEST(test_resize),
+                RIG_TEST(test_vcpus),       RIG_TEST(test_image_of_instance),
                 RIG_TEST(test_transitions),
         };
 

@@ -84,12 +84,12 @@ static bool being_removed(void)
         return words && strstr(words, "is already being removed");
 }
 
-virDomainPtr guest_create(virConnectPtr conn, const char *xml)
+virDomainPtr guest_create(virConnectPtr conn, const char *xml, unsigned flags)
 {
         int64_t deadline = clock_mono() + REMOVED_US;
         virDomainPtr dom;
 
-        while (!(dom = virDomainCreateXML(conn, xml, 0)) && being_removed() &&
+        while (!(dom = virDomainCreateXML(conn, xml, flags)) && being_removed() &&
                clock_mono() < deadline)
                 usleep(20000);
         return dom;
@@ -126,7 +126,7 @@ int op_start(struct compute *c, const struct guest *g, struct err **e)
         if (r < 0)
                 return err_errno(e, r, "start guest");
         reaper_busy(d->reaper, +1);
-        dom = guest_create(conn, xml);
+        dom = guest_create(conn, xml, g->held ? VIR_DOMAIN_START_PAUSED : 0);
         if (!dom)
                 r = virt_error(conn, &why);
         else

@@ -220,7 +220,7 @@ void console_ensure(struct driver *d, virDomainPtr dom);
 /* domain.c: shared with it */
 bool guest_is_ours(struct driver *d, virDomainPtr dom); /* this cloud started it */
 bool guest_is_active(virConnectPtr conn, const char *uuid);
-virDomainPtr guest_create(virConnectPtr conn, const char *xml);
+virDomainPtr guest_create(virConnectPtr conn, const char *xml, unsigned flags);
 
 /* xml-board.c, xml-extra.c: parts of xml_domain(); nodes are libxml2's. */
 #define XML_CDROM "sda" /* the drive's name, on any bus */

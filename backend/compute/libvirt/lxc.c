@@ -26,7 +26,7 @@ static int lxc_start(struct compute *c, const struct guest *g, struct err **e)
         r = FAULT("compute.start");
         if (r < 0)
                 return err_errno(e, r, "start guest");
-        dom = guest_create(conn, xml);
+        dom = guest_create(conn, xml, 0);
         if (!dom)
                 return virt_error(conn, e);
         console_ensure(d, dom);

@@ -18,6 +18,8 @@
 
 enum { TICK_US = 250000 };
 
+/* The event loop may be in our callback still when that has been deregistered: the last of the two
+ * frees it, and the callback touches nothing but the lock and what stands behind it. */
 struct migration {
         struct driver *d;
         virConnectPtr conn;
@@ -26,11 +28,46 @@ struct migration {
         char *xml; /* what it is to be there */
         pthread_mutex_t lock;
         pthread_cond_t cond; /* CLOCK_MONOTONIC */
+        unsigned refs;       /* the caller, and the callback */
         bool halted, ended;
         int result;
         struct err *err;
         bool told, hurried, stopped; /* the watching thread's */
 };
+
+static struct migration *migration_new(struct driver *d, const struct guest_move *m)
+{
+        struct migration *g = calloc(1, sizeof(*g));
+        pthread_condattr_t a;
+
+        if (!g)
+                return NULL;
+        g->d = d;
+        g->m = m;
+        g->refs = 1;
+        pthread_mutex_init(&g->lock, NULL);
+        pthread_condattr_init(&a);
+        pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
+        pthread_cond_init(&g->cond, &a);
+        pthread_condattr_destroy(&a);
+        return g;
+}
+
+/* A virFreeCallback. */
+static void migration_unref(void *arg)
+{
+        struct migration *g = arg;
+        bool last;
+
+        pthread_mutex_lock(&g->lock);
+        last = --g->refs == 0;
+        pthread_mutex_unlock(&g->lock);
+        if (!last)
+                return;
+        pthread_cond_destroy(&g->cond);
+        pthread_mutex_destroy(&g->lock);
+        free(g);
+}
 
 /* --- the call ----------------------------------------------------------------------------------
  */
@@ -118,6 +155,21 @@ static void on_event(virConnectPtr conn, virDomainPtr dom, const char *event, lo
         WITH_LOCK(&g->lock);
         g->halted = true;
         pthread_cond_signal(&g->cond);
+}
+
+/* -1: without it, the disks change hands at the end. */
+static int listen_events(struct migration *g)
+{
+        int cb;
+
+        pthread_mutex_lock(&g->lock);
+        g->refs++;
+        pthread_mutex_unlock(&g->lock);
+        cb = virConnectDomainQemuMonitorEventRegister(g->conn, g->dom, "MIGRATION", on_event, g,
+                                                      migration_unref, 0);
+        if (cb < 0)
+                migration_unref(g);
+        return cb;
 }
 
 /* Whether libvirt is at it; tells how far. */
@@ -218,15 +270,13 @@ static int run(struct migration *g, struct err **e)
         int cb, r;
 
         if (look(g, &done, &total)) { /* begun by a daemon before this one */
-                cb = virConnectDomainQemuMonitorEventRegister(g->conn, g->dom, "MIGRATION",
-                                                              on_event, g, NULL, 0);
+                cb = listen_events(g);
                 await(g, true);
         } else {
                 r = FAULT("compute.migrate");
                 if (r < 0)
                         return err_errno(e, r, "migrate guest");
-                cb = virConnectDomainQemuMonitorEventRegister(g->conn, g->dom, "MIGRATION",
-                                                              on_event, g, NULL, 0);
+                cb = listen_events(g);
                 r = -pthread_create(&thread, NULL, migrate_main, g);
                 if (r == 0) {
                         await(g, false);
@@ -263,11 +313,11 @@ int op_migrate(struct compute *c, const char *uuid, const struct guest_move *m, 
         _cleanup_conn_ virConnectPtr conn = NULL;
         _cleanup_dom_ virDomainPtr dom = NULL;
         _cleanup_free_ char *xml = NULL, *moved = NULL;
-        struct migration g = {.d = driver(c), .m = m};
-        pthread_condattr_t a;
+        struct driver *d = driver(c);
+        struct migration *g;
         int r;
 
-        if (g.d->mode != COMPUTE_SYSTEM)
+        if (d->mode != COMPUTE_SYSTEM)
                 return err_set(e, -ENOTSUP, "a guest migrates between two system libvirtds only");
         r = guest_find(c, uuid, &conn, &dom, e);
         if (r < 0)
@@ -278,16 +328,13 @@ int op_migrate(struct compute *c, const char *uuid, const struct guest_move *m, 
         r = xml_move(xml, m->paths, m->npaths, &moved, e);
         if (r < 0)
                 return r;
-        g.conn = conn;
-        g.dom = dom;
-        g.xml = moved;
-        pthread_mutex_init(&g.lock, NULL);
-        pthread_condattr_init(&a);
-        pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
-        pthread_cond_init(&g.cond, &a);
-        pthread_condattr_destroy(&a);
-        r = outcome(&g, uuid, run(&g, e), e);
-        pthread_cond_destroy(&g.cond);
-        pthread_mutex_destroy(&g.lock);
+        g = migration_new(d, m);
+        if (!g)
+                return err_errno(e, -ENOMEM, "migrate guest");
+        g->conn = conn;
+        g->dom = dom;
+        g->xml = moved;
+        r = outcome(g, uuid, run(g, e), e);
+        migration_unref(g);
         return r;
 }

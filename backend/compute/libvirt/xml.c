@@ -269,6 +269,8 @@ static void add_os(xmlNodePtr root, const struct guest *g)
         else
                 attr(attr(n, "arch", "x86_64"), "machine", "q35");
         xml_firmware(os, g);
+        if (g->hypervisor == HYPERVISOR_QEMU)
+                attr(add(os, "smbios"), "mode", "sysinfo");
         if (!g->kernel)
                 return;
         text(os, "kernel", g->kernel);
@@ -276,6 +278,17 @@ static void add_os(xmlNodePtr root, const struct guest *g)
                 text(os, "initrd", g->initrd);
         if (g->cmdline)
                 text(os, "cmdline", g->cmdline);
+}
+
+/* Guests know by this whom to ask what they are to be: cloud-init looks for OpenStack's metadata
+ * service only where the firmware says one of its names. */
+static void add_sysinfo(xmlNodePtr root)
+{
+        xmlNodePtr n = attr(add(root, "sysinfo"), "type", "smbios");
+
+        n = add(n, "system");
+        attr(text(n, "entry", "Stratofs"), "name", "manufacturer");
+        attr(text(n, "entry", "OpenStack Compute"), "name", "product");
 }
 
 xmlNodePtr xml_mark(xmlNodePtr root, const char *owner)
@@ -343,6 +356,8 @@ int xml_domain(const struct guest *g, const char *owner, bool dac, char **ret, s
         if (g->vcpus_max > g->vcpus)
                 attr_u(n, "current", g->vcpus);
         add_os(root, g);
+        if (g->hypervisor == HYPERVISOR_QEMU)
+                add_sysinfo(root);
         n = add(root, "features");
         add(n, "acpi");
         add(n, "apic");
