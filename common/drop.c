@@ -57,7 +57,7 @@ int drop_to_user(const struct drop_user *u, struct err **e)
                         if (prctl(PR_CAPBSET_DROP, cap) < 0)
                                 return err_errno(e, -errno, "drop capability %d", cap);
         if (u && geteuid() == 0) {
-                if ((u->name[0] ? initgroups(u->name, u->gid) : setgroups(1, &u->gid)) < 0 ||
+                if ((u->name[0] ? initgroups(u->name, u->gid) : setgroups(0, NULL)) < 0 ||
                     setresgid(u->gid, u->gid, u->gid) < 0 || setresuid(u->uid, u->uid, u->uid) < 0)
                         return err_errno(e, -errno, "become user %u", (unsigned)u->uid);
         }
