@@ -8,6 +8,7 @@ struct call {
         struct server *server;
         json_t *request;
         json_t *answer;
+        int given; /* a descriptor that came with it, still the connection's; -1: none */
 };
 
 /* json_unpack of the request, with words. */

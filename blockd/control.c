@@ -131,9 +131,16 @@ static int op_copy(struct call *c, struct err **e)
 static int op_import(struct call *c, struct err **e)
 {
         const char *id, *path;
+        char own[32];
         int r = call_args(c, e, "{s:s, s:s}", "id", &id, "path", &path);
 
-        return r < 0 ? r : volume_import(c->server->pool, id, path, e);
+        if (r == 0 && strncmp(path, "/proc/", 6) == 0)
+                r = err_set(e, -EINVAL, "'%.200s' is no place for a file", path);
+        if (r < 0)
+                return r;
+        /* The caller may have opened it for us, who may read less. */
+        snprintf(own, sizeof(own), "/proc/self/fd/%d", c->given);
+        return volume_import(c->server->pool, id, c->given >= 0 ? own : path, e);
 }
 
 static int op_clone(struct call *c, struct err **e)
@@ -612,38 +619,46 @@ static int run_call(struct call *c, struct err **e)
         return r;
 }
 
-char *control_line(struct server *s, const char *line, size_t n)
+static char *answer(struct server *s, const char *line, size_t n, int given)
 {
         _cleanup_err_ struct err *e = NULL;
         json_error_t je;
         json_auto_t *request = json_loadb(line, n, JSON_REJECT_DUPLICATES, &je);
-        json_auto_t *answer = json_object();
-        struct call c = {.server = s, .request = request, .answer = answer};
+        json_auto_t *o = json_object();
+        struct call c = {.server = s, .request = request, .answer = o, .given = given};
         int r;
 
-        if (!answer)
+        if (!o)
                 return NULL;
         r = request ? run_call(&c, &e) : err_set(&e, -EINVAL, "no JSON: %s", je.text);
         if (r == -ESHUTDOWN)
                 return NULL; /* no answer: the caller asks again, and finds the successor */
         if (r < 0) {
-                json_object_clear(answer);
-                json_object_set_new(answer, "errno", json_integer(-r));
-                json_object_set_new(answer, "error", json_string(err_msg(e)));
+                json_object_clear(o);
+                json_object_set_new(o, "errno", json_integer(-r));
+                json_object_set_new(o, "error", json_string(err_msg(e)));
         }
-        json_object_set_new(answer, "ok", json_boolean(r >= 0));
-        return json_dumps(answer, JSON_COMPACT);
+        json_object_set_new(o, "ok", json_boolean(r >= 0));
+        return json_dumps(o, JSON_COMPACT);
+}
+
+char *control_line(struct server *s, const char *line, size_t n)
+{
+        return answer(s, line, n, -1);
 }
 
 /* Answers every whole line that is in the buffer. */
-static int answer_lines(struct control *c, struct buf *in)
+static int answer_lines(struct control *c, struct buf *in, int *given)
 {
         char *nl;
 
         while (in->len && (nl = memchr(in->data, '\n', in->len))) {
                 size_t n = nl - in->data;
-                _cleanup_free_ char *text = control_line(c->server, in->data, n);
+                _cleanup_free_ char *text = answer(c->server, in->data, n, *given);
                 int r;
+
+                if (*given >= 0) /* it was for this line */
+                        close(TAKE_FD(*given));
 
                 if (!text)
                         return -ENOMEM;
@@ -658,23 +673,50 @@ static int answer_lines(struct control *c, struct buf *in)
         return in->len > JSONL_MAX || in->failed ? -EPROTO : 0;
 }
 
+/* As recv(2); the last descriptor that came is in *given. */
+static ssize_t receive(int fd, char *p, size_t size, int *given)
+{
+        union {
+                struct cmsghdr align;
+                char space[CMSG_SPACE(sizeof(int))];
+        } control;
+        struct iovec iov = {.iov_base = p, .iov_len = size};
+        struct msghdr m = {.msg_iov = &iov,
+                           .msg_iovlen = 1,
+                           .msg_control = &control,
+                           .msg_controllen = sizeof(control)};
+        ssize_t n = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
+
+        if (n < 0)
+                return n;
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+                if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+                        continue;
+                if (*given >= 0)
+                        close(*given);
+                memcpy(given, CMSG_DATA(c), sizeof(*given));
+        }
+        return n;
+}
+
 static void *control_thread(void *arg)
 {
         struct control *c = arg;
         struct server *s = c->server;
         _cleanup_buf_ struct buf in = {};
+        _cleanup_close_ int given = -1;
         int r = 0;
 
         while (r == 0) {
                 char piece[16384];
-                ssize_t n = recv(c->fd, piece, sizeof(piece), 0);
+                ssize_t n = receive(c->fd, piece, sizeof(piece), &given);
 
                 if (n < 0 && errno == EINTR)
                         continue;
                 if (n <= 0)
                         break;
                 buf_add(&in, piece, n);
-                r = answer_lines(c, &in);
+                r = answer_lines(c, &in, &given);
         }
         pthread_mutex_lock(&s->lock);
         DL_DELETE(s->controls, c);

@@ -3,10 +3,12 @@
  * The guest's uid owns its socket's folder, so nothing in that folder is trusted: the socket is
  * made beside it and moved in, and only unlink and rename ever act there. */
 #include <dirent.h>
+#include <endian.h>
 #include <jansson.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <utlist.h>
 
 #include "blockd/clients.h"
@@ -78,6 +80,30 @@ static int adopt_socket(struct server *s, struct export *x, const char *what)
         return held_name(x->held, what, x->socket) == 0 ? held_adopt(&s->held, x->held) : -1;
 }
 
+/* Without the power to give the folder away: it stays ours, and that one user may enter it, by an
+ * access list as acl(5) and linux/posix_acl_xattr.h have it (little-endian, in order of tags).
+ * Nobody may list it or make anything in it. */
+static int let_pass(const char *dir, uid_t uid)
+{
+        enum { USER_OBJ = 1, USER = 2, GROUP_OBJ = 4, MASK = 16, OTHER = 32, ENTER = 1, ALL = 7 };
+        const struct {
+                uint32_t version;
+                struct {
+                        uint16_t tag, perm;
+                        uint32_t id;
+                } entries[5];
+        } acl = {htole32(2),
+                 {{htole16(USER_OBJ), htole16(ALL), UINT32_MAX},
+                  {htole16(USER), htole16(ENTER), htole32(uid)},
+                  {htole16(GROUP_OBJ), 0, UINT32_MAX},
+                  {htole16(MASK), htole16(ENTER), UINT32_MAX},
+                  {htole16(OTHER), 0, UINT32_MAX}}};
+
+        if (lsetxattr(dir, "system.posix_acl_access", &acl, sizeof(acl), 0) < 0)
+                return -errno;
+        return 0;
+}
+
 /* The folder that only the guest may enter, and in it the socket that anyone there may use. */
 static int make_socket(struct server *s, struct export *x, struct err **e)
 {
@@ -94,7 +120,7 @@ static int make_socket(struct server *s, struct export *x, struct err **e)
                 return err_set(e, -ENAMETOOLONG, "'%s' is too long for a socket's name", x->socket);
         if (mkdir(dir, 0700) < 0 && errno != EEXIST)
                 return err_errno(e, -errno, "mkdir '%s'", dir);
-        if (lchown(dir, x->uid, x->gid) < 0)
+        if (lchown(dir, x->uid, x->gid) < 0 && (errno != EPERM || let_pass(dir, x->uid) < 0))
                 return err_errno(e, -errno, "give '%s' to uid %u, gid %u", dir, x->uid, x->gid);
         x->fd = adopt_socket(s, x, what);
         if (x->fd >= 0)

@@ -12,6 +12,7 @@
 
 #include "backend/volume/local/local.h"
 #include "blockd/handover.h"
+#include "blockd/owner.h"
 #include "blockd/server.h"
 #include "blockd/state.h"
 #include "common/fault.h"
@@ -22,7 +23,7 @@
 enum { REPLACE_MS = 180000 };
 
 struct options {
-        const char *state, *run, *check;
+        const char *state, *run, *check, *user;
         const char *pools[VOLUME_POOLS + 1]; /* DRIVER[:TARGET] */
         bool repair, direct, replace;
         int ready_fd, takeover_fd, handshake_ms;
@@ -34,7 +35,7 @@ static const char usage[] =
         "usage: blockd --state DIR --run DIR [--listen ADDRESS[:PORT]]... [--tls-dir DIR]\n"
         "              [--plain-tcp] [--handshake-ms N] [--cache buffered|direct]\n"
         "              [--pool local|rbd:POOL[/NAMESPACE][,conf=FILE][,id=USER]]...\n"
-        "              [--ready-fd N] [--loglevel 0-7]\n"
+        "              [--user NAME] [--ready-fd N] [--loglevel 0-7]\n"
         "       blockd --check DIR [--repair]\n"
         "       blockd --replace --run DIR\n"
         "       blockd --version\n";
@@ -45,6 +46,7 @@ static int parse_options(int argc, char **argv, struct options *o)
         static const struct option longs[] = {
                 {"state", required_argument, NULL, 's'},
                 {"run", required_argument, NULL, 'r'},
+                {"user", required_argument, NULL, 'u'},
                 {"ready-fd", required_argument, NULL, 'f'},
                 {"loglevel", required_argument, NULL, 'l'},
                 {"listen", required_argument, NULL, 'L'},
@@ -73,6 +75,8 @@ static int parse_options(int argc, char **argv, struct options *o)
                         o->state = optarg;
                 else if (c == 'r')
                         o->run = optarg;
+                else if (c == 'u')
+                        o->user = optarg;
                 else if (c == 'f')
                         o->ready_fd = strtol(optarg, &end, 10);
                 else if (c == 'l')
@@ -142,7 +146,7 @@ static int check(const struct options *o)
 
         if (access(o->check, F_OK) < 0)
                 n = err_errno(&e, -errno, "open");
-        else if ((n = lock = state_lock(o->check, &e)) >= 0)
+        else if ((n = owner_of(o->check, &e)) == 0 && (n = lock = state_lock(o->check, &e)) >= 0)
                 n = local_check(o->check, o->repair, stdout, &e);
         if (n < 0) {
                 log_error("check '%s': %s", o->check, err_msg(e));
@@ -273,11 +277,11 @@ static int lock(const struct options *o, struct takeover *t, struct err **e)
         r = t->state_lock = state_lock(o->state, e);
         if (r >= 0)
                 r = t->run_lock = state_lock_run(o->run, e);
-        return r < 0 ? r : state_claim(o->state, o->run, e);
+        return MIN(r, 0);
 }
 
 struct successor_words {
-        const char *argv[18 + 2 * TCP_LISTENERS + 2 * VOLUME_POOLS];
+        const char *argv[20 + 2 * TCP_LISTENERS + 2 * VOLUME_POOLS];
         char level[16], handshake_ms[16];
 };
 
@@ -313,6 +317,10 @@ static void successor_words(const struct options *o, struct successor_words *ret
         }
         if (o->tcp.plain)
                 *p++ = "--plain-tcp";
+        if (o->user) {
+                *p++ = "--user";
+                *p++ = o->user;
+        }
         *p = NULL;
 }
 
@@ -320,9 +328,18 @@ static int start(const struct options *o, struct takeover *take, struct server *
                  struct err **e)
 {
         struct server_config c = {.state = o->state, .run = o->run, .direct = o->direct};
+        struct owner owner = {.user = o->user,
+                              .state = o->state,
+                              .run = o->run,
+                              .program = o->program,
+                              .pools = o->pools,
+                              .tls_dir = o->tcp.n > 0 ? o->tcp.tls_dir : NULL,
+                              .locks = {take->state_lock, take->run_lock},
+                              .succeeds = take->sock >= 0};
 
         memcpy(c.pools, o->pools, sizeof(c.pools));
-        return server_start(&c, &o->tcp, take, ret, e);
+        c.owner = &owner;
+        return server_start(&c, &o->tcp, take->sock >= 0 ? take : NULL, ret, e);
 }
 
 static int serve(struct options *o)
@@ -339,7 +356,7 @@ static int serve(struct options *o)
                 fcntl(take.sock, F_SETFD, FD_CLOEXEC);
         r = lock(o, &take, &e);
         if (r == 0)
-                r = start(o, takes ? &take : NULL, &s, &e);
+                r = start(o, &take, &s, &e);
         if (r == 0)
                 s->handshake_ms = o->handshake_ms;
         if (r < 0) {

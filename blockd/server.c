@@ -8,6 +8,8 @@
 
 #include "blockd/handover.h"
 #include "blockd/meter.h"
+#include "blockd/owner.h"
+#include "blockd/state.h"
 #include "common/fileio.h"
 #include "common/log.h"
 
@@ -156,6 +158,21 @@ static int open_pool(struct server *s, const struct server_config *c, bool share
         return r;
 }
 
+/* Those that have a name or number for all to see; nobody is accepted before the event loop runs.
+ */
+static int open_sockets(struct server *s, const struct tcp_config *tcp, bool takes, struct err **e)
+{
+        int r = listen_own(s, "nbd.sock", s->shared_held, &s->shared_fd, e);
+
+        if (r == 0)
+                r = listen_own(s, "blockd.sock", s->control_held, &s->control_fd, e);
+        if (r == 0)
+                r = server_watch(s, s->shared_fd, LISTEN_SHARED);
+        if (r == 0 && !takes) /* one that takes over is not changed before it has everything */
+                r = server_watch(s, s->control_fd, LISTEN_CONTROL);
+        return r < 0 ? r : tcp_start(s, tcp, e);
+}
+
 int server_start(const struct server_config *config, const struct tcp_config *tcp,
                  struct takeover *take, struct server **ret, struct err **e)
 {
@@ -186,21 +203,17 @@ int server_start(const struct server_config *config, const struct tcp_config *tc
                 err_errno(e, r, "take what was held for us");
         }
         if (r == 0)
+                r = open_sockets(s, tcp, take, e);
+        if (r == 0) /* from here on nothing is done that needs more than our own files */
+                r = owner_become(config->owner, e);
+        if (r == 0 && !take)
+                r = state_claim(config->state, config->run, e);
+        if (r == 0)
                 r = open_pool(s, config, take, e);
         if (r == 0)
                 r = meters_restore(s, e);
         if (r == 0)
                 r = exports_restore(s, e);
-        if (r == 0)
-                r = listen_own(s, "nbd.sock", s->shared_held, &s->shared_fd, e);
-        if (r == 0)
-                r = listen_own(s, "blockd.sock", s->control_held, &s->control_fd, e);
-        if (r == 0)
-                r = server_watch(s, s->shared_fd, LISTEN_SHARED);
-        if (r == 0 && !take) /* one that takes over is not changed before it has everything */
-                r = server_watch(s, s->control_fd, LISTEN_CONTROL);
-        if (r == 0)
-                r = tcp_start(s, tcp, e);
         if (r < 0) {
                 server_stop(s);
                 return r;

@@ -21,6 +21,7 @@
 
 struct checkup;
 struct meter;
+struct owner;
 struct takeover;
 
 enum {
@@ -151,6 +152,7 @@ struct server_config {
         /* DRIVER[:TARGET], NULL after the last: where volumes are, the first unless told. */
         const char *pools[VOLUME_POOLS + 1];
         bool direct;      /* they are read and written past the page cache */
+        const struct owner *owner; /* who we become, owner.h */
 };
 /* take: what a predecessor gave us, or NULL. */
 int server_start(const struct server_config *config, const struct tcp_config *tcp,

@@ -53,9 +53,11 @@ static int check_claim(const char *path, const char *boot, const char *run, stru
                 return 0;
         o = json_loadb(text, n, 0, NULL);
         if (json_unpack(o, "{s:s, s:s}", "boot", &old_boot, "run", &old_run) < 0 ||
-            !streq(old_boot, boot) || stat(old_run, &a) < 0)
+            !streq(old_boot, boot) || (stat(old_run, &a) < 0 && errno == ENOENT))
                 return 0;
-        if (stat(run, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+        /* One that we cannot reach is another. */
+        if (stat(old_run, &a) == 0 && stat(run, &b) == 0 && a.st_dev == b.st_dev &&
+            a.st_ino == b.st_ino)
                 return 0;
         return err_set(e, -EBUSY,
                        "a blockd with --run '%s' was killed here; start it once more with that "
@@ -109,13 +111,27 @@ void state_settle(const char *run, struct volume_pool *pool)
                 closedir(d);
 }
 
+/* The run folder may be one in which we can remove nothing. */
+static bool folder_empty(const char *path)
+{
+        DIR *d = opendir(path);
+        struct dirent *de;
+        bool empty = d;
+
+        while (d && (de = readdir(d)))
+                empty &= streq(de->d_name, ".") || streq(de->d_name, "..");
+        if (d)
+                closedir(d);
+        return empty;
+}
+
 void state_release(const char *state, const char *run)
 {
         _cleanup_free_ char *path = path_printf("%s/claim", state);
         _cleanup_free_ char *maps = path_printf("%s/map", run);
 
         /* A volume that could not be flushed or opened. */
-        if (maps && rmdir(maps) < 0 && errno != ENOENT)
+        if (maps && rmdir(maps) < 0 && errno != ENOENT && !folder_empty(maps))
                 return;
         if (path)
                 unlink(path);

@@ -9,6 +9,7 @@
 
 #include "common/buf.h"
 #include "common/clock.h"
+#include "common/drop.h"
 #include "common/fileio.h"
 #include "common/macro.h"
 #include "cli/conf.h"
@@ -122,7 +123,7 @@ static void guard_from_oom(void)
                 return;
 }
 
-enum { POOLS_END = 40 }; /* words; blockd refuses more pools than it has room for */
+enum { POOLS_END = 44 }; /* words; blockd refuses more pools than it has room for */
 
 struct words {
         const char *argv[64];
@@ -157,6 +158,8 @@ static void add_holder(struct words *w, enum daemon d, const char *holder, int l
         add(w, "--ready-fd", w->ready_fd);
         if (d == STRATOD)
                 add(w, "--give-up", GIVE_UP_S);
+        if (d == BLOCKD && geteuid() == 0)
+                add(w, "--user", DROP_BLOCKD_USER); /* may speak to it */
         add(w, "--", NULL);
 }
 
@@ -196,6 +199,8 @@ static int become(const struct cloud *c, enum daemon d, const char *holder, cons
                 add(&w, "--conf", c->conf);
         for (const char *p = pools; p && *p && w.n < POOLS_END; p += strlen(p) + 1)
                 add(&w, "--pool", p);
+        if (d == BLOCKD && geteuid() == 0)
+                add(&w, "--user", DROP_BLOCKD_USER);
         if (d == BLOCKD)
                 add_options(&w, getenv("STRATOFS_BLOCKD_OPTIONS"));
         execv(w.argv[0], (char *const *)w.argv);

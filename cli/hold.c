@@ -19,6 +19,7 @@
 
 #include "cli/hold-table.h"
 #include "common/clock.h"
+#include "common/drop.h"
 #include "common/log.h"
 
 enum {
@@ -46,6 +47,7 @@ struct hold {
         int notify, signals, pid_fd, ready_fd;
         char version[32];
         struct rlimit files;
+        uid_t user; /* what the program may become */
         sigset_t mask;
 };
 
@@ -159,7 +161,7 @@ static bool receive(struct hold *h)
                 }
         }
         text[n] = '\0';
-        if (who.uid != 0 && who.uid != geteuid()) {
+        if (who.uid != 0 && who.uid != geteuid() && who.uid != h->user) {
                 log_warning("process %d, uid %u, is none of ours", who.pid, who.uid);
                 *text = '\0';
         }
@@ -425,10 +427,13 @@ int main(int argc, char **argv)
                 {"pid-fd", required_argument, NULL, 'p'},
                 {"ready-fd", required_argument, NULL, 'r'},
                 {"give-up", required_argument, NULL, 'g'},
+                {"user", required_argument, NULL, 'u'},
                 {"version", no_argument, NULL, 'V'},
                 {},
         };
         struct hold h = {.pid_fd = -1, .ready_fd = -1, .version = STRATOFS_VERSION};
+        _cleanup_err_ struct err *e = NULL;
+        struct drop_user user;
         int c, r;
 
         while ((c = getopt_long(argc, argv, "+", longs, NULL)) >= 0) {
@@ -436,7 +441,11 @@ int main(int argc, char **argv)
                         return puts("stratofs-hold " STRATOFS_VERSION), 0;
                 else if (c == '?')
                         return 2;
-                if (c == 'g')
+                if (c == 'u') {
+                        if (drop_find_user(optarg, &user, &e) < 0)
+                                return log_error("%s", err_msg(e)), 2;
+                        h.user = user.uid;
+                } else if (c == 'g')
                         h.give_up = strtol(optarg, NULL, 10) * INT64_C(1000000);
                 else
                         *(c == 'p' ? &h.pid_fd : &h.ready_fd) = (int)strtol(optarg, NULL, 10);
@@ -444,7 +453,7 @@ int main(int argc, char **argv)
         h.argv = argv + optind;
         if (!*h.argv) {
                 fputs("usage: stratofs-hold [--pid-fd N] [--ready-fd N] [--give-up SECONDS] "
-                      "-- PROGRAM [ARG]...\n",
+                      "[--user NAME] -- PROGRAM [ARG]...\n",
                       stderr);
                 return 2;
         }

@@ -196,7 +196,7 @@ static int limits_enter(const struct confine *c)
 
 /* Without a bounding set, a uid of 0 gives exec() nothing to hand out.  A plain user may not drop
  * it and need not: no_new_privs is enough for one who has no capability. */
-static int capabilities_drop(void)
+int capabilities_drop(void)
 {
         struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
         struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};

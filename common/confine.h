@@ -32,5 +32,8 @@ void confine_done(struct confinement *c);
  * 0, or -errno with the name of the failed step in *ret_step: then the child must not go on. */
 int confine_enter(const struct confinement *c, const char **ret_step);
 
+/* Every capability, and the bounding set as far as the caller may.  Async-signal-safe; -errno. */
+int capabilities_drop(void);
+
 /* confine-syscalls.c: the allow-list as a BPF program; the caller frees *ret. */
 int confine_syscalls(struct sock_filter **ret, unsigned short *ret_len, struct err **e);

@@ -14,6 +14,10 @@ int pwrite_full(int fd, const void *p, size_t n, uint64_t off);
 /* The file's bytes, NUL-terminated, at most max; *ret_len may be NULL.  The caller frees *ret. */
 int file_read(const char *path, size_t max, char **ret, size_t *ret_len, struct err **e);
 
+/* Opens a file that somebody named, following no link; "/proc/self/fd/N" is a copy of our own
+ * descriptor N, whatever it may read.  The descriptor or -errno. */
+int file_open_named(const char *path, int flags);
+
 /* Replaces path by n bytes so that after a crash it is the old or the new file, durable on return:
  * temporary beside it, fsync, rename, fsync of the folder. */
 int file_replace(const char *path, const void *p, size_t n, mode_t mode, struct err **e);

@@ -73,7 +73,34 @@ static int parse_answer(const struct buf *line, json_t **ret, struct err **e)
         return err_set(e, -MAX(code, 1), "%s", words);
 }
 
+/* The first byte of the line, with the descriptor. */
+static int send_with(int to, const char *byte, int fd)
+{
+        union {
+                struct cmsghdr align;
+                char space[CMSG_SPACE(sizeof(int))];
+        } control = {};
+        struct iovec iov = {.iov_base = (char *)byte, .iov_len = 1};
+        struct msghdr m = {.msg_iov = &iov,
+                           .msg_iovlen = 1,
+                           .msg_control = &control,
+                           .msg_controllen = sizeof(control)};
+        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &fd, sizeof(int));
+        return sendmsg(to, &m, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
 int jsonl_call(const char *path, json_t *request, int timeout_ms, json_t **ret, struct err **e)
+{
+        return jsonl_call_with(path, request, -1, timeout_ms, ret, e);
+}
+
+int jsonl_call_with(const char *path, json_t *request, int given, int timeout_ms, json_t **ret,
+                    struct err **e)
 {
         int64_t deadline = clock_mono() + (int64_t)timeout_ms * 1000;
         _cleanup_free_ char *text = json_dumps(request, JSON_COMPACT);
@@ -88,7 +115,9 @@ int jsonl_call(const char *path, json_t *request, int timeout_ms, json_t **ret, 
                 return fd;
         buf_addstr(&line, text);
         buf_addc(&line, '\n');
-        r = write_full(fd, line.data, line.len);
+        r = given >= 0 ? send_with(fd, line.data, given) : 0;
+        if (r == 0)
+                r = write_full(fd, line.data + (given >= 0), line.len - (given >= 0));
         if (r < 0)
                 return err_errno(e, r, "write to '%s'", path);
         buf_clear(&line);

@@ -16,3 +16,7 @@ enum { JSONL_MAX = 1 << 20 }; /* a line that is longer is refused and the connec
  * unknown, -ECONNRESET or -EPIPE as well, as the other side went, -EPROTO when the answer is no
  * answer.  Blocks; any thread. */
 int jsonl_call(const char *path, json_t *request, int timeout_ms, json_t **ret, struct err **e);
+/* The same with a copy of the descriptor fd for the other side (-1: none), by SCM_RIGHTS with the
+ * first byte: what we may read and it may not. */
+int jsonl_call_with(const char *path, json_t *request, int fd, int timeout_ms, json_t **ret,
+                    struct err **e);

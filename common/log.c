@@ -32,6 +32,9 @@ void log_line(int level, const char *fmt, ...)
         m = vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);
         va_end(ap);
         n += MIN(MAX(m, 0), (int)sizeof(line) - n - 2);
+        for (int i = 0; i < n; i++) /* what a stranger said begins no line of its own */
+                if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
+                        line[i] = '?';
         line[n++] = '\n';
         if (write(STDERR_FILENO, line, n) < 0) { /* nowhere left to say it */
         }

@@ -25,6 +25,10 @@ struct caller {
         pid_t pid;
 };
 
+/* Whether the group is one of the caller's, as the kernel has it; without a pid as the user database
+ * has it.  Any thread, best without a lock. */
+bool caller_in_group(const struct caller *who, gid_t gid);
+
 /* Drivers and places; all borrowed and outliving the control. */
 struct control_config {
         struct store *store;

@@ -61,6 +61,20 @@ static void add_caret(struct buf *b, const struct err *err)
         buf_addc(b, '\n');
 }
 
+/* What somebody called a thing that was refused has its say in the words: it begins no line of its
+ * own and moves no cursor of whoever reads them. */
+static void add_words(struct buf *b, const char *text)
+{
+        const size_t n = strlen(text);
+        const bool clean = text_clean(text, n, false);
+
+        for (size_t i = 0; i < n; i++) {
+                unsigned char ch = text[i];
+
+                buf_addc(b, ch < 0x20 || ch == 0x7f || (ch > 0x7f && !clean) ? '?' : ch);
+        }
+}
+
 char *error_record(struct control *c, const struct caller *who, const char *op, const char *path,
                    int code, const struct err *err)
 {
@@ -70,8 +84,11 @@ char *error_record(struct control *c, const struct caller *who, const char *op, 
         buf_printf(&b, "%s %lu ", clock_format(stamp, clock_now()), atomic_fetch_add(&c->seq, 1));
         if (who)
                 buf_printf(&b, "uid=%u pid=%d ", who->uid, who->pid);
-        buf_printf(&b, "%s%s%s %s: %s\n", op, *path ? " " : "", path, errno_name(code),
-                   err ? err_msg(err) : strerror(-code));
+        buf_printf(&b, "%s%s", op, *path ? " " : "");
+        add_words(&b, path);
+        buf_printf(&b, " %s: ", errno_name(code));
+        add_words(&b, err ? err_msg(err) : strerror(-code));
+        buf_addc(&b, '\n');
         if (err && err->hint)
                 buf_printf(&b, "  %s\n", err->hint);
         if (err && err->input)

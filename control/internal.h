@@ -211,7 +211,6 @@ void wait_changed(struct control *c, uint64_t no);
 void wait_gone(struct control *c, uint64_t no);
 
 /* access.c */
-bool caller_in_group(const struct caller *who, gid_t gid);
 
 /* action.c */
 enum { META_KEYS = 128, META_KEY = 255, META_VALUE = 4096, USER_DATA = 64 << 10 }; /* metadata */

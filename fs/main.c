@@ -19,6 +19,7 @@
 #include "backend/image/image-files.h"
 #include "backend/network/linux/network-linux.h"
 #include "backend/store/choose.h"
+#include "common/drop.h"
 #include "common/fault.h"
 #include "common/fileio.h"
 #include "common/log.h"
@@ -632,6 +633,9 @@ int main(int argc, char **argv)
         umask(0022); /* libvirt makes folders that guests must enter; what is private says so */
         mallopt(M_ARENA_MAX, 2); /* many threads, few of them busy: one arena each would be waste */
         fault_init();
+        drop_dumps(geteuid() == 0); /* guests' passwords and tokens are in memory */
+        if (drop_for_children(&err) < 0)
+                log_warning("%s", err_msg(err));
         block_signals();
         if (gethostname(s.host, sizeof(s.host) - 1) < 0 || !name_valid(s.host))
                 snprintf(s.host, sizeof(s.host), "host");

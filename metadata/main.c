@@ -5,15 +5,13 @@
 #include "metadata/metadata.h"
 
 #include <fcntl.h>
-#include <grp.h>
 #include <net/if.h>
-#include <seccomp.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
+#include "common/drop.h"
 #include "common/err.h"
 #include "common/fileio.h"
 
@@ -58,44 +56,23 @@ static int listening6(const char *device, struct err **e)
 }
 
 /* Neither processes nor sockets, nor a look at others, from here on. */
-static int walls(struct err **e)
-{
-        static const char *const never[] = {"execve",  "execveat", "fork",          "vfork",
-                                            "clone",   "clone3",   "socket",        "ptrace",
-                                            "connect", "mount",    "unshare",       "setns",
-                                            "bpf",     "keyctl",   "io_uring_setup"};
-        scmp_filter_ctx f = seccomp_init(SCMP_ACT_ALLOW);
-        int r = f ? 0 : -ENOMEM;
-
-        for (size_t i = 0; r == 0 && i < ARRAY_SIZE(never); i++) {
-                int call = seccomp_syscall_resolve_name(never[i]);
-
-                if (call != __NR_SCMP_ERROR)
-                        r = seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), call, 0);
-        }
-        if (r == 0)
-                r = seccomp_load(f);
-        seccomp_release(f);
-        return r < 0 ? err_errno(e, r, "seccomp") : 0;
-}
-
 static int confine(const char *dir, uid_t uid, struct err **e)
 {
+        const struct drop_user u = {.uid = uid, .gid = uid};
         const struct rlimit files = {2 * CONNECTIONS + 64, 2 * CONNECTIONS + 64};
         const struct rlimit size = {2 * PASSWORD_MAX, 2 * PASSWORD_MAX}, none = {0, 0};
+        int r;
 
-        for (int cap = 0; prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
-                ;
         if (chdir(dir) < 0 || chdir("meta") < 0 || chroot(".") < 0)
                 return err_errno(e, -errno, "chroot '%s/meta'", dir);
         if (setrlimit(RLIMIT_NOFILE, &files) < 0 || setrlimit(RLIMIT_FSIZE, &size) < 0 ||
             setrlimit(RLIMIT_CORE, &none) < 0)
                 return err_errno(e, -errno, "limits");
-        if (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
-                return err_errno(e, -errno, "become user %u", (unsigned)uid);
-        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-                return err_errno(e, -errno, "no_new_privs");
-        return walls(e);
+        r = drop_to_user(&u, e);
+        if (r < 0)
+                return r;
+        drop_dumps(true);
+        return drop_calls(DROP_ALONE, e);
 }
 
 /* 1 in the daemon, which tells by a byte in *ret_ready that it serves; 0 in the parent, after that.

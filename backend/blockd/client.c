@@ -1,9 +1,13 @@
 #include "backend/blockd/client.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include "common/buf.h"
 #include "common/fault.h"
 #include "common/fileio.h"
 #include "common/jsonl.h"
+#include "common/log.h"
 
 enum {
         QUICK_MS = 10000,      /* a few syncs on a busy disk */
@@ -157,10 +161,36 @@ static int client_create(struct volume_service *s, const char *id, uint64_t size
                 QUICK_MS, NULL, e);
 }
 
+/* blockd runs as a user of its own, who may neither read that file nor be on the way to it: it is
+ * given the file open.  To be its volume by a second name (a hard link), the file must be one that
+ * its group may write.  -1: the path will do, or blockd says what is wrong with it. */
+static int lend(const struct client *c, const char *path)
+{
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        struct stat file, blockd;
+
+        if (fd < 0 || geteuid() != 0 || fstat(fd, &file) < 0 || !S_ISREG(file.st_mode) ||
+            stat(c->control, &blockd) < 0)
+                return -1;
+        /* Where that cannot be it is copied. */
+        if (file.st_uid != blockd.st_uid &&
+            (fchown(fd, -1, blockd.st_gid) < 0 || fchmod(fd, (file.st_mode & 0777) | 0060) < 0))
+                log_debug("'%s': %m", path);
+        return TAKE_FD(fd);
+}
+
 static int client_import(struct volume_service *s, const char *id, const char *path, struct err **e)
 {
-        return call(s, json_pack("{s:s, s:s, s:s}", "op", "import", "id", id, "path", path),
-                    LONG_MS, NULL, e);
+        struct client *c = (struct client *)s;
+        json_auto_t *q = json_pack("{s:s, s:s, s:s}", "op", "import", "id", id, "path", path);
+        _cleanup_close_ int fd = lend(c, path);
+        int r = q ? FAULT_OF("ask", "import") : -ENOMEM;
+
+        if (r == 0)
+                r = jsonl_call_with(c->control, q, fd, LONG_MS, NULL, e);
+        else
+                err_errno(e, r, "ask blockd");
+        return r < 0 ? r : FAULT_OF("asked", "import");
 }
 
 static int client_clone(struct volume_service *s, const char *id, const char *parent, uint64_t size,

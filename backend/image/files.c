@@ -156,13 +156,16 @@ static int files_path(struct image_service *s, const char *id, char **ret, struc
 {
         _cleanup_free_ char *path = NULL, *folder = NULL;
         _cleanup_close_ int fd = -1;
+        struct stat st;
         int r;
 
         if ((r = image_path(image_files(s), id, NULL, &folder, e)) < 0 ||
             (r = image_path(image_files(s), id, "upload", &path, e)) < 0 ||
             (r = image_upload_open(image_files(s), id, O_RDONLY, &fd, NULL, e)) < 0)
                 return r;
-        if (fchmod(fd, 0644) < 0 || chmod(folder, 0711) < 0)
+        /* What blockd's group may do with it stays. */
+        if (fstat(fd, &st) < 0 || fchmod(fd, (st.st_mode & 0777) | 0644) < 0 ||
+            chmod(folder, 0711) < 0)
                 return err_errno(e, -errno, "open image '%s' for reading", id);
         *ret = TAKE_PTR(path);
         return 0;

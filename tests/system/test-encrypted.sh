@@ -3,7 +3,7 @@
 # forgetting, and gone for good with their tenant.
 . "$(dirname "$0")/../lib.sh"
 requires_root
-requires cryptsetup keyctl qemu-img
+requires cryptsetup keyctl qemu-img setpriv
 start_cloud
 cd "$C/tenants/default" || fail "no default tenant"
 
@@ -104,11 +104,19 @@ wait_until 20 bash -c "[ \"\$(find '$T/state/blockd/pool' -mindepth 1 -maxdepth 
 ok "the snapshot is gone"
 rmdir volumes/x volumes/p
 
+# The keyring is of blockd's user.
+of_blockd() {
+        setpriv --reuid="$blockd" --clear-groups "$@"
+}
+blockd=$(stat -c %u "$T/state/blockd")
+[ "$blockd" != 0 ] || fail "blockd is root"
+! keyctl search @u user "stratofs:$id" >/dev/null 2>&1 || fail "root's keyring has the key"
+
 # --- the tenant's key is nobody's to see
 key=$T/state/keys/$(cat id)
 [ "$(stat -c '%a %s' "$key")" = "600 32" ] || fail "the key's file"
 [ "$(stat -c %a "$T/state/keys")" = 700 ] || fail "the keys' folder"
-keyctl print "$(keyctl search @u user "stratofs:$id")" >"$T/passphrase" || fail "no key in the keyring"
+of_blockd keyctl print "$(of_blockd keyctl search @u user "stratofs:$id")" >"$T/passphrase" || fail "no key in the keyring"
 printf %s "$(cat "$T/passphrase")" >"$T/secret"
 expect "it opens the header" cryptsetup luksOpen --test-passphrase --key-file "$T/secret" "$header"
 ! grep -rqsF "$(cat "$T/secret")" "$T/state" || fail "the passphrase is on disk"
@@ -117,7 +125,7 @@ ok "the passphrase is nowhere on disk"
 # --- a boot: both daemons begin anew and the keyring is empty
 cd /
 stop_cloud
-keyctl unlink "$(keyctl search @u user "stratofs:$id")" @u >/dev/null || fail "keyctl"
+of_blockd keyctl unlink "$(of_blockd keyctl search @u user "stratofs:$id")" @u >/dev/null || fail "keyctl"
 start_cloud
 cd "$C/tenants/default" || fail "no default tenant"
 wait_until 20 cmp -n 8388608 "$T/text" volumes/v/data || fail "it stays locked"
@@ -142,12 +150,12 @@ opens() {
         cryptsetup luksOpen --test-passphrase --key-file "$1" "$header" >"$T/out" 2>"$T/err"
 }
 ! opens "$T/secret" || fail "the first tenant's key opens it still"
-printf %s "$(keyctl print "$(keyctl search @u user "stratofs:$id")")" >"$T/secret2"
+printf %s "$(of_blockd keyctl print "$(of_blockd keyctl search @u user "stratofs:$id")")" >"$T/secret2"
 opens "$T/secret2" || fail "the other tenant's key does not open it"
 ok "only the other tenant's key opens it"
 cd /
 stop_cloud
-keyctl unlink "$(keyctl search @u user "stratofs:$id")" @u >/dev/null || fail "keyctl"
+of_blockd keyctl unlink "$(of_blockd keyctl search @u user "stratofs:$id")" @u >/dev/null || fail "keyctl"
 start_cloud
 wait_until 20 cmp -n 8388608 "$T/text" "$mine/data" || fail "it stays locked"
 ok "and gets it again after a boot"
@@ -156,7 +164,7 @@ ok "and gets it again after a boot"
 cd "$C/tenants/default" || fail "no default tenant"
 expect "rmdir" rmdir "$mine"
 wait_until 20 test ! -e "$header" || fail "the header is still there"
-! keyctl search @u user "stratofs:$id" >/dev/null 2>&1 || fail "the key is still in the keyring"
+! of_blockd keyctl search @u user "stratofs:$id" >/dev/null 2>&1 || fail "the key is still in the keyring"
 ok "with the volume its key goes"
 expect "rmdir" rmdir volumes/w
 cd /

@@ -236,8 +236,8 @@ int pool_create(struct pool *p, const char *id, uint64_t size, struct err **e)
 
 int pool_import(struct pool *p, const char *id, const char *path, struct err **e)
 {
-        _cleanup_close_ int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        int opened = fd < 0 ? -errno : 0;
+        _cleanup_close_ int fd = file_open_named(path, O_RDONLY);
+        int opened = MIN(fd, 0);
         struct source src = {.fd = fd};
         struct stat st = {};
         struct entry *en;

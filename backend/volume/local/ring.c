@@ -1,6 +1,7 @@
 #include "backend/volume/local/ring.h"
 
 #include <liburing.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #include "common/fault.h"
@@ -30,13 +31,32 @@ static void make_key(void)
         keyed = pthread_key_create(&key, ring_free) == 0;
 }
 
+/* A ring that reads and writes, and does nothing else, whoever has got hold of it: neither opens
+ * nor connects, nor takes buffers or files. */
+static bool ring_make(struct io_uring *u, unsigned flags)
+{
+        struct io_uring_restriction only[] = {
+                {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_READ},
+                {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_WRITE},
+        };
+
+        if (io_uring_queue_init(RING_DEPTH, u, flags | IORING_SETUP_R_DISABLED) < 0)
+                return false;
+        /* Not by liburing: Debian 12's does not export these two. */
+        if (syscall(SYS_io_uring_register, u->ring_fd, IORING_REGISTER_RESTRICTIONS, only,
+                    ARRAY_SIZE(only)) == 0 &&
+            syscall(SYS_io_uring_register, u->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) == 0)
+                return true;
+        io_uring_queue_exit(u);
+        return false;
+}
+
 static bool ring_open(struct io_uring *u)
 {
         if (FAULT("volume.ring") < 0)
                 return false;
-        return io_uring_queue_init(RING_DEPTH, u,
-                                   IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN) == 0 ||
-               io_uring_queue_init(RING_DEPTH, u, 0) == 0;
+        return ring_make(u, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN) ||
+               ring_make(u, 0);
 }
 
 /* This thread's; NULL when it cannot have one. */

@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "common/fileio.h"
+
 enum { ORDER = 22 }; /* objects of 4 MiB */
 
 static const uint64_t features = RBD_FEATURE_LAYERING | RBD_FEATURE_EXCLUSIVE_LOCK |
@@ -357,10 +359,12 @@ int make_snapshot(struct pool *p, const char *id, const char *of, struct err **e
 
 static int open_source(const char *path, uint64_t *ret_len, struct err **e)
 {
-        _cleanup_close_ int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        _cleanup_close_ int fd = file_open_named(path, O_RDONLY);
         struct stat st;
 
-        if (fd < 0 || fstat(fd, &st) < 0)
+        if (fd < 0)
+                return err_errno(e, fd, "open '%s'", path);
+        if (fstat(fd, &st) < 0)
                 return err_errno(e, -errno, "open '%s'", path);
         if (!S_ISREG(st.st_mode))
                 return err_set(e, -EINVAL, "'%s' is no regular file", path);
