@@ -334,8 +334,11 @@ int record_load(struct control *c, struct err **e)
         r = s->ops->load(s, load_one, &l, e);
         if (r == 0)
                 r = load_tie(&l, e);
-        for (size_t i = 0; i < l.n; i++)
-                json_decref(l.v[i].links);
+        for (size_t i = 0; i < l.n; i++) {
+                if (l.v[i].named)
+                        l.v[i].o = NULL; /* the model's */
+                record_done(&l.v[i]);
+        }
         free(l.v);
         return r < 0 ? err_prepend(e, r, "load the store") : 0;
 }
