@@ -302,10 +302,15 @@ static int by_number(const void *a, const void *b)
 static int load_tie(struct loading *l, struct err **e)
 {
         struct control *c = l->c;
+        unsigned clouds = 0;
         int r = 0;
 
         if (l->n)
                 qsort(l->v, l->n, sizeof(*l->v), by_number);
+        for (size_t i = 0; i < l->n; i++)
+                clouds += l->v[i].o->kind == &kind_cloud;
+        if (l->n && clouds != 1)
+                return err_set(e, -EPROTO, "store: %u clouds in it, not one", clouds);
         for (size_t i = 0; i < l->n; i++)
                 if (l->v[i].o->kind == &kind_cloud)
                         load_add(c, &l->v[i]);
