@@ -110,6 +110,8 @@ static int open_compute(void *arg, struct compute **ret, struct err **e)
                 r = compute_mode(s, &cfg.mode, e);
                 if (r == 0)
                         r = compute_open(&cfg, &ev, &s->compute, e);
+                if (r == 0 && fault_armed)
+                        s->compute = compute_faulty(s->compute);
         }
         *ret = s->compute;
         return r;
@@ -146,6 +148,8 @@ static int open_network(void *arg, struct network_service **ret, struct err **e)
                 s->network = network_linux_new(s->run, control_id(s->control, id));
                 if (s->network)
                         network_linux_metadata(s->network, metadata);
+                if (s->network && fault_armed)
+                        s->network = network_faulty(s->network);
         }
         *ret = s->network;
         return s->network ? 0 : err_errno(e, -ENOMEM, "networks");
@@ -328,7 +332,12 @@ static int open_drivers(struct stratod *s, struct err **e)
         s->backups = backup_files_new(backups);
         if (!s->backups)
                 return err_errno(e, -ENOMEM, "backups");
-        return image_files_open(images, &s->images, e);
+        r = image_files_open(images, &s->images, e);
+        if (r == 0 && fault_armed) {
+                s->images = image_faulty(s->images);
+                s->backups = backup_faulty(s->backups);
+        }
+        return r;
 }
 
 /* For benchmarks, with STRATOFS_COMPUTE=test. */

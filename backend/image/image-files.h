@@ -11,3 +11,6 @@
  * Calls about different images may run at once; publish, unpublish, create and remove of one image
  * are the caller's to serialise.  -errno of the folder, -ENOMEM. */
 int image_files_open(const char *dir, struct image_service **ret, struct err **e);
+/* With fault points before and behind each operation, for a process that is armed; it takes `to`
+ * over.  Without memory: `to` itself. */
+struct image_service *image_faulty(struct image_service *to);

@@ -33,11 +33,12 @@ KILLS = ("job.step", "job.stepped", "store.begin", "store.commit", "fs.answer", 
          "done.export", "volume.write", "volume.flush", "do.snapshot", "done.snapshot", "do.create",
          "done.create", "do.remove", "done.remove", "ask.export", "asked.export", "do.clone",
          "ask.compute.start", "did.compute.start", "ask.compute.destroy", "did.compute.destroy",
-         "ask.compute.pause", "did.compute.pause", "did.compute.save", "did.volume.create",
-         "did.volume.snapshot", "ask.volume.remove", "did.backup.create", "did.image.publish")
+         "ask.compute.pause", "did.compute.pause", "did.compute.save", "did.backup.create",
+         "did.image.inspect", "did.network.apply")
 ERRORS = ("ask.compute.start", "ask.compute.destroy", "ask.compute.pause", "ask.compute.resume",
-          "ask.volume.create", "ask.volume.snapshot", "ask.volume.clone", "ask.volume.remove",
-          "ask.volume.resize", "ask.backup.create", "volume.write", "volume.flush")
+          "did.compute.start", "did.compute.destroy", "did.compute.pause", "ask.create",
+          "ask.snapshot", "ask.clone", "ask.remove", "ask.resize", "ask.backup.create",
+          "did.image.checksum", "volume.write", "volume.flush")
 
 
 class Trouble:
@@ -50,8 +51,9 @@ class Trouble:
         self.thread = threading.Thread(target=self.run, name="trouble")
 
     def kill(self):
-        self.cloud.arm(f"{self.rng.choice(KILLS)}=kill:{self.rng.randint(1, 4)}")
-        for _ in range(30):
+        self.cloud.arm(",".join(f"{point}=kill:{self.rng.randint(1, 2)}"
+                                for point in self.rng.sample(KILLS, 4)))
+        for _ in range(15):
             if self.stop.wait(0.1) or not self.cloud.armed():
                 break
         self.kills += not self.cloud.armed()
