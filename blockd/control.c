@@ -632,7 +632,7 @@ char *control_line(struct server *s, const char *line, size_t n)
                 json_object_set_new(answer, "error", json_string(err_msg(e)));
         }
         json_object_set_new(answer, "ok", json_boolean(r >= 0));
-        return json_dumps(answer, JSON_COMPACT);
+        return json_text(answer, JSON_COMPACT);
 }
 
 /* Answers every whole line that is in the buffer. */

@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
+
+#include "common/jsonl.h"
 #include <openssl/evp.h>
 
 #include "common/clock.h"
@@ -83,7 +85,7 @@ static char *head_line(const struct manifest *m)
                 m->created, "size", (json_int_t)m->size, "chunk_size", (json_int_t)m->chunk_size,
                 "read_bytes", (json_int_t)m->read_bytes, "new_bytes", (json_int_t)m->new_bytes);
 
-        return head ? json_dumps(head, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
+        return head ? json_text(head, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
 }
 
 /* A chunk is its checksum in quotes, n chunks of zeros are the number n. */
