@@ -6,8 +6,9 @@ Trouble is a daemon killed at a fault point, a disk that is full, an engine or a
 A kill is none of the users' business: no call fails because of it.  A call or a job that met an
 error may have failed; what it was at is then looked at anew, or can be deleted.
 
-life.py [SECONDS]   STRATOFS_SEED, STRATOFS_USERS (3).  The same seed draws the same actions; where
-                    in them trouble comes depends on the machine, too."""
+life.py [SECONDS]   STRATOFS_SEED, STRATOFS_USERS (3), STRATOFS_GUESTS (1: instances are started, too;
+                    so it is in the long form).  The same seed draws the same actions; where in
+                    them trouble comes depends on the machine, too."""
 import contextlib
 import errno
 import os
@@ -23,6 +24,7 @@ from cloud import GONE, Cloud, Stuck, go_inside, read, wait_for, write
 
 SEED = int(os.environ.get("STRATOFS_SEED", "1"))
 LONG = os.environ.get("STRATOFS_LONG") == "1"
+GUESTS = os.environ.get("STRATOFS_GUESTS", "1" if LONG else "0") == "1"
 USERS = int(os.environ.get("STRATOFS_USERS", "3"))
 STRANGER = 54321
 BLOCK = 64 << 10
@@ -47,6 +49,7 @@ class Trouble:
     def __init__(self, cloud, rng):
         self.cloud, self.rng = cloud, rng
         self.errors = self.kills = self.full = 0
+        self.hurting, self.quiet = False, 0.0  # whether calls may fail now; since when not
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.run, name="trouble")
 
@@ -77,8 +80,16 @@ class Trouble:
 
     def run(self):
         while not self.stop.wait(self.rng.uniform(0.2, 1.5)):
-            self.rng.choice((self.kill, self.kill, self.error, self.fill))()
+            what = self.rng.choice((self.kill, self.kill, self.error, self.fill))
+            self.hurting = what != self.kill
+            what()
             self.cloud.disarm()
+            self.quiet = time.monotonic() if self.hurting else self.quiet
+            self.hurting = False
+
+    def excuses(self, start):
+        """Whether what began then may have met an error."""
+        return self.hurting or self.quiet >= start
 
 
 class User:
@@ -116,15 +127,15 @@ class User:
 
     def refused(self, code, f, *args):
         """The call fails with that errno; or with what trouble makes of it."""
-        before = self.trouble.errors
+        start = time.monotonic()
         try:
             f(*args)
         except OSError as e:
-            if e.errno != code and not (e.errno in UNLUCKY and self.trouble.errors):
+            if e.errno != code and not (e.errno in UNLUCKY and self.trouble.excuses(start)):
                 raise Stuck(f"{f.__name__}{args}: {e}, not {errno.errorcode[code]}") from None
             self.predicted += 1
             return
-        raise Stuck(f"{f.__name__}{args} went well, not {errno.errorcode[code]}; {before}")
+        raise Stuck(f"{f.__name__}{args} went well, not {errno.errorcode[code]}")
 
     def look(self, path):
         """The state where it comes to rest; None: it is not there."""
@@ -322,7 +333,8 @@ class User:
         if (i["state"], verb) in (("suspended", "reboot hard"), ("stopped", "reboot hard")):
             return  # a start in other words
         end = self.ENDS.get((i["state"], verb))
-        if end == "active" and i["state"] in ("draft", "stopped") and not i["volumes"]:
+        if end == "active" and i["state"] in ("draft", "stopped") and not (
+                GUESTS and i["volumes"]):
             return  # it has nothing to boot from
         ctl = self.path("instances", name, "ctl")
         if not end:
@@ -466,22 +478,16 @@ class User:
         actions, weights = zip(*self.ACTIONS)
         while time.monotonic() < until and not self.trouble.stop.is_set():
             action = self.rng.choices(actions, weights)[0]
-            before = self.trouble.errors
+            start = time.monotonic()
             self.history.append(action.__name__)
             try:
                 action(self)
                 self.done += 1
-            except (OSError, Stuck) as e:
-                # An error that was armed before the call may be met in the middle of it.
-                if before == self.trouble.errors and not self.hurt(e):
+            except (OSError, Stuck):
+                if not self.trouble.excuses(start):
                     raise
                 self.failed += 1
                 self.again()
-
-    def hurt(self, e):
-        """Whether an error was armed lately: one that came before the call began."""
-        return isinstance(e, OSError) and e.errno in UNLUCKY and self.trouble.errors > 0 or (
-            isinstance(e, Stuck) and self.trouble.errors > 0 and " is error" in str(e))
 
     def finish(self):
         for name in self.idle():
@@ -505,7 +511,7 @@ def run(user, until, failures):
 
 def main():
     go_inside()
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3600 if LONG else 35
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3600 if LONG else 20
     c = Cloud(disk="512M")
     trouble = Trouble(c, random.Random(SEED))
     users = [User(c, trouble, n) for n in range(USERS)]
