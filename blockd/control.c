@@ -639,7 +639,7 @@ static char *answer(struct server *s, const char *line, size_t n, int given)
                 json_object_set_new(o, "error", json_string(err_msg(e)));
         }
         json_object_set_new(o, "ok", json_boolean(r >= 0));
-        return json_dumps(o, JSON_COMPACT);
+        return json_text(o, JSON_COMPACT);
 }
 
 char *control_line(struct server *s, const char *line, size_t n)

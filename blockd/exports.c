@@ -5,6 +5,8 @@
 #include <dirent.h>
 #include <endian.h>
 #include <jansson.h>
+
+#include "common/jsonl.h"
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -55,7 +57,7 @@ static int write_file(struct server *s, const struct export *x, struct err **e)
 
         if (o && x->clients && json_object_set(o, "clients", x->clients) < 0)
                 return err_errno(e, -ENOMEM, "export");
-        text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+        text = o ? json_text(o, JSON_COMPACT) : NULL;
         if (!path || !text)
                 return err_errno(e, -ENOMEM, "export");
         return file_replace(path, text, strlen(text), 0600, e);

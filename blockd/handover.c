@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 
+#include "common/jsonl.h"
 #include "common/fileio.h"
 
 enum { JSON_MAX = 16 << 20 }; /* start names every volume in use */
@@ -41,7 +42,7 @@ static int send_head(int sock, const struct head *h, int fd)
 
 int handover_send(int sock, json_t *o, const void *bytes, size_t n, int fd)
 {
-        _cleanup_free_ char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+        _cleanup_free_ char *text = o ? json_text(o, JSON_COMPACT) : NULL;
         struct head h = {.json = text ? strlen(text) : 0, .bytes = n};
         int r;
 

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <utlist.h>
 
+#include "common/jsonl.h"
 #include "blockd/server.h"
 #include "common/clock.h"
 #include "common/fileio.h"
@@ -80,7 +81,7 @@ static int write_file(struct server *s, const char *volume, const struct limit_c
                 (json_int_t)c->iops_burst, "bandwidth_burst", (json_int_t)c->bandwidth_burst,
                 "burst_seconds", (json_int_t)c->burst_seconds);
 
-        text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+        text = o ? json_text(o, JSON_COMPACT) : NULL;
         if (!path || !text)
                 return err_errno(e, -ENOMEM, "limit");
         return file_replace(path, text, strlen(text), 0600, e);

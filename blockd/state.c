@@ -3,6 +3,8 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <jansson.h>
+
+#include "common/jsonl.h"
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <systemd/sd-id128.h>
@@ -81,7 +83,7 @@ int state_claim(const char *state, const char *run, struct err **e)
         if (r < 0)
                 return r;
         o = json_pack("{s:s, s:s}", "boot", boot, "run", run);
-        text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+        text = o ? json_text(o, JSON_COMPACT) : NULL;
         if (!text)
                 return err_errno(e, -ENOMEM, "claim");
         return file_replace(path, text, strlen(text), 0600, e);

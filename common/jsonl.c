@@ -8,6 +8,20 @@
 #include "common/clock.h"
 #include "common/fileio.h"
 
+/* The buffer remembers a failure, whatever jansson makes of our answers. */
+static int add(const char *p, size_t n, void *arg)
+{
+        buf_add(arg, p, n);
+        return 0;
+}
+
+char *json_text(const json_t *j, size_t flags)
+{
+        _cleanup_buf_ struct buf b = {};
+
+        return json_dump_callback(j, add, &b, flags) < 0 || b.failed ? NULL : buf_take(&b);
+}
+
 static int connect_unix(const char *path, struct err **e)
 {
         struct sockaddr_un sa = {.sun_family = AF_UNIX};
@@ -103,7 +117,7 @@ int jsonl_call_with(const char *path, json_t *request, int given, int timeout_ms
                     struct err **e)
 {
         int64_t deadline = clock_mono() + (int64_t)timeout_ms * 1000;
-        _cleanup_free_ char *text = json_dumps(request, JSON_COMPACT);
+        _cleanup_free_ char *text = json_text(request, JSON_COMPACT);
         _cleanup_buf_ struct buf line = {};
         _cleanup_close_ int fd = -1;
         int r;

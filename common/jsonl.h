@@ -8,6 +8,10 @@
 #include <stdint.h>
 #include "common/err.h"
 
+/* As json_dumps(3), but whole or NULL (no memory): that one leaves out what it has no room for, and
+ * says nothing (jansson 2.14: dump_string() of a key is not looked at).  The caller frees. */
+char *json_text(const json_t *j, size_t flags);
+
 enum { JSONL_MAX = 1 << 20 }; /* a line that is longer is refused and the connection closed */
 
 /* Sends request (borrowed) to the socket at path and waits at most timeout_ms for the answer.

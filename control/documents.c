@@ -1,6 +1,8 @@
 #include "control/documents.h"
 
 #include <jansson.h>
+
+#include "common/jsonl.h"
 #include <openssl/evp.h>
 #include <sys/random.h>
 
@@ -17,7 +19,7 @@ static void add_text(struct buf *out, const char *name, const char *text)
 /* Takes v. */
 static void add_json(struct buf *out, const char *name, json_t *v)
 {
-        _cleanup_free_ char *text = xcheck(json_dumps(v, JSON_INDENT(1) | JSON_SORT_KEYS));
+        _cleanup_free_ char *text = xcheck(json_text(v, JSON_INDENT(1) | JSON_SORT_KEYS));
 
         json_decref(v);
         add_text(out, name, text);

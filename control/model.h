@@ -115,4 +115,4 @@ struct meta *object_meta(const struct object *o, const char *key);
 /* "volume 'root'" for words. */
 char *object_label(const struct object *o, char out[NAME_SIZE + 32]);
 #define object_foreach_link(l, o)                                                                  \
-        for (struct link *l = (o)->links; l < (o)->links + (o)->nlinks; l++)
+        for (struct link *l = (o)->links; l && l < (o)->links + (o)->nlinks; l++)

@@ -8,6 +8,8 @@
 
 #include <jansson.h>
 
+#include "common/jsonl.h"
+
 void record_scope(const struct object *o, char out[40])
 {
         /* A tenant and all that is in it are one scope, so that one commit can change both. */
@@ -17,44 +19,55 @@ void record_scope(const struct object *o, char out[40])
                 snprintf(out, 40, "cloud");
 }
 
+/* A record that lacks something would be taken for one that never had it. */
+static void put(json_t *to, const char *key, json_t *v)
+{
+        if (json_object_set_new(to, key, v) < 0)
+                abort();
+}
+
+static void put_last(json_t *to, json_t *v)
+{
+        if (json_array_append_new(to, v) < 0)
+                abort();
+}
+
 static void pack_attrs(const struct object *o, json_t *rec)
 {
-        json_t *attrs = json_object();
+        json_t *attrs = xcheck(json_object());
 
         for (unsigned i = 0; i < o->kind->nattrs; i++) {
                 const struct attr_def *a = &o->kind->attrs[i];
 
                 if (attr_is_text(a) && o->vals[i].s)
-                        json_object_set_new(attrs, a->name, json_string(o->vals[i].s));
+                        put(attrs, a->name, json_string(o->vals[i].s));
                 else if (!attr_is_text(a) && o->vals[i].u == VALUE_MAX)
-                        json_object_set_new(attrs, a->name, json_string("max"));
+                        put(attrs, a->name, json_string("max"));
                 else if (!attr_is_text(a) && o->vals[i].u)
-                        json_object_set_new(attrs, a->name, json_integer(o->vals[i].u));
+                        put(attrs, a->name, json_integer(o->vals[i].u));
         }
-        json_object_set_new(rec, "attrs", attrs);
+        put(rec, "attrs", attrs);
 }
 
 static void pack_links(const struct object *o, json_t *rec)
 {
-        json_t *links = json_array(), *meta = json_array();
+        json_t *links = xcheck(json_array()), *meta = xcheck(json_array());
         char target[ID_TEXT_SIZE];
 
         object_foreach_link (l, o)
-                json_array_append_new(links,
-                                      json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:b}", "link",
-                                                o->kind->links[l->def].name, "name", l->name, "to",
-                                                id_text(target, l->target->id), "id", l->id, "slot",
-                                                (int)l->slot, "created", (json_int_t)l->created,
-                                                "leaving", l->leaving));
+                put_last(links, json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:b}", "link",
+                                          o->kind->links[l->def].name, "name", l->name, "to",
+                                          id_text(target, l->target->id), "id", l->id, "slot",
+                                          (int)l->slot, "created", (json_int_t)l->created,
+                                          "leaving", l->leaving));
         for (unsigned i = 0; i < o->nmeta; i++)
-                json_array_append_new(meta, json_pack("{s:s, s:s, s:i, s:I}", "key", o->meta[i].key,
-                                                      "value", o->meta[i].value, "slot",
-                                                      (int)o->meta[i].slot, "updated",
-                                                      (json_int_t)o->meta[i].updated));
+                put_last(meta, json_pack("{s:s, s:s, s:i, s:I}", "key", o->meta[i].key, "value",
+                                         o->meta[i].value, "slot", (int)o->meta[i].slot, "updated",
+                                         (json_int_t)o->meta[i].updated));
         if (json_array_size(links))
-                json_object_set(rec, "links", links);
+                put(rec, "links", json_incref(links));
         if (json_array_size(meta))
-                json_object_set(rec, "meta", meta);
+                put(rec, "meta", json_incref(meta));
         json_decref(links);
         json_decref(meta);
 }
@@ -69,14 +82,14 @@ char *record_write(const struct object *o)
 
         xcheck(rec);
         if (o->nameless)
-                json_object_set_new(rec, "nameless", json_true());
+                put(rec, "nameless", json_true());
         if (o->holder)
-                json_object_set_new(rec, "in", json_integer(o->holder->no));
+                put(rec, "in", json_integer(o->holder->no));
         if (o->error)
-                json_object_set_new(rec, "error", json_string(o->error));
+                put(rec, "error", json_string(o->error));
         pack_attrs(o, rec);
         pack_links(o, rec);
-        return xcheck(json_dumps(rec, JSON_COMPACT));
+        return xcheck(json_text(rec, JSON_COMPACT));
 }
 
 /* --- loading: objects first, then what ties them together ---------------------------------------
@@ -302,10 +315,15 @@ static int by_number(const void *a, const void *b)
 static int load_tie(struct loading *l, struct err **e)
 {
         struct control *c = l->c;
+        unsigned clouds = 0;
         int r = 0;
 
         if (l->n)
                 qsort(l->v, l->n, sizeof(*l->v), by_number);
+        for (size_t i = 0; i < l->n; i++)
+                clouds += l->v[i].o->kind == &kind_cloud;
+        if (l->n && clouds != 1)
+                return err_set(e, -EPROTO, "store: %u clouds in it, not one", clouds);
         for (size_t i = 0; i < l->n; i++)
                 if (l->v[i].o->kind == &kind_cloud)
                         load_add(c, &l->v[i]);
@@ -334,8 +352,11 @@ int record_load(struct control *c, struct err **e)
         r = s->ops->load(s, load_one, &l, e);
         if (r == 0)
                 r = load_tie(&l, e);
-        for (size_t i = 0; i < l.n; i++)
-                json_decref(l.v[i].links);
+        for (size_t i = 0; i < l.n; i++) {
+                if (l.v[i].named)
+                        l.v[i].o = NULL; /* the model's */
+                record_done(&l.v[i]);
+        }
         free(l.v);
         return r < 0 ? err_prepend(e, r, "load the store") : 0;
 }

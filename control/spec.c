@@ -4,6 +4,8 @@
 #include <ctype.h>
 #include <jansson.h>
 
+#include "common/jsonl.h"
+
 /* --- reading ------------------------------------------------------------------------------- */
 
 static json_t *attr_json(struct control *c, const struct object *o, unsigned i)
@@ -56,7 +58,7 @@ static void add_meta(const struct object *o, json_t *doc)
 
 static void dump(json_t *doc, struct buf *out)
 {
-        _cleanup_free_ char *text = json_dumps(doc, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+        _cleanup_free_ char *text = json_text(doc, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
 
         buf_addstr(out, xcheck(text));
         buf_addc(out, '\n');
@@ -317,8 +319,8 @@ static int apply_meta(struct applying *ap, json_t *doc, struct err **e)
                 const char *s = json_string_value(v);
                 const struct meta *now = meta_find(o, key);
 
-                if (!s || strlen(s) > meta_value_max(o->kind, key) || !text_clean(s, strlen(s), true) ||
-                    !meta_key_valid(key))
+                if (!s || strlen(s) > meta_value_max(o->kind, key) ||
+                    !text_clean(s, strlen(s), true) || !meta_key_valid(key))
                         return err_set(e, -EINVAL, "metadata: an object of KEY: TEXT");
                 if (now && streq(now->value, s))
                         continue;

@@ -111,6 +111,8 @@ static int open_compute(void *arg, struct compute **ret, struct err **e)
                 r = compute_mode(s, &cfg.mode, e);
                 if (r == 0)
                         r = compute_open(&cfg, &ev, &s->compute, e);
+                if (r == 0 && fault_armed)
+                        s->compute = compute_faulty(s->compute);
         }
         *ret = s->compute;
         return r;
@@ -167,6 +169,8 @@ static int open_network(void *arg, struct network_service **ret, struct err **e)
                 s->network = network_linux_new(s->run, control_id(s->control, id));
                 if (s->network)
                         network_linux_metadata(s->network, metadata);
+                if (s->network && fault_armed)
+                        s->network = network_faulty(s->network);
         }
         *ret = s->network;
         return s->network ? 0 : err_errno(e, -ENOMEM, "networks");
@@ -353,6 +357,10 @@ static int open_drivers(struct stratod *s, struct err **e)
         r = image_files_open(images, &s->images, e);
         if (r == 0)
                 image_files_unpacker(s->images, unpack);
+        if (r == 0 && fault_armed) {
+                s->images = image_faulty(s->images);
+                s->backups = backup_faulty(s->backups);
+        }
         return r;
 }
 

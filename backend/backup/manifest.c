@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
+
+#include "common/jsonl.h"
 #include <openssl/evp.h>
 
 #include "common/clock.h"
@@ -83,7 +85,7 @@ static char *head_line(const struct manifest *m)
                 m->created, "size", (json_int_t)m->size, "chunk_size", (json_int_t)m->chunk_size,
                 "read_bytes", (json_int_t)m->read_bytes, "new_bytes", (json_int_t)m->new_bytes);
 
-        return head ? json_dumps(head, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
+        return head ? json_text(head, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
 }
 
 /* A chunk is its checksum in quotes, n chunks of zeros are the number n. */
@@ -251,18 +253,32 @@ static int read_chunk(char *line, struct manifest *m, size_t *at)
         return 0;
 }
 
+/* With its newline, if it is not longer than ours are; 0 at the end. */
+static size_t read_line(FILE *f, char line[HEAD_MAX + 1])
+{
+        size_t n = 0;
+        int c;
+
+        while (n < HEAD_MAX && (c = getc_unlocked(f)) != EOF) {
+                line[n++] = c;
+                if (c == '\n')
+                        break;
+        }
+        line[n] = '\0';
+        return n;
+}
+
 static int read_lines(FILE *f, EVP_MD_CTX *ctx, const char *id, struct manifest *m)
 {
-        _cleanup_free_ char *line = NULL;
+        _cleanup_free_ char *line = calloc(1, HEAD_MAX + 1);
         char want[HASH_TEXT + 16], text[HASH_TEXT];
         bool head = false;
-        size_t room = 0, at = 0;
+        size_t n, at = 0;
         struct hash sum;
-        ssize_t n;
-        int r = 0;
+        int r = line ? 0 : -ENOMEM;
 
-        while (r == 0 && (n = getline(&line, &room, f)) > 0) {
-                if (n > HEAD_MAX || line[n - 1] != '\n' || strlen(line) != (size_t)n)
+        while (r == 0 && (n = read_line(f, line)) > 0) {
+                if (line[n - 1] != '\n' || strlen(line) != n)
                         return -EBADMSG;
                 if (head && line[0] == '{')
                         break;
@@ -272,13 +288,14 @@ static int read_lines(FILE *f, EVP_MD_CTX *ctx, const char *id, struct manifest 
                 r = head ? read_chunk(line, m, &at) : read_head(line, id, m);
                 head = true;
         }
+        if (r == 0 && ferror(f))
+                r = -EIO;
         if (r < 0)
                 return r;
         if (!EVP_DigestFinal_ex(ctx, sum.v, NULL))
                 return -ENOMEM;
         snprintf(want, sizeof(want), "{\"sha256\":\"%s\"}\n", hash_text(text, &sum));
-        return head && line && streq(line, want) && at == m->nchunks && getc(f) == EOF ? 0
-                                                                                       : -EBADMSG;
+        return head && streq(line, want) && at == m->nchunks && getc(f) == EOF ? 0 : -EBADMSG;
 }
 
 int manifest_read(struct store *s, const char *id, struct manifest *ret, struct err **e)

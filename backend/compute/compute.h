@@ -52,6 +52,10 @@ struct compute_config {
 int compute_open(const struct compute_config *cfg, const struct compute_events *ev,
                  struct compute **ret, struct err **e);
 
+/* With fault points before and behind each operation, for a process that is armed; it takes `to`
+ * over.  Without memory: `to` itself. */
+struct compute *compute_faulty(struct compute *to);
+
 /* Whether guests run under KVM here.  Boots a boot sector that speaks on the serial line: that
  * /dev/kvm opens proves nothing.  workdir is a folder to put the disk image in, for the time of the
  * call.  0 with *ret; -ENOENT no QEMU; else what kept the probe from being made. */

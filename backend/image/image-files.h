@@ -14,3 +14,6 @@ int image_files_open(const char *dir, struct image_service **ret, struct err **e
 /* Where stratofs-unpack is, which reads tar archives; NULL, and before: such images are refused, by
  * -ENOTSUP.  Before any other call.  Copied. */
 void image_files_unpacker(struct image_service *s, const char *program);
+/* With fault points before and behind each operation, for a process that is armed; it takes `to`
+ * over.  Without memory: `to` itself. */
+struct image_service *image_faulty(struct image_service *to);

@@ -12,4 +12,7 @@ extern const struct store_ops refusing_ops;
 /* The control plane's way to its one host. */
 int open_fake_compute(void *arg, struct compute **ret, struct err **e);
 
+/* What rig_setup() begins with: drivers that remember nothing yet. */
+void rig_drivers(void);
+
 #endif

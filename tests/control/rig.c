@@ -44,13 +44,18 @@ int rig_remove_dir(void **state)
         return remove_tree(dir, NULL);
 }
 
-int rig_setup(void **state)
+void rig_drivers(void)
 {
         fake = (struct fake){.volumes = {.ops = &fake_volume_ops, .shared_socket = "/s"},
                              .images = {.ops = &fake_image_ops},
                              .compute = {.ops = &fake_compute_ops},
                              .store = &refusing.store,
                              .lock = PTHREAD_MUTEX_INITIALIZER};
+}
+
+int rig_setup(void **state)
+{
+        rig_drivers();
         refusing = (struct refusing){.store = {.ops = &refusing_ops},
                                      .real = store_memory_new(),
                                      .lock = PTHREAD_MUTEX_INITIALIZER,

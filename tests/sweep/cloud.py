@@ -62,8 +62,13 @@ def write(path, text):
 
 
 class Cloud:
-    def __init__(self):
+    def __init__(self, disk=None):
+        """disk: the size of one of its own, which can be full."""
         self.dir = tempfile.mkdtemp(prefix="sweep.")
+        self.disk = disk
+        if disk:
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=" + disk, "none", self.dir],
+                           check=True)
         os.chmod(self.dir, 0o711)
         self.state = os.path.join(self.dir, "state")
         self.root = os.path.join(self.dir, "cloud")
@@ -79,9 +84,18 @@ class Cloud:
             raise Stuck(f"strato {verb}: {r.stdout}{r.stderr}")
         return r
 
-    def close(self):
+    def close(self, keep=False):
+        """keep: the logs, in a folder that is named."""
         self.disarm()
         self.strato("down", "--guests", "--force", check=False)
+        if keep:
+            kept = tempfile.mkdtemp(prefix="sweep-logs.")
+            for log in ("log", "libvirt/log"):
+                if os.path.isdir(os.path.join(self.state, log)):
+                    shutil.copytree(os.path.join(self.state, log), os.path.join(kept, log))
+            print(f"logs: {kept}", file=sys.stderr)
+        if self.disk:
+            subprocess.run(["umount", "--lazy", self.dir], check=False)
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def path(self, *parts):

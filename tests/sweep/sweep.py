@@ -25,15 +25,15 @@ LONG = os.environ.get("STRATOFS_LONG") == "1"
 SEED = int(os.environ.get("STRATOFS_SEED", "1"))
 FEW = 1  # points of an act in the short form
 # Asked again and again by themselves, and change nothing.
-IDLE = {"ping", "stats", "list", "list_exports", "locked", "stat"}
+IDLE = {"ping", "stats", "list", "list_exports", "locked", "stat", "state", "warm"}
 
 
 def reached(trace):
     """(program, point, how many times before) of each point, without those that come by time."""
     count, found = {}, []
     for program, point in trace:
-        room, _, what = point.partition(".")
-        if room in ("ask", "asked", "do", "done") and what in IDLE:
+        room, _, what = point.rpartition(".")
+        if room.partition(".")[0] in ("ask", "asked", "did", "do", "done") and what in IDLE:
             continue
         count[program, point] = count.get((program, point), 0) + 1
         found.append((program, point, count[program, point]))

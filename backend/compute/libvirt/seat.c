@@ -14,6 +14,8 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+
+#include "common/jsonl.h"
 #include <libvirt/libvirt-qemu.h>
 
 #include "common/fault.h"
@@ -32,7 +34,7 @@ static int qmp(virDomainPtr dom, const char *command, json_t *args, json_t **ret
 {
         _cleanup_json_ json_t *request =
                 json_pack("{s:s, s:o*}", "execute", command, "arguments", args);
-        _cleanup_free_ char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
+        _cleanup_free_ char *text = request ? json_text(request, JSON_COMPACT) : NULL;
         _cleanup_free_ char *reply = NULL;
         _cleanup_json_ json_t *answer = NULL;
         json_t *value;

@@ -8,3 +8,6 @@
 struct network_service *network_linux_new(const char *run, const char *cloud);
 /* From the next apply on program, stratofs-metadata, serves the ports' documents.  NULL: nobody. */
 void network_linux_metadata(struct network_service *s, const char *program);
+/* With fault points before and behind each operation, for a process that is armed; it takes `to`
+ * over.  Without memory: `to` itself. */
+struct network_service *network_faulty(struct network_service *to);

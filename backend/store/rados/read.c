@@ -160,7 +160,10 @@ static int gather_log(void *arg, const char *key, const char *value, size_t len)
         size_t i = 0;
         int r = 0;
 
-        for (const char *at = value; r == 0 && at < value + len; at += strlen(at) + 1) {
+        for (const char *at = value, *nul; r == 0 && len > 0; len -= nul + 1 - at, at = nul + 1) {
+                nul = memchr(at, '\0', len);
+                if (!nul)
+                        return -EUCLEAN;
                 if (*at != 'k')
                         continue;
                 r = gather_key(g, at + 1, &i);

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <jansson.h>
 
+#include "common/jsonl.h"
+
 #include "backend/volume/local/maplog.h"
 #include "common/fault.h"
 #include "common/fileio.h"
@@ -277,51 +279,64 @@ static int format_of(const struct meta *m)
         return m->immutable && m->origin[0] ? FORMAT_SNAPSHOT : FORMAT_FIRST;
 }
 
+/* Takes v; NULL is no memory. */
+static void put(json_t *o, const char *key, json_t *v, bool *failed)
+{
+        *failed |= json_object_set_new(o, key, v) < 0;
+}
+
 static json_t *layer_json(const struct meta *m, unsigned i)
 {
         const struct meta_layer *l = &m->layers[i];
-        json_t *o = json_pack("{s:I, s:I}", "n", (json_int_t)l->n, "size", (json_int_t)l->size);
+        json_auto_t *o =
+                json_pack("{s:I, s:I}", "n", (json_int_t)l->n, "size", (json_int_t)l->size);
+        bool failed = !o;
 
         if (l->data != l->n)
-                json_object_set_new(o, "data", json_integer(l->data));
+                put(o, "data", json_integer(l->data), &failed);
         if (l->map != l->n && meta_mapped(m, i))
-                json_object_set_new(o, "map", json_integer(l->map));
+                put(o, "map", json_integer(l->map), &failed);
         if (l->overlap != UINT64_MAX)
-                json_object_set_new(o, "overlap", json_integer(l->overlap));
+                put(o, "overlap", json_integer(l->overlap), &failed);
         if (l->below != below_default(m, i))
-                json_object_set_new(o, "below",
-                                    l->below >= 0 ? json_integer(l->below)
-                                                  : json_boolean(l->below == META_ORIGIN));
-        return o;
+                put(o, "below",
+                    l->below >= 0 ? json_integer(l->below) : json_boolean(l->below == META_ORIGIN),
+                    &failed);
+        return failed ? NULL : json_incref(o);
 }
 
+/* NULL without memory: what is left out reads as if it had never been, a snapshot without its
+ * origin as zeros. */
 static json_t *meta_json(const struct meta *m)
 {
-        json_t *o = json_pack("{s:i, s:s, s:[]}", "format", format_of(m), "id", m->id, "layers");
+        json_auto_t *o =
+                json_pack("{s:i, s:s, s:[]}", "format", format_of(m), "id", m->id, "layers");
         json_t *layers = json_object_get(o, "layers");
+        bool failed = !o;
 
         for (unsigned i = 0; i < m->nlayers; i++)
-                json_array_append_new(layers, layer_json(m, i));
+                failed |= json_array_append_new(layers, layer_json(m, i)) < 0;
         if (m->parent[0])
-                json_object_set_new(o, "parent", json_string(m->parent));
+                put(o, "parent", json_string(m->parent), &failed);
         if (m->origin[0])
-                json_object_set_new(o, "origin",
-                                    json_pack("{s:s, s:I}", "volume", m->origin, "layer",
-                                              (json_int_t)m->origin_layer));
+                put(o, "origin",
+                    json_pack("{s:s, s:I}", "volume", m->origin, "layer",
+                              (json_int_t)m->origin_layer),
+                    &failed);
         if (m->immutable)
-                json_object_set_new(o, "immutable", json_true());
+                put(o, "immutable", json_true(), &failed);
         if (m->removed)
-                json_object_set_new(o, "removed", json_true());
+                put(o, "removed", json_true(), &failed);
         if (m->flatten)
-                json_object_set_new(o, "flatten", json_true());
-        return o;
+                put(o, "flatten", json_true(), &failed);
+        return failed ? NULL : json_incref(o);
 }
 
 /* The caller frees; NULL without memory. */
 static char *meta_text(const struct meta *m)
 {
         json_auto_t *o = meta_json(m);
-        _cleanup_free_ char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+        _cleanup_free_ char *text = o ? json_text(o, JSON_COMPACT) : NULL;
         size_t n = text ? strlen(text) - 1 : 0; /* without the last brace */
         char end[SEAL + 1];
 

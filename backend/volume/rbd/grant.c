@@ -5,12 +5,14 @@
  * them: RBD's usual profile lets who has it bar any client from the cluster, this host too. */
 #include <jansson.h>
 
+#include "common/jsonl.h"
+
 #include "backend/volume/rbd/rbd.h"
 
 static int command(struct pool *p, json_t *words, json_t **ret, struct err **e)
 {
         json_auto_t *q = words;
-        char *text = q ? json_dumps(q, JSON_COMPACT) : NULL;
+        char *text = q ? json_text(q, JSON_COMPACT) : NULL;
         char *out = NULL, *status = NULL;
         const char *cmd[] = {text};
         size_t n = 0, nstatus = 0;

@@ -11,6 +11,8 @@
 
 #include <jansson.h>
 
+#include "common/jsonl.h"
+
 #include "common/clock.h"
 
 enum { FORMAT = 2, PAGE = 500 };
@@ -135,12 +137,13 @@ static char *encode(const struct record *r)
                                    format, "made", (int)r->made, "image", r->image, "snap", r->snap,
                                    "parent", r->parent, "size", (json_int_t)r->size, "import",
                                    (int)r->import, "own", (int)r->own, "flatten", (int)r->flatten);
+        bool failed = !o;
 
         if (o && r->space[0])
-                json_object_set_new(o, "space", json_string(r->space));
+                failed |= json_object_set_new(o, "space", json_string(r->space)) < 0;
         if (o && r->was[0])
-                json_object_set_new(o, "was", json_string(r->was));
-        return o ? json_dumps(o, JSON_COMPACT) : NULL;
+                failed |= json_object_set_new(o, "was", json_string(r->was)) < 0;
+        return failed ? NULL : json_text(o, JSON_COMPACT);
 }
 
 int index_get(struct pool *p, const char *id, struct record *ret, struct err **e)

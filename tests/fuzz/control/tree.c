@@ -6,6 +6,7 @@
  * newline and for a NUL. */
 #include "../../control/rig.h"
 
+#include "backend/network/null/network-null.h"
 #include "common/buf.h"
 #include "common/log.h"
 
@@ -183,6 +184,14 @@ static void line(const uint8_t *p, size_t n)
         show(s.no);
 }
 
+static struct network_service *null;
+
+static int open_null(void *arg, struct network_service **ret, struct err **e)
+{
+        *ret = null;
+        return 0;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
         static bool begun;
@@ -190,8 +199,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
         if (!begun) {
                 log_set_level(LOG_EMERG);
                 rig_make_dir(NULL);
+                rig_network = open_null;
                 begun = true;
         }
+        null = network_null_new();
         rig_setup(NULL);
         for (unsigned i = 0; n > 0 && i < LINES_MAX; i++) {
                 const uint8_t *nl = memchr(p, '\n', n);
@@ -203,5 +214,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
                 n -= k;
         }
         rig_teardown(NULL);
+        null->ops->close(null);
         return 0;
 }
