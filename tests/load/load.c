@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CALLS = 1 << 22, CLIENTS = 1024, TEXT = 64 << 10, PACE_US = 25000 };
+enum { CALLS = 1 << 22, CLIENTS = 2048, TEXT = 64 << 10, PACE_US = 25000 };
 
 enum call { STAT, LIST, READ, MAKE, CHANGE, LINK, WAIT, REMOVE, NCALLS };
 static const char *const names[] = {"stat",   "list", "read", "make",
@@ -325,7 +325,13 @@ static void flood_run(struct client *c)
                         make(c, path(c, p, "groups/f%u-%u", c->no, n));
                         drop(c, p);
                 } else if (!strcmp(what, "write")) {
-                        change(c, path(c, p, "description"), n % 2 ? "one\n" : "another\n");
+                        change(c, path(c, p, "volumes/v/description"),
+                               n % 2 ? "one\n" : "another\n");
+                } else if (!strcmp(what, "look")) {
+                        ask(c, path(c, p, "state"));
+                        break;
+                } else if (!strcmp(what, "spin")) {
+                        look(c, READ, "/dev/null");
                 } else if (!strcmp(what, "fail")) {
                         change(c, path(c, p, "ctl"), "nonsense\n");
                 } else if (!strcmp(what, "events")) {

@@ -376,7 +376,8 @@ def newer(archive):
         fail("a backup of a later version is restored")
     except OSError:
         pass
-    print(text(DEFAULT + "/volumes/r/error"))
+    if "version newer than" not in text(DEFAULT + "/volumes/r/error"):
+        fail("no words: " + text(DEFAULT + "/volumes/r/error"))
     ok("a backup of a later version is refused")
 
 
