@@ -27,7 +27,7 @@ static int conn_open(void *arg, const char *name, struct session_export *ret, st
         r = takeover_await(c->server, name, &why);
         if (r == 0)
                 r = volume_open(c->server->pool, name, x && x->readonly, &ret->volume, &why);
-        if (r == -ENOKEY || r == -EKEYREJECTED)
+        if (r < 0 && r != -ENOENT)
                 log_warning("a client is refused: %s", err_msg(why));
         if (r < 0)
                 return err_move(e, TAKE_PTR(why));

@@ -1,5 +1,6 @@
 /* Logging to stderr, one line a message, with the "<N>" prefix that journald understands.
- * Threads may log at once: each line is one write(2). */
+ * Threads may log at once: each line is one write(2).  Of one format 200 lines are written in ten
+ * seconds, LOG_DEBUG apart; the next that is written is preceded by how many were left out. */
 #pragma once
 
 #include <syslog.h>

@@ -76,14 +76,6 @@ static void note_text(struct txn *t, struct object *o, const char *attr, const c
                 txn_set_str(t, o, attr, text);
 }
 
-/* A record of an older release has none. */
-static void note_default(struct txn *t, struct object *o, const char *attr)
-{
-        if (!object_num(o, attr))
-                txn_set_num(t, o, attr,
-                            strtoull(o->kind->attrs[kind_attr(o->kind, attr)].def, NULL, 10));
-}
-
 void host_refresh(struct txn *t, struct object *o)
 {
         struct statvfs v = {};
@@ -92,9 +84,6 @@ void host_refresh(struct txn *t, struct object *o)
 
         uname(&u);
         sysinfo(&i);
-        note_default(t, o, "vcpus_percent");
-        note_default(t, o, "memory_percent");
-        note_default(t, o, "migration_seconds");
         note(t, o, "cpus", get_nprocs());
         note(t, o, "memory", (uint64_t)i.totalram * i.mem_unit);
         note_text(t, o, "arch", u.machine);

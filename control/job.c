@@ -7,7 +7,7 @@
 #include "common/fault.h"
 
 enum {
-        WORKERS_MAX = 8,
+        WORKERS_MAX = 16,
         IDLE_US = 20 * 1000000, /* an idle worker leaves */
         PATIENCE_US = 1000000,  /* between tries at a driver that is down */
         INSIST_US = 250000,     /* at first, twice as long each time */
@@ -110,6 +110,7 @@ void jobs_adopt(struct control *c, struct object *o)
         *j = (struct job){.c = c,
                           .no = o->no,
                           .target = object_num(o, "target_no"),
+                          .tenant = o->tenant ? o->tenant->no : 0,
                           .def = def_find(object_str(o, "op")),
                           .args = xstrdup(object_str(o, "args")),
                           .step = object_num(o, "step"),
@@ -672,7 +673,19 @@ static bool job_before(const struct job *k, const struct job *j)
                (k->turn != j->turn ? k->turn < j->turn : k->no < j->no);
 }
 
-/* The first job that may run: not parked, no older job of its target.  Lock held. */
+/* Whether j's tenant has as many workers as are left: one tenant gets half of them, two a third
+ * each, and there is always one for who comes.  What is nobody's needs none.  Lock held. */
+static bool has_its_share(const struct job_engine *g, const struct job *j)
+{
+        unsigned n = 0;
+
+        for (unsigned i = 0; i < ARRAY_SIZE(g->running); i++)
+                n += g->running[i] && g->running[i]->tenant == j->tenant;
+        return j->tenant && n >= WORKERS_MAX - g->busy;
+}
+
+/* The first job that may run: not parked, no older job of its target, its tenant below its share.
+ * Lock held. */
 static struct job *job_pick(struct job_engine *g, int64_t *ret_wake)
 {
         int64_t now = clock_mono();
@@ -686,7 +699,7 @@ static struct job *job_pick(struct job_engine *g, int64_t *ret_wake)
                 }
                 if (j->parked && j->wake && (!*ret_wake || j->wake < *ret_wake))
                         *ret_wake = j->wake;
-                if (j->parked || j->running || j->foreign)
+                if (j->parked || j->running || j->foreign || has_its_share(g, j))
                         continue;
                 for (k = g->v; k && !job_before(k, j); k = k->next)
                         if (k == j && !j->turn) /* the rest is younger */

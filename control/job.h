@@ -3,7 +3,7 @@
  * A job is an object of kind job, stored in the transaction that asked for it, before anything
  * runs.  It runs as steps, each of which can be run twice; the step reached is stored between
  * them.  Jobs of one target run one after the other in the order of their numbers; jobs of
- * different targets run side by side on a few worker threads.
+ * different targets run side by side on a few worker threads, which tenants share evenly.
  * After a crash every job that had not ended goes on from its step. */
 #pragma once
 
@@ -17,7 +17,7 @@ enum {
 
 struct job {
         struct control *c;
-        uint64_t no, target;
+        uint64_t no, target, tenant; /* tenant 0: the cloud's own */
         uint64_t turn;       /* of several hosts: its place among the target's jobs; else 0 */
         const struct job_def *def;
         char *args;          /* as given to job_start(); "" if none */

@@ -1,9 +1,13 @@
 /* Objects as the store keeps them: one JSON object a record.
  *
  * {"v": 1, "no": 12, "kind": "volume", "name": "root", "state": "available", "created": usec, ...,
- *  "attrs": {...}, "links": [...], "meta": [...], "in": no of the holder}.  States, attributes and
- * links are stored by name, so a table may be reordered; what this release does not know is refused
- * at load. */
+ *  "attrs": {...}, "links": [...], "meta": [...], "in": no of the holder, "d": 1}.  States,
+ * attributes and links are stored by name, so a table may be reordered; what this release does not
+ * know is refused at load.
+ *
+ * Attributes that are 0 or empty are not stored, but as null where the kind's default is something
+ * else: what is missing is younger than the record, and has its default.  Records without "d" are
+ * of before that was so: a number that is missing is 0 there if it may be. */
 #include "control/internal.h"
 
 #include <jansson.h>
@@ -45,6 +49,8 @@ static void pack_attrs(const struct object *o, json_t *rec)
                         put(attrs, a->name, json_string("max"));
                 else if (!attr_is_text(a) && o->vals[i].u)
                         put(attrs, a->name, json_integer(o->vals[i].u));
+                else if (a->def)
+                        put(attrs, a->name, json_null());
         }
         put(rec, "attrs", attrs);
 }
@@ -74,11 +80,12 @@ static void pack_links(const struct object *o, json_t *rec)
 
 char *record_write(const struct object *o)
 {
-        json_auto_t *rec = json_pack(
-                "{s:i, s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:i}", "v", (int)o->kind->schema, "no",
-                (json_int_t)o->no, "kind", o->kind->name, "name", o->name, "state", object_state(o),
-                "created", (json_int_t)o->created, "updated", (json_int_t)o->updated, "since",
-                (json_int_t)o->state_since, "next", (int)o->next_slot);
+        json_auto_t *rec =
+                json_pack("{s:i, s:i, s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:i}", "v",
+                          (int)o->kind->schema, "d", 1, "no", (json_int_t)o->no, "kind",
+                          o->kind->name, "name", o->name, "state", object_state(o), "created",
+                          (json_int_t)o->created, "updated", (json_int_t)o->updated, "since",
+                          (json_int_t)o->state_since, "next", (int)o->next_slot);
 
         xcheck(rec);
         if (o->nameless)
@@ -100,6 +107,22 @@ struct loading {
         struct record *v;
         size_t n;
 };
+
+/* Attributes that the record does not have.  old: it is of before all defaults were meant so. */
+static void set_defaults(struct object *o, const json_t *attrs, bool old)
+{
+        for (unsigned i = 0; i < o->kind->nattrs; i++) {
+                const struct attr_def *a = &o->kind->attrs[i];
+                union value zero;
+
+                if (!a->def || json_object_get(attrs, a->name))
+                        continue;
+                if (old && !attr_is_text(a) && value_parse(NULL, a, "0", 1, &zero, NULL) == 0)
+                        continue;
+                if (value_parse(NULL, a, a->def, strlen(a->def), &o->vals[i], NULL) < 0)
+                        log_error("kind %s: default of '%s' is not legal", o->kind->name, a->name);
+        }
+}
 
 static int read_attrs(struct object *o, json_t *attrs, struct err **e)
 {
@@ -179,6 +202,7 @@ static int read_object(json_t *rec, const struct store_record *r, struct object 
                 object_free(o);
                 return err_prepend(e, -EPROTO, "%s '%s'", kind, name);
         }
+        set_defaults(o, json_object_get(rec, "attrs"), !json_object_get(rec, "d"));
         read_meta(o, json_object_get(rec, "meta"));
         *ret = o;
         return 0;

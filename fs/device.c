@@ -2,6 +2,7 @@
 #include <sys/uio.h>
 #include "common/fault.h"
 #include "common/log.h"
+#include "fs/gate.h"
 #include "fs/hold.h"
 #include "fs/ops.h"
 #include "fs/record.h"
@@ -22,12 +23,14 @@ static void note(struct hold *h, const struct fuse_in_header *in, size_t n)
         }
 }
 
-void device_refuse(int fd, uint64_t unique)
+void device_refuse(struct hold *h, int fd, uint64_t unique, int error)
 {
-        struct fuse_out_header out = {.len = sizeof(out), .error = -EIO, .unique = unique};
+        struct fuse_out_header out = {.len = sizeof(out), .error = error, .unique = unique};
 
         if (write(fd, &out, sizeof(out)) != sizeof(out))
                 log_debug("a refused request: %m");
+        if (h->record)
+                record_answered(h->record, unique);
 }
 
 static ssize_t on_read(int fd, void *buf, size_t len, void *userdata)
@@ -36,19 +39,29 @@ static ssize_t on_read(int fd, void *buf, size_t len, void *userdata)
         struct worker *w = worker_self(h);
         const struct fuse_in_header *in = buf;
         ssize_t n;
+        int r;
 
         for (;;) {
                 worker_end(w);
+                gate_leave(h->gate, w);
                 if (!h->record)
                         worker_ready(w, buf, len);
-                n = h->record ? request_record_read(h->record, w, fd, buf, len) : read(fd, buf, len);
+                n = h->record ? request_record_read(h->record, w, fd, buf, len)
+                              : read(fd, buf, len);
                 if (n < (ssize_t)sizeof(*in))
                         return n;
-                worker_begin(w, in, in->unique & UNIQUE_RESENT);
                 note(h, in, (size_t)n);
+                r = gate_enter(h->gate, w, in, (size_t)n);
+                if (r == 1)
+                        continue;
+                if (r < 0) {
+                        device_refuse(h, fd, in->unique, r);
+                        continue;
+                }
+                worker_begin(w, in, in->unique & UNIQUE_RESENT);
                 if (!worker_refuses(w))
                         return n;
-                device_refuse(fd, in->unique);
+                device_refuse(h, fd, in->unique, -EIO);
         }
 }
 

@@ -5,6 +5,7 @@
 #include "common/child.h"
 #include "common/log.h"
 #include "fs/ephemeral.h"
+#include "fs/gate.h"
 #include "fs/hold.h"
 #include "fs/nbd.h"
 #include "fs/ops.h"
@@ -233,6 +234,7 @@ void fs_close(struct fs *fs)
 {
         pthread_mutex_lock(&fs->lock); /* an fs_stop() still leaving */
         pthread_mutex_unlock(&fs->lock);
+        gate_free(TAKE_PTR(fs->hold->gate));
         waits_free(fs);
         copies_wait(fs);
         handles_free(fs);

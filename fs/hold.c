@@ -6,6 +6,7 @@
 #include <sys/utsname.h>
 #include "common/child.h"
 #include "common/log.h"
+#include "fs/gate.h"
 #include "fs/hold.h"
 #include "fs/ops.h"
 #include "fs/record.h"
@@ -216,6 +217,8 @@ int hold_new(struct fs *fs, const struct fs_config *cfg, struct err **e)
         h->generations = calloc(HOLD_HANDLES, sizeof(*h->generations));
         list_tables(&tables);
         r = workers_new(h);
+        if (r == 0)
+                r = gate_new(fs, &h->gate);
         if (r < 0 || !h->handles || !h->generations || tables.failed || tables.len >= HOLD_TABLES)
                 return r < 0 ? r : -ENOMEM;
         h->adopted = h->memory >= 0 && h->device >= 0;
@@ -243,6 +246,7 @@ void hold_free(struct fs *fs)
         if (!h)
                 return;
         watchdog_stop(h);
+        gate_free(h->gate);
         if (h->m)
                 workers_free(h);
         record_free(h->record);
@@ -290,8 +294,7 @@ static void replay(void *arg, void *p, size_t len)
 
         worker_begin(w, in, true);
         if (worker_refuses(w) || len < in->len) {
-                device_refuse(fd, in->unique);
-                record_answered(fs->hold->record, in->unique);
+                device_refuse(fs->hold, fd, in->unique, -EIO);
         } else {
                 fuse_session_process_buf(fs->se, &(struct fuse_buf){.mem = p, .size = len});
         }

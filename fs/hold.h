@@ -82,6 +82,8 @@ struct held {
         struct held_handle handles[HOLD_HANDLES];
 };
 
+struct gate;
+struct gate_user;
 struct worker;
 struct record;
 
@@ -93,6 +95,7 @@ struct hold {
         bool adopted, swallow, refused;
         int64_t since;         /* adopted: until then the kernel was told of changes */
         struct record *record; /* NULL: the kernel sends again */
+        struct gate *gate;
         pthread_key_t self;    /* struct worker of this thread */
         pthread_mutex_t lock;  /* what follows */
         struct handle **handles;
@@ -113,6 +116,7 @@ struct worker {
         bool again;      /* a life before ours may have begun it */
         unsigned step;   /* changes so far */
         char name[37];
+        struct gate_user *gated; /* whose request it is at; NULL: nobody's that is counted */
         void *buffer; /* record.c's */
         void *ready;  /* worker_ready() */
         size_t ready_len;
@@ -141,8 +145,8 @@ void hold_end(struct fs *fs);
 /* --- device.c --- */
 
 extern const struct fuse_custom_io hold_io;
-/* EIO, without libfuse. */
-void device_refuse(int fd, uint64_t unique);
+/* -errno as the answer, without libfuse. */
+void device_refuse(struct hold *h, int fd, uint64_t unique, int error);
 
 /* --- handle.c: see ops.h ---------------------------------------------------------------------- */
 

@@ -2,6 +2,7 @@
 #include <execinfo.h>
 #include <signal.h>
 #include "common/log.h"
+#include "fs/gate.h"
 #include "fs/hold.h"
 #include "fs/ops.h"
 #include "fs/record.h"
@@ -14,6 +15,7 @@ static void worker_free(void *arg)
         struct hold *h = w->hold;
 
         worker_end(w);
+        gate_leave(h->gate, w);
         if (h->record)
                 record_release(h->record, w);
         pthread_mutex_lock(&h->lock);

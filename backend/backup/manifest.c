@@ -16,7 +16,7 @@
 
 DEFINE_CLEANUP(EVP_MD_CTX *, EVP_MD_CTX_free)
 
-enum { PATH_SIZE = 64, HEAD_MAX = 64 << 10 };
+enum { PATH_SIZE = 64, HEAD_MAX = 64 << 10, VERSION = 1 };
 
 static int manifest_path(const char *id, char out[PATH_SIZE], struct err **e)
 {
@@ -80,10 +80,11 @@ static char *head_line(const struct manifest *m)
 {
         json_auto_t *head = json_pack(
                 "{s:s, s:i, s:s, s:s*, s:s*, s:s*, s:s*, s:s, s:s, s:I, s:I, s:I, s:I}", "format",
-                "stratofs-backup", "version", 1, "id", m->id, "name", m->name, "tenant", m->tenant,
-                "volume", m->volume, "volume_name", m->volume_name, "parent", m->parent, "created",
-                m->created, "size", (json_int_t)m->size, "chunk_size", (json_int_t)m->chunk_size,
-                "read_bytes", (json_int_t)m->read_bytes, "new_bytes", (json_int_t)m->new_bytes);
+                "stratofs-backup", "version", VERSION, "id", m->id, "name", m->name, "tenant",
+                m->tenant, "volume", m->volume, "volume_name", m->volume_name, "parent", m->parent,
+                "created", m->created, "size", (json_int_t)m->size, "chunk_size",
+                (json_int_t)m->chunk_size, "read_bytes", (json_int_t)m->read_bytes, "new_bytes",
+                (json_int_t)m->new_bytes);
 
         return head ? json_text(head, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
 }
@@ -209,11 +210,13 @@ static int read_head(const char *line, const char *id, struct manifest *m)
                         "version", &version, "id", &got, "parent", &parent, "created", &created,
                         "size", &size, "chunk_size", &chunk, "read_bytes", &reads, "new_bytes",
                         &news) < 0 ||
-            !streq(format, "stratofs-backup") || version != 1 || !streq(got, id) ||
+            !streq(format, "stratofs-backup") || version < 1 || !streq(got, id) ||
             strlen(parent) >= sizeof(m->parent) || strlen(created) >= sizeof(m->created) ||
             size <= 0 || chunk < 512 || chunk > CHUNK_MAX || (uint64_t)size > 1ULL << 50 ||
             chunks_of(size, chunk) > CHUNKS_MAX)
                 return -EBADMSG;
+        if (version > VERSION)
+                return -ENOTSUP;
         strcpy(m->id, got);
         strcpy(m->parent, parent);
         strcpy(m->created, created);
@@ -321,6 +324,9 @@ int manifest_read(struct store *s, const char *id, struct manifest *ret, struct 
                                                               : -ENOMEM;
         if (r == -EBADMSG)
                 return err_set(e, r, "manifest '%s/%s' is not as it was written", s->dir, path);
+        if (r == -ENOTSUP)
+                return err_set(e, r, "manifest '%s/%s' has a version newer than %d", s->dir, path,
+                               VERSION);
         if (r < 0)
                 return err_errno(e, r, "read '%s/%s'", s->dir, path);
         *ret = m;

@@ -20,7 +20,7 @@ int manifest_shape(struct manifest *m, uint64_t size, struct err **e);
 size_t manifest_chunk_len(const struct manifest *m, size_t i);
 /* Durable on return, and only then there; the last thing that a backup writes. */
 int manifest_write(struct store *s, const struct manifest *m, struct err **e);
-/* -ENOENT; -EBADMSG: it is not as it was written. */
+/* -ENOENT; -EBADMSG: it is not as it was written; -ENOTSUP: by a later release. */
 int manifest_read(struct store *s, const char *id, struct manifest *ret, struct err **e);
 /* Missing is success; durable on return. */
 int manifest_remove(struct store *s, const char *id, struct err **e);

@@ -116,7 +116,7 @@ static int step_sweep(struct job *j, struct err **e)
         r = s->ops->sweep(s, p.target, &err);
         if (r == -EBUSY)
                 return job_wait(j, 0, 1000000, "%s", err_msg(err));
-        if (r == -EBADMSG) { /* it is deleted; its bytes stay until that is mended */
+        if (r == -EBADMSG || r == -ENOTSUP) { /* it is deleted; its bytes stay until that is mended */
                 log_warning("backups: nothing is freed: %s", err_msg(err));
                 return 0;
         }

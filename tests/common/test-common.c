@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "common/fault.h"
 #include "common/fileio.h"
+#include "common/log.h"
 #include "common/name.h"
 #include "common/size.h"
 
@@ -453,6 +454,28 @@ static void test_remove_while_swapped(void **state)
         }
 }
 
+/* What is said again and again does not fill the disk, nor keep anything else from being said. */
+static void test_log_flood(void **state)
+{
+        _cleanup_free_ char *path = path_printf("%s/log", (char *)*state);
+        _cleanup_close_ int saved = dup(STDERR_FILENO);
+        _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        _cleanup_free_ char *text = NULL;
+        size_t n, floods = 0;
+
+        assert_true(saved >= 0 && fd >= 0 && dup2(fd, STDERR_FILENO) >= 0);
+        for (unsigned i = 0; i < 100000; i++)
+                log_warning("a flood, line %u", i);
+        log_warning("something else");
+        assert_true(dup2(saved, STDERR_FILENO) >= 0);
+        assert_int_equal(file_read(path, 64 << 20, &text, &n, NULL), 0);
+        for (const char *p = text; (p = strstr(p, "a flood")); p++)
+                floods++;
+        assert_in_range(floods, 200, 10000); /* the while may pass more than once */
+        assert_non_null(strstr(text, "a flood, line 199\n"));
+        assert_non_null(strstr(text, "something else"));
+}
+
 #define DIR_TEST(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
 
 int main(void)
@@ -464,6 +487,7 @@ int main(void)
                 cmocka_unit_test(test_text),       cmocka_unit_test(test_fault),
                 cmocka_unit_test(test_fault_file), DIR_TEST(test_remove_tree),
                 DIR_TEST(test_remove_deep),        DIR_TEST(test_remove_while_swapped),
+                DIR_TEST(test_log_flood),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -128,13 +128,34 @@ static void test_store_refuses(void **state)
         buf_done(&after);
 }
 
+/* All the workers that a tenant can have are stuck in the volume service: another's job runs. */
+static void test_stuck_tenant(void **state)
+{
+        char name[16];
+        uint64_t other, last_one = 0;
+
+        pthread_mutex_lock(&fake.lock); /* the service answers nobody */
+        for (unsigned i = 0; i < 40; i++) {
+                snprintf(name, sizeof(name), "v%u", i);
+                last_one = make(&kind_volume, name);
+                assert_int_equal(set(last_one, &kind_volume, "size", "1M"), 0);
+        }
+        assert_int_equal(
+                control_create(fake.c, &root, OBJECT_CLOUD, &kind_tenant, "other", &other, NULL),
+                0);
+        assert_int_equal(drop(other), 0);
+        assert_int_equal(wait_for(other, "gone"), 0);
+        assert_string_equal(state_of(last_one), "creating");
+        pthread_mutex_unlock(&fake.lock);
+        assert_int_equal(wait_for(last_one, "available"), 0);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                RIG_TEST(test_restart),
-                RIG_TEST(test_store_refuses),
-                RIG_TEST(test_delete_again),
-                RIG_TEST(test_blockd_away),
+                RIG_TEST(test_restart),      RIG_TEST(test_store_refuses),
+                RIG_TEST(test_delete_again), RIG_TEST(test_blockd_away),
+                RIG_TEST(test_stuck_tenant),
         };
 
         return rig_run(tests);
