@@ -24,19 +24,20 @@ static void end(void)
 
 static void *serve(void *arg)
 {
-        http_serve(&service, *(int *)arg);
+        http_serve(&service, arg);
         return NULL;
 }
 
 static void begin(void)
 {
-        static int fd;
+        static int fds[2] = {-1, -1};
+        int fd;
         struct buf b = {};
         socklen_t len = sizeof(address);
         pthread_t t;
 
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        fd = fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (!mkdtemp(dir) || chdir(dir) < 0 || mkdir("posted", 0700) < 0 || fd < 0 ||
             bind(fd, (struct sockaddr *)&address, len) < 0 || listen(fd, 16) < 0 ||
             getsockname(fd, (struct sockaddr *)&address, &len) < 0)
@@ -47,7 +48,7 @@ static void begin(void)
         bundle_add(&b, "latest/meta-data/hostname", "web", 3);
         bundle_add(&b, "latest/user-data", "#!/bin/sh\n", 10);
         if (file_replace("127.0.0.1", b.data, b.len, 0644, NULL) < 0 ||
-            pthread_create(&t, NULL, serve, &fd) != 0)
+            pthread_create(&t, NULL, serve, fds) != 0)
                 abort();
         buf_done(&b);
 }
