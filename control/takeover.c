@@ -351,19 +351,28 @@ static int note_export(void *arg, const char *id, const char *volume _unused_)
         return note_guest(arg, id, GUEST_GONE);
 }
 
+static int destroy_all(struct compute *v, struct err **e)
+{
+        struct guests g = {};
+        int r = v->ops->list(v, note_guest, &g, e);
+
+        for (size_t i = 0; i < g.n && r == 0; i++)
+                r = v->ops->destroy(v, g.v[i], e);
+        free(g.v);
+        return r;
+}
+
+/* The others even if one engine is down. */
 static int destroy_guests(struct control *c, struct err **e)
 {
         struct compute *engines[ENGINES];
         size_t n;
         int r = compute_engines(c, engines, &n, e);
 
-        for (size_t k = 0; k < n && r == 0; k++) {
-                struct guests g = {};
+        for (size_t i = 0; i < n; i++) {
+                int one = destroy_all(engines[i], r < 0 ? NULL : e);
 
-                r = engines[k]->ops->list(engines[k], note_guest, &g, e);
-                for (size_t i = 0; i < g.n && r == 0; i++)
-                        r = engines[k]->ops->destroy(engines[k], g.v[i], e);
-                free(g.v);
+                r = r < 0 ? r : one;
         }
         return r;
 }

@@ -7,7 +7,11 @@
 #include "common/fileio.h"
 
 #define TREE_MAX (UINT64_C(64) << 30) /* bytes: no tree is larger */
-#define MEMORY_MAX (1ULL << 30)       /* xz's dictionary is the most of it */
+#ifdef __SANITIZE_ADDRESS__           /* its shadow is terabytes of address space */
+#define MEMORY_MAX 0
+#else
+#define MEMORY_MAX (UINT64_C(1) << 30) /* xz's dictionary is the most of it */
+#endif
 
 enum {
         TAR_BLOCK = 512,
@@ -43,17 +47,18 @@ int tar_parse(const struct image_input *in, struct image_header *ret, struct err
         return 0;
 }
 
-/* What the program said last, without its own name. */
+/* What the program said, without its own name. */
 static int refused(const struct child_result *r, struct err **e)
 {
-        const char *s = buf_str(&r->err), *colon = strstr(s, ": ");
+        static const char name[] = "stratofs-unpack: ";
+        const char *s = buf_str(&r->err), *own = strstr(s, name);
         char text[WORDS_MAX + 1];
         size_t n = 0;
 
         if (WIFSIGNALED(r->status))
                 return err_set(e, -EINVAL, "unpacking the archive was ended by signal %d",
                                WTERMSIG(r->status));
-        s = colon ? colon + 2 : s;
+        s = own ? own + strlen(name) : s;
         for (; n < WORDS_MAX && s[n] >= ' ' && s[n] < 0x7f; n++)
                 text[n] = s[n];
         text[n] = '\0';

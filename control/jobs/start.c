@@ -16,7 +16,8 @@ static int step_root(struct job *j, struct err **e)
         txn_begin(&t, j->c, NULL);
         o = model_by_no(j->c, j->target);
         image = o ? object_target(o, "image") : NULL;
-        if (!o || !image || instance_container(o) || object_link(o, kind_link(o->kind, "volumes"), NULL)) {
+        if (!o || !image || instance_container(o) ||
+            object_link(o, kind_link(o->kind, "volumes"), NULL)) {
                 txn_abort(&t);
                 return 0;
         }

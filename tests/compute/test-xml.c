@@ -535,6 +535,47 @@ static void elsewhere(void **state)
         assert_int_equal(xml_move("<domain", paths, 2, &xml, &e), -EIO);
 }
 
+/* A container has users, a network and a share of the processors of its own. */
+static void container(void **state)
+{
+        struct guest_nic nic = {.mac = "52:54:00:00:00:01", .device = "snt0123", .guest = "eth0"};
+        struct guest g = {.uuid = "01234567-89ab-4cde-8f01-23456789abcd",
+                          .name = "box-1a2b3c4d",
+                          .vcpus = 2,
+                          .memory = 64 << 20,
+                          .root = "/s/tree/root",
+                          .init = "/sbin/init",
+                          .id_base = 2000065536,
+                          .config_dir = "/s/tree/config",
+                          .console_log = "/s/console.log",
+                          .console_sock = "/s/console.sock",
+                          .nics = &nic,
+                          .nnics = 1};
+        struct container_found f;
+        char *xml;
+
+        assert_int_equal(xml_container(&g, "cloud", &xml, NULL), 0);
+        is(xml, "/domain/@type", "lxc");
+        is(xml, "/domain/idmap/uid/@target", "2000065536");
+        is(xml, "/domain/idmap/gid/@count", "65536");
+        is(xml, "count(/domain/features/privnet)", "1");
+        is(xml, "/domain/cputune/quota", "200000");
+        is(xml, "/domain/devices/filesystem[target/@dir='/']/source/@dir", "/s/tree/root");
+        is(xml, "count(/domain/devices/filesystem[readonly])", "1");
+        is(xml, "/domain/devices/interface/guest/@dev", "eth0");
+        assert_int_equal(xml_find_container(xml, &f, NULL), 0);
+        assert_string_equal(f.log, "/s/console.log");
+        assert_string_equal(f.socket, "/s/console.sock");
+        assert_null(f.terminal); /* it does not run */
+        container_found_done(&f);
+        free(xml);
+        g.id_base = 0; /* its root would be ours */
+        assert_int_equal(xml_container(&g, "cloud", &xml, NULL), -EINVAL);
+        g.id_base = 2000065536;
+        g.ndisks = 1;
+        assert_int_equal(xml_container(&g, "cloud", &xml, NULL), -EINVAL);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -543,7 +584,7 @@ int main(void)
                 cmocka_unit_test(hostile_text), cmocka_unit_test(refused_text),
                 cmocka_unit_test(refused_rest), cmocka_unit_test(reads_back),
                 cmocka_unit_test(its_networks), cmocka_unit_test(its_board),
-                cmocka_unit_test(memory_grows), cmocka_unit_test(its_firmware),
+                cmocka_unit_test(container), cmocka_unit_test(memory_grows), cmocka_unit_test(its_firmware),
                 cmocka_unit_test(merges),       cmocka_unit_test(does_not_merge),
                 cmocka_unit_test(elsewhere),
         };

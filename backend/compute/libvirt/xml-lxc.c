@@ -23,7 +23,8 @@ static int check(const struct guest *g, struct err **e)
         if (g->ndisks || g->kernel)
                 return err_set(e, -EINVAL, "a container has no disks and no kernel");
         if (!g->root || !g->init || !g->id_base)
-                return err_set(e, -EINVAL, "a container has a root, a first program and users of its own");
+                return err_set(e, -EINVAL,
+                               "a container has a root, a first program and users of its own");
         r = xml_check_path("root", g->root, PATH_TEXT_MAX, e);
         if (r == 0)
                 r = xml_check_path("first program", g->init, PATH_TEXT_MAX, e);
