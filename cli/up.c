@@ -3,12 +3,14 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/daemon.h"
 #include "cli/lock.h"
 #include "cli/mount.h"
 #include "cli/places.h"
+#include "common/clock.h"
 #include "common/macro.h"
 
 enum {
@@ -61,13 +63,20 @@ static int settle_stratod(const struct cloud *c, struct err **e)
         }
 }
 
-/* The mount stays meanwhile, and answers when the new one does. */
+/* The mount stays meanwhile, and answers when the new one does; or the new one mounts anew. */
 static int replace_stratod(const struct cloud *c, struct err **e)
 {
+        int64_t end = clock_mono() + start_ms(c, STRATOD_MS) * INT64_C(1000);
+        enum mount_state m;
         int r;
 
         r = daemon_replace(c, STRATOD, start_ms(c, STRATOD_MS), e);
-        if (r > 0 && mount_probe(c->mount, start_ms(c, STRATOD_MS)) != MOUNT_OK)
+        if (r <= 0)
+                return r;
+        while ((m = mount_probe(c->mount, start_ms(c, STRATOD_MS))) != MOUNT_OK &&
+               clock_mono() < end)
+                usleep(10000);
+        if (m != MOUNT_OK)
                 return err_set(e, -EIO, "stratod was replaced, but '%s' does not answer", c->mount);
         return r;
 }

@@ -112,6 +112,15 @@ class Tenant:
         self.group = int(read(self.path + "/gid"))
         os.mkdir(self.path + "/volumes/v")
 
+    def remove(self):
+        """Its group goes with it."""
+        for kind in ("volumes", "groups"):
+            for name in os.listdir(f"{self.path}/{kind}"):
+                if name not in ("new", "help", "index"):
+                    os.rmdir(f"{self.path}/{kind}/{name}")
+        os.rmdir(self.path)
+        wait_for(20, "its end", lambda: not os.path.exists(self.path))
+
     def load(self, verb, *words, **more):
         return load(verb, self.path, *words, uid=self.uid, group=self.group, **more)
 
@@ -197,6 +206,8 @@ def main():
         shares(c, a, b)
         if LONG:
             fairness(a, b)
+        a.remove()
+        b.remove()
     finally:
         c.close()
 

@@ -13,13 +13,13 @@ P=$T/programs
 # install BUILD: its programs where the others were, each renamed into its place as packages do it
 install_from() {
         local file
-        (cd "$1" && find cli fs blockd backend metadata -type f -perm /111 ! -name '*.p') |
+        (cd "$1" && find cli fs blockd backend metadata -type f -perm /111 2>/dev/null) |
                 while read -r file; do
                         mkdir -p "$P/${file%/*}"
                         cp "$1/$file" "$P/$file.new" && mv "$P/$file.new" "$P/$file"
                 done
 }
-# stands for minutes beside everything else: the longest time without an answer of the mount, in ms
+# the longest time without an answer of the mount, in ms
 watch_mount() {
         /usr/bin/python3 - "$C/tenants/default/state" "$T/gap" <<'PY'
 import os, sys, time
