@@ -168,7 +168,12 @@ static void host_uplinks(const char *table, const struct net_plan *p, struct buf
                         "iifname \"snu*\" ct state established,related accept\n"
                         "iifname \"snu*\" drop\n");
         tunnel_ends(p, out);
-        buf_addstr(out, "}\n}\n");
+        /* Nor does anybody here but the kernel, on behalf of our namespaces, and root speak to the
+         * ends of others, which trust this host: those packets are of no socket of the host's. */
+        buf_printf(out,
+                   "}\nchain from {\ntype filter hook output priority 0; policy accept;\n"
+                   "udp dport %d meta skuid != 0 drop\n}\n}\n",
+                   NL_VXLAN_PORT);
 }
 
 void ruleset_host(const char *table, const struct net_plan *p, struct buf *out)
