@@ -6,6 +6,7 @@
 #include <sys/utsname.h>
 
 #include "control/hosts.h"
+#include "control/network.h"
 
 bool host_here(const struct control *c, const char *name)
 {
@@ -98,6 +99,8 @@ void host_refresh(struct txn *t, struct object *o)
         note(t, o, "memory", (uint64_t)i.totalram * i.mem_unit);
         note_text(t, o, "arch", u.machine);
         note_text(t, o, "version", STRATOFS_VERSION);
+        if (!*object_str(o, "blocks"))
+                network_numbers_take(t, o);
         if (statvfs(t->c->cfg.state, &v) < 0)
                 return;
         note(t, o, "disk", (uint64_t)v.f_blocks * v.f_frsize);

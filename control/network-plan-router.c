@@ -95,14 +95,45 @@ static void choose(struct drawing *d)
                         want(&d->networks, &d->nnetworks, l->target);
 }
 
-static void add_beyond(struct net_network *n, uint32_t address, unsigned router)
+/* Whether this is the host that is spoken to at the router's own addresses, of all that it is on:
+ * where its first forward leads, else where the oldest port with a guest is.  All come to the
+ * same. */
+static bool fronts(struct control *c, const struct object *router, const struct net_router *r)
+{
+        const struct object *best = NULL;
+
+        if (!feed_shared(c))
+                return true;
+        object_foreach_link (l, router) {
+                struct collection *ports = model_collection(c, l->target, &kind_port);
+
+                for (size_t i = 0; ports && i < ports->n && l->target != router_gateway(router);
+                     i++) {
+                        const struct object *o = port_instance(ports->v[i]);
+                        const char *s = object_str(ports->v[i], "address");
+                        uint32_t a = 0;
+
+                        if (!o || !instance_plugged(o))
+                                continue;
+                        if (r->nforwards && address_parse(s, strlen(s), &a) &&
+                            a == r->forwards[0].to)
+                                return feed_ours(c, o);
+                        if (!best || ports->v[i]->no < best->no)
+                                best = ports->v[i];
+                }
+        }
+        return best ? feed_ours(c, port_instance(best))
+                    : streq(object_str(router->tenant, "keeper"), c->cfg.host);
+}
+
+static void add_beyond(struct net_network *n, uint32_t address, unsigned router, bool here)
 {
         struct net_beyond *v;
 
         if (!address)
                 return;
         v = xrealloc((void *)n->beyond, n->nbeyond + 1, sizeof(*v));
-        v[n->nbeyond++] = (struct net_beyond){address, router};
+        v[n->nbeyond++] = (struct net_beyond){address, router, here};
         n->beyond = v;
 }
 
@@ -160,6 +191,7 @@ static void add_router(struct drawing *d, unsigned at, struct net_router *r)
         const struct object *o = d->routers[at], *gateway = router_gateway(o);
         const char *s = object_str(o, "address");
         unsigned *legs = NULL;
+        bool here;
 
         *r = (struct net_router){.gateway = index_of(d->networks, d->nnetworks, gateway)};
         id_text(r->id, o->id);
@@ -175,17 +207,18 @@ static void add_router(struct drawing *d, unsigned at, struct net_router *r)
                 if (out) /* one way out is enough */
                         networks[i].uplink = 0;
                 for (unsigned k = 0; out && k < networks[i].nfloats; k++)
-                        add_beyond(out, networks[i].floats[k].address, at);
+                        add_beyond(out, networks[i].floats[k].address, at, true);
         }
         r->legs = legs;
         r->routes = plan_routes(o, &r->nroutes);
         if (!out)
                 return;
         address_parse(s, strlen(s), &r->address);
-        if (network_has(out,
-                        r->address)) /* else its subnet went: nobody else's packets are for us */
-                add_beyond(out, r->address, at);
         add_forwards(r, o, r->address);
+        here = fronts(d->c, o, r);
+        /* Else its subnet went: nobody else's packets are for us. */
+        if (network_has(out, r->address))
+                add_beyond(out, r->address, at, here);
         for (unsigned i = 0; i < o->nrefs; i++) {
                 uint32_t a = 0;
 
@@ -193,7 +226,7 @@ static void add_router(struct drawing *d, unsigned at, struct net_router *r)
                         continue;
                 s = object_str(o->refs[i], "address");
                 address_parse(s, strlen(s), &a);
-                add_beyond(out, a, at);
+                add_beyond(out, a, at, here);
                 add_forwards(r, o, a);
         }
         if (!object_num(o, "snat"))

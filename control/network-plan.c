@@ -98,7 +98,7 @@ static void add_float(struct draft *d, const struct object *port, const struct n
 {
         const struct object *b = port_balancer(port), *i = port_instance(port);
         /* One that is still on its way has it where it is. */
-        bool here = (p->live && i && feed_ours(d->c, i)) || (b && balancer_here(d->c, b));
+        bool here = (p->live && i && !*networks_where(d->c, i)) || (b && balancer_here(d->c, b));
         const struct object *f = here ? floating(port) : NULL;
         const char *s = f ? object_str(f, "address") : "";
         struct net_float *v, x = {.port = p->address};
@@ -171,8 +171,10 @@ static void add_port(struct draft *d, const struct object *port)
         add_float(d, port, p);
         if (p->live)
                 add_documents(d, i, p);
-        if (i && instance_plugged(i) && !feed_ours(d->c, i)) /* also while it is on its way here */
-                p->host = plan_host_address(d->c, object_str(i, "host"));
+        if (i && instance_plugged(i)) {
+                p->coming = p->live && !feed_ours(d->c, i);
+                p->host = plan_host_address(d->c, networks_where(d->c, i));
+        }
         if (b && !balancer_here(d->c, b) && *balancer_host(d->c, b))
                 p->host = plan_host_address(d->c, balancer_host(d->c, b));
 }

@@ -28,6 +28,8 @@ struct network_keeper {
         size_t ncounts;
         pthread_mutex_t count;
         char *failure;        /* that was logged */
+        uint64_t *left;       /* instances that have left for where they move to; */
+        size_t nleft;         /* under told */
         pthread_mutex_t told; /* what follows; after the model's lock */
         struct balancer_stats *stats;
 };
@@ -177,6 +179,44 @@ int networks_apply(struct control *c, struct err **e)
         return r < 0 ? err_move(e, TAKE_PTR(why)) : 0;
 }
 
+void networks_leave(struct control *c, uint64_t instance, bool gone)
+{
+        struct network_keeper *k = c->networks;
+        bool known = false;
+
+        if (!k)
+                return;
+        pthread_mutex_lock(&k->told);
+        for (size_t i = 0; i < k->nleft; i++)
+                if (k->left[i] == instance) {
+                        known = true;
+                        if (!gone)
+                                k->left[i--] = k->left[--k->nleft];
+                }
+        if (gone && !known) {
+                k->left = xrealloc(k->left, k->nleft + 1, sizeof(*k->left));
+                k->left[k->nleft++] = instance;
+        }
+        pthread_mutex_unlock(&k->told);
+        if (gone && !known)
+                networks_apply(c, NULL);
+}
+
+const char *networks_where(struct control *c, const struct object *o)
+{
+        struct network_keeper *k = c->networks;
+        bool left = false;
+
+        if (!feed_ours(c, o))
+                return object_str(o, "host");
+        if (!k || o->state != INSTANCE_MIGRATING)
+                return "";
+        WITH_LOCK(&k->told);
+        for (size_t i = 0; i < k->nleft; i++)
+                left |= k->left[i] == o->no;
+        return left ? object_str(o, "moving_to") : "";
+}
+
 void networks_changed(struct control *c, const struct kind *kind)
 {
         static const struct kind *const ours[] = {
@@ -216,6 +256,7 @@ static void *keeper_main(void *arg)
                 k->dirty = false;
                 pthread_mutex_unlock(&k->lock);
                 networks_apply(c, NULL);
+                network_numbers_keep(c);
                 pthread_mutex_lock(&k->apply);
                 idle = k->networks == 0;
                 pthread_mutex_unlock(&k->apply);
@@ -282,6 +323,7 @@ void networks_free(struct control *c)
         balancer_stats_free(k->stats);
         pthread_mutex_destroy(&k->count);
         free(k->counts);
+        free(k->left);
         free(k->failure);
         free(k);
         c->networks = NULL;

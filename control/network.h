@@ -51,6 +51,12 @@ bool networks_ending(struct control *c); /* the daemon ends: what has no guest n
 void networks_free(struct control *c);
 /* Now, and what became of it.  Blocks; no lock held. */
 int networks_apply(struct control *c, struct err **e);
+/* gone: a guest of this host stands still, and goes on where it moves to: what is for its ports
+ * goes there from here on, before the store says so.  Else: the store is right again.  Blocks; no
+ * lock held. */
+void networks_leave(struct control *c, uint64_t instance, bool gone);
+/* Where what is for the instance's ports goes: a host's name, "" for this one.  Model held. */
+const char *networks_where(struct control *c, const struct object *instance);
 /* -ENOTSUP with words where this cloud has no networks. */
 int networks_check(struct control *c, struct err **e);
 
@@ -62,6 +68,15 @@ void networks_count(struct control *c, const struct object *port, struct net_cou
 /* network-show.c: `topology`, as text and for Graphviz. */
 void network_render_topology(struct control *c, const struct object *o, struct buf *out);
 void network_render_graph(struct control *c, const struct object *o, struct buf *out);
+
+/* network-number.c */
+
+/* The first number that is this host's to give and no network has; 0: none is at hand.  Model held.
+ */
+uint16_t network_number(struct control *c);
+/* This host's record takes more of them if few are left. */
+void network_numbers_take(struct txn *t, struct object *host);
+void network_numbers_keep(struct control *c); /* the same, in a transaction of its own if need be */
 
 /* kinds/network.c */
 

@@ -46,7 +46,7 @@ static int seed_new(struct control *c, struct err **e)
                                                       flavors[i].memory, "disk", flavors[i].disk,
                                                       NULL},
                                 e);
-        return r < 0 ? r : seed_object(c, &kind_tenant, "default", NULL, e);
+        return r;
 }
 
 /* This host's record: what it has and what runs there now. */
@@ -228,8 +228,10 @@ int seed_cloud(struct control *c, struct err **e)
         control_unlock(c);
         if (new)
                 r = seed_new(c, e);
-        if (r == 0)
+        if (r == 0) /* it has the numbers of networks, which tenants begin with */
                 r = seed_host(c, e);
+        if (r == 0 && new)
+                r = seed_object(c, &kind_tenant, "default", NULL, e);
         if (r == 0)
                 r = seed_networks(c, e);
         return r < 0 ? r : settle(c, e);

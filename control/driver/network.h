@@ -70,8 +70,8 @@ struct net_port {
         bool open;                  /* neither its address is looked at nor any rule */
         uint64_t rate_in, rate_out; /* bytes a second to and from it, at most; 0: any */
         uint64_t floor;             /* of the network's way out at least so much is its; 0: none */
-        uint32_t host; /* where its guest is: that host's address; 0: here or nowhere.  live,
-                        * too: it is on its way here */
+        uint32_t host; /* where its guest is: that host's address; 0: here or nowhere */
+        bool coming;   /* it is on its way here, but still there: live, too */
 };
 
 /* One rule of a group: what it lets pass. */
@@ -133,6 +133,7 @@ struct net_balancer {
 struct net_beyond {
         uint32_t address;
         unsigned router;
+        bool here; /* of all hosts that the router is on this one is spoken to at it */
 };
 
 enum net_type { NET_LOCAL, NET_FLAT, NET_VLAN, NET_VXLAN, NET_GRE };

@@ -2,6 +2,7 @@
 #include "control/jobs/move.h"
 
 #include "common/fileio.h"
+#include "control/network.h"
 
 enum { PATHS_MAX = DISKS_MAX + 1 };
 
@@ -178,6 +179,8 @@ static void halted(void *arg)
 
         if (activate(v->j, &v->p, false, &err) < 0)
                 log_warning("guest %s: %s", v->p.g.uuid, err_msg(err));
+        if (v->p.g.nnics)
+                networks_leave(v->j->c, v->j->target, true);
 }
 
 static enum guest_late late(const struct object *h)
@@ -221,6 +224,7 @@ static int depart(struct job *j, const struct trip *t, struct compute *compute, 
 {
         int r = find_way(v, t, e);
 
+        networks_leave(j->c, j->target, false); /* as of a try that was cut off */
         if (r == 0)
                 r = plan_guest(j, &v->p, e);
         if (r == 0)
@@ -310,6 +314,7 @@ int leave(struct job *j, const struct trip *t, struct err **e)
         struct compute *compute;
         int r = 0;
 
+        networks_leave(j->c, j->target, false);
         if (t->live) {
                 r = instance_compute(j, &compute, e);
                 if (r == 0)
@@ -336,6 +341,7 @@ int stay(struct job *j, const struct trip *t, struct err **e)
 
         if (!t->live)
                 return 0;
+        networks_leave(j->c, j->target, false); /* the keeper sees to it when this job ends */
         r = instance_look(j, &compute, &f, &s, e);
         if (r < 0)
                 return r;

@@ -18,17 +18,44 @@ static bool range_next(const char **p, uint32_t *from, uint32_t *to, const char 
         return true;
 }
 
+/* The host that gives away one of these already.  Each gives from its own, so that two hosts that
+ * do at the same instant never give the same. */
+static const struct object *giver_of(struct control *c, const struct object *but, uint32_t from,
+                                     uint32_t to)
+{
+        struct object *o, *tmp;
+        uint32_t a, b;
+        const char *w;
+        size_t n;
+
+        HASH_ITER (hh_no, c->by_no, o, tmp) {
+                const char *p = o->kind == &kind_host && o != but ? object_str(o, "floating") : "";
+
+                while (range_next(&p, &a, &b, &w, &n))
+                        if (a && a <= to && from <= b)
+                                return o;
+        }
+        return NULL;
+}
+
 int floating_set_pool(struct txn *t, struct object *host, union value v, struct err **e)
 {
         const char *s = v.s ?: "", *p = s, *w;
         uint32_t from, to;
         size_t n;
 
-        while (range_next(&p, &from, &to, &w, &n))
+        while (range_next(&p, &from, &to, &w, &n)) {
+                const struct object *other;
+
                 if (from >> 24 == 0 || from >> 24 == 127 || from >> 28 >= 14 || from > to ||
                     to - from >= 65536)
                         return err_at(e, -EINVAL, s, strlen(s), w - s, n,
                                       "expected FIRST-LAST, or one address");
+                other = giver_of(t->c, host, from, to);
+                if (other)
+                        return err_at(e, -EINVAL, s, strlen(s), w - s, n,
+                                      "host '%s' has some of these", other->name);
+        }
         txn_set_str(t, host, "floating", s);
         return 0;
 }

@@ -137,6 +137,8 @@ static const struct attr_def attrs[] = {
         {"migration_late", ATTR_WORD, ROLE_ADMIN, .words = "abort pause post-copy", .def = "abort",
          .help = "after that: it stays, or is halted for the rest, or goes first and its memory "
                  "follows"},
+        {"blocks", ATTR_TEXT, ROLE_NOBODY, .hidden = true,
+         .help = "of numbers of networks, that it gives away"},
         {"seen", ATTR_TEXT, ROLE_NOBODY, .render = host_render_seen, .changes = true,
          .help = "how many seconds ago it renewed its lease, as this host saw it"},
         {"beat", ATTR_NUMBER, ROLE_NOBODY, .hidden = true, .help = "renewals of its lease"},

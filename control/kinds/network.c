@@ -1,6 +1,8 @@
 /* Networks: what guests are plugged into. */
 #include "control/network.h"
 
+enum { SEGMENT_OWN = 1 << 23 }; /* from here on they are chosen by the cloud */
+
 int networks_check(struct control *c, struct err **e)
 {
         if (c->cfg.network)
@@ -10,41 +12,45 @@ int networks_check(struct control *c, struct err **e)
                         "bridges and network namespaces are made by root; run strato up as root");
 }
 
-/* The smallest number above 255 that no network of the cloud has: its uplink is
- * 169.254.N/256.N%256. */
-static uint16_t free_uplink(struct control *c)
-{
-        static const unsigned first = 256, end = 65280;
-        uint8_t *used = xcalloc(end / 8, 1);
-        struct object *o, *tmp;
-        unsigned n;
-
-        used[(169 << 8 | 254) / 8] |= 1
-                                      << (254 % 8); /* 169.254.169.254 is the metadata service's */
-        HASH_ITER (hh_no, c->by_no, o, tmp)
-                if (o->kind == &kind_network && object_num(o, "uplink") < end)
-                        used[object_num(o, "uplink") / 8] |= 1 << object_num(o, "uplink") % 8;
-        for (n = first; n < end && used[n / 8] & 1 << n % 8; n++)
-                ;
-        free(used);
-        return n < end ? n : 0;
-}
-
 static int create(struct txn *t, struct object *o, struct err **e)
 {
         struct collection *l = model_collection(t->c, o->tenant, &kind_network);
         int r = networks_check(t->c, e);
+        uint16_t number;
 
         if (r < 0)
                 return r;
         if (l && l->n > NETWORKS_MAX)
                 return err_set(e, -EDQUOT, "networks of a tenant: limit=%d used=%zu wanted=1",
                                NETWORKS_MAX, l->n - 1);
-        txn_set_num(t, o, "uplink", free_uplink(t->c));
+        number = network_number(t->c);
+        if (!number)
+                return err_set(e, -EAGAIN,
+                               "no number for its way out is at hand: this host takes more of them "
+                               "within seconds, if the cloud has any");
+        txn_set_num(t, o, "uplink", number);
         return 0;
 }
 
 /* --- what it is made of ---------------------------------------------------------------------- */
+
+/* A number that no VXLAN of the cloud has.  The network's own, which no other host gives; what
+ * admins write is below. */
+static uint32_t free_segment(struct control *c, const struct object *o)
+{
+        uint32_t n = o->no & (SEGMENT_OWN - 1);
+        struct object *x, *tmp;
+        bool taken;
+
+        do {
+                taken = false;
+                HASH_ITER (hh_no, c->by_no, x, tmp)
+                        taken |= x->kind == &kind_network && x != o &&
+                                 object_num(x, "segment") == (SEGMENT_OWN | n);
+                n = taken ? (n + 1) & (SEGMENT_OWN - 1) : n;
+        } while (taken);
+        return SEGMENT_OWN | n;
+}
 
 static int set_type(struct txn *t, struct object *o, union value v, struct err **e)
 {
@@ -72,7 +78,7 @@ static int set_type(struct txn *t, struct object *o, union value v, struct err *
         if (type == NET_VXLAN && object_num(o, "mtu") == 1500)
                 txn_set_num(t, o, "mtu", 1450); /* what the tunnel puts around it takes 50 */
         if (type == NET_VXLAN && object_num(o, "segment") == 0)
-                txn_set_num(t, o, "segment", (o->no & 0xffffff) ?: 1);
+                txn_set_num(t, o, "segment", free_segment(t->c, o));
         txn_set_str(t, o, "type", v.s);
         return 0;
 }
@@ -105,6 +111,9 @@ static int set_segment(struct txn *t, struct object *o, union value v, struct er
                 return -EBUSY;
         if (vlan && (v.u < 1 || v.u > 4094))
                 return err_set(e, -EINVAL, "a VLAN's tag is 1 to 4094");
+        if (!vlan && v.u >= SEGMENT_OWN)
+                return err_set(e, -EINVAL, "from %d on numbers are the cloud's to give",
+                               SEGMENT_OWN);
         HASH_ITER (hh_no, t->c->by_no, x, tmp)
                 if (x->kind == &kind_network && x != o && object_num(x, "segment") == v.u &&
                     streq(object_str(x, "type"), object_str(o, "type")) &&

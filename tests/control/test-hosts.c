@@ -474,6 +474,78 @@ static void test_tunnels(void **state)
         AWAIT(elsewhere(A) == 0);
 }
 
+/* Of two tenants that make networks on two hosts at once, so many that a host needs more numbers
+ * than it took at first. */
+enum { MAKERS = 2, MADE = 90 };
+struct maker {
+        struct rig_host *h;
+        const char *tenant;
+};
+
+static void *make_networks(void *arg)
+{
+        struct maker *m = arg;
+        uint64_t owner = number(m->h, &kind_tenant, m->tenant), no;
+        char name[16];
+
+        for (int i = 0; i < MADE; i++) {
+                struct err *e = NULL;
+
+                snprintf(name, sizeof(name), "n%d", i);
+                if (control_create(m->h->c, &root, owner, &kind_network, name, &no, &e) < 0)
+                        fail_msg("%s on %s: %s", name, m->h->name, err_msg(e));
+        }
+        return NULL;
+}
+
+static size_t count_networks(struct rig_host *h, const char *tenant)
+{
+        struct collection *l;
+        size_t n;
+
+        control_rdlock(h->c);
+        l = model_collection(h->c, model_by_name(h->c, NULL, &kind_tenant, tenant), &kind_network);
+        n = l ? l->n : 0;
+        control_unlock(h->c);
+        return n;
+}
+
+static void test_numbers(void **state)
+{
+        struct maker m[MAKERS] = {{A, "default"}, {B, "other"}};
+        static bool used[65536];
+        pthread_t threads[MAKERS];
+        struct object *o, *tmp;
+        unsigned wrong = 0;
+        uint64_t no;
+
+        assert_int_equal(
+                control_create(A->c, &root, OBJECT_CLOUD, &kind_tenant, "other", &no, NULL), 0);
+        AWAIT(is(B, &kind_tenant, "other", "active"));
+        for (int i = 0; i < MAKERS; i++)
+                pthread_create(&threads[i], NULL, make_networks, &m[i]);
+        for (int i = 0; i < MAKERS; i++)
+                pthread_join(threads[i], NULL);
+        AWAIT(count_networks(A, "other") == MADE + 1 && count_networks(A, "default") == MADE + 1);
+        control_rdlock(A->c);
+        HASH_ITER (hh_no, A->c->by_no, o, tmp) {
+                uint64_t v = o->kind == &kind_network ? object_num(o, "uplink") : 0;
+
+                if (o->kind != &kind_network)
+                        continue;
+                wrong += v < 256 || v >= 65280 || v == (169 << 8 | 254) || used[v];
+                used[v] = true;
+        }
+        control_unlock(A->c);
+        assert_int_equal(wrong, 0);
+        /* Nor do two hosts give the same address outside. */
+        AWAIT(set(A, &kind_host, "a", "floating", "198.51.100.1-198.51.100.9") == 0);
+        AWAIT(has(B, &kind_host, "a", "floating", "198.51.100.1-198.51.100.9"));
+        assert_int_equal(set(B, &kind_host, "b", "floating", "192.0.2.1, 198.51.100.9"), -EINVAL);
+        AWAIT(set(B, &kind_host, "b", "floating", "198.51.100.10") == 0);
+        AWAIT(set(B, &kind_host, "b", "floating", "198.51.100.10-198.51.100.12") == 0);
+}
+
 /* The daemon is gone, its guests are not: the next start finds the record and ends them first. */
 static void test_restart_lost(void **state)
 {
@@ -646,6 +718,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_suspended, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_networks, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_tunnels, rig_setup_short, rig_teardown),
+                cmocka_unit_test_setup_teardown(test_numbers, rig_setup, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_restart_lost, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_job_moves, rig_setup_short, rig_teardown),
                 cmocka_unit_test_setup_teardown(test_local_waits, rig_setup_short, rig_teardown),

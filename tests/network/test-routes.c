@@ -440,11 +440,12 @@ static void there(const char *dir, int in, int out)
                 int r;
 
                 lan[0].port[0].live = false;
-                lan[0].port[1].live = mine;
-                lan[0].port[0].host = 0xcb007101; /* 203.0.113.1 */
+                lan[0].port[1].live = mine || c == 'l'; /* it has left, and its device is here */
+                lan[0].port[0].host = 0xcb007101;       /* 203.0.113.1 */
                 lan[0].port[1].host = mine ? 0 : 0xcb007101;
                 plan.here = 0xcb007102;
-                plan.nnetworks = c != 'q';
+                plan.nnetworks = c == 'q' ? 0 : 2;
+                plan.nrouters = c != 'q';
                 r = s->ops->apply(s, &plan, &err);
                 if (r < 0)
                         fprintf(stderr, "there: %s\n", err_msg(err));
@@ -471,20 +472,38 @@ static pid_t tell(int to, int from, char c)
 
 static void two_hosts(void **state)
 {
+        static const char send[] = "/usr/bin/python3 -c 'import socket; "
+                                   "socket.socket(type=socket.SOCK_DGRAM).sendto(b\"x\", "
+                                   "(\"203.0.113.2\", 14789))' 2>/dev/null";
+        static const unsigned leg[] = {0};
+        static const struct net_forward forward = {6, 0xc0000263, 8080, 0x0a000003, 80};
+        static struct net_beyond beyond = {0xc0000263, 0}; /* 192.0.2.99 */
         struct network_service *s = network_linux_new(run, cloud);
         int to[2], from[2];
         char dir[64];
-        pid_t host, a, b;
+        pid_t host, a, b, o = rig_outside("street"), server;
 
         fill();
-        plan.nnetworks = 1;
+        plan.nnetworks = 2;
+        plan.routers = &router;
+        plan.nrouters = 1;
+        router.legs = leg;
+        router.nlegs = 1;
+        router.gateway = 1;
+        router.address = 0x0a010063;
+        router.forwards = &forward;
+        router.nforwards = 1;
+        networks[0].router = 0;
+        networks[1].uplink = 256;
+        networks[1].beyond = &beyond;
+        networks[1].nbeyond = 1;
         networks[0].type = NET_VXLAN;
         networks[0].segment = 77;
         networks[0].mtu = 1450;
         networks[0].nports = 2;
         six(&lan[0]);
-        rules[2].prefix = 32; /* nobody: members of the group only */
-        rules[2].peer = 1;
+        rules[2].prefix = 32; /* who is outside, else members of the group only */
+        rules[2].peer = 0xc0000202;
         snprintf(dir, sizeof(dir), "%s/there", run);
         assert_int_equal(mkdir(dir, 0755), 0);
         assert_int_equal(pipe2(to, O_CLOEXEC) | pipe2(from, O_CLOEXEC), 0);
@@ -505,9 +524,14 @@ static void two_hosts(void **state)
             "wire; ip "
             "link set wire up; ip link set lo up'",
             host, host);
+        yes("ip addr add 192.0.2.1/24 dev street; ip neigh add proxy 192.0.2.77 dev street; "
+            "nsenter "
+            "-n -t %d ip addr add 192.0.2.2/24 dev eth0",
+            o);
         plan.here = 0xcb007101;
         lan[0].port[0].live = true;
         lan[0].port[1].host = 0xcb007102;
+        beyond.here = true;
         apply(s);
         b = tell(to[1], from[0], 'h');
         a = guest(&lan[0], 0);
@@ -523,20 +547,42 @@ static void two_hosts(void **state)
            networks[0].id);
         /* Tunnels begin at hosts of the cloud only. */
         yes("nft list ruleset | grep -q 'udp dport 14789 ip saddr 203.0.113.2 accept'");
-        /* The guest moves here: plugged at the target first, then the entry, then it goes there. */
-        lan[0].port[1].live = true;
+        /* And only by root or a network. */
+        yes("%s", send);
+        no("setpriv --reuid 65534 --clear-groups %s", send);
+        /* A router's forward to a guest on the other host, who sees who asks, and whose answer goes
+         * back by this one, at an address that nobody but us tells the outside of. */
+        server = serve(b, 80);
+        yes("nsenter -n -t %d timeout 5 busybox nc 192.0.2.99 8080 </dev/null | grep -q 'hello "
+            "192.0.2.2$'",
+            o);
+        gone(server);
+        /* The guest moves here.  It is plugged in here first; what is sent to it goes to where it
+         * is; where it has left from sends it on, and it meets the guest. */
+        lan[0].port[1].live = lan[0].port[1].coming = true;
+        apply(s);
+        reaches(a, "10.0.0.3");
+        assert_int_equal(tell(to[1], from[0], 'l'), 0);
+        b = guest(&lan[0], 1);
+        reaches(a, "10.0.0.3");
+        assert_true(reached6(a, &lan[0].port[1]));
+        lan[0].port[1].coming = false;
         lan[0].port[1].host = 0;
         apply(s);
+        reaches(a, "10.0.0.3");
         assert_int_equal(tell(to[1], from[0], 'm'), 0);
-        b = guest(&lan[0], 1);
         reaches(a, "10.0.0.3");
         no("nsenter --net=%s/net/%s/ns bridge fdb show | grep 'dst 203'", run, networks[0].id);
         rules[2] = (struct net_rule){.proto = -1, .group = -1, .prefix = 8, .peer = 0x0a000000};
         tell(to[1], from[0], 'q');
-        plan.nnetworks = 0;
+        yes("ip neigh show proxy | grep -q 192.0.2.99");
+        plan.nnetworks = plan.nrouters = 0;
         apply(s);
+        no("ip neigh show proxy | grep 192.0.2.99");
+        yes("ip neigh show proxy | grep -q 192.0.2.77"); /* somebody else's */
         gone(a);
         gone(b);
+        gone(o);
         gone(host);
         s->ops->close(s);
 }

@@ -16,6 +16,7 @@ static struct linux_net *self(struct network_service *s)
 static void inner_free(struct inner *i)
 {
         nft_done(&i->rules);
+        answers_free(&i->told);
         free(i->rates);
         free(i->failure);
         free(i);
@@ -200,6 +201,7 @@ static int apply(struct network_service *base, const struct net_plan *p, struct 
         free(at);
         /* The plan says what is wanted, also of what failed. */
         r = one(r, sweep_links(s, n, p, r < 0 ? NULL : e));
+        r = one(r, announce_host(s, n, p, r < 0 ? NULL : e));
         sweep_namespaces(s, p);
         forget(s);
         if (r == 0 && p->nnetworks == 0)
@@ -261,6 +263,7 @@ static void close_service(struct network_service *base)
                 inner_free(i);
         }
         free(s->taps);
+        answers_free(&s->answers);
         nft_done(&s->rules);
         free(s->alias);
         free(s->metadata);

@@ -34,6 +34,8 @@ enum {
         METADATA_ADDRESS = 0xa9fea9fe
 };
 
+enum { ARRIVALS = 100 }; /* table of routes to guests that are on their way here */
+
 /* A namespace's rules: our ways to them, and what was applied last.  All 0 at first. */
 struct nft {
         struct nft_ctx *ctx;
@@ -41,6 +43,16 @@ struct nft {
         unsigned seq;
         char *ruleset;       /* as applied; NULL: unknown */
         uint32_t generation; /* of nftables there after that */
+};
+
+/* Addresses outside that we answer for, each at a device. */
+struct answer {
+        unsigned index;
+        uint32_t address;
+};
+struct answers {
+        struct answer *v;
+        unsigned n;
 };
 
 /* What is known of a namespace: what was applied last. */
@@ -51,6 +63,7 @@ struct inner {
         struct nft rules;
         char *rates;   /* of its way out */
         char *failure; /* of its load balancers, that was logged */
+        struct answers told;
         bool wanted;
 };
 
@@ -73,6 +86,8 @@ struct linux_net {
         char *metadata;      /* stratofs-metadata; NULL: not served */
         struct known_tap *taps;
         size_t ntaps;
+        struct answers answers; /* of the host */
+        bool recalled;          /* those of a daemon before this one, too */
 };
 
 /* A namespace of the plan while it is worked on. */
@@ -118,12 +133,29 @@ int router_apply(struct linux_net *s, const struct net_plan *p, unsigned router,
 int tunnel_device(struct linux_net *s, struct nl *n, const struct net_plan *p,
                   const struct net_network *w, struct place *at, struct err **e);
 int tunnel_inside(const struct net_plan *p, const struct net_network *w, struct place *at,
-                  struct nl_list *routes, struct err **e);
+                  unsigned guests, struct nl_list *routes, struct err **e);
+/* The MAC of the end of a tunnel on that host. */
+void tunnel_mac(uint8_t out[6], uint32_t host);
+/* The other hosts that its tunnel leads to; the caller frees v. */
+struct tunnel_hosts {
+        uint32_t *v;
+        unsigned n;
+};
+void tunnel_hosts(const struct net_plan *p, const struct net_network *w, struct tunnel_hosts *ret);
+/* Which tables are asked for what comes by the tunnel, that the network has. */
+void tunnel_rules(const struct net_plan *p, const struct net_network *w, struct nl_list *out);
 int physical_device(struct linux_net *s, struct nl *n, const struct net_network *w,
                     struct place *at, struct err **e);
 bool network_tunnels(const struct net_plan *p, const struct net_network *w);
 /* Bit n: the kernel has enum net_type n. */
 unsigned tunnel_types(void);
+
+/* announce.c */
+/* The host answers for addresses outside that are here, and for no others of ours. */
+int announce_host(struct linux_net *s, struct nl *n, const struct net_plan *p, struct err **e);
+/* Tells a physical network what has come here (the thread is in the namespace). */
+void announce_inside(const struct net_network *w, struct place *at);
+void answers_free(struct answers *v);
 
 /* rates.c */
 /* At most so many bytes a second out of the link; 0: any. */

@@ -1,6 +1,7 @@
 /* Addresses, routes and neighbours, by libmnl.  Each call makes what there is of a kind into
  * exactly what it is told. */
 #include <arpa/inet.h>
+#include <linux/fib_rules.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 
@@ -49,7 +50,8 @@ static bool same(const struct nl_item *a, const struct nl_item *b)
 {
         return a->index == b->index && a->prefix == b->prefix && a->ip.family == b->ip.family &&
                a->via.family == b->via.family && memcmp(a->ip.b, b->ip.b, 16) == 0 &&
-               memcmp(a->via.b, b->via.b, 16) == 0 && memcmp(a->mac, b->mac, 6) == 0;
+               memcmp(a->via.b, b->via.b, 16) == 0 && memcmp(a->mac, b->mac, 6) == 0 &&
+               a->table == b->table && a->mark == b->mark && streq(a->from, b->from);
 }
 
 static void put_ip(struct nlmsghdr *h, int type, const struct nl_ip *ip)
@@ -88,7 +90,8 @@ static int look(struct nl *n, const struct sort *s, int family, struct seen *w, 
 
         *m = family; /* the first byte of each of these headers */
         r = nl_talk(n, h, s->see, w);
-        if (r == -EOPNOTSUPP && family == AF_INET6) /* a kernel without IPv6 */
+        if ((r == -EOPNOTSUPP || r == -EAFNOSUPPORT) &&
+            family == AF_INET6) /* a kernel without IPv6 */
                 return 0;
         if (r == 0 && w->there.failed)
                 r = -ENOMEM;
@@ -133,7 +136,7 @@ static int see_address(const struct nlmsghdr *h, void *arg)
         struct nl_item i = {.index = m->ifa_index, .prefix = m->ifa_prefixlen};
         const struct nlattr *a;
 
-        if (h->nlmsg_type != RTM_NEWADDR || m->ifa_index != w->index)
+        if (h->nlmsg_type != RTM_NEWADDR || (w->index && m->ifa_index != w->index))
                 return MNL_CB_OK;
         mnl_attr_for_each(a, h, sizeof(*m))
         {
@@ -166,12 +169,21 @@ static struct nlmsghdr *make_address(struct nl *n, bool add, const struct nl_ite
         return h;
 }
 
+static const struct sort sort_addresses = {"addresses", RTM_GETADDR, 0, sizeof(struct ifaddrmsg),
+                                           see_address, make_address};
+
 int nl_addresses(struct nl *n, unsigned index, const struct nl_list *l, struct err **e)
 {
-        static const struct sort s = {"addresses", RTM_GETADDR, 0, sizeof(struct ifaddrmsg),
-                                      see_address, make_address};
+        return sync_list(n, &sort_addresses, index, l, e);
+}
 
-        return sync_list(n, &s, index, l, e);
+int nl_all_addresses(struct nl *n, struct nl_list *out, struct err **e)
+{
+        struct seen w = {};
+        int r = look(n, &sort_addresses, AF_INET, &w, e);
+
+        *out = w.there;
+        return r;
 }
 
 /* --- routes ---------------------------------------------------------------------------------- */
@@ -183,10 +195,10 @@ static int see_route(const struct nlmsghdr *h, void *arg)
         struct seen *w = arg;
         const struct nlattr *a;
 
-        if (h->nlmsg_type != RTM_NEWROUTE || m->rtm_table != RT_TABLE_MAIN ||
-            m->rtm_protocol != RTPROT_STATIC || m->rtm_type != RTN_UNICAST ||
-            m->rtm_flags & RTM_F_CLONED)
+        if (h->nlmsg_type != RTM_NEWROUTE || m->rtm_protocol != RTPROT_STATIC ||
+            m->rtm_type != RTN_UNICAST || m->rtm_flags & RTM_F_CLONED)
                 return MNL_CB_OK;
+        i.table = m->rtm_table;
         mnl_attr_for_each(a, h, sizeof(*m))
         {
                 if (mnl_attr_get_type(a) == RTA_OIF)
@@ -195,8 +207,12 @@ static int see_route(const struct nlmsghdr *h, void *arg)
                         get_ip(a, m->rtm_family, &i.ip);
                 else if (mnl_attr_get_type(a) == RTA_GATEWAY)
                         get_ip(a, m->rtm_family, &i.via);
+                else if (mnl_attr_get_type(a) == RTA_TABLE)
+                        i.table = mnl_attr_get_u32(a);
         }
-        if (!w->index || w->index == i.index)
+        if (i.table == RT_TABLE_MAIN)
+                i.table = 0;
+        if (w->index ? w->index == i.index && !i.table : true)
                 nl_list_add(&w->there, &i);
         return MNL_CB_OK;
 }
@@ -209,7 +225,7 @@ static struct nlmsghdr *make_route(struct nl *n, bool add, const struct nl_item 
 
         m->rtm_family = i->ip.family;
         m->rtm_dst_len = i->prefix;
-        m->rtm_table = RT_TABLE_MAIN;
+        m->rtm_table = i->table ? RT_TABLE_UNSPEC : RT_TABLE_MAIN;
         m->rtm_protocol = RTPROT_STATIC;
         m->rtm_type = RTN_UNICAST;
         m->rtm_scope = !add                      ? RT_SCOPE_NOWHERE /* any */
@@ -221,6 +237,8 @@ static struct nlmsghdr *make_route(struct nl *n, bool add, const struct nl_item 
                 put_ip(h, RTA_DST, &i->ip);
         put_ip(h, RTA_GATEWAY, &i->via);
         mnl_attr_put_u32(h, RTA_OIF, i->index);
+        if (i->table)
+                mnl_attr_put_u32(h, RTA_TABLE, i->table);
         return h;
 }
 
@@ -230,6 +248,61 @@ int nl_routes(struct nl *n, unsigned index, const struct nl_list *l, struct err 
                                       see_route, make_route};
 
         return sync_list(n, &s, index, l, e);
+}
+
+/* --- rules ----------------------------------------------------------------------------------- */
+
+enum { RULES_PRIORITY = 1000 }; /* ours are known by it */
+
+static int see_rule(const struct nlmsghdr *h, void *arg)
+{
+        const struct fib_rule_hdr *m = mnl_nlmsg_get_payload(h);
+        struct nl_item i = {.ip = {.family = m->family}, .table = m->table};
+        struct seen *w = arg;
+        const struct nlattr *a;
+        uint32_t priority = 0;
+
+        if (h->nlmsg_type != RTM_NEWRULE)
+                return MNL_CB_OK;
+        mnl_attr_for_each(a, h, sizeof(*m))
+        {
+                if (mnl_attr_get_type(a) == FRA_PRIORITY)
+                        priority = mnl_attr_get_u32(a);
+                else if (mnl_attr_get_type(a) == FRA_TABLE)
+                        i.table = mnl_attr_get_u32(a);
+                else if (mnl_attr_get_type(a) == FRA_FWMARK)
+                        i.mark = mnl_attr_get_u32(a);
+                else if (mnl_attr_get_type(a) == FRA_IIFNAME)
+                        snprintf(i.from, sizeof(i.from), "%s", mnl_attr_get_str(a));
+        }
+        if (priority == RULES_PRIORITY)
+                nl_list_add(&w->there, &i);
+        return MNL_CB_OK;
+}
+
+static struct nlmsghdr *make_rule(struct nl *n, bool add, const struct nl_item *i)
+{
+        struct nlmsghdr *h =
+                nl_begin(n, add ? RTM_NEWRULE : RTM_DELRULE, add ? NLM_F_CREATE | NLM_F_EXCL : 0);
+        struct fib_rule_hdr *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
+
+        m->family = i->ip.family;
+        m->action = FR_ACT_TO_TBL;
+        mnl_attr_put_u32(h, FRA_PRIORITY, RULES_PRIORITY);
+        mnl_attr_put_u32(h, FRA_TABLE, i->table);
+        if (i->mark)
+                mnl_attr_put_u32(h, FRA_FWMARK, i->mark);
+        if (*i->from)
+                mnl_attr_put_strz(h, FRA_IIFNAME, i->from);
+        return h;
+}
+
+int nl_rules(struct nl *n, const struct nl_list *l, struct err **e)
+{
+        static const struct sort s = {"rules",  RTM_GETRULE, 0, sizeof(struct fib_rule_hdr),
+                                      see_rule, make_rule};
+
+        return sync_list(n, &s, 0, l, e);
 }
 
 /* --- neighbours ------------------------------------------------------------------------------ */
@@ -284,4 +357,19 @@ int nl_fdb(struct nl *n, unsigned index, const struct nl_list *l, struct err **e
                                       sizeof(struct ndmsg), see_neighbour, make_neighbour};
 
         return sync_list(n, &s, index, l, e);
+}
+
+int nl_proxy(struct nl *n, bool on, unsigned index, uint32_t address, struct err **e)
+{
+        struct nlmsghdr *h = nl_begin(n, on ? RTM_NEWNEIGH : RTM_DELNEIGH,
+                                      on ? NLM_F_CREATE | NLM_F_REPLACE : 0);
+        struct ndmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
+        struct nl_ip ip = nl_ip4(address);
+
+        m->ndm_family = AF_INET;
+        m->ndm_ifindex = index;
+        m->ndm_state = NUD_PERMANENT;
+        m->ndm_flags = NTF_PROXY;
+        put_ip(h, NDA_DST, &ip);
+        return nl_change(n, h, e, "answer for an address outside");
 }

@@ -56,9 +56,12 @@ struct nl_item {
         unsigned index;
         struct nl_ip ip; /* the address; the route's destination; the neighbour */
         unsigned prefix;
-        bool bare;        /* an address without a route to its prefix */
-        struct nl_ip via; /* routes: no family: directly.  FDB: where that MAC is */
-        uint8_t mac[6];   /* neighbours, FDB */
+        bool bare;              /* an address without a route to its prefix */
+        struct nl_ip via;       /* routes: no family: directly.  FDB: where that MAC is */
+        uint8_t mac[6];         /* neighbours, FDB */
+        uint32_t table;         /* routes, rules; 0: the main one */
+        uint32_t mark;          /* rules: of packets that carry it, 0: any */
+        char from[DEVICE_SIZE]; /* rules: of packets that come by it, "": any */
 };
 struct nl_list {
         struct nl_item *v;
@@ -71,8 +74,16 @@ void nl_list_free(struct nl_list *l);
 /* Addresses of a link, of both families: exactly these; link-local ones of IPv6 that nobody names
  * stay. */
 int nl_addresses(struct nl *n, unsigned index, const struct nl_list *l, struct err **e);
-/* Static routes of the main table: exactly these; index 0: on any link, else on that. */
+/* Adds the addresses of all links. */
+int nl_all_addresses(struct nl *n, struct nl_list *out, struct err **e);
+/* The link answers ARP for that address of others, or does not any more. */
+int nl_proxy(struct nl *n, bool on, unsigned index, uint32_t address, struct err **e);
+/* Static routes: exactly these; index 0: on any link and in any table, else on that, in the main
+ * one. */
 int nl_routes(struct nl *n, unsigned index, const struct nl_list *l, struct err **e);
+/* Rules which table is asked, before the main one: exactly these; ip: the family only.  The
+ * namespace is ours. */
+int nl_rules(struct nl *n, const struct nl_list *l, struct err **e);
 /* Permanent neighbours of a link: exactly these. */
 int nl_neighbours(struct nl *n, unsigned index, const struct nl_list *l, struct err **e);
 /* A VXLAN's forwarding entries: exactly these. */

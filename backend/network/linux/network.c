@@ -207,7 +207,7 @@ static void routes_to_guests(const struct net_network *w, unsigned guests, struc
         for (unsigned i = 0; i < w->nports; i++) {
                 const struct net_port *x = &w->ports[i];
 
-                if (physical && x->live && x->address)
+                if (physical && x->live && !x->coming && x->address)
                         nl_list_add(out, &(struct nl_item){guests, nl_ip4(x->address), 32});
                 for (unsigned k = 0; x->live && k < x->npairs; k++)
                         if (physical || !network_has(w, x->pairs[k].address))
@@ -230,7 +230,7 @@ static unsigned index_of(struct nl *in, enum net_device what, const char *id)
 static int routes(const struct net_plan *p, const struct net_network *w, struct place *at,
                   unsigned guests, struct err **e)
 {
-        _cleanup_list_ struct nl_list l = {};
+        _cleanup_list_ struct nl_list l = {}, rules = {};
         unsigned to;
         int r = 0;
 
@@ -241,7 +241,7 @@ static int routes(const struct net_plan *p, const struct net_network *w, struct 
                 routes_by_router(p, w, to, guests, &l);
         for (unsigned i = 0; i < w->nbeyond; i++) {
                 to = index_of(at->in, NET_GATEWAY, p->routers[w->beyond[i].router].id);
-                if (to)
+                if (to && (w->uplink || w->beyond[i].here)) /* a route there answers ARP */
                         nl_list_add(&l, &(struct nl_item){to, nl_ip4(w->beyond[i].address), 32,
                                                           .via = nl_ip4(ROUTER_END)});
         }
@@ -255,8 +255,13 @@ static int routes(const struct net_plan *p, const struct net_network *w, struct 
                                                         .via = nl_ip4(w->subnets[i].gateway)});
                 }
         if (network_tunnels(p, w))
-                r = tunnel_inside(p, w, at, &l, e);
-        return r < 0 ? r : nl_routes(at->in, 0, &l, e);
+                r = tunnel_inside(p, w, at, guests, &l, e);
+        if (r == 0)
+                r = nl_routes(at->in, 0, &l, e);
+        if (r < 0 || !network_tunnels(p, w))
+                return r;
+        tunnel_rules(p, w, &rules);
+        return nl_rules(at->in, &rules, e);
 }
 
 int network_inside(struct linux_net *s, const struct net_plan *p, const struct net_network *w,
@@ -287,6 +292,8 @@ int network_inside(struct linux_net *s, const struct net_plan *p, const struct n
                 r = dhcp_serve(at->dir, w, at->ns, e);
         if (r == 0)
                 r = services_inside(s, w, at, e);
+        if (r == 0)
+                announce_inside(w, at);
         netns_leave(home);
         return r;
 }

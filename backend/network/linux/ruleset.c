@@ -10,6 +10,8 @@
  * and a policy would drop what the new one lets pass. */
 #include "backend/network/linux/linux.h"
 
+#include <stdlib.h>
+
 /* One of the two tables. */
 struct side {
         const struct net_plan *p;
@@ -252,6 +254,47 @@ static void translate(const struct side *s)
         buf_addstr(s->out, "oifname \"snu*\" masquerade\n}\n");
 }
 
+static void subnets(const struct net_network *n, struct buf *out)
+{
+        char a[ADDRESS_TEXT_SIZE];
+
+        for (unsigned i = 0; i < n->nsubnets; i++)
+                buf_printf(out, "ip saddr %s/%u accept\n",
+                           network_address(a, n->subnets[i].address), n->subnets[i].prefix);
+}
+
+/* What comes from outside by a router on another host, to a guest here, is answered by way of that
+ * host: see tunnel.c.  Of the one it came by last: a guest that has just come here may be reached
+ * by way of the host where it was. */
+static void returns(const struct side *s)
+{
+        const struct net_router *r = s->n->router < 0 ? NULL : &s->p->routers[s->n->router];
+        struct tunnel_hosts hosts;
+        uint8_t m[6];
+
+        if (!r || !network_tunnels(s->p, s->n))
+                return;
+        tunnel_hosts(s->p, s->n, &hosts);
+        buf_printf(s->out,
+                   "chain back {\ntype filter hook prerouting priority -150; policy accept;\n"
+                   "iifname \"%s\" ct direction reply ct mark != 0 meta mark set ct mark\n"
+                   "iifname != \"%s\" accept\n",
+                   s->guests, s->tunnel);
+        subnets(s->n, s->out);
+        for (unsigned i = 0; i < r->nlegs; i++)
+                if (&s->p->networks[r->legs[i]] != s->n)
+                        subnets(&s->p->networks[r->legs[i]], s->out);
+        for (unsigned i = 0; i < hosts.n; i++) {
+                tunnel_mac(m, hosts.v[i]);
+                buf_printf(s->out,
+                           "ether saddr %02x:%02x:%02x:%02x:%02x:%02x ct direction original ct "
+                           "mark set 0x%08x\n",
+                           m[0], m[1], m[2], m[3], m[4], m[5], hosts.v[i]);
+        }
+        buf_addstr(s->out, "}\n");
+        free(hosts.v);
+}
+
 static void table_text(struct side *s, const char *table)
 {
         char a[ADDRESS_TEXT_SIZE], t[DEVICE_SIZE];
@@ -279,6 +322,7 @@ static void table_text(struct side *s, const char *table)
         if (!s->six) {
                 balancers_out(s);
                 translate(s);
+                returns(s);
         }
         buf_addstr(s->out, "}\n");
 }

@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "backend/network/linux/netlink.h"
@@ -17,8 +18,7 @@ bool network_tunnels(const struct net_plan *p, const struct net_network *w)
         return w->type == NET_VXLAN && p->here;
 }
 
-/* The end of a tunnel on that host. */
-static void tunnel_mac(uint8_t out[6], uint32_t host)
+void tunnel_mac(uint8_t out[6], uint32_t host)
 {
         memcpy(out, (uint8_t[]){0x02, 0xfe, host >> 24, host >> 16, host >> 8, host}, 6);
 }
@@ -59,11 +59,99 @@ static struct nl_ip host_ip6(uint32_t host)
         return ip;
 }
 
+/* A guest that comes here is found by what is sent from here where it still is, and by what that
+ * host sends on to us already here: at its own device, where it waits until the guest wakes up. */
+static void arrivals(const struct net_network *w, unsigned guests, struct nl_list *routes)
+{
+        for (unsigned i = 0; i < w->nports; i++) {
+                const struct net_port *x = &w->ports[i];
+                struct nl_item to = {guests, .table = ARRIVALS};
+
+                if (!x->coming)
+                        continue;
+                to.ip = nl_ip4(x->address);
+                to.prefix = 32;
+                if (x->address)
+                        nl_list_add(routes, &to);
+                to.ip = nl_ip6(&x->address6);
+                to.prefix = 128;
+                if (network_some6(&x->address6) && w->nsubnets6)
+                        nl_list_add(routes, &to);
+        }
+}
+
+static bool knows(const struct tunnel_hosts *v, uint32_t host)
+{
+        for (unsigned i = 0; i < v->n; i++)
+                if (v->v[i] == host)
+                        return true;
+        return false;
+}
+
+static void add_hosts(const struct net_plan *p, const struct net_network *w, struct tunnel_hosts *v)
+{
+        for (unsigned i = 0; i < w->nports; i++) {
+                uint32_t host = w->ports[i].host;
+                uint32_t *more;
+
+                if (!host || host == p->here || knows(v, host))
+                        continue;
+                more = reallocarray(v->v, v->n + 1, sizeof(*more));
+                if (!more)
+                        return; /* no way there until the next look */
+                v->v = more;
+                v->v[v->n++] = host;
+        }
+}
+
+/* Also those that have the network as one of their router's only. */
+void tunnel_hosts(const struct net_plan *p, const struct net_network *w, struct tunnel_hosts *ret)
+{
+        *ret = (struct tunnel_hosts){};
+        if (!network_tunnels(p, w))
+                return;
+        add_hosts(p, w, ret);
+        if (w->router < 0)
+                return;
+        for (unsigned i = 0; i < p->routers[w->router].nlegs; i++)
+                add_hosts(p, &p->networks[p->routers[w->router].legs[i]], ret);
+}
+
+/* What came from outside by a router on another host is answered by way of that host, which knows
+ * what it was translated from: the ruleset marks it with that host's address. */
+static void returns(const struct tunnel_hosts *hosts, unsigned index, struct nl_list *routes)
+{
+        for (unsigned i = 0; i < hosts->n; i++)
+                nl_list_add(routes, &(struct nl_item){index, nl_ip4(0), .table = hosts->v[i],
+                                                      .via = nl_ip4(hosts->v[i])});
+}
+
+void tunnel_rules(const struct net_plan *p, const struct net_network *w, struct nl_list *out)
+{
+        struct nl_item from = {.table = ARRIVALS}, marked = {};
+        struct tunnel_hosts hosts;
+
+        network_device(from.from, NET_TUNNEL, w->id);
+        from.ip.family = AF_INET;
+        nl_list_add(out, &from);
+        from.ip.family = AF_INET6;
+        if (w->nsubnets6)
+                nl_list_add(out, &from);
+        tunnel_hosts(p, w, &hosts);
+        marked.ip.family = AF_INET;
+        for (unsigned i = 0; w->router >= 0 && i < hosts.n; i++) {
+                marked.mark = marked.table = hosts.v[i];
+                nl_list_add(out, &marked);
+        }
+        free(hosts.v);
+}
+
 /* The thread is in the namespace. */
 int tunnel_inside(const struct net_plan *p, const struct net_network *w, struct place *at,
-                  struct nl_list *routes, struct err **e)
+                  unsigned guests, struct nl_list *routes, struct err **e)
 {
         _cleanup_list_ struct nl_list neighbours = {}, fdb = {};
+        struct tunnel_hosts hosts;
         char name[DEVICE_SIZE];
         struct nl_link l;
         int r = nl_link(at->in, network_device(name, NET_TUNNEL, w->id), &l, e);
@@ -71,10 +159,9 @@ int tunnel_inside(const struct net_plan *p, const struct net_network *w, struct 
         if (r != 1)
                 return r < 0 ? r : err_set(e, -EIO, "'%s' is gone", name);
         r = device_routes(name, w->nsubnets6 > 0, e);
+        arrivals(w, guests, routes);
         for (unsigned i = 0; i < w->nports; i++) {
                 const struct net_port *x = &w->ports[i];
-                struct nl_item to = {l.index, .via = nl_ip4(x->host)};
-                bool known = false;
 
                 if (!x->host || x->host == p->here)
                         continue;
@@ -84,19 +171,23 @@ int tunnel_inside(const struct net_plan *p, const struct net_network *w, struct 
                 if (network_some6(&x->address6) && w->nsubnets6)
                         nl_list_add(routes, &(struct nl_item){l.index, nl_ip6(&x->address6), 128,
                                                               .via = host_ip6(x->host)});
-                for (unsigned k = 0; k < i; k++)
-                        known |= w->ports[k].host == x->host;
-                if (known)
-                        continue;
-                tunnel_mac(to.mac, x->host);
+        }
+        tunnel_hosts(p, w, &hosts);
+        for (unsigned i = 0; i < hosts.n; i++) {
+                struct nl_item to = {l.index, .via = nl_ip4(hosts.v[i])};
+
+                tunnel_mac(to.mac, hosts.v[i]);
                 nl_list_add(&fdb, &to);
                 to.ip = to.via;
                 to.via = (struct nl_ip){};
                 nl_list_add(&neighbours, &to);
-                to.ip = host_ip6(x->host);
+                to.ip = host_ip6(hosts.v[i]);
                 if (w->nsubnets6)
                         nl_list_add(&neighbours, &to);
         }
+        if (w->router >= 0)
+                returns(&hosts, l.index, routes);
+        free(hosts.v);
         if (r == 0)
                 r = nl_fdb(at->in, l.index, &fdb, e);
         return r < 0 ? r : nl_neighbours(at->in, l.index, &neighbours, e);
