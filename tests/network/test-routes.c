@@ -481,7 +481,7 @@ static void two_hosts(void **state)
         struct network_service *s = network_linux_new(run, cloud);
         int to[2], from[2];
         char dir[64];
-        pid_t host, a, b, o = rig_outside("cable"), server;
+        pid_t host, a, b, o = rig_outside("street"), server;
 
         fill();
         plan.nnetworks = 2;
@@ -524,7 +524,8 @@ static void two_hosts(void **state)
             "wire; ip "
             "link set wire up; ip link set lo up'",
             host, host);
-        yes("ip addr add 192.0.2.1/24 dev cable; ip neigh add proxy 192.0.2.77 dev cable; nsenter "
+        yes("ip addr add 192.0.2.1/24 dev street; ip neigh add proxy 192.0.2.77 dev street; "
+            "nsenter "
             "-n -t %d ip addr add 192.0.2.2/24 dev eth0",
             o);
         plan.here = 0xcb007101;
