@@ -559,6 +559,8 @@ static void mended(void **state)
                 "$IN1 ip link del snr00000001aaaa",
                 "$INR ip link del sngbbbbbbbbbbbb",
                 "$IN1 ip link set snl00000001aaaa down",
+                "bridge link set dev $(ip -br link | grep -o '^snt[0-9a-f]*' | head -n 1) isolated "
+                "off",
                 "$IN1 ip addr flush dev snl00000001aaaa",
                 "$IN1 ip route flush proto static",
                 "$INR ip route flush proto static",
@@ -592,6 +594,7 @@ static void mended(void **state)
                         fail_msg("not mended: %s", breaks[i]);
                 yes("kill -0 $(cat %s/net/%s/dnsmasq.pid)", run, networks[1].id);
                 yes("nft list table bridge stratofs_11111111 | grep -q snt");
+                no("bridge -d link | grep -A1 '^[0-9]*: snt' | grep -q 'isolated off'");
         }
         assert_true(reached6(g[0], &lan[2].port[0]));
         plan.nnetworks = plan.nrouters = 0;
