@@ -99,14 +99,16 @@ static void render_certificate(struct control *c, const struct object *o, struct
 {
         static const char begin[] = "-----BEGIN CERTIFICATE-----";
         static const char end[] = "-----END CERTIFICATE-----";
+        unsigned count = 0;
 
         for (const char *p = object_str(o, "certificate"), *q; (p = strstr(p, begin)); p = q) {
                 q = strstr(p, end);
                 if (!q)
                         return;
                 q += strlen(end);
+                if (count++)
+                        buf_addc(out, '\n');
                 buf_add(out, p, q - p);
-                buf_addc(out, '\n');
         }
 }
 

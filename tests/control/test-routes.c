@@ -158,6 +158,29 @@ static void subnets(void **state)
         assert_int_equal(drop(six), -EBUSY); /* its guest runs with it */
 }
 
+/* Addresses are taken from the pools, and by hand from anywhere. */
+static void pools(void **state)
+{
+        uint64_t n = lan("lan", "10.1.0.0/24"), s = inside(n, &kind_subnet, "a"), p[3], more;
+
+        assert_int_equal(set(s, &kind_subnet, "pools", "10.1.0.50-10.2.0.60"), -EINVAL);
+        assert_int_equal(set(s, &kind_subnet, "pools", "10.1.0.60-10.1.0.50"), -EINVAL);
+        assert_int_equal(set(s, &kind_subnet, "pools", "10.1.0.50-10.1.0.51 10.1.0.70-10.1.0.70"),
+                         0);
+        for (unsigned i = 0; i < 3; i++) {
+                char name[] = {'p', '0' + i, 0};
+
+                assert_int_equal(make_in(n, &kind_port, name, &p[i]), 0);
+        }
+        assert_attr(p[0], "address", "10.1.0.50");
+        assert_attr(p[1], "address", "10.1.0.51");
+        assert_attr(p[2], "address", "10.1.0.70");
+        assert_true(make_in(n, &kind_port, "full", &more) < 0);
+        assert_int_equal(set(p[2], &kind_port, "address", "10.1.0.9"), 0);
+        assert_int_equal(make_in(n, &kind_port, "more", &more), 0);
+        assert_attr(more, "address", "10.1.0.70");
+}
+
 static void types(void **state)
 {
         uint64_t n = lan("lan", "10.1.0.0/24"), h, m = lan("other", "10.1.0.0/24");
@@ -339,9 +362,9 @@ static void quotas(void **state)
 
 int main(void)
 {
-        const struct CMUnitTest tests[] = {ROUTE_TEST(subnets), ROUTE_TEST(types),
-                                           ROUTE_TEST(routers), ROUTE_TEST(shared),
-                                           ROUTE_TEST(ports),   ROUTE_TEST(quotas)};
+        const struct CMUnitTest tests[] = {
+                ROUTE_TEST(subnets), ROUTE_TEST(pools), ROUTE_TEST(types), ROUTE_TEST(routers),
+                ROUTE_TEST(shared),  ROUTE_TEST(ports), ROUTE_TEST(quotas)};
 
         return rig_run(tests);
 }

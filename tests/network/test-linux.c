@@ -92,6 +92,16 @@ static void makes_and_takes(void **state)
         apply(s, &plan);
         assert_int_equal(index_of(NET_TAP, port[0].id), tap);
         assert_int_equal(index_of(NET_BRIDGE, network.id), bridge);
+        network.mtu = 1400;
+        apply(s, &plan);
+        for (unsigned i = 0; i < 3; i++) {
+                char name[DEVICE_SIZE], command[128];
+
+                network_device(name, "tbv"[i], i ? network.id : port[0].id);
+                snprintf(command, sizeof(command), "ip link show %s | grep -q 'mtu 1400 '", name);
+                assert_int_equal(system(command), 0); /* NOLINT: the test's own words */
+        }
+        network.mtu = 1500;
         port[0].live = false;
         apply(s, &plan);
         assert_int_equal(index_of(NET_TAP, port[0].id), 0);

@@ -243,7 +243,7 @@ get="printf 'GET /init HTTP/1.0\\r\\n\\r\\n' | timeout 5 nc b.internal 80 | grep
 yes default/a "$get"
 expect "a group" mkdir security_groups/web
 ln -s security_groups/web instances/b/security_groups/ || fail "link of the group"
-none default/a "$get" "ping -c 1 -W 2 10.0.0.3"
+none default/a "${get/timeout 5/timeout 2}" "ping -c 1 -W 2 10.0.0.3"
 echo 'in tcp 80-88 from group default' >security_groups/web/rules || fail "rule"
 yes default/a "$get"
 no default/a "ping -c 1 -W 2 10.0.0.3"
@@ -321,7 +321,7 @@ expect_errno EBUSY ln -s networks/default/ports/web instances/a/networks/more
 for line in http:protocol 8080:member_port http:check /who:check_path 1:check_interval 80:port; do
         echo "${line%:*}" >"$lb/listeners/http/${line#*:}" || fail "$line"
 done
-mkdir $lb/listeners/raw && echo 8080 >$lb/listeners/raw/port || fail "second listener"
+mkdir $lb/listeners/raw && echo 1 >$lb/listeners/raw/check_interval && echo 8080 >$lb/listeners/raw/port || fail "second listener"
 expect_errno EEXIST "echo 80 >$lb/listeners/raw/port"
 for i in a b; do
         ln -s instances/$i $lb/listeners/http/members/ && ln -s instances/$i $lb/listeners/raw/members/ ||

@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <signal.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
 
@@ -92,6 +91,28 @@ static void configuration(const char *dir, const char *stem, const struct net_ne
                 listener_text(dir, stem, b, &b->listeners[i], out);
 }
 
+/* HAProxy's answer to a question, which is a line. */
+static int ask(const char *path, const char *question, struct buf *out)
+{
+        const struct timeval wait = {.tv_sec = ANSWER_MS / 1000};
+        struct sockaddr_un a = {.sun_family = AF_UNIX};
+        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        char data[4096];
+        ssize_t n;
+
+        if (fd < 0 || strlen(path) >= sizeof(a.sun_path))
+                return -ENAMETOOLONG;
+        memcpy(a.sun_path, path, strlen(path) + 1);
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
+        if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ||
+            write_full(fd, question, strlen(question)) < 0)
+                return -errno;
+        while ((n = recv(fd, data, sizeof(data), 0)) > 0 && out->len < STATS_MAX)
+                buf_add(out, data, n);
+        return n < 0 || out->failed ? -EIO : 0;
+}
+
 /* --- the process ----------------------------------------------------------------------------- */
 
 /* The pid that the master has written, to where it does not empty it with each new worker.  1: it
@@ -134,17 +155,16 @@ static int start(const char *dir, const char *stem, struct err **e)
         return r < 0 ? r : 0;
 }
 
-/* Whether the configuration is the master's: it writes its pid with each worker that it starts; a
- * signal may be lost that comes while it starts one. */
-static bool knows(const char *dir, const char *stem)
+/* Whether what runs has another configuration than that: the master may have read the one before
+ * when it was told of this one, and a signal that comes while it starts a worker may be lost. */
+static bool behind(const char *dir, const char *stem, uint64_t version)
 {
-        _cleanup_free_ char *file = path_printf("%s/%s.cfg", dir, stem);
-        _cleanup_free_ char *theirs = path_printf("%s/%s.master", dir, stem);
-        struct stat a, b;
+        _cleanup_free_ char *path = path_printf("%s/%s.sock", dir, stem);
+        _cleanup_buf_ struct buf info = {};
+        char own[64];
 
-        return !file || !theirs || stat(file, &a) < 0 || stat(theirs, &b) < 0 ||
-               a.st_mtim.tv_sec < b.st_mtim.tv_sec ||
-               (a.st_mtim.tv_sec == b.st_mtim.tv_sec && a.st_mtim.tv_nsec < b.st_mtim.tv_nsec);
+        snprintf(own, sizeof(own), "\ndescription: %016" PRIx64 "\n", version);
+        return path && ask(path, "show info\n", &info) == 0 && !strstr(buf_str(&info), own);
 }
 
 /* The certificates, and none of listeners that are gone. */
@@ -186,11 +206,14 @@ static int serve(const char *dir, const struct net_network *n, const struct net_
         _cleanup_buf_ struct buf text = {};
         char stem[STEM_SIZE], name[STEM_SIZE + 4];
         struct server server = server_of(b->id, stem);
+        uint64_t version;
         int r;
         pid_t pid;
 
         snprintf(name, sizeof(name), "%s.cfg", stem);
         configuration(dir, stem, n, b, &text);
+        version = digest(buf_str(&text));
+        buf_printf(&text, "global\n  description %016" PRIx64 "\n", version);
         r = certificates(dir, stem, b, e);
         if (r == 0)
                 r = server_put(dir, name, &text, 0, e);
@@ -199,7 +222,7 @@ static int serve(const char *dir, const struct net_network *n, const struct net_
         pid = adopt(dir, stem, e) < 0 ? 0 : server_pid(&server, dir, ns);
         if (pid) {
                 /* A new worker; the old one ends with its connections. */
-                if (r > 0 || !knows(dir, stem))
+                if (r > 0 || behind(dir, stem, version))
                         kill(pid, SIGUSR2);
                 return 0;
         }
@@ -263,29 +286,6 @@ int balancers_serve(const char *dir, const struct net_network *n, int ns, struct
 
 /* --- figures --------------------------------------------------------------------------------- */
 
-/* HAProxy's answer to "show stat": CSV, a line for each listener and member. */
-static int ask(const char *path, struct buf *out)
-{
-        static const char question[] = "show stat\n";
-        const struct timeval wait = {.tv_sec = ANSWER_MS / 1000};
-        struct sockaddr_un a = {.sun_family = AF_UNIX};
-        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        char data[4096];
-        ssize_t n;
-
-        if (fd < 0 || strlen(path) >= sizeof(a.sun_path))
-                return -ENAMETOOLONG;
-        memcpy(a.sun_path, path, strlen(path) + 1);
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
-        if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ||
-            write_full(fd, question, strlen(question)) < 0)
-                return -errno;
-        while ((n = recv(fd, data, sizeof(data), 0)) > 0 && out->len < STATS_MAX)
-                buf_add(out, data, n);
-        return n < 0 || out->failed ? -EIO : 0;
-}
-
 /* The columns, as HAProxy's management guide numbers them. */
 enum {
         PROXY,
@@ -334,7 +334,8 @@ int balancer_text(const char *dir, const struct net_balancer *b, struct buf *out
         _cleanup_free_ char *path = path_printf("%s/%s.sock", dir, server.name), *text = NULL;
         _cleanup_buf_ struct buf csv = {};
         char *p, *line;
-        int r = path ? ask(path, &csv) : -ENOMEM;
+        /* CSV, a line for each listener and member. */
+        int r = path ? ask(path, "show stat\n", &csv) : -ENOMEM;
 
         if (r < 0)
                 return r;

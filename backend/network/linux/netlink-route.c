@@ -157,6 +157,7 @@ static struct nlmsghdr *make_address(struct nl *n, bool add, const struct nl_ite
         struct nlmsghdr *h = nl_begin(n, add ? RTM_NEWADDR : RTM_DELADDR,
                                       add ? NLM_F_CREATE | NLM_F_REPLACE : 0);
         struct ifaddrmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
+        static const struct ifa_cacheinfo deprecated = {.ifa_valid = UINT32_MAX};
 
         m->ifa_family = i->ip.family;
         m->ifa_prefixlen = i->prefix;
@@ -166,6 +167,8 @@ static struct nlmsghdr *make_address(struct nl *n, bool add, const struct nl_ite
                 mnl_attr_put_u32(h, IFA_FLAGS, IFA_F_NOPREFIXROUTE);
         put_ip(h, IFA_LOCAL, &i->ip);
         put_ip(h, IFA_ADDRESS, &i->ip);
+        if (i->answers)
+                mnl_attr_put(h, IFA_CACHEINFO, sizeof(deprecated), &deprecated);
         return h;
 }
 

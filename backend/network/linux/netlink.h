@@ -57,6 +57,7 @@ struct nl_item {
         struct nl_ip ip; /* the address; the route's destination; the neighbour */
         unsigned prefix;
         bool bare;              /* an address without a route to its prefix */
+        bool answers;           /* IPv6: an address that nothing is sent from of our own accord */
         struct nl_ip via;       /* routes: no family: directly.  FDB: where that MAC is */
         uint8_t mac[6];         /* neighbours, FDB */
         uint32_t table;         /* routes, rules; 0: the main one */

@@ -154,7 +154,8 @@ static void gateway_addresses(const struct net_network *w, unsigned index, struc
         for (unsigned i = 0; i < w->nsubnets6; i++)
                 nl_list_add(out, &(struct nl_item){index, nl_ip6(&w->subnets6[i].gateway), 64});
         if (w->nsubnets6)
-                nl_list_add(out, &(struct nl_item){index, nl_ip6(&METADATA_ADDRESS6), 64});
+                nl_list_add(out, &(struct nl_item){index, nl_ip6(&METADATA_ADDRESS6), 64,
+                                                   .answers = true});
 }
 
 static const struct nl_ip router_end6 = {AF_INET6, {0xfe, 0x80, [15] = 2}};

@@ -88,10 +88,11 @@ static void door_port(const struct net_port *p, struct buf *out)
                 buf_addstr(out, "ether type ip ip daddr 169.254.169.254 drop\n");
         network_address6(m, &METADATA_ADDRESS6);
         if (port_link6(p, &own))
-                buf_printf(out, "ether type ip6 ip6 daddr %s ip6 saddr != %s drop\n", m,
-                           network_address6(six, &own));
+                buf_printf(out,
+                           "ether type ip6 ip6 daddr %s ip6 saddr != %s meta l4proto != 58 drop\n",
+                           m, network_address6(six, &own));
         else
-                buf_printf(out, "ether type ip6 ip6 daddr %s drop\n", m);
+                buf_printf(out, "ether type ip6 ip6 daddr %s meta l4proto != 58 drop\n", m);
         if (p->open) {
                 buf_addstr(out, "accept\n}\n");
                 return;
