@@ -644,6 +644,8 @@ static void job_run(struct job *j)
                         if (r < 0)
                                 log_info("job %" PRIu64 " %s: %s", j->no, j->def ? j->def->op : "?",
                                          err_msg(err));
+                        else if (j->def->after && lease_holds(j->c))
+                                j->def->after(j);
                         job_forget(j);
                         return;
                 }

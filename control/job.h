@@ -67,6 +67,10 @@ struct job_def {
         void (*failed)(struct job *j, struct txn *t, struct object *target, const struct err *err);
         /* Optional: before failed(), without a lock: take back what steps did.  Repeated until 0. */
         int (*undo)(struct job *j);
+        /* Optional: once its success is durable and told, without a lock: what nobody waits for, and
+         * what is made up for elsewhere if the daemon dies first.  Later jobs of its target begin
+         * after it.  The target may be gone. */
+        void (*after)(struct job *j);
 };
 
 extern const struct job_def *const job_defs[]; /* NULL-terminated */

@@ -268,6 +268,12 @@ struct compute_ops {
          * on its way already is waited for.  -ENOTSUP: the engine cannot. */
         int (*migrate)(struct compute *c, const char *uuid, const struct guest_move *m,
                        struct err **e);
+        /* After start() and attach(): has the guest's disks (target NULL: all; else that one, the others
+         * not looked at) wait for their server when it is away, instead of halting the guest.  Takes as
+         * long as requests in flight; repeatable, and not in start() and attach() because nobody needs
+         * to wait for it.  What fails is logged, and made up for at the next resume or connection.
+         * NULL: nothing of the kind is needed. */
+        void (*settle)(struct compute *c, const char *uuid, const char *target);
         void (*close)(struct compute *c);
         /* Makes the engine look at its emulators now (seconds on first use after an install or
          * upgrade), so that no start has to wait for it.  Harmless to repeat. */

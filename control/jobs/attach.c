@@ -82,6 +82,20 @@ static void failed_attach(struct job *j, struct txn *t, struct object *o, const 
         txn_unlink(t, o, l);
 }
 
+static void after_attach(struct job *j)
+{
+        char target[NAME_SIZE] = "";
+        struct link *l;
+
+        control_rdlock(j->c);
+        l = link_by_id(model_by_no(j->c, j->target), j->args);
+        if (l)
+                snprintf(target, sizeof(target), "%s", l->name);
+        control_unlock(j->c);
+        if (*target)
+                instance_settle(j, target);
+}
+
 static int undo_attach(struct job *j)
 {
         struct volume_service *s = j->c->cfg.volumes;
@@ -152,7 +166,8 @@ const struct job_def job_instance_attach = {.op = "instance.attach",
                                             .nsteps = ARRAY_SIZE(attach_steps),
                                             .done = done_attach,
                                             .failed = failed_attach,
-                                            .undo = undo_attach};
+                                            .undo = undo_attach,
+                                            .after = after_attach};
 const struct job_def job_instance_detach = {.op = "instance.detach",
                                             .deadline = 60,
                                             .steps = detach_steps,

@@ -87,6 +87,16 @@ void instance_describe(struct job *j, struct compute *compute)
                 write_whole(path, xml);
 }
 
+void instance_settle(struct job *j, const char *target)
+{
+        struct compute *compute;
+        struct facts f;
+
+        if (job_facts(j, &f, NULL) == 0 && instance_compute(j, &compute, NULL) == 0 &&
+            compute->ops->settle)
+                compute->ops->settle(compute, f.id, target);
+}
+
 static void unlink_all(struct txn *t, struct object *o)
 {
         while (o->nlinks) {

@@ -230,6 +230,8 @@ void instance_off_args(char out[48], unsigned seconds, const char *rest);
 void instance_describe(struct job *j, struct compute *compute);
 /* What one is whose guest runs: active, rescued or resized. */
 unsigned instance_up(const struct object *o);
+/* The driver's settle(), for job_def.after. */
+void instance_settle(struct job *j, const char *target);
 int instance_step_unexport(struct job *j, struct err **e);
 /* The target, and its guest as it is now: one that is not there is GUEST_GONE. */
 int instance_look(struct job *j, struct compute **compute, struct facts *f, enum guest_state *ret,

@@ -163,6 +163,11 @@ static void failed(struct job *j, struct txn *t, struct object *o, const struct 
                 reconcile_deleted(t->c);
 }
 
+static void settle(struct job *j)
+{
+        instance_settle(j, NULL);
+}
+
 /* Stored is what was reached before the boot: from there on it is not placed anew. */
 static const struct job_step steps[] = {{"place", instance_step_place, .light = true},
                                         {"root", step_root, .light = true},
@@ -177,4 +182,5 @@ const struct job_def job_instance_start = {.op = "instance.start",
                                            .nsteps = ARRAY_SIZE(steps),
                                            .done = done,
                                            .failed = failed,
-                                           .undo = undo};
+                                           .undo = undo,
+                                           .after = settle};

@@ -69,6 +69,11 @@ static const struct compute_ops *ops(struct life *l)
         return l->r->c->ops;
 }
 
+static void settle(struct life *l)
+{
+        ops(l)->settle(l->r->c, l->g.uuid, NULL);
+}
+
 static void is_state(struct life *l, enum guest_state want)
 {
         enum guest_state s = GUEST_CRASHED;
@@ -122,6 +127,7 @@ static void boots(void **state)
         forget_events(l->r);
 
         OK(ops(l)->start(l->r->c, &l->g, &e));
+        settle(l);
         expect_event(l->r, l->g.uuid, GUEST_RUNNING, GUEST_REASON_NONE);
         snprintf(path, sizeof(path), "/proc/%d", (int)qemu_pid(l->g.uuid));
         assert_int_equal(stat(path, &st), 0);
@@ -336,6 +342,7 @@ static void reconnects(void **state)
 
         begin(l);
         OK(ops(l)->attach(l->r->c, l->g.uuid, &l->more, &e));
+        ops(l)->settle(l->r->c, l->g.uuid, "vdb");
         l->at = expect_words(l->g.console_log, "vdb=vol-more .", l->at);
         l->at = expect_words(l->g.console_log, "MORE ", l->at);
         reconnect_now(l);
@@ -494,6 +501,7 @@ static void start_again(struct life *l)
         l->at = file_size(l->g.console_log);
         assert_true(l->at > 0);
         OK(ops(l)->start(l->r->c, &l->g, &e));
+        settle(l);
         expect_event(l->r, l->g.uuid, GUEST_RUNNING, GUEST_REASON_NONE);
 }
 
@@ -589,7 +597,8 @@ static void dies_while_seating(void **state)
         }
         rig_open(l->r);
         is_listed(l, 1);
-        OK(ops(l)->attach(l->r->c, l->g.uuid, &l->more, &e)); /* looks at all disks */
+        OK(ops(l)->attach(l->r->c, l->g.uuid, &l->more, &e));
+        settle(l);
         l->at = expect_words(l->g.console_log, "MORE ", 0);
         reconnect_now(l);
         OK(ops(l)->destroy(l->r->c, l->g.uuid, &e));
@@ -617,6 +626,8 @@ static int hold(const char *dir)
         code = rig_try_open(r, &e);
         if (code == 0)
                 code = r->c->ops->start(r->c, &g, &e);
+        if (code == 0)
+                r->c->ops->settle(r->c, g.uuid, NULL);
         if (code < 0) {
                 fprintf(stderr, "# hold: %s\n", err_msg(e));
                 _exit(-code); /* libvirt leaks a little on this way out */
@@ -675,6 +686,7 @@ static void engine_restarts(void **state)
         OK(ops(l)->resume(l->r->c, l->g.uuid, &e));
         expect_event(l->r, l->g.uuid, GUEST_RUNNING, GUEST_REASON_NONE);
         OK(ops(l)->attach(l->r->c, l->g.uuid, &l->more, &e));
+        settle(l);
         l->at = expect_words(l->g.console_log, "MORE ", l->at);
         restart_engine(l);
         reconnect_now(l);

@@ -12,15 +12,17 @@ int disk_present(const struct guest_disk *disk, struct err **e)
 }
 
 /* How a guest and its disk at target, or its network device with that MAC, stand.  -ENOENT: no
- * guest. */
-static int look(virConnectPtr conn, const char *uuid, const char *target, virDomainPtr *dom,
-                struct disk_found *ret, struct err **e)
+ * guest.  scsi, if not NULL: the bus that the guest's disks are on. */
+static int look_bus(virConnectPtr conn, const char *uuid, const char *target, virDomainPtr *dom,
+                    struct disk_found *ret, bool *scsi, struct err **e)
 {
         _cleanup_free_ char *xml = NULL;
 
         if (!*dom)
                 *dom = virDomainLookupByUUIDString(conn, uuid);
         xml = *dom ? virDomainGetXMLDesc(*dom, 0) : NULL;
+        if (xml && scsi)
+                *scsi = xml_is_scsi(xml);
         if (xml)
                 return (strchr(target, ':') ? xml_find_nic : xml_find_disk)(xml, target, ret, e);
         if (virGetLastErrorCode() == VIR_ERR_NO_DOMAIN) {
@@ -30,19 +32,17 @@ static int look(virConnectPtr conn, const char *uuid, const char *target, virDom
         return virt_error(conn, e);
 }
 
+static int look(virConnectPtr conn, const char *uuid, const char *target, virDomainPtr *dom,
+                struct disk_found *ret, struct err **e)
+{
+        return look_bus(conn, uuid, target, dom, ret, NULL, e);
+}
+
 static bool same(const struct disk_found *f, const struct guest_disk *disk)
 {
         /* libvirt leaves an empty name out. */
         return f->socket && streq(f->socket, disk->socket) &&
                streq(f->export ? f->export : "", disk->export);
-}
-
-/* On the bus that the guest's disks are on. */
-static int disk_xml(virDomainPtr dom, const struct guest_disk *disk, char **ret, struct err **e)
-{
-        _cleanup_free_ char *xml = virDomainGetXMLDesc(dom, 0);
-
-        return xml ? xml_disk(disk, xml_is_scsi(xml), ret, e) : virt_error(NULL, e);
 }
 
 int op_attach(struct compute *c, const char *uuid, const struct guest_disk *disk, struct err **e)
@@ -52,36 +52,39 @@ int op_attach(struct compute *c, const char *uuid, const struct guest_disk *disk
         _cleanup_(disk_found_done) struct disk_found there = {0};
         _cleanup_err_ struct err *why = NULL;
         _cleanup_free_ char *xml = NULL;
+        bool scsi = false;
         int r;
 
         if (!conn)
                 return -ECONNREFUSED;
-        r = look(conn, uuid, disk->target, &dom, &there, e);
+        r = look_bus(conn, uuid, disk->target, &dom, &there, &scsi, e);
         if (r == 0)
-                r = disk_xml(dom, disk, &xml, e);
-        if (r < 0)
+                r = xml_disk(disk, scsi, &xml, e);
+        if (r < 0 || driver(c)->mode == COMPUTE_TEST || (there.found && same(&there, disk)))
                 return r;
-        if (driver(c)->mode == COMPUTE_TEST)
-                return 0;
-        if (there.found && same(&there, disk)) {
-                seat_guest(driver(c), dom);
-                return 0;
-        }
         if (there.found)
                 return err_set(e, -EEXIST, "the guest has another disk at '%s'", disk->target);
         r = disk_present(disk, e);
         if (r < 0)
                 return r;
-        if (virDomainAttachDeviceFlags(dom, xml, VIR_DOMAIN_AFFECT_LIVE) == 0) {
-                seat_target(driver(c), dom, disk->target);
+        if (virDomainAttachDeviceFlags(dom, xml, VIR_DOMAIN_AFFECT_LIVE) == 0)
                 return 0;
-        }
         r = virt_error(conn, &why);
         if (r == -EIO && virDomainIsActive(dom) != 1)
                 r = err_set(&why, -ENOENT, "no guest '%s'", uuid);
         virResetLastError();
         err_move(e, TAKE_PTR(why));
         return r;
+}
+
+void op_settle(struct compute *c, const char *uuid, const char *target)
+{
+        struct driver *d = driver(c);
+        _cleanup_conn_ virConnectPtr conn = NULL;
+        _cleanup_dom_ virDomainPtr dom = NULL;
+
+        if (d->mode != COMPUTE_TEST && guest_find(c, uuid, &conn, &dom, NULL) == 0)
+                target ? seat_target(d, dom, target) : seat_guest(d, dom);
 }
 
 /* Asks the guest to let go.  0 asked, 1 it is gone already.  libvirt's success means no more than

@@ -132,8 +132,6 @@ int op_start(struct compute *c, const struct guest *g, struct err **e)
         else
                 reaper_watch_guest(d->reaper, d->root, g->name);
         reaper_busy(d->reaper, -1);
-        if (dom)
-                seat_guest(d, dom);
         if (dom || (r != -ECONNREFUSED && guest_is_active(conn, g->uuid))) /* somebody else was faster */
                 return 0;
         if (r == -EIO && name_taken(conn, g->name, g->uuid))

@@ -311,6 +311,7 @@ int op_list(struct compute *c, int (*each)(void *arg, const char *uuid, enum gue
             void *arg, struct err **e);
 int op_warm(struct compute *c, struct err **e);
 int op_attach(struct compute *c, const char *uuid, const struct guest_disk *disk, struct err **e);
+void op_settle(struct compute *c, const char *uuid, const char *target);
 int op_detach(struct compute *c, const char *uuid, const char *target, int timeout_ms,
               struct err **e);
 int op_plug(struct compute *c, const char *uuid, const struct guest_nic *n, struct err **e);

@@ -67,6 +67,7 @@ static const struct compute_ops ops = {
         .freeze = op_freeze,
         .thaw = op_thaw,
         .attach = op_attach,
+        .settle = op_settle,
         .detach = op_detach,
         .plug = op_plug,
         .unplug = op_unplug,
