@@ -50,22 +50,58 @@ int op_move(struct call *c, struct err **e)
 int op_adopt(struct call *c, struct err **e)
 {
         const char *id, *pool, *name;
+        _cleanup_free_ struct volume_snap *v = NULL;
+        json_t *list = json_array();
+        size_t n = 0;
         int r = call_args(c, e, "{s:s, s:s, s:s}", "id", &id, "pool", &pool, "name", &name);
 
-        return r < 0 ? r : volume_adopt(c->server->pool, id, pool, name, e);
+        json_object_set_new(c->answer, "snapshots", list);
+        if (r == 0)
+                r = volume_adopt(c->server->pool, id, pool, name, &v, &n, e);
+        for (size_t i = 0; i < n; i++)
+                json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "id", v[i].id, "name",
+                                                      v[i].name, "size", (json_int_t)v[i].size));
+        return r;
+}
+
+/* [{id, name}]. */
+static int snaps_from(const json_t *list, struct volume_snap **ret, size_t *ret_n, struct err **e)
+{
+        struct volume_snap *v = calloc(json_array_size(list) + 1, sizeof(*v));
+
+        *ret = v;
+        if (!v)
+                return err_errno(e, -ENOMEM, "request");
+        for (size_t i = 0; i < json_array_size(list); i++) {
+                const char *id, *name;
+
+                if (json_unpack(json_array_get(list, i), "{s:s, s:s}", "id", &id, "name", &name) <
+                            0 ||
+                    volume_check_id(id, NULL) < 0 || !*name || strlen(name) >= sizeof(v[i].name))
+                        return err_set(e, -EINVAL, "request: snapshots are {id, name}");
+                strcpy(v[i].id, id);
+                strcpy(v[i].name, name);
+        }
+        *ret_n = json_array_size(list);
+        return 0;
 }
 
 int op_release(struct call *c, struct err **e)
 {
+        _cleanup_free_ struct volume_snap *v = NULL;
         const char *id, *name;
-        int r = call_args(c, e, "{s:s, s:s}", "id", &id, "name", &name);
+        json_t *list = NULL;
+        size_t n = 0;
+        int r = call_args(c, e, "{s:s, s:s, s?o}", "id", &id, "name", &name, "snapshots", &list);
 
+        if (r == 0)
+                r = snaps_from(list, &v, &n, e);
         if (r < 0)
                 return r;
         WITH_LOCK(&c->server->change);
         r = call_not_exported(c->server, "release", id, e);
         if (r == 0)
-                r = volume_release(c->server->pool, id, name, e);
+                r = volume_release(c->server->pool, id, name, v, n, e);
         return r < 0 ? r : meter_remove(c->server, id, e);
 }
 

@@ -75,18 +75,52 @@ static int client_move_end(struct volume_service *s, const struct volume_journey
 }
 
 static int client_adopt(struct volume_service *s, const char *id, const char *pool,
-                        const char *name, struct err **e)
+                        const char *name, struct volume_named **ret, size_t *ret_n, struct err **e)
 {
-        return call(s,
-                    json_pack("{s:s, s:s, s:s, s:s}", "op", "adopt", "id", id, "pool", pool, "name",
-                              name),
-                    LONG_MS, NULL, e);
+        json_auto_t *a = NULL;
+        struct volume_named *v;
+        const json_t *list;
+        size_t n;
+        int r = call(s,
+                     json_pack("{s:s, s:s, s:s, s:s}", "op", "adopt", "id", id, "pool", pool,
+                               "name", name),
+                     LONG_MS, &a, e);
+
+        if (r < 0)
+                return r;
+        list = json_object_get(a, "snapshots");
+        n = json_array_size(list);
+        v = calloc(n + 1, sizeof(*v));
+        for (size_t i = 0; v && i < n; i++) {
+                const char *snap, *called;
+                json_int_t size;
+
+                if (json_unpack(json_array_get(list, i), "{s:s, s:s, s:I}", "id", &snap, "name",
+                                &called, "size", &size) < 0 ||
+                    strlen(snap) >= sizeof(v[i].id) || strlen(called) >= sizeof(v[i].name)) {
+                        free(v);
+                        return err_set(e, -EPROTO, "blockd's answer makes no sense");
+                }
+                strcpy(v[i].id, snap);
+                strcpy(v[i].name, called);
+                v[i].size = (uint64_t)size;
+        }
+        *ret = v;
+        *ret_n = n;
+        return v ? 0 : err_errno(e, -ENOMEM, "adopt");
 }
 
 static int client_release(struct volume_service *s, const char *id, const char *name,
-                          struct err **e)
+                          const struct volume_named *v, size_t n, struct err **e)
 {
-        return call(s, json_pack("{s:s, s:s, s:s}", "op", "release", "id", id, "name", name),
+        json_t *list = json_array();
+
+        for (size_t i = 0; i < n; i++)
+                json_array_append_new(list,
+                                      json_pack("{s:s, s:s}", "id", v[i].id, "name", v[i].name));
+        return call(s,
+                    json_pack("{s:s, s:s, s:s, s:o}", "op", "release", "id", id, "name", name,
+                              "snapshots", list),
                     LONG_MS, NULL, e);
 }
 
@@ -363,10 +397,9 @@ static int client_unexport(struct volume_service *s, const char *id, struct err 
 
 static int client_activate(struct volume_service *s, const char *id, bool active, struct err **e)
 {
-        return call(
-                s,
-                json_pack("{s:s, s:s, s:b}", "op", "activate", "id", id, "active", (int)active),
-                QUICK_MS, NULL, e);
+        return call(s,
+                    json_pack("{s:s, s:s, s:b}", "op", "activate", "id", id, "active", (int)active),
+                    QUICK_MS, NULL, e);
 }
 
 static int list_export(void *arg, json_t *item, struct err **e)

@@ -417,11 +417,13 @@ int volume_open(struct volume_pool *pool, const char *id, bool readonly, struct 
 }
 
 int volume_adopt(struct volume_pool *pool, const char *id, const char *label, const char *name,
-                 struct err **e)
+                 struct volume_snap **ret, size_t *ret_n, struct err **e)
 {
         struct side *p = NULL;
         int r = volume_place(pool, id, label, "", e);
 
+        *ret = NULL;
+        *ret_n = 0;
         if (r == 0)
                 r = pool_side_find(pool, label, &p, e);
         if (r < 0)
@@ -429,12 +431,13 @@ int volume_adopt(struct volume_pool *pool, const char *id, const char *label, co
         if (!p->driver->adopt)
                 r = err_set(e, -ENOTSUP, "what is in %s pools cannot be adopted", p->driver->name);
         else
-                r = p->driver->adopt(p->state, id, name, e);
+                r = p->driver->adopt(p->state, id, name, ret, ret_n, e);
         pool_made(pool, id);
         return checked(r, e, "adopt", id);
 }
 
-int volume_release(struct volume_pool *pool, const char *id, const char *name, struct err **e)
+int volume_release(struct volume_pool *pool, const char *id, const char *name,
+                   const struct volume_snap *v, size_t n, struct err **e)
 {
         struct side *p = NULL;
         int r = find(pool, id, &p, e);
@@ -447,7 +450,7 @@ int volume_release(struct volume_pool *pool, const char *id, const char *name, s
         if (!p->driver->release)
                 return err_set(e, -ENOTSUP, "volumes of %s pools cannot be released as they are",
                                p->driver->name);
-        return checked(p->driver->release(p->state, id, name, e), e, "release", id);
+        return checked(p->driver->release(p->state, id, name, v, n, e), e, "release", id);
 }
 
 int volume_grant(struct volume_pool *pool, const char *label, const char *space, bool revoke,

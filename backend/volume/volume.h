@@ -13,6 +13,7 @@
 
 enum {
         VOLUME_ID_SIZE = 37,
+        VOLUME_SNAP_NAME = 128,
         VOLUME_SECTOR = 512,        /* sizes are multiples of it */
         VOLUME_IO_MAX = 32 << 20,   /* bytes in one pread or pwrite */
         VOLUME_CRYPT_SECTOR = 4096, /* sizes of encrypted volumes are multiples of it */
@@ -111,6 +112,12 @@ struct volume_pool_config {
 typedef int (*volume_extent_fn)(void *arg, uint64_t off, uint64_t len, enum volume_kind kind);
 typedef int (*volume_info_fn)(void *arg, const struct volume_info *info);
 
+/* A snapshot of a volume that is adopted or released, and the engine's name of it. */
+struct volume_snap {
+        char id[VOLUME_ID_SIZE], name[VOLUME_SNAP_NAME];
+        uint64_t size;
+};
+
 /* A driver: const, only appended to, filled with designated initialisers.  All return 0 or -errno
  * (with words in *e where there is an e).  The front door has checked arguments already. */
 struct volume_driver {
@@ -128,8 +135,10 @@ struct volume_driver {
         /* Optional, where stat() is dear: 1 if it has it or was told that it is to, 0, -errno. */
         int (*has)(void *pool, const char *id, struct err **e);
         /* Optional, both: see volume_adopt(), volume_release(). */
-        int (*adopt)(void *pool, const char *id, const char *name, struct err **e);
-        int (*release)(void *pool, const char *id, const char *name, struct err **e);
+        int (*adopt)(void *pool, const char *id, const char *name, struct volume_snap **ret,
+                     size_t *ret_n, struct err **e);
+        int (*release)(void *pool, const char *id, const char *name, const struct volume_snap *v,
+                       size_t n, struct err **e);
         /* Optional, all or none, where several hosts have the pool: what encryption must find on each of
          * them.  The header of a family (NULL: none any more; -ENOENT), and its members; get: 1 and the
          * volume's family, 0: it is not encrypted. */
@@ -264,13 +273,16 @@ int volume_move(struct volume_pool *p, const struct volume_move *m, uint64_t *re
 int volume_move_end(struct volume_pool *p, const struct volume_move *m, bool moved, struct err **e);
 
 /* What the pool's engine has already becomes a volume: name is the engine's, [NAMESPACE/]IMAGE for
- * Ceph.  -EBUSY it is used or has what we could not keep, -ENOTSUP the engine or this sort of image
- * cannot, -ENOENT. */
+ * Ceph.  Its snapshots become snapshots and keep their names there; *ret (the caller frees) says
+ * what ids they have, the same ones when it is asked again.  -EBUSY somebody uses it, -ENOTSUP the
+ * engine or this sort of image cannot, -ENOENT. */
 int volume_adopt(struct volume_pool *p, const char *id, const char *label, const char *name,
-                 struct err **e);
-/* And back: it is no volume any more, and the engine has it under that name.  -EEXIST the name is
- * taken, -ENOTSUP encrypted, -EBUSY open. */
-int volume_release(struct volume_pool *p, const char *id, const char *name, struct err **e);
+                 struct volume_snap **ret, size_t *ret_n, struct err **e);
+/* And back: it is no volume any more, and the engine has it under that name, its snapshots under
+ * those in v; one that is not in v keeps its name.  -EEXIST a name is taken, -ENOTSUP encrypted,
+ * -EBUSY open, or a snapshot is of an image from before a revert. */
+int volume_release(struct volume_pool *p, const char *id, const char *name,
+                   const struct volume_snap *v, size_t n, struct err **e);
 /* A key with which a tenant may use its namespace itself, as the engine's tools take it: the same
  * each time, until (revoke, *ret is not set) there is none any more.  The caller frees *ret. */
 int volume_grant(struct volume_pool *p, const char *label, const char *space, bool revoke,

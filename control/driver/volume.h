@@ -101,6 +101,12 @@ struct volume_journey {
         uint64_t off;
 };
 
+/* A snapshot, and what the pool's engine calls it. */
+struct volume_named {
+        char id[37], name[128];
+        uint64_t size;
+};
+
 struct volume_service;
 struct volume_service_ops {
         const char *name;
@@ -117,9 +123,12 @@ struct volume_service_ops {
         int (*move_end)(struct volume_service *s, const struct volume_journey *m, bool moved,
                         struct err **e);
         /* Optional, both: what the pool's engine has under that name becomes a volume, and back. */
+        /* *ret (the caller frees): the snapshots that came with it, the same when it is done again. */
         int (*adopt)(struct volume_service *s, const char *id, const char *pool, const char *name,
-                     struct err **e);
-        int (*release)(struct volume_service *s, const char *id, const char *name, struct err **e);
+                     struct volume_named **ret, size_t *ret_n, struct err **e);
+        /* v: what its snapshots are to be called there. */
+        int (*release)(struct volume_service *s, const char *id, const char *name,
+                       const struct volume_named *v, size_t n, struct err **e);
         /* Optional: a key for a tenant's namespace, *ret (the caller frees), or none any more. */
         int (*grant)(struct volume_service *s, const char *pool, const char *space, bool revoke,
                      char **ret, struct err **e);

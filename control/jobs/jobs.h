@@ -103,6 +103,16 @@ void volume_limits_due_all(struct control *c);
 int job_wait_snapshots(struct job *j, bool backups);
 /* volume.c: -EBUSY when it has snapshots, or a backup is being taken of it. */
 int volume_check_snapshots(struct txn *t, const struct object *o, struct err **e);
+int volume_check_backups(const struct object *o, struct err **e);
+
+/* manage-snaps.c: the target gets the snapshots that it came with.  Repeatable. */
+int manage_snapshots(struct job *j, const struct volume_named *v, size_t n, struct err **e);
+/* -EBUSY: a snapshot is not at rest, or an instance has it. */
+int release_check_snapshots(struct control *c, const struct object *o, struct err **e);
+/* What the target's snapshots are called; the caller frees. */
+struct volume_named *release_names(struct job *j, size_t *ret_n);
+/* They are no snapshots of ours any more. */
+void release_drop_snapshots(struct txn *t, struct object *o);
 /* Whether a clone of that image, volume or snapshot can boot. */
 bool volume_source_boots(const struct object *source);
 

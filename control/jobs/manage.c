@@ -177,17 +177,21 @@ static int convert(struct job *j, const struct managed *m, int fd, struct err **
         return r;
 }
 
-/* Its bytes stay where they are. */
-static int adopt(struct job *j, const struct managed *m, struct err **e)
+/* Its bytes stay where they are.  Again, for what snapshots it has, once it is a volume. */
+static int adopt(struct job *j, const struct managed *m, bool again, struct err **e)
 {
         struct volume_service *s = j->c->cfg.volumes;
+        _cleanup_free_ struct volume_named *v = NULL;
         char label[POOL_SIZE];
         const char *name;
+        size_t n = 0;
         int r = pool_of_image(j->c, m->path, label, &name, e);
 
         if (r == 0 && !s->ops->adopt)
                 r = err_set(e, -ENOTSUP, "this volume service adopts no images");
-        return r < 0 ? r : s->ops->adopt(s, m->id, label, name, e);
+        if (r == 0)
+                r = s->ops->adopt(s, m->id, label, name, &v, &n, e);
+        return r == 0 && again ? manage_snapshots(j, v, n, e) : r;
 }
 
 static int step_import(struct job *j, struct err **e)
@@ -204,7 +208,7 @@ static int step_import(struct job *j, struct err **e)
         if (r != 0) /* 1: from before a crash */
                 return MIN(r, 0);
         if (is_rbd(m.path))
-                return adopt(j, &m, e);
+                return adopt(j, &m, false, e);
         r = there(j, m.base, &size, e);
         if (r < 0)
                 return r;
@@ -248,7 +252,7 @@ static int step_settle(struct job *j, struct err **e)
         if (r == 0)
                 r = there(j, m.id, &j->value, e);
         if (r == 1 && is_rbd(m.path))
-                return 0;
+                return adopt(j, &m, true, e);
         if (r == 1)
                 r = s->ops->remove(s, m.base, e);
         if (r == 0)
@@ -282,10 +286,12 @@ static int undo_manage(struct job *j)
         _cleanup_(managed_done) struct managed m = {};
         int r = managed_get(j, &m, NULL);
 
-        if (r < 0 || j->step > 0)
+        if (r < 0 || (j->step > 0 && !is_rbd(m.path)))
                 return 0;
         if (is_rbd(m.path)) { /* it must not be removed: it was somebody's */
-                r = s->ops->release ? s->ops->release(s, m.id, strrchr(m.path, '/') + 1, NULL) : 0;
+                r = s->ops->release
+                            ? s->ops->release(s, m.id, strrchr(m.path, '/') + 1, NULL, 0, NULL)
+                            : 0;
                 if (r < 0 && r != -ENOENT)
                         return r;
         }
@@ -309,13 +315,15 @@ int volume_release(struct txn *t, struct object *o, const char *args, struct err
         int r = check_path(args, e);
 
         if (r == 0)
-                r = volume_check_snapshots(t, o, e);
+                r = is_rbd(args) ? volume_check_backups(o, e) : volume_check_snapshots(t, o, e);
         if (r == 0 && is_rbd(args) && volume_local(o))
                 r = err_set(e, -EINVAL, "it is in files: 'retype' moves it to Ceph");
         if (r == 0 && is_rbd(args) && volume_encrypted(o))
                 r = err_set(e, -ENOTSUP, "it is encrypted, and its key is not Ceph's");
         if (r == 0 && is_rbd(args) && strpbrk(args + 4, "/@"))
                 r = err_set(e, -EINVAL, "the image stays in its pool and namespace: rbd:NAME");
+        if (r == 0 && is_rbd(args))
+                r = release_check_snapshots(t->c, o, e);
         if (r == 0 && o->writers)
                 r = err_set(e, -EBUSY, "volume '%s' is being written through its data", o->name);
         if (r < 0)
@@ -428,8 +436,13 @@ static int image_again(struct job *j, const char *id, struct err **e)
 {
         struct volume_service *s = j->c->cfg.volumes;
         _cleanup_err_ struct err *why = NULL;
-        int r = s->ops->release ? s->ops->release(s, id, j->args + 4, &why) : -ENOTSUP;
+        _cleanup_free_ struct volume_named *v = NULL;
+        size_t n;
+        int r = -ENOTSUP;
 
+        v = release_names(j, &n);
+        if (s->ops->release)
+                r = s->ops->release(s, id, j->args + 4, v, n, &why);
         return r < 0 && r != -ENOENT ? err_move(e, TAKE_PTR(why)) : 0;
 }
 
@@ -459,6 +472,7 @@ static int done_release(struct job *j, struct txn *t, struct object *o, struct e
 {
         if (o) {
                 txn_event(t, o, "released to %s", j->args);
+                release_drop_snapshots(t, o);
                 volume_let_clones_go(t, o, NULL);
                 txn_delete(t, o);
         }

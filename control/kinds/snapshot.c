@@ -45,8 +45,9 @@ static int remove_snapshot(struct txn *t, struct object *o, struct err **e)
 {
         int r;
 
-        if (o->holder->state == VOLUME_REVERTING) /* its job may have to be done again */
-                return err_set(e, -EBUSY, "volume '%s' is reverting", o->holder->name);
+        if (object_in(o->holder, STATE(VOLUME_REVERTING) | STATE(VOLUME_RELEASING)))
+                return err_set(e, -EBUSY, "volume '%s' is %s", /* its job may be done again */
+                               o->holder->name, object_state(o->holder));
         /* Its deletion would not wait for the instance's job, which would take it afterwards. */
         if (o->state == SNAPSHOT_CREATING && o->jobs == 0)
                 return err_set(e, -EBUSY,

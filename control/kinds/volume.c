@@ -191,11 +191,16 @@ int volume_check_snapshots(struct txn *t, const struct object *o, struct err **e
                 err_hint(e, -EBUSY, "rmdir snapshots/NAME first");
         }
         buf_done(&names);
-        for (unsigned i = 0; r == 0 && i < o->nrefs; i++)
+        return r < 0 ? r : volume_check_backups(o, e);
+}
+
+int volume_check_backups(const struct object *o, struct err **e)
+{
+        for (unsigned i = 0; i < o->nrefs; i++)
                 if (o->refs[i]->kind == &kind_backup && o->refs[i]->state == BACKUP_CREATING)
-                        r = err_set(e, -EBUSY, "backup '%s' is being taken of it",
-                                    o->refs[i]->name);
-        return r;
+                        return err_set(e, -EBUSY, "backup '%s' is being taken of it",
+                                       o->refs[i]->name);
+        return 0;
 }
 
 int volume_remove(struct txn *t, struct object *o, struct err **e)

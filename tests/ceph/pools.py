@@ -5,6 +5,7 @@ CEPH_CONF and CEPH_DIR are a cluster of ours (contrib/ceph-dev).
 import errno
 import json
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -103,10 +104,30 @@ class Pools(Case):
             self.assertLess(time.monotonic(), end)
             time.sleep(0.2)
 
+    def test_half_made(self):
+        """Who dies while it makes an image leaves half of one, or a clone without its parent."""
+        space = self.tenant("one")
+        v, c = str(uuid.uuid4()), str(uuid.uuid4())
+        parent = self.make(MB, "one")
+        self.write(parent, b"p" * 4096)
+        for x in (v, c):
+            self.d.ok("place", id=x, pool=self.ceph, space="one")
+        path = self.path("id")
+        with open(path, "wb") as f:  # cls_rbd's string: its length, then its bytes
+            f.write(struct.pack("<I", 12) + b"0123456789ab")
+        subprocess.run(["rados", "-p", pool, "-N", space, "put", "rbd_id.volume-" + v, path], check=True)
+        rbd("create", "--size", "1M", "volume-" + c, space=space, text=True)
+        self.d.ok("create", id=v, size=MB)
+        self.write(v, b"v" * 4096)
+        self.assertEqual(self.read(v, 4096), b"v" * 4096)
+        self.d.ok("clone", id=c, parent=self.d.snapshot(parent), size=MB)
+        self.assertEqual(self.read(c, 4096), b"p" * 4096)
+
     def test_foreign_images_stay(self):
-        """Images of others that look like ours are left alone."""
+        """Images of others that look like ours are left alone, and one that another host may be making."""
         v = self.make(MB, "one")
-        for name in ("deleted-precious", "new-" + str(uuid.uuid4()), "new-thing"):
+        young = "new-" + str(uuid.uuid4())
+        for name in ("deleted-precious", young, "new-thing"):
             rbd("create", "--size", "1M", name, space=self.tenant("one"), text=True)
         self.d.ok("remove", id=v)
         end = time.monotonic() + 60
@@ -116,6 +137,7 @@ class Pools(Case):
         time.sleep(0.5)
         self.assertIn("deleted-precious", rbd("ls", space=self.tenant("one")))
         self.assertIn("new-thing", rbd("ls", space=self.tenant("one")))
+        self.assertIn(young, rbd("ls", space=self.tenant("one")))
 
     def test_image_once(self):
         """A base is an image with a protected snapshot; volumes are its clones, at once."""
@@ -280,18 +302,47 @@ class Pools(Case):
                 self.assertEqual(a.get("errno"), errno.EBUSY, a)
             finally:
                 other.terminate()
-        rbd("snap", "create", "--no-progress", name + "@s1", text=True)
         while rbd("status", name)["watchers"]:
             time.sleep(0.1)
-        self.refused(name, "it has snapshots: s1")
-        rbd("snap", "protect", name + "@s1", text=True)
-        rbd("clone", name + "@s1", name + "-child", text=True)
-        self.refused(name, "is a clone of it")
         a = self.adopted("nosuch-" + name)[1]
         self.assertEqual(a["errno"], errno.ENOENT, a)
         v = self.make(MB, "one")
         a = self.adopted("volume-" + v, self.tenant("one"))[1]
         self.assertIn("already", a["error"])
+
+    def test_adopt_snapshots(self):
+        """Its snapshots come along, and clones that somebody has of it, of both formats, live on."""
+        name = "old-" + uuid.uuid4().hex
+        rbd("create", "--size", "8M", name, text=True)
+        rbd("snap", "create", "--no-progress", name + "@s1", text=True)
+        rbd("snap", "protect", name + "@s1", text=True)
+        rbd("snap", "create", "--no-progress", name + "@s2", text=True)
+        rbd("clone", "--rbd-default-clone-format", "1", name + "@s1", name + "-1", text=True)
+        rbd("clone", "--rbd-default-clone-format", "2", name + "@s2", name + "-2", text=True)
+        v, a = self.adopted(name)
+        self.assertEqual([s["name"] for s in a["snapshots"]], ["s1", "s2"], a)
+        s1, s2 = (s["id"] for s in a["snapshots"])
+        again = self.d.call("adopt", id=v, pool=self.ceph, name=name)
+        self.assertEqual(again["snapshots"], a["snapshots"])
+        self.write(v, b"mine" * 1024, 4096)
+        self.assertEqual(self.read(s2, 4096, 4096), bytes(4096))
+        self.assertEqual(self.d.ok("stat", id=s1)["parent"], v)
+        c = self.d.clone(s1, 8 * MB)
+        self.write(c, b"c" * 4096)
+        self.assertEqual(self.d.call("remove", id=s1)["errno"], errno.EBUSY)
+        own = self.d.snapshot(v)
+        self.assertEqual(self.d.call("release", id=v, name=name, snapshots=[
+            {"id": s2, "name": "a/b"}])["errno"], errno.EINVAL)
+        self.assertEqual(self.d.call("release", id=v, name=name, snapshots=[
+            {"id": "nonsense", "name": "x"}])["errno"], errno.EINVAL)
+        self.d.ok("release", id=v, name=name, snapshots=[
+            {"id": s2, "name": "second"}, {"id": own, "name": "third"}])
+        self.assertEqual([s["name"] for s in rbd("snap", "ls", name)], ["s1", "second", "third"])
+        for gone in (v, s1, s2, own):
+            self.assertEqual(self.d.err("stat", id=gone), errno.ENOENT)
+        for child in (name + "-1", name + "-2"):
+            self.assertEqual(rbd("info", child)["parent"]["image"], name)
+        self.assertEqual(self.read(c, 4096), b"c" * 4096)
 
     def test_key(self):
         """A tenant's key is for its namespace alone, and bars nobody."""

@@ -95,22 +95,60 @@ cmp -n 20971520 "$T/raw" volumes/e/data || fail "other bytes after the move"
         head -c 20M | cmp -s -n 4096 - "$T/raw" || fail "in the clear"
 ok "an encrypted one, too"
 
-rbd create -p rbd --size 16M "old$$" && mkdir volumes/o || fail "an image"
-rbd -p rbd snap create --no-progress "old$$@s" && echo "rbd:rbd/old$$" >volumes/o/manage || fail "manage"
-! cat volumes/o/.wait/available@30 >/dev/null 2>&1 && grep -q "it has snapshots: s" volumes/o/error ||
-        fail "with a snapshot: $(cat volumes/o/state volumes/o/error)"
-rmdir volumes/o && rbd -p rbd snap rm --no-progress "old$$@s" && mkdir volumes/o || fail "again"
+# An image with bytes, two snapshots (one with a name that ours cannot have) and a clone of somebody's.
+rbd create -p rbd --size 16M "old$$" || fail "an image"
+rbd -p rbd bench --io-type write --io-total 4M --io-size 1M --io-pattern seq "old$$" >/dev/null || fail "bytes"
+rbd -p rbd snap create --no-progress "old$$@s" && rbd -p rbd snap create --no-progress "old$$@day:1" || fail "snapshots"
+rbd -p rbd clone --rbd-default-clone-format 2 "old$$@s" "child$$" || fail "a clone"
+was=$(rbd export -p rbd --no-progress "old$$@s" - | sha256sum)
+mkdir volumes/o || fail "mkdir"
 refused "no image in a pool" volumes/o "echo rbd:other/old$$ >manage"
+# What somebody has open or locked is not taken: it would have two writers.
+rbd -p rbd lock add "old$$" theirs || fail "lock"
+echo "rbd:rbd/old$$" >volumes/o/manage || fail "manage"
+! cat volumes/o/.wait/available@30 >/dev/null 2>&1 && grep -q "has locked it" volumes/o/error ||
+        fail "with a lock: $(cat volumes/o/state volumes/o/error)"
+locker=$(rbd -p rbd lock ls "old$$" --format json | jq -r '.[0].locker')
+rmdir volumes/o && rbd -p rbd lock rm "old$$" theirs "$locker" && mkdir volumes/o || fail "again"
 echo "rbd:rbd/old$$" >volumes/o/manage || fail "manage"
 available o
 expect_text volumes/o/size 16777216
 expect_text volumes/o/pool "$ceph"
+[ "$(cd volumes/o/snapshots && ls -d */ | tr -d / | tr '\n' ' ')" = "day-1 s " ] || fail "snapshots: $(ls volumes/o/snapshots)"
+expect_text volumes/o/snapshots/day-1/description day:1
+[ "$(sha256sum <volumes/o/snapshots/s/data)" = "$was" ] || fail "other bytes in the snapshot"
 dd if="$T/raw" of=volumes/o/data bs=1M count=16 conv=notrunc,fsync status=none || fail "bytes"
+[ "$(sha256sum <volumes/o/snapshots/s/data)" = "$was" ] || fail "the snapshot changed"
+mkdir volumes/o/snapshots/ours && cat volumes/o/snapshots/ours/.wait/available@30 >/dev/null || fail "a snapshot of ours"
+"$STRATO" doctor --fsck --state "$T/state" >"$T/fsck" 2>&1 || fail "fsck: $(cat "$T/fsck")"
+rmdir volumes/o/snapshots/day-1 && wait_until 30 test ! -e volumes/o/snapshots/day-1 || fail "a snapshot goes"
 refused "stays in its pool" volumes/o "echo release rbd:a/b >ctl"
-echo "release rbd:new$$" >volumes/o/ctl && wait_until 30 test ! -e volumes/o ||
-        fail "release: $(cat volumes/o/error)"
+# A snapshot that is going away is waited for.
+released() {
+        wait_until 30 sh -c "echo 'release rbd:$1' >volumes/o/ctl" && wait_until 30 test ! -e volumes/o ||
+                fail "release: $(cat volumes/o/error)"
+}
+released "new$$"
 rbd export -p rbd --no-progress "new$$" - | cmp -n 16777216 - "$T/raw" || fail "other bytes"
-ok "an image is adopted, and released"
+[ "$(rbd -p rbd snap ls "new$$" --format json | jq -c '[.[].name]')" = '["s","ours"]' ] ||
+        fail "snapshots: $(rbd -p rbd snap ls "new$$")"
+[ "$(rbd export -p rbd --no-progress "new$$@s" - | sha256sum)" = "$was" ] || fail "other bytes in the image's snapshot"
+[ "$(rbd export -p rbd --no-progress "child$$" - | sha256sum)" = "$was" ] || fail "other bytes in the clone"
+"$STRATO" doctor --fsck --state "$T/state" >"$T/fsck" 2>&1 || fail "fsck: $(cat "$T/fsck")"
+
+# Once more, with all that it has now; before a revert its snapshots are of another image.
+mkdir volumes/o && echo "rbd:rbd/new$$" >volumes/o/manage || fail "manage"
+available o
+[ "$(cd volumes/o/snapshots && ls -d */ | tr -d / | tr '\n' ' ')" = "ours s " ] || fail "snapshots: $(ls volumes/o/snapshots)"
+echo 'revert s' >volumes/o/ctl && available o || fail "revert: $(cat volumes/o/error)"
+[ "$(sha256sum <volumes/o/data)" = "$was" ] || fail "other bytes after the revert"
+echo "release rbd:newer$$" >volumes/o/ctl && wait_until 30 grep -q "of before it was reverted" volumes/o/error ||
+        fail "released: $(cat volumes/o/error)"
+available o
+rmdir volumes/o/snapshots/ours volumes/o/snapshots/s && wait_until 30 test ! -e volumes/o/snapshots/s || fail "rmdir"
+released "newer$$"
+[ "$(rbd export -p rbd --no-progress "newer$$" - | sha256sum)" = "$was" ] || fail "other bytes"
+ok "an image is adopted with its snapshots and clones, and released"
 
 echo ceph-key >ctl && wait_until 20 grep -q "its Ceph key is in" events || fail "key: $(cat error)"
 key=$(sed -n 's/.*its Ceph key is in \(.*\) on host.*/\1/p' events)

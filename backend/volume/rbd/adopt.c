@@ -1,54 +1,12 @@
 /* Images that are there become volumes, and volumes ordinary images again.  An image stays in its
- * namespace; it gets a volume's name, and the features that a volume needs. */
+ * namespace; it gets a volume's name, and the features that a volume needs.  Clones that others
+ * have of it stay theirs: Ceph knows them by the image's id. */
 #include "backend/volume/rbd/rbd.h"
-
-#include "common/buf.h"
 
 static const uint64_t needed =
         RBD_FEATURE_EXCLUSIVE_LOCK | RBD_FEATURE_OBJECT_MAP | RBD_FEATURE_FAST_DIFF;
 
-enum { SNAPS = 256 };
-
 /* ---- what stands in the way ---- */
-
-static int refuse_snaps(rbd_image_t image, struct err **e)
-{
-        rbd_snap_info_t *list = calloc(SNAPS, sizeof(*list));
-        _cleanup_buf_ struct buf names = {};
-        int max = SNAPS, n, r = 0;
-
-        n = list ? rbd_snap_list(image, list, &max) : -ENOMEM;
-        for (int i = 0; i < n && names.len < 200; i++)
-                buf_printf(&names, " %s", list[i].name);
-        if (n > 0)
-                rbd_snap_list_end(list);
-        free(list);
-        if (n > 0) {
-                r = err_set(e, -EBUSY, "it has snapshots:%s", buf_str(&names));
-                err_hint(e, -EBUSY,
-                         "flatten their clones, and 'rbd snap purge' it, or adopt a copy: 'rbd "
-                         "deep cp'");
-        }
-        return n < 0 && n != -ERANGE ? err_errno(e, n, "its snapshots") : r;
-}
-
-static int refuse_children(rbd_image_t image, struct err **e)
-{
-        rbd_linked_image_spec_t list[16];
-        size_t n = ARRAY_SIZE(list);
-        int r = rbd_list_children3(image, list, &n);
-
-        if (r == -ERANGE)
-                return err_set(e, -EBUSY, "%zu images are clones of it", n);
-        if (r < 0)
-                return err_errno(e, r, "its clones");
-        if (n == 0)
-                return 0;
-        r = err_set(e, -EBUSY, "image '%s' is a clone of it", list[0].image_name);
-        err_hint(e, -EBUSY, "rbd flatten %s/%s", list[0].pool_name, list[0].image_name);
-        rbd_linked_image_spec_list_cleanup(list, n);
-        return r;
-}
 
 static int refuse_lock(rbd_image_t image, struct err **e)
 {
@@ -165,10 +123,6 @@ static int inspect(struct pool *p, struct record *rec, struct err **e)
         if (r == 0)
                 r = refuse_watcher(image, e);
         if (r == 0)
-                r = refuse_children(image, e);
-        if (r == 0)
-                r = refuse_snaps(image, e);
-        if (r == 0)
                 rbd_get_size(image, &rec->size);
         image_close(image);
         return r;
@@ -210,7 +164,8 @@ static int name_it(const struct record *rec, const char *name, struct err **e)
         return r < 0 ? err_errno(e, r, "rename RBD image '%s'", now) : 0;
 }
 
-static int adopt(struct pool *p, const char *id, const char *name, struct err **e)
+static int adopt(struct pool *p, const char *id, const char *name, struct record *ret,
+                 struct err **e)
 {
         struct record rec = {.own = true}, have;
         char to[RBD_NAME_SIZE];
@@ -218,6 +173,7 @@ static int adopt(struct pool *p, const char *id, const char *name, struct err **
 
         if (r < 0)
                 return r;
+        *ret = have;
         if (r > 0 && (have.made || !have.was[0]))
                 return have.made ? 0 : err_set(e, -EEXIST, "it is being made");
         if (r > 0) {
@@ -241,17 +197,22 @@ static int adopt(struct pool *p, const char *id, const char *name, struct err **
                 return r;
         rec.made = true;
         rec.was[0] = '\0';
+        *ret = rec;
         return index_put(p, id, &rec, false, e);
 }
 
-int adopt_image(struct pool *p, const char *id, const char *name, struct err **e)
+int adopt_image(struct pool *p, const char *id, const char *name, struct volume_snap **ret,
+                size_t *ret_n, struct err **e)
 {
         struct entry *en = entry_take(p, id);
+        struct record rec;
         int r;
 
         if (!en)
                 return err_errno(e, -ENOMEM, "adopt");
-        r = adopt(p, id, name, e);
+        r = adopt(p, id, name, &rec, e);
+        if (r == 0)
+                r = snaps_adopt(p, id, &rec, ret, ret_n, e);
         entry_release(en);
         return r;
 }
@@ -265,7 +226,8 @@ int adopt_undo(struct pool *p, const char *id, const struct record *rec, struct 
 
 /* ---- release ---- */
 
-static int release(struct pool *p, const char *id, const char *name, struct err **e)
+static int release(struct pool *p, const char *id, const char *name, const struct volume_snap *v,
+                   size_t n, struct err **e)
 {
         struct record rec;
         rbd_image_t image;
@@ -286,18 +248,23 @@ static int release(struct pool *p, const char *id, const char *name, struct err 
                 r = refuse_watcher(image, e);
         image_close(image);
         if (r == 0)
+                r = snaps_refuse(p, id, &rec, v, n, e);
+        if (r == 0)
                 r = name_it(&rec, name, e);
+        if (r == 0)
+                r = snaps_release(p, id, &rec, v, n, e);
         return r < 0 ? r : index_drop(p, id, e);
 }
 
-int adopt_release(struct pool *p, const char *id, const char *name, struct err **e)
+int adopt_release(struct pool *p, const char *id, const char *name, const struct volume_snap *v,
+                  size_t n, struct err **e)
 {
         struct entry *en = entry_take(p, id);
         int r;
 
         if (!en)
                 return err_errno(e, -ENOMEM, "release");
-        r = en->users > 0 ? err_set(e, -EBUSY, "it is open") : release(p, id, name, e);
+        r = en->users > 0 ? err_set(e, -EBUSY, "it is open") : release(p, id, name, v, n, e);
         entry_release(en);
         return r;
 }

@@ -68,25 +68,6 @@ static int check_past(const char *id, const struct record *to, const char *to_id
         return 0;
 }
 
-static int rename_away(rados_ioctx_t io, const char *name, struct err **e)
-{
-        char away[RBD_NAME_SIZE], id[RBD_IMAGE_ID_SIZE];
-        rbd_image_t image;
-        int r = image_open_name(io, name, true, &image);
-
-        if (r == -ENOENT)
-                return 0;
-        if (r == 0) {
-                r = rbd_get_id(image, id, sizeof(id));
-                image_close(image);
-        }
-        if (r == 0) {
-                snprintf(away, sizeof(away), "deleted-%s", id);
-                r = rbd_rename(io, name, away);
-        }
-        return r < 0 ? err_errno(e, r, "rename RBD image '%s'", name) : 0;
-}
-
 /* The volume goes on as a child of the snapshot, under its old image's name: a rollback in place
  * would copy all that differs.  The index decides which image it is; sweep() puts names right that
  * a crash left wrong. */
@@ -113,9 +94,15 @@ static int revert(struct pool *p, const char *id, const char *to, struct err **e
         if (r == 0)
                 r = index_put(p, id, &rec, false, e);
         if (r == 0)
-                r = rename_away(rec.io, name, e);
-        if (r == 0 && (r = rbd_rename(rec.io, fresh, name)) < 0)
-                err_errno(e, r, "rename RBD image '%s'", fresh);
+                r = image_rename_away(rec.io, name, e);
+        if (r == 0) {
+                r = rbd_rename(rec.io, fresh, name);
+                if (r == -ENOENT && image_name(rec.io, rec.image, fresh, NULL) == 0 &&
+                    streq(fresh, name))
+                        r = 0; /* another host's sweep() was quicker */
+                if (r < 0)
+                        err_errno(e, r, "rename RBD image '%s'", fresh);
+        }
         work_kick(p);
         return r;
 }
@@ -232,7 +219,7 @@ static int remove_unmade(struct pool *p, const char *id, struct record *rec, str
         if (rec->was[0])
                 return adopt_undo(p, id, rec, e);
         snprintf(name, sizeof(name), "%s-%s", rec->import ? "image" : "volume", id);
-        r = rename_away(rec->io, name, e);
+        r = image_rename_away(rec->io, name, e);
         if (r < 0 || !rec->snap[0] || rec->own)
                 return r;
         if (index_get(p, rec->parent, &of, NULL) == 0 && !of.snap[0]) {

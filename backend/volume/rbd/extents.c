@@ -69,8 +69,9 @@ static int on_used(uint64_t off _unused_, size_t n, int exists, void *arg)
 }
 
 /* The newest snapshot that users made and that is older than what is open. */
-static int last_snap(rbd_image_t image, char ret[RBD_NAME_SIZE])
+static int last_snap(rbd_image_t image, const char *open, char ret[RBD_NAME_SIZE])
 {
+        uint64_t before = UINT64_MAX;
         rbd_snap_info_t snaps[64];
         rbd_snap_info_t *list = snaps, *more = NULL;
         int max = ARRAY_SIZE(snaps);
@@ -81,10 +82,14 @@ static int last_snap(rbd_image_t image, char ret[RBD_NAME_SIZE])
                 n = list ? rbd_snap_list(image, list, &max) : -ENOMEM;
         }
         ret[0] = '\0';
+        for (int i = 0; i < n; i++)
+                if (streq(list[i].name, open))
+                        before = list[i].id;
         for (int i = 0; i < n; i++) {
                 rbd_snap_namespace_type_t space;
 
-                if (rbd_snap_get_namespace_type(image, list[i].id, &space) == 0 &&
+                if (list[i].id < before &&
+                    rbd_snap_get_namespace_type(image, list[i].id, &space) == 0 &&
                     space == RBD_SNAP_NAMESPACE_TYPE_USER)
                         snprintf(ret, RBD_NAME_SIZE, "%s", list[i].name);
         }
@@ -94,7 +99,7 @@ static int last_snap(rbd_image_t image, char ret[RBD_NAME_SIZE])
         return MIN(n, 0);
 }
 
-int extents_used(rbd_image_t image, uint64_t *ret)
+int extents_used(rbd_image_t image, const char *snap, uint64_t *ret)
 {
         char since[RBD_NAME_SIZE];
         uint64_t size;
@@ -102,7 +107,7 @@ int extents_used(rbd_image_t image, uint64_t *ret)
 
         *ret = 0;
         if (r == 0)
-                r = last_snap(image, since);
+                r = last_snap(image, snap, since);
         return r < 0 ? r
                      : rbd_diff_iterate2(image, since[0] ? since : NULL, 0, size, 0, 1, on_used,
                                          ret);

@@ -102,6 +102,8 @@ static int image_id(rados_ioctx_t io, const char *name, char ret[RBD_IMAGE_ID_SI
         return r < 0 ? err_errno(e, r, "RBD image '%s'", name) : 0;
 }
 
+/* Who died making it may have left half an image, or a clone that has no parent yet: one that is
+ * there already is none of which anybody was told, and is made anew. */
 static int create_image(rados_ioctx_t io, const char *name, uint64_t size, struct err **e)
 {
         rbd_image_options_t o;
@@ -111,8 +113,10 @@ static int create_image(rados_ioctx_t io, const char *name, uint64_t size, struc
         rbd_image_options_set_uint64(o, RBD_IMAGE_OPTION_FEATURES, features);
         rbd_image_options_set_uint64(o, RBD_IMAGE_OPTION_ORDER, ORDER);
         r = rbd_create4(io, name, size, o);
+        if (r == -EEXIST && image_clear(io, name, e) == 0)
+                r = rbd_create4(io, name, size, o);
         rbd_image_options_destroy(o);
-        return r < 0 && r != -EEXIST ? err_errno(e, r, "create RBD image '%s'", name) : 0;
+        return r < 0 ? err_errno(e, r, "create RBD image '%s'", name) : 0;
 }
 
 static int create(struct pool *p, const char *id, struct record *rec, struct err **e)
@@ -154,8 +158,10 @@ static int clone_image(rados_ioctx_t from, const char *parent, const char *snap,
         rbd_image_options_set_uint64(o, RBD_IMAGE_OPTION_FEATURES, features);
         rbd_image_options_set_uint64(o, RBD_IMAGE_OPTION_CLONE_FORMAT, 2);
         r = rbd_clone3(from, parent, snap, io, name, o);
+        if (r == -EEXIST && image_clear(io, name, e) == 0)
+                r = rbd_clone3(from, parent, snap, io, name, o);
         rbd_image_options_destroy(o);
-        return r < 0 && r != -EEXIST ? err_errno(e, r, "clone RBD image '%s'", parent) : 0;
+        return r < 0 ? err_errno(e, r, "clone RBD image '%s'", parent) : 0;
 }
 
 static int grow_child(rados_ioctx_t io, const char *name, uint64_t size)

@@ -83,14 +83,16 @@ static int driver_has(void *pool, const char *id, struct err **e)
         return index_find(pool, id, &rec, e);
 }
 
-static int driver_adopt(void *pool, const char *id, const char *name, struct err **e)
+static int driver_adopt(void *pool, const char *id, const char *name, struct volume_snap **ret,
+                        size_t *ret_n, struct err **e)
 {
-        return adopt_image(pool, id, name, e);
+        return adopt_image(pool, id, name, ret, ret_n, e);
 }
 
-static int driver_release(void *pool, const char *id, const char *name, struct err **e)
+static int driver_release(void *pool, const char *id, const char *name, const struct volume_snap *v,
+                          size_t n, struct err **e)
 {
-        return adopt_release(pool, id, name, e);
+        return adopt_release(pool, id, name, v, n, e);
 }
 
 static int driver_grant(void *pool, const char *space, bool revoke, char **ret, struct err **e)
@@ -198,7 +200,7 @@ static int describe(struct pool *p, const char *id, const struct record *rec,
         en = NULL;
         r = rbd_get_size(image, &ret->size);
         if (r == 0)
-                r = extents_used(image, &ret->used);
+                r = extents_used(image, rec->snap, &ret->used);
         image_return(image, en);
         if (rec->flatten && ret->flatten_total == 0)
                 ret->flatten_total = ret->size;

@@ -1,11 +1,11 @@
 /* Volumes as RBD images of one Ceph pool, through librbd.
  *
  * A volume is an ordinary image, "volume-ID"; an imported base is "image-ID" with a snapshot; a
- * snapshot is a snapshot of its volume's image, named by its id; a clone is a clone (format 2: its
- * parent's snapshot needs no protection and may be removed, Ceph keeps it in its trash until the
- * last clone is gone).  Which id is what is in the index, one object's omap (index.c).  An image of
- * a removed volume that others still grow from is "deleted-..." until the last of them is gone
- * (sweep.c).
+ * snapshot is a snapshot of its volume's image, named by its id, or as it was when it was adopted;
+ * a clone is a clone (format 2: its parent's snapshot needs no protection and may be removed, Ceph
+ * keeps it in its trash until the last clone is gone).  Which id is what is in the index, one
+ * object's omap (index.c).  An image of a removed volume that others still grow from is
+ * "deleted-..." until the last of them is gone (sweep.c).
  *
  * librbd's cache is off: what was acknowledged survives a kill -9 of this process, and a flush
  * waits only for what is in flight.
@@ -30,14 +30,15 @@ enum {
 
 /* What the index says of a volume. */
 struct record {
-        rados_ioctx_t io, data; /* the namespace of its image; to change things, and for its bytes */
+        rados_ioctx_t io,
+                data; /* the namespace of its image; to change things, and for its bytes */
         char space[RBD_SPACE_SIZE]; /* that namespace's name; "": the pool's own, "/": none */
         bool made;    /* else what it is to become; nobody was told that it is there */
         bool import;  /* a base, from a file */
         bool own;     /* the image is this volume's, not that of its parent */
         bool flatten; /* is to become independent */
         char image[RBD_IMAGE_ID_SIZE]; /* once made */
-        char snap[VOLUME_ID_SIZE];     /* immutable: that snapshot of the image; else "" */
+        char snap[VOLUME_SNAP_NAME];   /* immutable: that snapshot of the image; else "" */
         char parent[VOLUME_ID_SIZE];   /* of which volume it is a clone or snapshot, or "" */
         char was[RBD_NAME_SIZE];       /* not made, to be adopted: the image's own name; else "" */
         uint64_t size;                 /* when it was made */
@@ -65,9 +66,9 @@ struct entry {
 struct space;
 struct pool {
         rados_t cluster;
-        /* The pool's own namespace: the index, images of the cloud.  What is changed through io fails in
-         * a full cluster (-ENOSPC), and may be removed there; bytes of volumes go through data, where
-         * it waits. */
+        /* The pool's own namespace: the index, images of the cloud.  What is changed through io
+         * fails in a full cluster (-ENOSPC), and may be removed there; bytes of volumes go through
+         * data, where it waits. */
         rados_ioctx_t io, data;
         char name[RBD_NAME_SIZE], base[RBD_NAME_SIZE]; /* the pool's, that namespace's or "" */
         struct space *spaces;                          /* other namespaces, with the lock */
@@ -108,8 +109,7 @@ int index_put(struct pool *p, const char *id, const struct record *r, bool fresh
 int index_drop(struct pool *p, const char *id, struct err **e);
 /* One operation on an object of the pool's own namespace; takes the one that is not NULL.
  * -ETIMEDOUT. */
-int index_operate(struct pool *p, const char *object, rados_write_op_t write,
-                  rados_read_op_t read);
+int index_operate(struct pool *p, const char *object, rados_write_op_t write, rados_read_op_t read);
 /* In order of id, those after `after`; also those not made.  As volume_extent_fn(), each's results.
  */
 int index_walk(struct pool *p, const char *after,
@@ -144,6 +144,10 @@ int image_open_id(rados_ioctx_t io, const char *id, const char *snap, bool reado
                   rbd_image_t *ret);
 int image_open_name(rados_ioctx_t io, const char *name, bool readonly, rbd_image_t *ret);
 int image_close(rbd_image_t image);
+/* Nothing has that name any more: sweep() removes what had it. */
+int image_rename_away(rados_ioctx_t io, const char *name, struct err **e);
+/* Likewise, and it may be half an image, of one who died making it. */
+int image_clear(rados_ioctx_t io, const char *name, struct err **e);
 /* entry.c.  An image for one call: the open one, or one that is opened for it (*ret_own, to be
  * closed). */
 int image_borrow(struct pool *p, const char *id, const struct record *r, rbd_image_t *ret,
@@ -172,8 +176,18 @@ int change_remove(struct pool *p, const char *id, struct err **e);
 int import_bytes(rbd_image_t image, int fd, uint64_t len, struct err **e);
 
 /* adopt.c: see volume_adopt() and volume_release(). */
-int adopt_image(struct pool *p, const char *id, const char *name, struct err **e);
-int adopt_release(struct pool *p, const char *id, const char *name, struct err **e);
+int adopt_image(struct pool *p, const char *id, const char *name, struct volume_snap **ret,
+                size_t *ret_n, struct err **e);
+int adopt_release(struct pool *p, const char *id, const char *name, const struct volume_snap *v,
+                  size_t n, struct err **e);
+/* adopt-snaps.c: the image's snapshots get ids, or give them back. */
+int snaps_adopt(struct pool *p, const char *id, const struct record *rec, struct volume_snap **ret,
+                size_t *ret_n, struct err **e);
+int snaps_release(struct pool *p, const char *id, const struct record *rec,
+                  const struct volume_snap *v, size_t n, struct err **e);
+/* -EBUSY: one is of another image, or a name cannot be had. */
+int snaps_refuse(struct pool *p, const char *id, const struct record *rec,
+                 const struct volume_snap *v, size_t n, struct err **e);
 /* Of an adoption that was cut off: the image has its own name again.  With the entry. */
 int adopt_undo(struct pool *p, const char *id, const struct record *rec, struct err **e);
 
@@ -188,9 +202,9 @@ int grant(struct pool *p, const char *tenant, bool revoke, char **ret, struct er
 
 /* extents.c */
 int extents_walk(rbd_image_t image, uint64_t n, uint64_t off, volume_extent_fn each, void *arg);
-/* Bytes that the image has of its own since its last snapshot, or the open snapshot since the one
- * before it: in whole objects. */
-int extents_used(rbd_image_t image, uint64_t *ret);
+/* Bytes that the image has of its own since its last snapshot, or the snapshot that it is open at
+ * (else "") since the one before it: in whole objects. */
+int extents_used(rbd_image_t image, const char *snap, uint64_t *ret);
 
 /* changes.c */
 int changes_open(struct entry *en, const char *since, void **ret, struct err **e);

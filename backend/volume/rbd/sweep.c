@@ -4,6 +4,8 @@
 
 #include "common/log.h"
 
+enum { YOUNG_S = 120 }; /* a revert takes less */
+
 /* A snapshot that was a clone's alone ("for-..."), or that waits in Ceph's trash for its last
  * clone: tried, and refused while there is one. */
 static bool drop_snaps(rbd_image_t image)
@@ -114,6 +116,20 @@ static bool get_id(rados_ioctx_t io, const char *name, char ret[RBD_IMAGE_ID_SIZ
         return ok;
 }
 
+/* Another host may be at a revert: it has the image, and has not said so in the index. */
+static bool is_young(rados_ioctx_t io, const char *name)
+{
+        struct timespec made = {};
+        rbd_image_t image;
+        int r;
+
+        if (image_open_name(io, name, true, &image) < 0)
+                return true;
+        r = rbd_get_create_timestamp(image, &made);
+        image_close(image);
+        return r < 0 || made.tv_sec + YOUNG_S > time(NULL);
+}
+
 /* A revert was cut off: it had happened if the index says so. */
 static bool sweep_new(struct pool *p, rados_ioctx_t io, const char *name)
 {
@@ -127,7 +143,8 @@ static bool sweep_new(struct pool *p, rados_ioctx_t io, const char *name)
         if (strlen(volume) != VOLUME_ID_SIZE - 1 || !(en = entry_take(p, volume)))
                 return false;
         r = index_get(p, volume, &rec, NULL);
-        if ((r == 0 || r == -ENOENT) && get_id(io, name, id)) {
+        if ((r == 0 || r == -ENOENT) && get_id(io, name, id) &&
+            ((r == 0 && streq(rec.image, id)) || !is_young(io, name))) {
                 snprintf(to, sizeof(to), "volume-%s", volume);
                 if (r == 0 && streq(rec.image, id)) {
                         if (get_id(io, to, old)) {
