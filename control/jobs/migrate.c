@@ -245,8 +245,6 @@ static void describe_arrival(const struct plan *p, struct buf *out)
         buf_printf(out, "dir %s\n", p->dir);
         for (unsigned i = 0; i < p->g.ndisks; i++)
                 buf_printf(out, "disk %s %s\n", p->disks[i].target, p->socket[i]);
-        if (p->cd_socket)
-                buf_printf(out, "disk cdrom %s\n", p->cd_socket);
 }
 
 /* What its QEMU is to find, beside its disks. */
@@ -263,10 +261,6 @@ static int prepare_guest(struct job *j, struct plan *p, struct err **e)
         }
         if (r == 0)
                 r = plan_screen(p, e);
-        if (r == 0)
-                r = plan_cdrom(j, p, e);
-        if (r == 0)
-                r = plan_tpm(p, e);
         if (r == 0 && p->g.nnics)
                 r = networks_apply_for(j->c, j->target, e);
         return r;
@@ -431,7 +425,6 @@ static int settle_down(struct job *j, const struct trip *t, struct compute *comp
 {
         int r = compute->ops->destroy(compute, t->id, e);
 
-        tpm_dismiss(j);
         return r < 0 ? r : instance_unexport(j, e);
 }
 
@@ -643,11 +636,15 @@ int instance_migrate(struct txn *t, struct object *o, const char *args, struct e
         }
         if (object_num(o, "adopted"))
                 return err_set(e, -ENOTSUP, "it was adopted: its definition and disks are there");
+        if (o->state != INSTANCE_STOPPED && object_num(o, "tpm"))
+                return err_set(e, -EBUSY, "one with a TPM migrates while it is off");
+        if (o->state != INSTANCE_STOPPED && object_target(o, "cdrom"))
+                return err_set(e, -EBUSY, "a CD is in its drive: rm cdrom first");
         if (o->state == INSTANCE_STOPPED && !parcel_travels(t->c) &&
             (object_num(o, "tpm") || streq(instance_or_image(o, "firmware"), "uefi"))) {
                 err_set(e, -ENOTSUP, "what its %s keeps is a file of its host",
                         object_num(o, "tpm") ? "TPM" : "UEFI");
-                return err_hint(e, -ENOTSUP, "it can go while it runs"), -ENOTSUP;
+                return -ENOTSUP;
         }
         txn_set_str(t, o, "moving", object_state(o));
         txn_set_str(t, o, "moving_from", host);
@@ -659,13 +656,11 @@ int instance_migrate(struct txn *t, struct object *o, const char *args, struct e
         return 0;
 }
 
-static const struct job_step steps[] = {[PLACE] = {"place", step_place},
-                                        [PREPARE] = {"prepare", step_prepare},
-                                        [LOAD] = {"load", step_load},
-                                        [MOVE] = {"move", step_move},
-                                        [SETTLE] = {"settle", step_settle},
-                                        [CLEAN] = {"clean", step_clean},
-                                        [LOGS] = {"logs", step_logs}};
+static const struct job_step steps[] = {
+        [PLACE] = {"place", step_place},    [PREPARE] = {"prepare", step_prepare},
+        [LOAD] = {"load", step_load},       [MOVE] = {"move", step_move},
+        [SETTLE] = {"settle", step_settle}, [CLEAN] = {"clean", step_clean},
+        [LOGS] = {"logs", step_logs}};
 
 const struct job_def job_instance_migrate = {.op = "instance.migrate",
                                              .deadline = 86400,

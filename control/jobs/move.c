@@ -4,7 +4,7 @@
 #include "common/fileio.h"
 #include "control/network.h"
 
-enum { PATHS_MAX = DISKS_MAX + 2, FERRY_MEMORY = 32 << 20 };
+enum { PATHS_MAX = DISKS_MAX + 1, FERRY_MEMORY = 32 << 20 };
 
 /* --- volumes of a local pool -------------------------------------------------------------------
  */
@@ -124,7 +124,7 @@ static const char *disk_socket(const struct voyage *v, const char *target)
         for (unsigned i = 0; i < v->p.g.ndisks; i++)
                 if (streq(v->p.disks[i].target, target))
                         return v->p.socket[i];
-        return streq(target, "cdrom") ? v->p.cd_socket : NULL;
+        return NULL;
 }
 
 /* The lines of migrate.c's describe_arrival(); the text is cut up. */
@@ -237,8 +237,6 @@ static int depart(struct job *j, const struct trip *t, struct compute *compute, 
                 r = plan_guest(j, &v->p, e);
         if (r == 0)
                 r = plan_exports(j, &v->p, e); /* they are there: it says where */
-        if (r == 0 && t->live)
-                r = plan_cdrom(j, &v->p, e);
         if (r == 0) /* a try that was cut off may have shut them; the image's lock arbitrates */
                 r = activate(j, &v->p, true, e);
         if (r == -ECONNREFUSED)

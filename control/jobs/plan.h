@@ -50,8 +50,6 @@ int plan_firmware(struct plan *p, struct err **e);
 /* tpm.c: starts its TPM, if it has one, which waits for its QEMU; and ends one that waits in vain. */
 int plan_tpm(struct plan *p, struct err **e);
 void plan_tpm_dismiss(const struct plan *p);
-/* The same, of the job's target. */
-void tpm_dismiss(struct job *j);
 /* Exports what is in its CD drive. */
 int plan_cdrom(struct job *j, struct plan *p, struct err **e);
 /* Exports each disk of the plan on a socket of its own that only this guest may enter. */

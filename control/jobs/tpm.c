@@ -72,17 +72,3 @@ void plan_tpm_dismiss(const struct plan *p)
         if (p->tpm)
                 dismiss(p->tpm);
 }
-
-void tpm_dismiss(struct job *j)
-{
-        _cleanup_free_ char *sock = NULL;
-        struct object *o;
-
-        control_rdlock(j->c);
-        o = model_by_no(j->c, j->target);
-        if (o && object_num(o, "tpm"))
-                sock = instance_tpm(j->c, o);
-        control_unlock(j->c);
-        if (sock)
-                dismiss(sock);
-}

@@ -108,9 +108,49 @@ static void test_boots(void **state)
         assert_int_equal(file_read(aside, 10, &e, &n, NULL), -ENOENT);
 }
 
+static void put(const char *dir, const char *name, const char *text)
+{
+        _cleanup_free_ char *path = path_printf("%s/%s", dir, name);
+
+        assert_int_equal(mkdir_parents(dir, 0711, NULL), 0);
+        assert_int_equal(file_replace(path, text, strlen(text), 0600, NULL), 0);
+}
+
+static void assert_log(const char *dir, const char *name, const char *text)
+{
+        _cleanup_free_ char *have = NULL;
+        size_t n;
+
+        read_log(dir, name, &have, &n);
+        assert_int_equal(n, strlen(text));
+        assert_memory_equal(have, text, n);
+}
+
+/* What came from another host stands before what is said here, and is put away with it. */
+static void test_arrived(void **state)
+{
+        uint64_t i = running();
+        _cleanup_free_ char *dir = dir_of(i), *whole = path_printf("%s.logs", dir);
+
+        put(dir, "console.log", "there, as it left\n");
+        assert_int_equal(console_arrived(dir, NULL, NULL), 0);
+        assert_log(dir, "console.head", "there, as it left\n");
+        put(dir, "console.log", "here\n");
+        put(whole, "console.head", "before that\n");
+        put(whole, "console.log", "there, as it left\nand on the way\n");
+        assert_int_equal(console_arrived(dir, whole, NULL), 0);
+        assert_log(dir, "console.head", "before that\nthere, as it left\nand on the way\n");
+        assert_log(dir, "console.log", "here\n");
+        console_new_boot(dir);
+        assert_log(dir, "past/1", "before that\nthere, as it left\nand on the way\nhere\n");
+        assert_log(dir, "console.log", "");
+        assert_int_equal(remove_tree(whole, NULL), 0);
+}
+
 int main(void)
 {
-        const struct CMUnitTest tests[] = {RIG_TEST(test_large), RIG_TEST(test_boots)};
+        const struct CMUnitTest tests[] = {RIG_TEST(test_large), RIG_TEST(test_boots),
+                                           RIG_TEST(test_arrived)};
 
         return rig_run(tests);
 }

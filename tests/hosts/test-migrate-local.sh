@@ -50,9 +50,27 @@ ok "it went on on b, with its disks"
 last=$(stamps b)
 on b "echo 'stop now' >$i/ctl" || fail stop
 await shows b $i/state stopped
-on b "echo start >$i/ctl" || fail start
+on b "echo migrate >$i/ctl" || fail "migrate, off"
+await shows a $i/host a
+await shows b $i/state stopped
+shows b $t/volumes/v/host a && shows b $t/volumes/root/host a || fail "its volumes are said to be elsewhere"
+[ -z "$(guest_of a $i)$(guest_of b $i)" ] || fail "a guest is left"
+[ -z "$(find "$T"/[ab]/disk/state -path '*exports*' -type s)" ] || fail "an export is left"
+job=$(on b "dirname \$(grep -l instance.migrate $t/jobs/*/op | sort -V | tail -n 1)")
+on b cat "$job/progress" | grep -Eq "^100%|^[0-9.]+% [1-9]" || fail "progress: $(on b cat "$job/progress")"
+ok "off, it went back to a, with its disks"
+
+# One whose volume has snapshots stays.
+on a "mkdir $t/volumes/v/snapshots/s && cat $t/volumes/v/snapshots/s/.wait/available@20" >/dev/null || fail snapshot
+on a "echo migrate >$i/ctl" || fail "migrate with a snapshot"
+await shows a $i/error "v"
+await shows a $i/state stopped
+shows a $i/host a || fail "it left its snapshot behind"
+on a "rmdir $t/volumes/v/snapshots/s" || fail "rmdir snapshot"
+
+on a "echo start >$i/ctl" || fail start
 found() {
-        kept=$(grep -o 'stamp found 1 [0-9]*' "$T/b/disk/state/instances"/*/console.log | tail -n 1) && kept=${kept##* }
+        kept=$(grep -o 'stamp found 1 [0-9]*' "$T/a/disk/state/instances"/*/console.log | tail -n 1) && kept=${kept##* }
         [ "$kept" ]
 }
 wait_until 240 found || fail "it does not come up"

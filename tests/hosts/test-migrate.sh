@@ -34,6 +34,13 @@ left() {
         [ -z "$(find "$T/$1/disk/state" -path '*exports*' -type s)" ] || fail "an export is left on $1"
         [ ! -e "$T/$1/disk/state/instances/$id" ] || fail "files are left on $1"
 }
+# whole HOST: no line of its console is missing since it found its disk, and none is there twice.
+whole() {
+        on "$1" cat $i/console.log | tr -d '\r' | sed '$d' >"$T/said" # the last may be half of one
+        [ "$(stat -c %s "$T/said")" -gt 0 ] && grep -q 'stamp found 0 0' "$T/said" || fail "its console's log begins elsewhere"
+        sed -n 's/.*STRATOFS-GUEST stamp 1 \([0-9]*\)$/\1/p' "$T/said" | awk '$1 != NR { print "line", NR, "is", $1; exit 1 }' ||
+                fail "its console's log has a gap"
+}
 # moves FROM TO COMMAND: after it the guest that was there is here, and in no other life.
 moves() {
         local before
@@ -44,6 +51,7 @@ moves() {
         [ "$(guest_of "$2" $i | wc -w)" = 1 ] || fail "no guest on $2"
         wait_until 30 stamped "$2" $((before + 5)) || fail "it does not write on behind $before"
         grep -q 'stamp 2 ' "$T/$2/disk/state/instances"/*/console.log && fail "it was started anew"
+        whole "$2"
         left "$1"
 }
 
@@ -106,7 +114,7 @@ END
 for x in default/web default/peer other/stranger; do
         boot $x
 done
-on a "cd $t; mkdir volumes/v && echo 64M >volumes/v/size && cat volumes/v/.wait/available@20 && echo stamp 0 0 >volumes/v/data
+on a "cd $t; mkdir volumes/v && echo 1 >volumes/v/encrypted && echo 64M >volumes/v/size && cat volumes/v/.wait/available@20 && echo stamp 0 0 >volumes/v/data
         ln -s volumes/v instances/web/volumes/vda" || fail instance
 for x in default/web default/peer other/stranger; do
         on a "echo start >tenants/${x%/*}/instances/${x#*/}/ctl" || fail "start $x"
@@ -117,7 +125,7 @@ here=$(on a cat $i/host)
 [ "$here" = a ] && there=b || there=a
 [ "$(on a cat $t/instances/peer/host)" = "$there" ] || fail "both are on $here"
 wait_until 90 stamped "$here" 3 || fail "it does not write"
-ok "a guest on $here writes"
+ok "a guest on $here writes to an encrypted volume"
 
 ready() {
         grep -q "STRATOFS-GUEST net eth0 $(on b cat tenants/${1%/*}/instances/${1#*/}/addresses)/24" "$(log_of $1)" &&
@@ -176,7 +184,7 @@ wait_until 30 balanced || fail "the load balancer at $vip lost it"
 ok "its floating IP came along, the load balancer finds it"
 why=$(on a "cat \$(dirname \$(grep -l instance.migrate $t/jobs/*/op))/why")
 grep -q "^$there: chosen" <<<"$why" && grep -q "^$here: no: it is where it is" <<<"$why" || fail "why: $why"
-ok "it went on on $there"
+ok "it went on on $there, with every line that it said"
 
 on a "echo 'stop now' >$i/ctl" || fail stop
 await shows a $i/state stopped

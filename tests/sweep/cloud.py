@@ -128,7 +128,7 @@ class Cloud:
     # ---- rest ----
 
     RESTING = {"available", "in-use", "active", "stopped", "paused", "suspended", "shelved",
-               "error", "up", "down", "enabled", "rescued", "resized", "draft"}
+               "error", "deleted", "up", "down", "enabled", "rescued", "resized", "draft"}
 
     @staticmethod
     def read_if(path):

@@ -74,7 +74,7 @@ KINDS = {"restart": restart, "kill": killed, "hang": hung, "hang-long": hung_lon
 # --- the instance
 
 MEANS = {"active": "running", "rescued": "running", "resized": "running", "paused": "paused",
-         "stopped": "absent", "suspended": "absent", "shelved": "absent", "draft": "absent"}
+         "stopped": "absent", "suspended": "absent", "shelved": "absent", "draft": "absent", "deleted": "absent"}
 
 
 def exports_of(uuids):
