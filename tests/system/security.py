@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -185,6 +186,8 @@ class Security(unittest.TestCase):
     def tearDownClass(cls):
         os.chdir("/")
         run(STRATO, "down", "--guests", "--force", "--state", STATE, "--mount", C)
+        for pid in ours():  # servers of networks, which outlive a cloud that went down
+            os.kill(pid, signal.SIGKILL)
 
     # ---- who sees what
 
