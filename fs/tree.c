@@ -23,7 +23,7 @@ struct ephemeral *dir_find_ephemeral(struct fs *fs, const struct node *dir, cons
 }
 
 /* .data is a folder of all tenants: to one who may do nothing with a file in it, its id is as good
- * as any other. */
+ * as any other.  Both are EACCES, as below another's tenant. */
 static bool may_know(fuse_req_t req, const struct stat *st)
 {
         const struct caller who = fs_caller(req);
@@ -39,12 +39,15 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         struct ephemeral *e = NULL;
         struct node dir, n;
         fuse_ino_t ino = 0;
+        bool bytes = false;
         int r;
 
         control_rdlock(fs->control);
         r = node_get(fs, parent, &dir);
         if (r)
                 r = -fs_gone(r);
+        else
+                bytes = dir.type == NODE_BYTES;
         if (!r) {
                 ino = dir_find(fs, &dir, name);
                 if (!ino) {
@@ -60,8 +63,9 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         }
         control_unlock(fs->control);
         /* Asked each time: the kernel remembers none of these. */
-        if (!r && dir.type == NODE_BYTES && !may_know(req, &entry.attr))
-                r = -ENOENT;
+        if (bytes &&
+            (r == -ENOENT ? fuse_req_ctx(req)->uid != 0 : !r && !may_know(req, &entry.attr)))
+                r = -EACCES;
         if (r)
                 fuse_reply_err(req, fs_errno(r));
         else if (fuse_reply_entry(req, &entry) < 0 && e)
