@@ -517,7 +517,7 @@ def run(user, until, failures):
 
 def main():
     go_inside()
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3600 if LONG else 20
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3600 if LONG else 12
     c = Cloud(disk="512M")
     trouble = Trouble(c, random.Random(SEED))
     users = [User(c, trouble, n) for n in range(USERS)]
