@@ -203,8 +203,11 @@ class User:
         if name:
             v = self.volumes[name]
             write(self.path("volumes", name, "size"), str(v["size"] + MB))
-            v["size"] += MB
             self.expect(self.path("volumes", name), "available")
+            got = int(read(self.path("volumes", name, "size")))
+            if got != v["size"] + MB:  # it goes back to what it is when that fails
+                raise Stuck(f"{name} has {got} bytes, not {v['size'] + MB}")
+            v["size"] = got
 
     def volume_rename(self):
         name, new = self.draw(self.idle()), self.new_name()
@@ -377,6 +380,9 @@ class User:
         wait_for(PATIENCE, f"{name} is gone",
                  lambda: not os.path.exists(self.path("instances", name)))
         del self.instances[name]
+        for v in i["volumes"].values():  # the job goes on when the name is gone
+            wait_for(PATIENCE, f"{v} is free",
+                     lambda v=v: read(self.path("volumes", v, "state")) == "available")
 
     # ---- lists, and what is refused ----
 
@@ -511,7 +517,7 @@ def run(user, until, failures):
 
 def main():
     go_inside()
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3600 if LONG else 20
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3600 if LONG else 12
     c = Cloud(disk="512M")
     trouble = Trouble(c, random.Random(SEED))
     users = [User(c, trouble, n) for n in range(USERS)]
