@@ -308,44 +308,6 @@ const char *networks_where(struct control *c, const struct object *o)
         return left ? object_str(o, "moving_to") : "";
 }
 
-void networks_leave(struct control *c, uint64_t instance, bool gone)
-{
-        struct network_keeper *k = c->networks;
-        bool known = false;
-
-        if (!k)
-                return;
-        pthread_mutex_lock(&k->told);
-        for (size_t i = 0; i < k->nleft; i++)
-                if (k->left[i] == instance) {
-                        known = true;
-                        if (!gone)
-                                k->left[i--] = k->left[--k->nleft];
-                }
-        if (gone && !known) {
-                k->left = xrealloc(k->left, k->nleft + 1, sizeof(*k->left));
-                k->left[k->nleft++] = instance;
-        }
-        pthread_mutex_unlock(&k->told);
-        if (gone && !known)
-                networks_apply(c, NULL);
-}
-
-const char *networks_where(struct control *c, const struct object *o)
-{
-        struct network_keeper *k = c->networks;
-        bool left = false;
-
-        if (!feed_ours(c, o))
-                return object_str(o, "host");
-        if (!k || o->state != INSTANCE_MIGRATING)
-                return "";
-        WITH_LOCK(&k->told);
-        for (size_t i = 0; i < k->nleft; i++)
-                left |= k->left[i] == o->no;
-        return left ? object_str(o, "moving_to") : "";
-}
-
 void networks_changed(struct control *c, const struct kind *kind)
 {
         static const struct kind *const ours[] = {
