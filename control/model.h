@@ -80,6 +80,7 @@ struct collection {
 #define TOLD_FILES (~(TOLD_NAME | TOLD_SELF))
 
 enum { OBJECT_CLOUD = 1 };
+enum { CLOUD_UP, CLOUD_NEW };
 
 /* All of these: some model lock held, NULL when there is none. */
 struct object *model_by_no(struct control *c, uint64_t no);

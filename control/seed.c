@@ -2,6 +2,17 @@
 #include "control/hosts.h"
 #include "control/network.h"
 
+/* A tenant is a scope of the store by itself, which has its id: for several hosts that fill one
+ * cloud at once to meet in it, the first tenant's is made of the cloud's. */
+static void common_id(struct txn *t, struct object *o)
+{
+        sd_id128_t id = model_by_no(t->c, OBJECT_CLOUD)->id;
+
+        id.bytes[15] ^= 1;
+        if (!model_by_id(t->c, id))
+                txn_set_id(t, o, id);
+}
+
 static int seed_object_once(struct control *c, const struct kind *k, const char *name,
                             const char *const *attrs, struct err **e)
 {
@@ -16,6 +27,8 @@ static int seed_object_once(struct control *c, const struct kind *k, const char 
                 return 0;
         }
         r = txn_create(&t, k, NULL, name, &o, e);
+        if (r == 0 && k == &kind_tenant)
+                common_id(&t, o);
         for (; r == 0 && attrs && attrs[0]; attrs += 2)
                 r = action_set(&t, o, kind_attr(k, attrs[0]), attrs[1], strlen(attrs[1]), e);
         if (r == 0 && k->create)
@@ -29,7 +42,7 @@ static int seed_object(struct control *c, const struct kind *k, const char *name
         return AGAIN(c, e, seed_object_once(c, k, name, attrs, e));
 }
 
-static int seed_new(struct control *c, struct err **e)
+static int seed_flavors(struct control *c, struct err **e)
 {
         static const struct {
                 const char *name, *vcpus, *memory, *disk;
@@ -38,7 +51,7 @@ static int seed_new(struct control *c, struct err **e)
                 {"medium", "2", "2G", "20G"},  {"large", "4", "8G", "40G"},
                 {"xlarge", "8", "16G", "80G"},
         };
-        int r = seed_object(c, &kind_cloud, "cloud", NULL, e);
+        int r = 0;
 
         for (unsigned i = 0; r == 0 && i < ARRAY_SIZE(flavors); i++)
                 r = seed_object(c, &kind_flavor, flavors[i].name,
@@ -47,6 +60,19 @@ static int seed_new(struct control *c, struct err **e)
                                                       NULL},
                                 e);
         return r;
+}
+
+static int seed_done(struct control *c, struct err **e)
+{
+        struct object *o;
+        struct txn t;
+
+        txn_begin(&t, c, NULL);
+        t.unleased = true;
+        o = model_by_no(c, OBJECT_CLOUD);
+        if (o->state == CLOUD_NEW)
+                txn_set_state(&t, o, CLOUD_UP);
+        return txn_commit(&t, e);
 }
 
 /* This host's record: what it has and what runs there now. */
@@ -220,18 +246,20 @@ static int seed_networks(struct control *c, struct err **e)
 
 int seed_cloud(struct control *c, struct err **e)
 {
+        int r = seed_object(c, &kind_cloud, "cloud", NULL, e);
         bool new;
-        int r = 0;
 
-        control_rdlock(c);
-        new = !model_by_no(c, OBJECT_CLOUD);
+        control_rdlock(c); /* somebody else may be at it, or have died at it */
+        new = r == 0 && model_by_no(c, OBJECT_CLOUD)->state == CLOUD_NEW;
         control_unlock(c);
         if (new)
-                r = seed_new(c, e);
+                r = seed_flavors(c, e);
         if (r == 0) /* it has the numbers of networks, which tenants begin with */
                 r = seed_host(c, e);
         if (r == 0 && new)
                 r = seed_object(c, &kind_tenant, "default", NULL, e);
+        if (r == 0 && new)
+                r = AGAIN(c, e, seed_done(c, e));
         if (r == 0)
                 r = seed_networks(c, e);
         return r < 0 ? r : settle(c, e);

@@ -1,9 +1,17 @@
 /* The cloud itself: object 1, owner of the global kinds.  It has no directory of its own; the
  * root of the mount is it. */
-#include "control/kind.h"
-#include "common/macro.h"
+#include "control/internal.h"
 
-static const struct state_def states[] = {{"up", .help = "it answers"}};
+static int create(struct txn *t, struct object *o, struct err **e)
+{
+        txn_set_state(t, o, CLOUD_NEW);
+        return 0;
+}
+
+static const struct state_def states[] = {
+        [CLOUD_UP] = {"up", .help = "it answers"},
+        [CLOUD_NEW] = {"new", .help = "what it begins with is being made"},
+};
 
 const struct kind kind_cloud = {
         .name = "cloud",
@@ -14,4 +22,5 @@ const struct kind kind_cloud = {
         .creator = ROLE_NOBODY,
         .states = states,
         .nstates = ARRAY_SIZE(states),
+        .create = create,
 };

@@ -53,6 +53,9 @@ grep -q "$T/keyring" "$T/ceph.conf" || fail "the configuration has no keyring"
 configure early
 (STRATOFS_FAULT=store.commit=kill:1 daemon early)
 [ $? = 137 ] || fail "it did not die at its first commit"
+# The next one dies when it has made the cloud, and nothing in it.
+(STRATOFS_FAULT=store.commit=kill:3 daemon early)
+[ $? = 137 ] || fail "it did not die at its third commit"
 
 # Both at once on an empty store: one fills it, the other waits for that.
 host a &
@@ -62,10 +65,11 @@ wait $starter
 host_a=$(pgrep -f "mount $T/a/mnt") && host_b=$(pgrep -f "mount $T/b/mnt") || fail "no stratod"
 test_pids="$test_pids $host_a $host_b"
 A=$T/a/mnt/tenants/default B=$T/b/mnt/tenants/default
-[ "$(ls "$T/a/mnt/tenants" | grep -c default)" = 1 ] || fail "one store was filled twice"
+[ "$(ls "$T/a/mnt/tenants" | grep -c default)" = 1 ] || fail "one store was filled twice: $(ls "$T/a/mnt/tenants")"
 [ "$(cat "$T/a/mnt/tenants/default/id")" = "$(cat "$B/id")" ] || fail "two clouds"
 await test -d "$T/a/mnt/admin/hosts/host-b"
 await test -d "$T/b/mnt/admin/hosts/host-a"
+[ "$(ls "$A/../../flavors" | grep -cE '^(tiny|small|medium|large|xlarge)$')" = 5 ] || fail "what a cloud begins with: $(ls "$A/../../flavors")"
 ok "two hosts, one cloud"
 
 mkdir "$A/volumes/v1" || fail mkdir
