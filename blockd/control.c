@@ -684,7 +684,7 @@ static ssize_t receive(int fd, char *p, size_t size, int *given)
         struct msghdr m = {.msg_iov = &iov,
                            .msg_iovlen = 1,
                            .msg_control = &control,
-                           .msg_controllen = sizeof(control)};
+                           .msg_controllen = CMSG_LEN(sizeof(int))}; /* no second one */
         ssize_t n = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
 
         if (n < 0)

@@ -16,6 +16,7 @@ static int lock_file(const char *dir, const char *name, mode_t mode, struct err 
 {
         _cleanup_free_ char *path = path_printf("%s/%s", dir, name);
         _cleanup_close_ int fd = -1;
+        struct stat st;
         int r;
 
         if (!path)
@@ -23,9 +24,12 @@ static int lock_file(const char *dir, const char *name, mode_t mode, struct err 
         r = mkdir_parents(dir, mode, e);
         if (r < 0)
                 return r;
-        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-        if (fd < 0)
+        /* The folder is of the user that blockd becomes: root is led nowhere from there. */
+        fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+        if (fd < 0 || fstat(fd, &st) < 0)
                 return err_errno(e, -errno, "open '%s'", path);
+        if (!S_ISREG(st.st_mode) || st.st_nlink != 1)
+                return err_set(e, -EPERM, "'%s' is no file of blockd's own", path);
         if (flock(fd, LOCK_EX | LOCK_NB) < 0)
                 return err_set(e, errno == EWOULDBLOCK ? -EBUSY : -errno,
                                "another blockd is using '%s'", dir);

@@ -74,12 +74,17 @@ static void now_serves(struct hold *h)
         close(TAKE_FD(h->ready_fd));
 }
 
-static void new_main(struct hold *h, const char *text)
+/* Who is not root says so of itself only: the main process is sent signals. */
+static void new_main(struct hold *h, const struct ucred *who, const char *text)
 {
         pid_t pid = strtol(text, NULL, 10);
 
         if (pid <= 1 || pid == getpid() || pid == h->main)
                 return;
+        if (who->uid != 0 && who->uid != geteuid() && pid != who->pid) {
+                log_warning("process %d says that process %d follows it: not heard", who->pid, pid);
+                return;
+        }
         log_info("process %d follows process %d", pid, h->main);
         h->main = pid;
         h->started = clock_mono();
@@ -89,7 +94,7 @@ static void new_main(struct hold *h, const char *text)
 }
 
 /* One message: lines KEY=VALUE.  What is not known is left alone, as systemd does. */
-static void message(struct hold *h, char *text, int *fds, unsigned nfds)
+static void message(struct hold *h, const struct ucred *who, char *text, int *fds, unsigned nfds)
 {
         const char *name = "stored", *main = NULL;
         bool add = false, remove = false, ready = false;
@@ -124,7 +129,7 @@ static void message(struct hold *h, char *text, int *fds, unsigned nfds)
         if (remove)
                 hold_drop(&h->table, name);
         if (main)
-                new_main(h, main);
+                new_main(h, who, main);
         if (ready)
                 now_serves(h);
 }
@@ -167,7 +172,7 @@ static bool receive(struct hold *h)
         }
         if (m.msg_flags & MSG_CTRUNC)
                 log_error("out of descriptors: not everything is held");
-        message(h, text, fds, nfds);
+        message(h, &who, text, fds, nfds);
         return true;
 }
 

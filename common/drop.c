@@ -198,7 +198,7 @@ static int forbid_some(scmp_filter_ctx f)
                         ok |= family == allowed[i];
                 if (!ok)
                         r = seccomp_rule_add(f, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
-                                             SCMP_A0(SCMP_CMP_EQ, family));
+                                             SCMP_A0(SCMP_CMP_MASKED_EQ, 0xffffffff, family));
         }
         return r;
 }

@@ -246,9 +246,14 @@ static int seed_networks(struct control *c, struct err **e)
 
 int seed_cloud(struct control *c, struct err **e)
 {
-        int r = seed_object(c, &kind_cloud, "cloud", NULL, e);
         bool new;
+        int r = 0;
 
+        control_rdlock(c);
+        new = !model_by_no(c, OBJECT_CLOUD);
+        control_unlock(c);
+        if (new)
+                r = seed_object(c, &kind_cloud, "cloud", NULL, e);
         control_rdlock(c); /* somebody else may be at it, or have died at it */
         new = r == 0 && model_by_no(c, OBJECT_CLOUD)->state == CLOUD_NEW;
         control_unlock(c);

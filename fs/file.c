@@ -49,6 +49,7 @@ static ssize_t log_pread(const struct handle *h, void *p, size_t size, off_t off
         if (h->head >= 0 && fstat(h->head, &st) < 0)
                 return -1;
         return off < st.st_size ? pread(h->head, p, size, off)
+               : h->fd < 0      ? 0 /* it has said nothing here yet */
                                 : pread(h->fd, p, size, off - st.st_size);
 }
 
@@ -83,7 +84,7 @@ static void log_read(fuse_req_t req, struct handle *h, size_t size, off_t off)
         pthread_mutex_lock(&h->lock);
         if (h->fd < 0)
                 log_try_open(fs_of(req), h, true);
-        if (h->fd >= 0)
+        if (h->fd >= 0 || h->head >= 0)
                 n = log_pread(h, p, size, off);
         if (n == 0 && h->fd >= 0 && log_replaced(fs_of(req), h) && h->fd >= 0)
                 n = log_pread(h, p, size, off);

@@ -71,17 +71,21 @@ static bool passes(const struct fuse_in_header *in)
         }
 }
 
+/* Lock held. */
+static bool is_crowded(const struct gate *g)
+{
+        return clock_mono() - g->others_seen < NEIGHBOUR_US;
+}
+
 /* Notes that uid asks; whether another does, too.  Lock held. */
 static bool has_neighbours(struct gate *g, uid_t uid)
 {
-        int64_t now = clock_mono();
-
         if (uid != g->last) {
                 g->others_seen = g->last_seen;
                 g->last = uid;
         }
-        g->last_seen = now;
-        return now - g->others_seen < NEIGHBOUR_US;
+        g->last_seen = clock_mono();
+        return is_crowded(g);
 }
 
 static struct gate_user *user_of(struct gate *g, uid_t uid)
@@ -103,7 +107,7 @@ static struct gate_user *user_of(struct gate *g, uid_t uid)
  * Lock held. */
 static void settle(struct gate *g, struct gate_user *u)
 {
-        bool turn = u->nheld && u->active < GATE_SHARE;
+        bool turn = u->nheld && (u->active < GATE_SHARE || !is_crowded(g));
 
         if (turn && !u->queued) {
                 DL_APPEND(g->turns, u);
@@ -212,10 +216,10 @@ int gate_enter(struct gate *g, struct worker *w, const struct fuse_in_header *in
                 return 0;
         WITH_LOCK(&g->lock);
         crowded = has_neighbours(g, in->uid);
-        u = in->uid ? user_of(g, in->uid) : NULL;
+        u = in->uid && n <= HELD_BYTES ? user_of(g, in->uid) : NULL;
         if (!u)
                 return 0;
-        if (crowded && u->active >= GATE_SHARE && n <= HELD_BYTES)
+        if (crowded && (u->active >= GATE_SHARE || u->nheld)) /* none overtakes what waits */
                 return hold_back(g, u, in, n);
         u->active++;
         w->gated = u;

@@ -69,7 +69,7 @@ struct backup_service *backup_faulty(struct backup_service *to)
         if (!f)
                 return to;
         f->driver.ops = &f->ops;
-        f->ops = *to->ops;
+        f->ops.name = to->ops->name; /* what is forgotten below is missing, not another driver's */
         f->real = to;
         FAULTY_PUT(f, check);
         FAULTY_PUT(f, create);

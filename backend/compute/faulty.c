@@ -190,6 +190,13 @@ static void op_close(struct compute *faulty)
         free(faulty);
 }
 
+static void op_settle(struct compute *faulty, const char *uuid, const char *target)
+{
+        (void)FAULT("ask.compute.settle");
+        real(faulty)->ops->settle(real(faulty), uuid, target);
+        (void)FAULT("did.compute.settle");
+}
+
 struct compute *compute_faulty(struct compute *to)
 {
         struct faulty *f = calloc(1, sizeof(*f));
@@ -197,7 +204,7 @@ struct compute *compute_faulty(struct compute *to)
         if (!f)
                 return to;
         f->driver.ops = &f->ops;
-        f->ops = *to->ops;
+        f->ops.name = to->ops->name; /* what is forgotten below is missing, not another driver's */
         f->real = to;
         FAULTY_PUT(f, start);
         FAULTY_PUT(f, shutdown);
@@ -230,6 +237,7 @@ struct compute *compute_faulty(struct compute *to)
         FAULTY_PUT(f, release);
         FAULTY_PUT(f, migrate);
         FAULTY_PUT(f, warm);
+        FAULTY_PUT(f, settle);
         f->ops.close = op_close;
         return &f->driver;
 }

@@ -53,6 +53,12 @@ static int op_path(struct image_service *faulty, const char *id, char **ret, str
         FAULTY_GET(faulty, "image", path, id, ret, e);
 }
 
+static int op_unpack(struct image_service *faulty, const char *id, const char *path,
+                     const char *dir, uint32_t base, uint64_t max, struct err **e)
+{
+        FAULTY(faulty, "image", unpack, id, path, dir, base, max, e);
+}
+
 static int op_remove(struct image_service *faulty, const char *id, struct err **e)
 {
         FAULTY(faulty, "image", remove, id, e);
@@ -77,7 +83,17 @@ struct image_service *image_faulty(struct image_service *to)
         if (!f)
                 return to;
         f->driver.ops = &f->ops;
-        f->ops = *to->ops;
+        f->ops = (struct image_service_ops){
+                .name = to->ops->name, /* what is forgotten below is missing, not another driver's
+                                        */
+                .pread = to->ops->pread,
+                .pwrite = to->ops->pwrite,
+                .truncate = to->ops->truncate,
+                .seek = to->ops->seek,
+                .size = to->ops->size,
+                .sync = to->ops->sync,
+                .close = to->ops->close,
+        };
         f->real = to;
         FAULTY_PUT(f, create);
         FAULTY_PUT(f, open);
@@ -88,6 +104,7 @@ struct image_service *image_faulty(struct image_service *to)
         FAULTY_PUT(f, path);
         FAULTY_PUT(f, remove);
         FAULTY_PUT(f, list);
+        FAULTY_PUT(f, unpack);
         f->ops.close_service = op_close_service;
         return &f->driver;
 }

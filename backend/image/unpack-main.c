@@ -35,6 +35,8 @@
 enum {
         ENTRIES_MAX = 4 << 20,
         DEPTH_MAX = 100,
+        PATH_BYTES = 4096,
+        ENTRY_BYTES = 4096, /* that an empty one costs, on disk and in memory */
         TEXT_MAX = 80,
         STATUS_NO_ARCHIVE = 3,
         HOW = ARCHIVE_EXTRACT_OWNER | ARCHIVE_EXTRACT_PERM | ARCHIVE_EXTRACT_TIME |
@@ -71,6 +73,8 @@ static void check_path(const char *what, const char *path)
 
         if (!path || !*path)
                 errx(1, "%s has no name that is text", what);
+        if (strlen(path) >= PATH_BYTES)
+                errx(1, "%s '%s' has too long a name", what, shown(path));
         if (path[0] == '/')
                 errx(1, "%s '%s' begins at the root: refused", what, shown(path));
         for (const char *p = path; *p; p += strspn(p, "/")) {
@@ -165,6 +169,7 @@ static struct archive_entry *next(struct archive *a, struct count *n)
                              archive_error_string(a));
                 if (++n->entries > ENTRIES_MAX)
                         errx(1, "it has more than %d entries", ENTRIES_MAX);
+                count_bytes(n, ENTRY_BYTES);
                 if (check_entry(x))
                         return x;
         }
@@ -237,6 +242,7 @@ static int unpack(int fd, uint64_t max)
 static void enter_walls(const char *dir, int go)
 {
         const struct rlimit none = {0, 0};
+        const struct rlimit memory = {1 << 30, 1 << 30}; /* the archive's own folders, above all */
         char c;
 
         if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
@@ -251,6 +257,9 @@ static void enter_walls(const char *dir, int go)
             syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
                 err(1, "enter the tree");
         setrlimit(RLIMIT_CORE, &none);
+#ifndef __SANITIZE_ADDRESS__ /* its shadow is terabytes of address space */
+        setrlimit(RLIMIT_AS, &memory);
+#endif
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
                 err(1, "no new privileges");
 }

@@ -55,7 +55,7 @@ struct network_service *network_faulty(struct network_service *to)
         if (!f)
                 return to;
         f->driver.ops = &f->ops;
-        f->ops = *to->ops;
+        f->ops.name = to->ops->name; /* what is forgotten below is missing, not another driver's */
         f->real = to;
         FAULTY_PUT(f, apply);
         FAULTY_PUT(f, passwords);

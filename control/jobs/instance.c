@@ -179,7 +179,7 @@ int instance_step_off(struct job *j, struct err **e)
 
 static int done_stop(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
-        if (o && !o->nameless) {
+        if (o && !instance_leaves(o)) {
                 txn_set_state(t, o, INSTANCE_STOPPED);
                 txn_set_str(t, o, "stalled", NULL);
         }
@@ -221,7 +221,7 @@ static int done_running(struct job *j, struct txn *t, struct object *o, struct e
 /* What it really is now is put down by a sync. */
 void instance_failed_running(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
-        if (!o || o->nameless || o->state == INSTANCE_STARTING ||
+        if (!o || instance_leaves(o) || o->state == INSTANCE_STARTING ||
             !o->kind->states[o->state].transient) /* its host died: taken over */
                 return;
         txn_set_state(t, o, INSTANCE_ACTIVE);
@@ -280,7 +280,7 @@ static int step_destroy(struct job *j, struct err **e)
 {
         struct compute *compute;
         struct facts f;
-        bool never, adopted;
+        bool never, adopted, rooted;
         struct object *o;
         int r = job_facts(j, &f, e);
 
@@ -288,11 +288,12 @@ static int step_destroy(struct job *j, struct err **e)
         o = model_by_no(j->c, j->target);
         never = !o || !*object_str(o, "host");
         adopted = o && object_num(o, "adopted");
+        rooted = o && *object_str(o, "rooted");
         control_unlock(j->c);
         if (r < 0 || never)
                 return r;
         r = instance_compute(j, &compute, e);
-        if (r == -ENOTSUP) { /* nor was there ever one */
+        if (r == -ENOTSUP && f.container && !rooted) { /* nor was there ever one */
                 if (e)
                         *e = err_free(*e);
                 return 0;

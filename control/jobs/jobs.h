@@ -5,16 +5,15 @@
 
 extern const struct job_def job_tenant_create, job_tenant_key, job_tenant_delete, job_image_publish,
         job_image_delete, job_volume_create, job_volume_extend, job_volume_delete, job_volume_limit,
-        job_snapshot_create, job_snapshot_delete,
-        job_volume_check, job_volume_scrub,
-        job_instance_start, job_instance_stop, job_instance_reboot, job_container_restart, job_instance_pause,
-        job_instance_resume, job_instance_attach, job_instance_detach, job_instance_delete,
-        job_instance_snapshot, job_instance_sync, job_instance_suspend, job_instance_restore,
-        job_instance_rescue, job_instance_unrescue, job_instance_rebuild, job_instance_shelve,
-        job_instance_resize, job_instance_revert, job_instance_image, job_instance_vcpus,
-        job_instance_backup, job_instance_discard, job_instance_keys, job_instance_nmi,
-        job_instance_password, job_instance_memory, job_instance_vnc, job_instance_cdrom,
-        job_instance_migrate, job_instance_keep;
+        job_snapshot_create, job_snapshot_delete, job_volume_check, job_volume_scrub,
+        job_instance_start, job_instance_stop, job_instance_reboot, job_container_restart,
+        job_instance_pause, job_instance_resume, job_instance_attach, job_instance_detach,
+        job_instance_delete, job_instance_snapshot, job_instance_sync, job_instance_suspend,
+        job_instance_restore, job_instance_rescue, job_instance_unrescue, job_instance_rebuild,
+        job_instance_shelve, job_instance_resize, job_instance_revert, job_instance_image,
+        job_instance_vcpus, job_instance_backup, job_instance_discard, job_instance_keys,
+        job_instance_nmi, job_instance_password, job_instance_memory, job_instance_vnc,
+        job_instance_cdrom, job_instance_migrate, job_instance_keep;
 extern const struct job_def job_volume_accept, job_volume_adopt, job_volume_manage,
         job_volume_release, job_volume_revert, job_volume_flatten, job_volume_shrink,
         job_volume_retype;
@@ -26,18 +25,52 @@ extern const struct job_def job_instance_plug, job_instance_unplug;
 /* States, in the order of the kinds' tables. */
 enum { TENANT_CREATING, TENANT_ACTIVE, TENANT_DELETING, TENANT_ERROR };
 enum { IMAGE_QUEUED, IMAGE_SAVING, IMAGE_ACTIVE, IMAGE_DELETING, IMAGE_ERROR };
-enum { VOLUME_DRAFT, VOLUME_CREATING, VOLUME_AVAILABLE, VOLUME_IN_USE, VOLUME_ATTACHING,
-       VOLUME_DETACHING, VOLUME_EXTENDING, VOLUME_DELETING, VOLUME_ERROR, VOLUME_OFFERED,
-       VOLUME_RELEASING, VOLUME_SHRINKING, VOLUME_REVERTING, VOLUME_RESTORING, VOLUME_MOVING };
+enum {
+        VOLUME_DRAFT,
+        VOLUME_CREATING,
+        VOLUME_AVAILABLE,
+        VOLUME_IN_USE,
+        VOLUME_ATTACHING,
+        VOLUME_DETACHING,
+        VOLUME_EXTENDING,
+        VOLUME_DELETING,
+        VOLUME_ERROR,
+        VOLUME_OFFERED,
+        VOLUME_RELEASING,
+        VOLUME_SHRINKING,
+        VOLUME_REVERTING,
+        VOLUME_RESTORING,
+        VOLUME_MOVING
+};
 enum { BACKUP_DRAFT, BACKUP_CREATING, BACKUP_AVAILABLE, BACKUP_DELETING, BACKUP_ERROR };
 enum { SUBNET_DRAFT, SUBNET_ACTIVE };
 enum { SNAPSHOT_CREATING, SNAPSHOT_AVAILABLE, SNAPSHOT_DELETING, SNAPSHOT_ERROR };
-enum { INSTANCE_DRAFT, INSTANCE_STARTING, INSTANCE_ACTIVE, INSTANCE_STOPPING, INSTANCE_STOPPED,
-       INSTANCE_REBOOTING, INSTANCE_PAUSED, INSTANCE_DELETING, INSTANCE_ERROR,
-       INSTANCE_SUSPENDING, INSTANCE_SUSPENDED, INSTANCE_RESUMING, INSTANCE_RESCUING,
-       INSTANCE_RESCUED, INSTANCE_UNRESCUING, INSTANCE_REBUILDING, INSTANCE_SHELVING,
-       INSTANCE_SHELVED, INSTANCE_RESIZING, INSTANCE_RESIZED, INSTANCE_REVERTING,
-       INSTANCE_MIGRATING, INSTANCE_DELETED, INSTANCE_LAST = INSTANCE_DELETED };
+enum {
+        INSTANCE_DRAFT,
+        INSTANCE_STARTING,
+        INSTANCE_ACTIVE,
+        INSTANCE_STOPPING,
+        INSTANCE_STOPPED,
+        INSTANCE_REBOOTING,
+        INSTANCE_PAUSED,
+        INSTANCE_DELETING,
+        INSTANCE_ERROR,
+        INSTANCE_SUSPENDING,
+        INSTANCE_SUSPENDED,
+        INSTANCE_RESUMING,
+        INSTANCE_RESCUING,
+        INSTANCE_RESCUED,
+        INSTANCE_UNRESCUING,
+        INSTANCE_REBUILDING,
+        INSTANCE_SHELVING,
+        INSTANCE_SHELVED,
+        INSTANCE_RESIZING,
+        INSTANCE_RESIZED,
+        INSTANCE_REVERTING,
+        INSTANCE_MIGRATING,
+        INSTANCE_DELETED,
+        INSTANCE_LAST = INSTANCE_DELETED
+};
 
 /* No guest is to be there: one that is, though nothing is under way, is ended. */
 #define INSTANCE_OFF                                                                               \
@@ -45,7 +78,7 @@ enum { INSTANCE_DRAFT, INSTANCE_STARTING, INSTANCE_ACTIVE, INSTANCE_STOPPING, IN
          STATE(INSTANCE_SHELVED) | STATE(INSTANCE_DELETED))
 /* A guest is there, as far as we know: what it really does is looked at now and then. */
 #define INSTANCE_RUNS                                                                              \
-        (STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_PAUSED) | STATE(INSTANCE_RESCUED) |              \
+        (STATE(INSTANCE_ACTIVE) | STATE(INSTANCE_PAUSED) | STATE(INSTANCE_RESCUED) |               \
          STATE(INSTANCE_RESIZED))
 
 /* What a step needs of its target, copied under the lock.  -ENOENT when it is gone. */
@@ -80,14 +113,15 @@ void volume_failed_create(struct job *j, struct txn *t, struct object *o, const 
  * made are waited for by its deletion.  -EBUSY when an instance has it. */
 int volume_let_clones_go(struct txn *t, struct object *o, struct err **e);
 /* encrypt.c: makes the target, size bytes (encrypted: or a few more), of copied bytes of the volume
- * `source` ("": none), which is frozen or may be written meanwhile; 0: j->value is its size.  Repeatable. */
+ * `source` ("": none), which is frozen or may be written meanwhile; 0: j->value is its size.
+ * Repeatable. */
 int volume_make_copy(struct job *j, const char *id, const char *source, bool frozen, bool encrypted,
                      uint64_t size, struct err **e);
 /* The step after it, and its undo: the snapshot that it copied from goes. */
 int volume_step_thaw(struct job *j, struct err **e);
 int volume_undo_freeze(struct job *j);
-/* tenant.c: this host gets the Unix groups of all tenants, and loses those that it made of tenants that
- * are no more.  Blocks. */
+/* tenant.c: this host gets the Unix groups of all tenants, and loses those that it made of tenants
+ * that are no more.  Blocks. */
 void tenant_groups(struct control *c);
 /* encrypt.c: the volume's family is opened by the key of tenant `to` from now on, by that of `from`
  * no more; ids.  Repeatable.  -EBUSY: others share it. */
@@ -167,8 +201,8 @@ bool pool_shared(struct control *c);
 int tenant_ceph_key(struct txn *t, struct object *o, const char *args, struct err **e);
 int tenant_revoke_key(struct job *j, const char *tenant, struct err **e);
 
-/* pool.c.  Labels of pools are "local" or "rbd:POOL[/NAMESPACE]".  Model held, but by pool_default()
- * and volume_place_new(). */
+/* pool.c.  Labels of pools are "local" or "rbd:POOL[/NAMESPACE]".  Model held, but by
+ * pool_default() and volume_place_new(). */
 enum { POOL_SIZE = 256 };
 void pool_default(const struct control *c, char ret[POOL_SIZE]);
 /* The first that is in Ceph; false: there is none. */
@@ -192,15 +226,16 @@ int volume_retype(struct txn *t, struct object *o, const char *args, struct err 
 /* place.c: the first step of a start. */
 int instance_step_place(struct job *j, struct err **e);
 /* For one that is to leave its host: the best of the others, or that one if it is named (not "");
- * live: as it runs.  Its name goes to `ret` (NAME_SIZE), what was said of each into the job's `why`.
- * -ENOSPC. */
+ * live: as it runs.  Its name goes to `ret` (NAME_SIZE), what was said of each into the job's
+ * `why`. -ENOSPC. */
 int instance_place_elsewhere(struct txn *t, const struct object *o, struct object *job,
                              const char *named, bool live, char *ret, struct err **e);
 /* Whether this host has room for it, of what it has promised itself.  -ENOSPC.  Model held. */
 int instance_fits_here(struct control *c, const struct object *o, struct err **e);
 /* The same of any host, as the scheduler sees them; -ENOSPC with its words.  Model held. */
 int instance_fits_somewhere(struct control *c, const struct object *o, struct err **e);
-/* Whether the host that it runs on has room for so much more of it; -ENOSPC with words.  Model held. */
+/* Whether the host that it runs on has room for so much more of it; -ENOSPC with words.  Model
+ * held. */
 int instance_may_grow(struct control *c, const struct object *o, uint64_t vcpus, uint64_t memory,
                       struct err **e);
 
@@ -215,7 +250,8 @@ int volume_limits_here(struct control *c, const char *id, struct err **e);
 /* drain.c: while this host drains, its guests are asked to go; again: also those that could not.
  * Whether it drains. */
 bool drain_look(struct control *c, bool again);
-/* takeover.c: its guest died with that host: it is started elsewhere, if it wants that, or says so. */
+/* takeover.c: its guest died with that host: it is started elsewhere, if it wants that, or says so.
+ */
 void instance_died(struct txn *t, struct object *o, const char *host);
 
 /* instance.c */
@@ -228,6 +264,8 @@ int instance_step_off(struct job *j, struct err **e);
 void instance_off_args(char out[48], unsigned seconds, const char *rest);
 /* Writes domain.xml anew: the guest was started or its devices have changed. */
 void instance_describe(struct job *j, struct compute *compute);
+/* Deleted, for good or to be kept: what ends meanwhile says nothing of its state. */
+bool instance_leaves(const struct object *o);
 /* What one is whose guest runs: active, rescued or resized. */
 unsigned instance_up(const struct object *o);
 /* The driver's settle(), for job_def.after. */
@@ -238,7 +276,8 @@ int instance_look(struct job *j, struct compute **compute, struct facts *f, enum
                   struct err **e);
 /* The engine is down, and what was asked for stands: it is done when the engine is back. */
 int instance_wait_engine(struct job *j, struct err **e);
-/* failed() of what leaves the guest as it was, whatever that is: active, until a sync has looked. */
+/* failed() of what leaves the guest as it was, whatever that is: active, until a sync has looked.
+ */
 void instance_failed_running(struct job *j, struct txn *t, struct object *o, const struct err *err);
 /* adopt-guest.c: the verb of a tenant. */
 int tenant_adopt(struct txn *t, struct object *o, const char *args, struct err **e);
@@ -247,9 +286,12 @@ int instance_not_adopted(const struct object *o, const char *what, struct err **
 /* kinds/instance-container.c: whether it runs as a container, by its flavor.  Model held, here and
  * below. */
 bool instance_container(const struct object *o);
+/* -EINVAL: what runs it, or ran it last, is not what that flavor wants. */
+int instance_same_engine(const struct object *o, const struct object *f, struct err **e);
 /* -ENOTSUP, for what a container has not. */
 int instance_not_container(const struct object *o, const char *what, struct err **e);
-/* -EINVAL: it cannot be one, or be started, as it is; the image is no root of it, or only of one. */
+/* -EINVAL: it cannot be one, or be started, as it is; the image is no root of it, or only of one.
+ */
 int container_flavor_fits(const struct object *flavor, struct err **e);
 int container_image_fits(const struct object *o, const struct object *image, struct err **e);
 int container_start_fits(const struct object *o, struct err **e);
@@ -258,8 +300,7 @@ int container_remove(const char *dir, struct err **e);
 /* What runs guests of this host: the engine of virtual machines, and that of containers if it has
  * such.  Those that could be opened; the error is of the first that could not. */
 enum { ENGINES = 2 };
-int compute_engines(struct control *c, struct compute *v[ENGINES], size_t *ret_n,
-                    struct err **e);
+int compute_engines(struct control *c, struct compute *v[ENGINES], size_t *ret_n, struct err **e);
 /* Files of an instance on the host; the caller frees. */
 char *instance_dir(struct control *c, const struct object *o);
 char *instance_console_log(struct control *c, const struct object *o);
@@ -268,8 +309,8 @@ char *instance_console_head(struct control *c, const struct object *o);
 /* console.c: the log of the boot before (1), the one before that ... */
 enum { CONSOLES_PAST = 3 };
 char *instance_console_past(struct control *c, const struct object *o, unsigned boot);
-/* Of one that has come from another host: what came with it stands before what it says here; `whole`:
- * it is all that it said there, in that folder, in place of what came before. */
+/* Of one that has come from another host: what came with it stands before what it says here;
+ * `whole`: it is all that it said there, in that folder, in place of what came before. */
 int console_arrived(const char *dir, const char *whole, struct err **e);
 /* What is in the console.log of that instance's folder becomes past/1; nobody writes to it. */
 void console_new_boot(const char *dir);
@@ -307,8 +348,8 @@ int instance_make_root(struct txn *t, struct object *o, struct object *image, co
                        const char *device, uint64_t size, struct object **ret, struct err **e);
 /* What it boots from: its rescue disk, its first bootable one, or its first; NULL: it has none. */
 struct link *instance_boot_link(const struct object *o);
-/* Takes the volume from an instance whose guest is off; one that was made for it goes, unless it has
- * snapshots. */
+/* Takes the volume from an instance whose guest is off; one that was made for it goes, unless it
+ * has snapshots. */
 void instance_drop_volume(struct txn *t, struct object *o, struct link *l);
 /* The image that the arguments of a verb name, if it can be booted. */
 int instance_image_named(struct txn *t, struct object *o, const char *verb, const char *args,

@@ -436,10 +436,10 @@ static int settle(struct job *j, const struct trip *t, struct err **e)
         if (!t->ferried)
                 return streq(t->left, "gone") || streq(t->left, "lost");
         r = look_for_it(j, t, &compute, e);
-        if (r == 1 && !t->live) { /* its disks are here, and it is off */
-                r = settle_down(j, t, compute, e);
-                return r < 0 ? r : 1;
-        }
+        /* Its disks are here.  What holds them is the proof of that, until the store knows: the
+         * last step ends it. */
+        if (r == 1 && !t->live)
+                return 1;
         if (r == 1) {
                 if (compute->ops->resume && !streq(t->left, "lost"))
                         seat_it(j, compute, t);
@@ -525,7 +525,7 @@ static int step_clean(struct job *j, struct err **e)
 
                 return job_wait(j, 0, 1000000, "%s", err_msg(why));
         }
-        if (t.came && t.live)
+        if (t.came && t.ferried)
                 return go_on(j, &(struct leg){.to = t.to, .step = LOGS}, e);
         parcel_drop(j, &t);
         if (t.came) {
@@ -538,6 +538,24 @@ static int step_clean(struct job *j, struct err **e)
 /* --- logs ---------------------------------------------------------------------------------------
  */
 
+/* One that is off has arrived, and everybody knows. */
+static int end_ferry(struct job *j, const struct trip *t, struct err **e)
+{
+        struct compute *compute;
+        int r = instance_compute(j, &compute, e);
+
+        if (r == 0)
+                r = settle_down(j, t, compute, e);
+        if (r == -ECONNREFUSED)
+                return instance_wait_engine(j, e);
+        if (r < 0) {
+                _cleanup_err_ struct err *why = e ? TAKE_PTR(*e) : NULL;
+
+                return job_wait(j, 0, 1000000, "%s", err_msg(why));
+        }
+        return 0;
+}
+
 /* It runs there whatever becomes of this. */
 static int step_logs(struct job *j, struct err **e)
 {
@@ -546,11 +564,16 @@ static int step_logs(struct job *j, struct err **e)
 
         if (r < 0)
                 return r;
-        r = t.live ? at(j, t.to, e) : -EHOSTDOWN;
+        r = t.ferried ? at(j, t.to, e) : -EHOSTDOWN;
         if (r != HERE && r != -EHOSTDOWN)
                 return r;
-        if (r == HERE)
+        if (r == HERE && !t.live) {
+                r = end_ferry(j, &t, e);
+                if (r != 0)
+                        return r;
+        } else if (r == HERE) {
                 r = parcel_logs(j, &t, e);
+        }
         if (r == -ECONNREFUSED)
                 return job_wait_blockd(j, e);
         if (r < 0 && r != -EHOSTDOWN && e)
@@ -591,7 +614,8 @@ static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
 /* Its volumes, if they are a host's own, are with that one still. */
 void instance_stays_off(struct txn *t, struct object *o)
 {
-        txn_set_str(t, o, "host", object_str(o, "moving_from"));
+        if (!streq(object_str(o, "moving_left"), "came"))
+                txn_set_str(t, o, "host", object_str(o, "moving_from"));
         forget(t, o);
         txn_set_state(t, o, INSTANCE_STOPPED);
 }

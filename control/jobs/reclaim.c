@@ -10,6 +10,11 @@ static int64_t seconds_now(void)
         return clock_now() / 1000000;
 }
 
+bool instance_leaves(const struct object *o)
+{
+        return o->nameless || o->state == INSTANCE_DELETING;
+}
+
 /* Its name is free at once; what is under way for it comes to its end first. */
 void instance_begin_delete(struct txn *t, struct object *o)
 {
@@ -52,7 +57,7 @@ int instance_restore(struct txn *t, struct object *o, const char *args, struct e
 
 static int done_keep(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
-        if (!o || o->state != INSTANCE_DELETING)
+        if (!o || o->nameless)
                 return 0;
         txn_set_state(t, o, INSTANCE_DELETED);
         txn_set_num(t, o, "reclaim_at", seconds_now() + (int64_t)object_num(o->tenant, "reclaim"));
@@ -63,7 +68,7 @@ static int done_keep(struct job *j, struct txn *t, struct object *o, struct err 
 
 static void failed_keep(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
-        if (o && o->state == INSTANCE_DELETING)
+        if (o && !o->nameless)
                 txn_set_state(t, o, INSTANCE_ERROR);
 }
 

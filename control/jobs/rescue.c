@@ -18,7 +18,7 @@ void instance_off_args(char out[48], unsigned seconds, const char *rest)
 
 void instance_start_again(struct txn *t, struct object *o)
 {
-        if (o->nameless) /* deleted meanwhile */
+        if (instance_leaves(o)) /* deleted meanwhile */
                 return;
         txn_set_num(t, o, "claim", 0);
         txn_set_state(t, o, INSTANCE_STARTING);
@@ -100,7 +100,7 @@ static int done_unrescue(struct job *j, struct txn *t, struct object *o, struct 
 
 static void failed_unrescue(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
-        if (!o || o->nameless)
+        if (!o || instance_leaves(o))
                 return;
         instance_failed_running(j, t, o, err);
         txn_set_state(t, o, INSTANCE_RESCUED);
@@ -170,7 +170,7 @@ static int done_rebuild(struct job *j, struct txn *t, struct object *o, struct e
         txn_event(t, o, "rebuilt from images/%s", image->name);
         if (ran)
                 instance_start_again(t, o);
-        else if (!o->nameless)
+        else if (!instance_leaves(o))
                 txn_set_state(t, o, INSTANCE_STOPPED);
         return 0;
 }
@@ -179,7 +179,7 @@ static void failed_rebuild(struct job *j, struct txn *t, struct object *o, const
 {
         uint64_t no;
 
-        if (!o || o->nameless)
+        if (!o || instance_leaves(o))
                 return;
         instance_failed_running(j, t, o, err);
         if (!rebuild_args(j, &no))

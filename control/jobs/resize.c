@@ -27,7 +27,9 @@ int instance_resize(struct txn *t, struct object *o, const char *args, struct er
                 return err_set(e, -EBUSY, "it has a rescue disk: unrescue first");
         if (streq(object_str(o, "flavor"), args))
                 return err_set(e, -EINVAL, "that is its flavor");
-        r = instance_flavor_fits(f, e);
+        r = instance_same_engine(o, f, e);
+        if (r == 0)
+                r = instance_flavor_fits(f, e);
         if (r < 0)
                 return r;
         instance_keep_flavor(t, o);
@@ -113,7 +115,7 @@ static int done_revert(struct job *j, struct txn *t, struct object *o, struct er
 
 static void failed_revert(struct job *j, struct txn *t, struct object *o, const struct err *err)
 {
-        if (!o || o->nameless)
+        if (!o || instance_leaves(o))
                 return;
         instance_failed_running(j, t, o, err);
         txn_set_state(t, o, INSTANCE_RESIZED);

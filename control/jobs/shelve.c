@@ -52,7 +52,7 @@ int instance_step_clear(struct job *j, struct err **e)
 
 static int done_shelve(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
-        if (!o || o->nameless)
+        if (!o || instance_leaves(o))
                 return 0;
         txn_set_state(t, o, INSTANCE_SHELVED);
         txn_set_str(t, o, "host", NULL);
@@ -65,7 +65,7 @@ static void failed_shelve(struct job *j, struct txn *t, struct object *o, const 
         const char *before = strchr(j->args, ' ');
         int state = before ? kind_state(&kind_instance, before + 1) : -1;
 
-        if (!o || o->nameless)
+        if (!o || instance_leaves(o))
                 return;
         if (state == INSTANCE_ACTIVE || state == INSTANCE_PAUSED)
                 instance_failed_running(j, t, o, err);
@@ -73,8 +73,9 @@ static void failed_shelve(struct job *j, struct txn *t, struct object *o, const 
                 txn_set_state(t, o, INSTANCE_STOPPED);
 }
 
-static const struct job_step steps[] = {
-        {"clear", instance_step_clear}, {"off", instance_step_off}, {"unexport", instance_step_unexport}};
+static const struct job_step steps[] = {{"clear", instance_step_clear},
+                                        {"off", instance_step_off},
+                                        {"unexport", instance_step_unexport}};
 
 const struct job_def job_instance_shelve = {.op = "instance.shelve",
                                             .deadline = 600,

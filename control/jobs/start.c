@@ -124,7 +124,8 @@ static int done(struct job *j, struct txn *t, struct object *o, struct err **e)
 {
         if (!o || o->nameless)
                 return 0;
-        txn_set_state(t, o, instance_up(o));
+        if (!instance_leaves(o)) /* else it is powered off next */
+                txn_set_state(t, o, instance_up(o));
         if (!host_here(t->c, object_str(o, "host")))
                 txn_set_str(t, o, "host", t->c->cfg.host);
         if (instance_container(o))

@@ -16,6 +16,16 @@ int instance_not_container(const struct object *o, const char *what, struct err 
                        what, o->name);
 }
 
+int instance_same_engine(const struct object *o, const struct object *f, struct err **e)
+{
+        const bool lxc = streq(object_str(f, "hypervisor"), "lxc");
+
+        if (!*object_str(o, "host") || lxc == instance_container(o))
+                return 0;
+        return lxc ? err_set(e, -EINVAL, "it is no container: '%s' is a flavor of those", f->name)
+                   : err_set(e, -EINVAL, "it is a container: '%s' is no flavor of one", f->name);
+}
+
 int instance_suits(const struct object *o, const char *verb, struct err **e)
 {
         /* Each is about disks, about memory that goes elsewhere, or about hardware. */

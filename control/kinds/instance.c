@@ -131,7 +131,9 @@ static int set_flavor(struct txn *t, struct object *o, union value v, struct err
                 return err_set(e, -EBUSY, "it was resized: confirm or revert that first");
         if (*object_str(o, "rooted") && !streq(object_str(f, "hypervisor"), "lxc"))
                 return err_set(e, -EINVAL, "it is a container: '%s' is no flavor of one", f->name);
-        r = instance_flavor_fits(f, e);
+        r = instance_same_engine(o, f, e);
+        if (r == 0)
+                r = instance_flavor_fits(f, e);
         if (r == 0)
                 instance_take_flavor(t, o, f);
         return r;
@@ -279,7 +281,8 @@ static const struct link_def links[] = {
         {"group", "group", .states = RESTING,
          .help = "those it is to run beside, or apart from: see groups/"},
         {"image", "image", .states = RESTING, .bind = instance_bind_image,
-         .help = "its root volume is made from it at the first start, and goes with it; tar: a container's "
+         .help = "its root volume is made from it at the first start, and goes with it; tar: a "
+                 "container's "
                  "root"},
         {"kernel", "image", .states = RESTING, .bind = instance_bind_image,
          .help = "aki: booted directly"},

@@ -59,6 +59,12 @@ static int check_pem(const char *pem, struct err **e)
                 r = err_set(e, -EINVAL, "there is no private key in it, in PEM without passphrase");
         else if (!X509_check_private_key(x, k))
                 r = err_set(e, -EINVAL, "the key is not that of the first certificate");
+        while (r == 0 && x) { /* the rest of the chain */
+                X509_free(x);
+                x = PEM_read_bio_X509(in[0], NULL, NULL, NULL);
+                if (!x && ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
+                        r = err_set(e, -EINVAL, "a certificate of its chain is damaged");
+        }
         ERR_clear_error();
         X509_free(x);
         EVP_PKEY_free(k);

@@ -231,6 +231,20 @@ class Control(Case):
         with open(target) as f:
             self.assertEqual(f.read(), "precious")
 
+    def test_its_lock_leads_nowhere(self):
+        """Root opens it, and gives it away: blockd's user owns the folder that it is in."""
+        target, lock = self.path("target"), os.path.join(self.d.state, "lock")
+        with open(target, "w") as f:
+            f.write("precious")
+        self.d.kill()
+        for plant in (os.symlink, os.link):
+            os.unlink(lock)
+            plant(target, lock)
+            self.assertRaises(AssertionError, self.d.start)
+            self.assertEqual(os.stat(target).st_uid, os.getuid())
+        os.unlink(lock)
+        self.d.start()
+
     def test_exports_outlive_the_daemon(self):
         d = self.d
         v, w = d.create(MB), d.create(MB)

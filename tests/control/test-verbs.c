@@ -272,6 +272,18 @@ static void test_deleted(void **state)
         assert_int_equal(stored(i, "reclaim_at"), 0);
         assert_string_equal(fake.boots, "vda");
 
+        /* What was under way for it neither starts it again nor says what it is. */
+        fake.away_error = -ECONNREFUSED;
+        assert_int_equal(verb(i, "resize tiny"), 0);
+        assert_int_equal(verb(i, "delete"), 0);
+        fake.away_error = 0;
+        assert_int_equal(wait_for(i, "deleted"), 0);
+        settle(i);
+        assert_string_equal(state_of(i), "deleted");
+        assert_false(fake.running);
+        assert_int_equal(verb(i, "restore"), 0);
+        assert_int_equal(wait_for(i, "active"), 0);
+
         /* Its memory is not kept; a disk may be taken from it meanwhile. */
         assert_int_equal(verb(i, "suspend"), 0);
         assert_int_equal(wait_for(i, "suspended"), 0);
@@ -292,13 +304,17 @@ static void test_deleted(void **state)
         assert_int_equal(wait_for(i, "deleted"), 0);
         assert_int_equal(verb(i, "delete"), 0);
         wait_for(i, "gone");
-        assert_int_equal(fake.starts, 3);
+        assert_int_equal(fake.starts, 4);
 }
 
 static void test_resize(void **state)
 {
-        uint64_t i = running_image("web"), before = used("memory "), large;
+        uint64_t i = running_image("web"), before = used("memory "), large, box;
 
+        assert_int_equal(
+                control_create(fake.c, &root, OBJECT_CLOUD, &kind_flavor, "box", &box, NULL), 0);
+        assert_int_equal(set(box, &kind_flavor, "hypervisor", "lxc"), 0);
+        assert_int_equal(verb(i, "resize box"), -EINVAL); /* it would be lost to its own engine */
         assert_int_equal(
                 control_create(fake.c, &root, OBJECT_CLOUD, &kind_flavor, "large-x", &large, NULL),
                 0);
@@ -329,6 +345,7 @@ static void test_resize(void **state)
         /* Of one that is off, at its next start; the quota counts the larger until then. */
         assert_int_equal(verb(i, "stop now"), 0);
         assert_int_equal(wait_for(i, "stopped"), 0);
+        assert_int_equal(set(i, &kind_instance, "flavor", "box"), -EINVAL);
         assert_int_equal(verb(i, "resize small"), 0);
         assert_int_equal(used("memory "), 4ULL << 30);
         assert_int_equal(set(i, &kind_instance, "flavor", "tiny"), -EBUSY);

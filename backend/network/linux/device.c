@@ -32,7 +32,8 @@ int links_look(struct links *l, struct nl *n, struct err **e)
         free(l->v);
         l->v = NULL;
         r = nl_links(n, keep, l, e);
-        qsort(l->v, l->n, sizeof(*l->v), by_name);
+        if (l->n)
+                qsort(l->v, l->n, sizeof(*l->v), by_name);
         return r;
 }
 

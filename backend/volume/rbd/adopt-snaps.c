@@ -170,9 +170,9 @@ int snaps_release(struct pool *p, const char *id, const struct record *rec,
                                 err_errno(e, r, "rename its snapshot '%s' to '%s'", s->v[i].name,
                                           to->name);
                 }
-                if (r == 0)
-                        r = index_drop(p, s->v[i].id, e);
         }
+        for (size_t i = 0; i < s->n && r == 0; i++)
+                r = index_drop(p, s->v[i].id, e);
         if (s->n)
                 image_close(image);
         free(s);

@@ -150,7 +150,7 @@ static int give_features(const struct record *rec, struct err **e)
         return r < 0 ? err_errno(e, r, "give it an exclusive lock and an object map") : 0;
 }
 
-/* By the image's id, from any name it has. */
+/* By the image's id, from any name it has; only its own volume's call may. */
 static int name_it(const struct record *rec, const char *name, struct err **e)
 {
         char now[RBD_NAME_SIZE];
@@ -161,6 +161,20 @@ static int name_it(const struct record *rec, const char *name, struct err **e)
         r = rbd_rename(rec->io, now, name);
         if (r == -EEXIST)
                 return err_set(e, r, "there is an image '%s' already", name);
+        return r < 0 ? err_errno(e, r, "rename RBD image '%s'", now) : 0;
+}
+
+/* From the name that was asked for: of several who adopt one image the first has it. */
+static int take_name(const struct record *rec, const char *to, struct err **e)
+{
+        char now[RBD_NAME_SIZE];
+        int r = image_name(rec->io, rec->image, now, e);
+
+        if (r < 0 || streq(now, to))
+                return r;
+        if (!streq(now, rec->was))
+                return err_set(e, -EBUSY, "it is called '%s' now: somebody else has it", now);
+        r = rbd_rename(rec->io, now, to);
         return r < 0 ? err_errno(e, r, "rename RBD image '%s'", now) : 0;
 }
 
@@ -192,7 +206,7 @@ static int adopt(struct pool *p, const char *id, const char *name, struct record
         snprintf(to, sizeof(to), "volume-%s", id);
         r = give_features(&rec, e);
         if (r == 0)
-                r = name_it(&rec, to, e);
+                r = take_name(&rec, to, e);
         if (r < 0)
                 return r;
         rec.made = true;
@@ -219,8 +233,12 @@ int adopt_image(struct pool *p, const char *id, const char *name, struct volume_
 
 int adopt_undo(struct pool *p, const char *id, const struct record *rec, struct err **e)
 {
-        int r = name_it(rec, rec->was, e);
+        char now[RBD_NAME_SIZE], ours[RBD_NAME_SIZE];
+        int r = image_name(rec->io, rec->image, now, e);
 
+        snprintf(ours, sizeof(ours), "volume-%s", id);
+        if (r == 0 && streq(now, ours)) /* else it is not ours to name */
+                r = name_it(rec, rec->was, e);
         return r < 0 && r != -ENOENT ? r : index_drop(p, id, e);
 }
 
