@@ -72,7 +72,10 @@ class Cloud:
         os.chmod(self.dir, 0o711)
         self.state = os.path.join(self.dir, "state")
         self.root = os.path.join(self.dir, "cloud")
-        self.faults = os.path.join(self.dir, "faults")
+        points = os.path.join(self.dir, "points")  # blockd writes there, too, as a user of its own
+        self.faults = os.path.join(points, "faults")
+        os.mkdir(points)
+        os.chmod(points, 0o777)
         os.mkdir(self.root)
         self.strato("up")
 
@@ -105,6 +108,8 @@ class Cloud:
 
     def arm(self, points):
         """Appears whole, at once: the daemons look at every point they reach."""
+        with open(self.faults + ".trace", "a") as f:
+            os.chmod(f.name, 0o666)
         with open(self.faults + ".new", "w") as f:
             f.write(points)
         os.rename(self.faults + ".new", self.faults)
