@@ -511,11 +511,15 @@ def run(user, until, failures):
         failures.append(user)
         print(f"FAIL {user.top} after {len(user.history)}: {' '.join(user.history[-8:])}\n"
               f"{time.strftime('%H:%M:%S', time.gmtime())} {type(e).__name__} {e}", flush=True)
+        print("its last errors:", *read(os.path.join(user.top, "errors")).splitlines()[-2:], sep="\n", flush=True)
         traceback.print_exc(limit=-4)
         user.trouble.stop.set()
 
 
 def main():
+    if not LONG and len(sys.argv) < 2:
+        print("the long form only (STRATOFS_LONG=1)")
+        return
     go_inside()
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3600 if LONG else 12
     c = Cloud(disk="512M")
