@@ -609,8 +609,8 @@ static void mended(void **state)
                 "$IN1 ip link del snr00000001aaaa",
                 "$INR ip link del sngbbbbbbbbbbbb",
                 "$IN1 ip link set snl00000001aaaa down",
-                "bridge link set dev $(ip -br link | grep -o '^snt[0-9a-f]*' | head -n 1) isolated "
-                "off",
+                ("bridge link set dev $(ip -br link | grep -o '^snt[0-9a-f]*' | head -n 1) "
+                 "isolated off"),
                 "$IN1 ip addr flush dev snl00000001aaaa",
                 "$IN1 ip route flush proto static",
                 "$INR ip route flush proto static",
