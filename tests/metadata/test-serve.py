@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """stratofs-metadata alone, in a network namespace of the test's: each guest gets its own documents."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -73,6 +74,14 @@ def pid_of(folder):
 def status_of(pid):
     with open(f"/proc/{pid}/status", encoding="ascii") as f:
         return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+
+
+def ended(pid):
+    """It may go between two looks."""
+    try:
+        return status_of(pid)["State"].startswith("Z")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def put(folder, name, data):
@@ -248,13 +257,14 @@ def main(program):
                               check=False).returncode == 1  # the address is taken
         assert os.path.exists(f"/proc/{pid}")
         os.kill(pid, signal.SIGKILL)
-        while os.path.exists(f"/proc/{pid}") and not status_of(pid)["State"].startswith("Z"):
+        while not ended(pid):
             time.sleep(0.01)
         pid = start(program, folder)
         assert ask(b, "/latest/meta-data/instance-id") == (200, b"two")
     finally:
         if pid:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         shutil.rmtree(folder)
 
 
